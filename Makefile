@@ -1,0 +1,42 @@
+# Every target works on a fresh machine with Python 3.11+, make and a compiler-free pip.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+.PHONY: install quickstart test check format lint types imports pytest clean
+
+install: $(INSTALLED)
+
+$(INSTALLED): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[build,dev]'
+	touch $@
+
+# Plans, trains, merges and queries 8 genotypes x 4 epochs on scikit-learn's digits.
+quickstart: install
+	$(BIN)/dtb generate runs/quickstart experiment=quickstart
+	$(BIN)/dtb merge runs/quickstart
+	$(BIN)/dtb query runs/quickstart/dtb.h5 --top 8 --by valid_accuracy --epoch -1
+
+test: check
+
+check: format lint types imports pytest
+
+format: install
+	$(BIN)/ruff format --check .
+
+lint: install
+	$(BIN)/ruff check .
+
+types: install
+	$(BIN)/pyright --warnings
+
+imports: install
+	$(BIN)/lint-imports --no-cache
+
+pytest: install
+	$(BIN)/pytest
+
+clean:
+	rm -rf $(VENV) runs build dist *.egg-info .hypothesis .pytest_cache .ruff_cache

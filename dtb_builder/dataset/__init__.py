@@ -1,0 +1,1 @@
+"""The DTB file format: its schema, its writers and its readers; numpy and h5py, no torch."""

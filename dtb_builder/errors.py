@@ -1,0 +1,64 @@
+"""The errors that a person who uses DTB may want to catch."""
+
+__all__ = [
+    "ConfigError",
+    "DTBError",
+    "DamagedFileError",
+    "DuplicateRunError",
+    "GenotypeError",
+    "ImagesError",
+    "LockedError",
+    "MissingShardError",
+    "NotDTBFileError",
+    "PlanMismatchError",
+    "SchemaVersionError",
+    "UnfinishedError",
+]
+
+
+class DTBError(Exception):
+    """Any error that DTB raises on purpose about its input, its files or its machine."""
+
+
+class GenotypeError(DTBError, ValueError):
+    """A genotype lies outside the DARTS space, or its text cannot be read."""
+
+
+class ConfigError(DTBError, ValueError):
+    """A setting is unknown, of the wrong type or out of range."""
+
+
+class PlanMismatchError(DTBError):
+    """The run folder was planned with another config."""
+
+
+class ImagesError(DTBError):
+    """Image files are missing, truncated or not what their name promises."""
+
+
+class LockedError(DTBError):
+    """Another process works on the same run folder."""
+
+
+class UnfinishedError(DTBError):
+    """Something was asked for that work still to be done must make first."""
+
+
+class MissingShardError(UnfinishedError):
+    """Shards of the plan are not there."""
+
+
+class DuplicateRunError(DTBError):
+    """One run stands in two shards."""
+
+
+class NotDTBFileError(DTBError, ValueError):
+    """A file is not a DTB file."""
+
+
+class SchemaVersionError(DTBError):
+    """A DTB file was written in a schema that this version cannot read."""
+
+
+class DamagedFileError(DTBError):
+    """A DTB file's bytes are not those that were written."""

@@ -1,0 +1,115 @@
+"""What is remembered of a run: the handshake between training and dataset."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from types import MappingProxyType
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["METRICS", "EpochRecord", "TensorTable", "TrainingState"]
+
+METRICS: Mapping[str, str] = MappingProxyType(
+    {
+        "train_loss": "mean loss over the epoch's augmented training batches, as they were trained on",
+        "train_accuracy": "share of those images classified correctly, in [0, 1]",
+        "valid_loss": "mean loss over the valid split after the epoch",
+        "valid_accuracy": "share of the valid split classified correctly, in [0, 1]",
+        "test_loss": "mean loss over the test split after the epoch",
+        "test_accuracy": "share of the test split classified correctly, in [0, 1]",
+        "learning_rate": "learning rate during the epoch",
+        "train_seconds": "wall-clock seconds of the epoch's training steps",
+        "evaluation_seconds": "wall-clock seconds of evaluating valid and test",
+        "state_seconds": "wall-clock seconds of capturing and storing the state",
+    }
+)
+"""Every metric's name and meaning. At epoch 0 nothing was trained, so no training metric exists."""
+
+
+@dataclass(frozen=True)
+class TensorTable:
+    """Where each named tensor lies in the float vector of a state.
+
+    Tensors follow one another without gaps, in the network's ``state_dict`` order, each in C order.
+
+    Attributes:
+        names: the tensors' names, all different.
+        shapes: their shapes.
+    """
+
+    names: tuple[str, ...]
+    shapes: tuple[tuple[int, ...], ...]
+
+    def __post_init__(self) -> None:
+        if len(self.names) != len(self.shapes):
+            raise ValueError(f"{len(self.names)} tensor names for {len(self.shapes)} shapes")
+        if len(set(self.names)) != len(self.names):
+            repeated = sorted({name for name in self.names if self.names.count(name) > 1})
+            raise ValueError(f"tensor names must differ, got repeated {repeated}")
+        if any(size < 0 for shape in self.shapes for size in shape):
+            raise ValueError("tensor shapes must not be negative")
+
+    @cached_property
+    def offsets(self) -> tuple[int, ...]:
+        """Each tensor's first position in the vector, and the vector's length at the end."""
+        offsets = [0]
+        for shape in self.shapes:
+            offsets.append(offsets[-1] + math.prod(shape))
+        return tuple(offsets)
+
+    @property
+    def num_floats(self) -> int:
+        """The vector's length."""
+        return self.offsets[-1]
+
+    def unpack(self, values: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
+        """The named tensors of a state, as views into its vector of shape (num_floats,)."""
+        if values.shape != (self.num_floats,):
+            raise ValueError(f"expected a vector of {self.num_floats} floats, got {values.shape}")
+        spans = zip(self.names, self.shapes, self.offsets, self.offsets[1:], strict=False)
+        return {name: values[start:stop].reshape(shape) for name, shape, start, stop in spans}
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingState:
+    """A network's parameters and batch-norm statistics at one moment.
+
+    Attributes:
+        values: all tensors in one vector, float32, shape (TensorTable.num_floats,).
+        num_batches_tracked: training steps that the batch-norm statistics have seen.
+    """
+
+    values: NDArray[np.float32]
+    num_batches_tracked: int
+
+    def __post_init__(self) -> None:
+        if self.values.dtype != np.float32 or self.values.ndim != 1:
+            raise ValueError(
+                f"expected a float32 vector, got {self.values.dtype} of shape {self.values.shape}"
+            )
+        if self.num_batches_tracked < 0:
+            raise ValueError(f"num_batches_tracked must be >= 0, got {self.num_batches_tracked}")
+
+
+@dataclass(frozen=True, eq=False)
+class EpochRecord:
+    """What is kept of one epoch of a run.
+
+    Attributes:
+        epoch: 0 is the initialisation.
+        metrics: the metrics that were measured; one that was not is absent.
+        state: the training state after the epoch, or None where the plan does not keep it.
+    """
+
+    epoch: int
+    metrics: Mapping[str, float]
+    state: TrainingState | None
+
+    def __post_init__(self) -> None:
+        if self.epoch < 0:
+            raise ValueError(f"epoch must be at least 0, got {self.epoch}")
+        unknown = sorted(set(self.metrics) - set(METRICS))
+        if unknown:
+            raise ValueError(f"unknown metrics {unknown}; known are {sorted(METRICS)}")

@@ -1,0 +1,1 @@
+"""The DARTS search space: genotypes as values, and ways to draw them."""

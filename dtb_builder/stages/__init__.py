@@ -1,0 +1,1 @@
+"""The verbs: plan, generate, status, merge, query, verify."""
