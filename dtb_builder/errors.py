@@ -9,6 +9,7 @@ __all__ = [
     "ImagesError",
     "LockedError",
     "MissingShardError",
+    "MissingVolumeError",
     "NotDTBFileError",
     "PlanMismatchError",
     "SchemaVersionError",
@@ -46,6 +47,10 @@ class UnfinishedError(DTBError):
 
 class MissingShardError(UnfinishedError):
     """Shards of the plan are not there."""
+
+
+class MissingVolumeError(DTBError, FileNotFoundError):
+    """A file that holds states of the benchmark is not beside its index."""
 
 
 class DuplicateRunError(DTBError):

@@ -9,11 +9,11 @@ from types import MappingProxyType
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["METRICS", "EpochRecord", "TensorTable", "TrainingState"]
+__all__ = ["METRICS", "TensorTable", "TrainingState"]
 
 METRICS: Mapping[str, str] = MappingProxyType(
     {
-        "train_loss": "mean loss over the epoch's augmented training batches, as they were trained on",
+        "train_loss": "mean loss over the epoch's augmented training images, as trained on",
         "train_accuracy": "share of those images classified correctly, in [0, 1]",
         "valid_loss": "mean loss over the valid split after the epoch",
         "valid_accuracy": "share of the valid split classified correctly, in [0, 1]",
@@ -22,7 +22,7 @@ METRICS: Mapping[str, str] = MappingProxyType(
         "learning_rate": "learning rate during the epoch",
         "train_seconds": "wall-clock seconds of the epoch's training steps",
         "evaluation_seconds": "wall-clock seconds of evaluating valid and test",
-        "state_seconds": "wall-clock seconds of capturing and storing the state",
+        "state_seconds": "wall-clock seconds of capturing and compressing the state",
     }
 )
 """Every metric's name and meaning. At epoch 0 nothing was trained, so no training metric exists."""
@@ -91,25 +91,3 @@ class TrainingState:
             )
         if self.num_batches_tracked < 0:
             raise ValueError(f"num_batches_tracked must be >= 0, got {self.num_batches_tracked}")
-
-
-@dataclass(frozen=True, eq=False)
-class EpochRecord:
-    """What is kept of one epoch of a run.
-
-    Attributes:
-        epoch: 0 is the initialisation.
-        metrics: the metrics that were measured; one that was not is absent.
-        state: the training state after the epoch, or None where the plan does not keep it.
-    """
-
-    epoch: int
-    metrics: Mapping[str, float]
-    state: TrainingState | None
-
-    def __post_init__(self) -> None:
-        if self.epoch < 0:
-            raise ValueError(f"epoch must be at least 0, got {self.epoch}")
-        unknown = sorted(set(self.metrics) - set(METRICS))
-        if unknown:
-            raise ValueError(f"unknown metrics {unknown}; known are {sorted(METRICS)}")

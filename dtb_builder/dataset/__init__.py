@@ -1,1 +1,6 @@
 """The DTB file format: its schema, its writers and its readers; numpy and h5py, no torch."""
+
+from dtb_builder.dataset.query import Benchmark
+from dtb_builder.dataset.run import Run
+
+__all__ = ["Benchmark", "Run"]

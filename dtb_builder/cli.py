@@ -1,0 +1,338 @@
+"""The command ``dtb``: reads the configuration with Hydra and hands plain values to the stages."""
+
+import argparse
+import json
+import logging
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from dtb_builder.errors import ConfigError, DTBError
+
+__all__ = ["main"]
+
+_DESCRIPTION = """\
+Generate, publish and query trained DARTS architectures with their training states.
+
+  dtb generate runs/quickstart experiment=quickstart    plan, train on Ray, continue after a stop
+  dtb merge runs/quickstart                             make runs/quickstart/dtb.h5
+  dtb query runs/quickstart/dtb.h5 --top 5 --by valid_accuracy --epoch -1
+
+SETTING is a Hydra override: key=value as in recipe.num_epochs=4, or group=name as in
+images=fashion_mnist. `dtb plan RUN_FOLDER --show` prints every key with its value.
+"""
+
+_EPILOG = """\
+exit codes: 0 done; 1 done, but runs failed, work is left or damage was found; 2 the command, a
+setting, a file or the machine is not what it must be; 130 interrupted.
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns its exit code."""
+    parser = _parser()
+    given = parser.parse_args(arguments)
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
+    try:
+        return given.command(given)
+    except (DTBError, KeyError, FileNotFoundError, PermissionError) as error:
+        # A KeyError's text is the repr of its argument.
+        text = error.args[0] if isinstance(error, KeyError) and error.args else str(error)
+        notes = getattr(error, "__notes__", ())
+        print("\n".join(["dtb: " + str(text), *notes]), file=sys.stderr)
+        return 2
+    except BrokenPipeError:
+        sys.stderr.close()  # the reader of a pipe, such as head, has seen enough
+        return 0
+    except KeyboardInterrupt:
+        print("dtb: interrupted; the same command goes on from here", file=sys.stderr)
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="dtb",
+        description=_DESCRIPTION,
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+
+    def add(name: str, command: Callable[[Any], int], text: str) -> argparse.ArgumentParser:
+        sub = commands.add_parser(name, help=text, description=text)
+        sub.set_defaults(command=command)
+        return sub
+
+    def add_folder_command(name: str, command: Callable[[Any], int], text: str) -> Any:
+        sub = add(name, command, text)
+        sub.add_argument("run_folder", metavar="RUN_FOLDER", type=Path)
+        sub.add_argument("settings", metavar="SETTING", nargs="*", help="key=value or group=name")
+        return sub
+
+    plan = add_folder_command("plan", _plan, "Choose the genotypes and print what they will cost.")
+    plan.add_argument("--show", action="store_true", help="print the whole configuration instead")
+    add_folder_command("generate", _generate, "Train what is left of a plan; plan it if need be.")
+    add_folder_command("merge", _merge, "Consolidate the shards into RUN_FOLDER/dtb.h5.")
+    status = add("status", _status, "Say how far a generation is.")
+    status.add_argument("run_folder", metavar="RUN_FOLDER", type=Path)
+    status.add_argument("--json", action="store_true", help="for programs")
+    status.add_argument(
+        "--check", action="store_true", help="exit with 1 unless every run finished"
+    )
+    info = add("info", _info, "Say what a benchmark holds and how it was made.")
+    info.add_argument("file", metavar="FILE", type=Path)
+    info.add_argument("--json", action="store_true", help="the whole provenance, for programs")
+    query = add("query", _query, "Print metrics of a benchmark's runs.")
+    query.add_argument("file", metavar="FILE", type=Path)
+    query.add_argument("--genotype", metavar="TEXT", help="only its runs, at every epoch")
+    query.add_argument("--run", metavar="NUMBER", type=int, help="only this run, at every epoch")
+    query.add_argument("--top", metavar="K", type=int, help="only the best K runs")
+    query.add_argument("--by", metavar="METRIC", help="what --top sorts by")
+    query.add_argument("--epoch", metavar="E", type=int, help="the epoch shown; -1 is the last")
+    query.add_argument("--csv", action="store_true", help="every run and epoch, as CSV")
+    verify = add(
+        "verify", _verify, "Read every byte of a benchmark or shard; name what is damaged."
+    )
+    verify.add_argument("file", metavar="FILE", type=Path)
+    return parser
+
+
+# Commands. Each imports what it needs, so that a query starts without torch or Ray.
+
+
+def _plan(given: argparse.Namespace) -> int:
+    from dtb_builder.stages.config import Config
+    from dtb_builder.stages.estimate import estimate
+    from dtb_builder.stages.plan import plan
+    from dtb_builder.stages.run_folder import RunFolder
+
+    settings = _compose(given.settings)
+    if given.show:
+        import yaml
+
+        print(yaml.safe_dump(settings, sort_keys=False), end="")
+        return 0
+    folder = RunFolder(given.run_folder)
+    config = _data_config(folder, given.settings, settings)
+    assert isinstance(config, Config)
+    plan(folder, config)
+    cost = estimate(config)
+    print(f"run folder  {folder.path}")
+    print(f"runs        {cost.num_runs:,} of {config.recipe.num_epochs} epochs")
+    print(f"shards      {cost.num_shards:,} of up to {config.shard_size} runs")
+    print(f"disk        about {_bytes(cost.num_bytes)}")
+    print(f"time        about {cost.hours:.3g} hours of one worker, as timed on {cost.device} here")
+    if cost.device != config.compute.device:
+        print(f"            this machine has no {config.compute.device}, which will be faster")
+    return 0
+
+
+def _generate(given: argparse.Namespace) -> int:
+    from tqdm import tqdm
+
+    from dtb_builder.stages.generate import Progress, RunFailed, generate
+    from dtb_builder.stages.plan import plan
+    from dtb_builder.stages.run_folder import RunFolder
+    from dtb_builder.stages.status import status
+
+    settings = _compose(given.settings)
+    folder = RunFolder(given.run_folder)
+    launch = _launch_config(settings)
+    plan(folder, _data_config(folder, given.settings, settings))
+    before = status(folder)
+    with tqdm(
+        total=before.num_planned_epochs,
+        initial=before.num_epochs,
+        unit="epoch",
+        desc=f"{before.num_runs} runs",
+        mininterval=1,
+    ) as bar:
+        for event in generate(folder, launch):
+            if isinstance(event, Progress):
+                bar.update(max(0, event.num_epochs - bar.n))
+            elif isinstance(event, RunFailed):
+                fate = "given up" if event.given_up else "will be tried again"
+                bar.write(f"run {event.run.number} failed, {fate}: {event.error}", file=sys.stderr)
+    after = status(folder)
+    print(
+        f"{after.num_finished} of {after.num_runs} runs finished, "
+        f"{after.num_closed_shards} of {after.num_shards} shards closed"
+    )
+    _print_failed(after)
+    return 0 if after.is_complete else 1
+
+
+def _merge(given: argparse.Namespace) -> int:
+    from tqdm import tqdm
+
+    from dtb_builder.dataset import Benchmark
+    from dtb_builder.stages.merge import merge_folder
+    from dtb_builder.stages.run_folder import RunFolder
+
+    folder = RunFolder(given.run_folder)
+    if data := [setting for setting in given.settings if not _is_launch_setting(setting)]:
+        raise ConfigError(f"merge takes allow_missing and volume_size, not {data[0]!r}")
+    launch = _launch_config(_compose(given.settings))
+    with tqdm(unit="B", unit_scale=True, desc="merge", mininterval=1) as bar:
+        for merged in merge_folder(folder, launch):
+            bar.update(merged.num_bytes)
+    with Benchmark(folder.benchmark_file) as benchmark:
+        print(f"{folder.benchmark_file}: {len(benchmark)} runs of {benchmark.num_epochs} epochs")
+        for failure in benchmark.failures:
+            print(f"run {failure.number} failed {failure.attempts} times and is not in it")
+    return 0
+
+
+def _status(given: argparse.Namespace) -> int:
+    from dtb_builder.stages.run_folder import RunFolder
+    from dtb_builder.stages.status import status
+
+    found = status(RunFolder(given.run_folder))
+    if given.json:
+        print(json.dumps(asdict(found), indent=1))
+    else:
+        share = 100 * found.num_epochs / max(1, found.num_planned_epochs)
+        print(f"runs    {found.num_finished} of {found.num_runs} finished, ", end="")
+        print(f"{found.num_started} begun, {found.num_waiting} waiting, ", end="")
+        print(f"{found.num_given_up} given up")
+        print(f"epochs  {found.num_epochs} of {found.num_planned_epochs} ({share:.1f} %)")
+        print(f"shards  {found.num_closed_shards} of {found.num_shards} closed")
+        print(f"disk    {_bytes(found.num_bytes)}")
+        print(f"merged  {'yes' if found.is_merged else 'no'}")
+        print(f"worked on by {found.holder}" if found.holder else "nobody works on it")
+        _print_failed(found)
+    return 1 if given.check and not found.is_complete else 0
+
+
+def _info(given: argparse.Namespace) -> int:
+    from dtb_builder.dataset import Benchmark
+
+    with Benchmark(given.file) as benchmark:
+        provenance = benchmark.provenance
+        if given.json:
+            print(json.dumps(provenance, indent=1))
+            return 0
+        images, network = provenance["images"], provenance["network"]
+        num_states = sum(len(run.state_epochs) for run in benchmark)
+        print(f"file        {benchmark.path}, schema {benchmark.schema_version}")
+        print(f"runs        {len(benchmark)} of {benchmark.num_epochs} epochs")
+        print(f"states      {num_states}")
+        print(f"genotypes   {provenance['config']['space']['kind']}")
+        print(
+            f"network     {network['layers']} cells of {network['channels']} channels, "
+            f"auxiliary head {'on' if network['auxiliary'] else 'off'}"
+        )
+        print(f"images      {images['name']}, {images['num_classes']} classes, {images['shape']}")
+        for name, split in provenance["splits"].items():
+            print(f"{name:<12}{split['size']} of the {split['of']}")
+        devices = sorted({environment["device_name"] for environment in benchmark.environments})
+        print(f"devices     {', '.join(devices)}")
+        for failure in benchmark.failures:
+            print(f"failed      run {failure.number}, {failure.attempts} attempts")
+    return 0
+
+
+def _query(given: argparse.Namespace) -> int:
+    from dtb_builder.dataset import Benchmark
+    from dtb_builder.stages.query import print_run, print_runs
+
+    k: int | None = given.top
+    by: str | None = given.by
+    epoch: int | None = given.epoch
+    genotype: str | None = given.genotype
+    number: int | None = given.run
+    with Benchmark(given.file) as benchmark:
+        if given.csv:
+            benchmark.to_dataframe().to_csv(sys.stdout, index=False)
+        elif number is not None:
+            print_run(benchmark.run(number))
+        elif genotype is not None:
+            for run in benchmark.runs_of(genotype) or (benchmark[genotype],):
+                print_run(run)
+        elif epoch is None:
+            raise ConfigError("say which epoch: --epoch -1 is the last one")
+        elif k is None and by is None:
+            print_runs(benchmark, epoch=epoch)
+        elif k is None or by is None:
+            raise ConfigError("--top and --by belong together: nothing is chosen for you")
+        else:
+            print_runs(benchmark.top(k, by=by, epoch=epoch), epoch=epoch)
+    return 0
+
+
+def _verify(given: argparse.Namespace) -> int:
+    from dtb_builder.dataset.verify import verify
+
+    num_records = num_damaged = 0
+    for checked in verify(given.file):
+        num_records += 1
+        if checked.error is not None:
+            num_damaged += 1
+            print(f"damaged: {checked.record}: {checked.error}")
+    print(f"{given.file}: {num_records} records read, {num_damaged} damaged")
+    return 1 if num_damaged else 0
+
+
+# Configuration.
+
+
+def _compose(settings: Sequence[str]) -> dict[str, Any]:
+    """The whole configuration as plain values.
+
+    Raises:
+        ConfigError: a setting is unknown or cannot be read.
+    """
+    from hydra import compose, initialize_config_module
+    from hydra.errors import HydraException
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    try:
+        with initialize_config_module("dtb_builder.conf", version_base="1.3"):
+            composed = compose("config", overrides=list(settings))
+        plain = OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
+    except (HydraException, OmegaConfBaseException) as error:
+        raise ConfigError(f"settings {' '.join(settings)}: {error}") from error
+    assert isinstance(plain, dict)
+    return {str(key): value for key, value in plain.items()}
+
+
+def _is_launch_setting(setting: str) -> bool:
+    from dtb_builder.stages.config import LAUNCH_KEYS
+
+    return setting.partition("=")[0].lstrip("+~").partition(".")[0] in LAUNCH_KEYS
+
+
+def _data_config(folder: Any, given: Sequence[str], composed: dict[str, Any]) -> Any:
+    """The config to plan with: a planned folder's own, unless settings of the data were given."""
+    from dtb_builder.stages.config import LAUNCH_KEYS, Config, parse
+
+    if folder.is_planned and all(_is_launch_setting(setting) for setting in given):
+        return folder.config
+    data = {key: value for key, value in composed.items() if key not in LAUNCH_KEYS}
+    return parse(Config, data)
+
+
+def _launch_config(composed: dict[str, Any]) -> Any:
+    from dtb_builder.stages.config import LAUNCH_KEYS, LaunchConfig, parse
+
+    return parse(LaunchConfig, {key: composed[key] for key in LAUNCH_KEYS})
+
+
+# Printing.
+
+
+def _print_failed(status: Any) -> None:
+    for failed in status.failed:
+        fate = ", given up" if failed.given_up else ""
+        print(f"run {failed.number} failed {failed.attempts} times{fate}: {failed.reason}")
+
+
+def _bytes(num_bytes: float) -> str:
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if num_bytes < 1024:
+            return f"{num_bytes:.3g} {unit}"
+        num_bytes /= 1024
+    return f"{num_bytes:.3g} TiB"

@@ -1,0 +1,125 @@
+"""The index of a DTB file: a checksummed array for every column of the schema."""
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from dtb_builder.dataset import schema
+from dtb_builder.dataset.codec import crc32c
+from dtb_builder.dataset.opening import damage_is_named, dataset_at, integer_attribute
+from dtb_builder.errors import DamagedFileError
+from dtb_builder.record import METRICS
+
+__all__ = ["IndexReader", "IndexWriter", "Rows"]
+
+Rows = slice | NDArray[np.intp]
+_BLOCK_ROWS = 2**16
+
+
+class IndexWriter:
+    """Fills the index of a new file, some rows at a time, in memory that does not grow with it.
+
+    Args:
+        file: a new file.
+        num_runs: rows of the columns that count runs.
+        num_failures: rows of the columns that count failed runs.
+        num_epochs: of every run; a run has num_epochs + 1 rows of metrics.
+    """
+
+    def __init__(
+        self, file: h5py.File, *, num_runs: int, num_failures: int, num_epochs: int
+    ) -> None:
+        self._file = file
+        for column in schema.COLUMNS:
+            num_rows = num_failures if column.counts_failures else num_runs
+            shape = (num_rows, *column.row_shape(num_epochs))
+            file.create_dataset(column.name, shape=shape, dtype=column.dtype)
+
+    def put(self, columns: Mapping[str, NDArray[Any]], rows: Rows = slice(None)) -> None:
+        """Write the given rows of the given columns."""
+        for name, values in columns.items():
+            if len(values):
+                dataset_at(self._file, name)[rows] = values
+
+    def finish(self, texts: Mapping[str, Sequence[str]]) -> None:
+        """Write the texts and every checksum; nothing may be put afterwards."""
+        for name in schema.TEXTS:
+            encoded = [text.encode() for text in texts[name]]
+            width = max((len(text) for text in encoded), default=1) or 1
+            data = np.array(encoded, dtype=h5py.string_dtype("utf-8", width))
+            self._file.create_dataset(name, data=data)
+        for name in (*schema.TEXTS, *(column.name for column in schema.COLUMNS)):
+            dataset = dataset_at(self._file, name)
+            checksum = 0
+            for start in range(0, len(dataset), _BLOCK_ROWS):
+                checksum = crc32c(dataset[start : start + _BLOCK_ROWS].data, checksum)
+            dataset.attrs[schema.CHECKSUM_ATTRIBUTE] = np.uint32(checksum)
+
+
+class IndexReader:
+    """Reads the index of an open file, each column whole, checked and remembered."""
+
+    def __init__(self, file: h5py.File, path: Path) -> None:
+        self._file = file
+        self._path = path
+        self._arrays: dict[str, NDArray[Any]] = {}
+        self._num_bytes = path.stat().st_size
+        self._columns = {column.name: column for column in schema.COLUMNS}
+        with damage_is_named(path):
+            kind = file.attrs[schema.KIND_ATTRIBUTE]
+            if kind not in (schema.FileKind.SHARD, schema.FileKind.BENCHMARK):
+                raise DamagedFileError(f"a file of kind {kind!r} has no index: open its benchmark")
+            shape = dataset_at(file, f"metrics/{next(iter(METRICS))}").shape
+            if len(shape) != 2 or shape[1] < 1:
+                raise DamagedFileError(f"expected metrics of shape (runs, epochs + 1), got {shape}")
+            self.num_runs: int = shape[0]
+            self.num_epochs: int = shape[1] - 1
+
+    def column(self, name: str) -> NDArray[Any]:
+        """A column of the schema, shape (rows, ...), not writeable.
+
+        Raises:
+            DamagedFileError: its bytes are not those that were written.
+        """
+        if name not in self._arrays:
+            column = self._columns[name]
+            with damage_is_named(self._path):
+                dataset = dataset_at(self._file, name)
+                rows = dataset.shape[0] if column.counts_failures else self.num_runs
+                shape = (rows, *column.row_shape(self.num_epochs))
+                if dataset.dtype != column.dtype or dataset.shape != shape:
+                    raise DamagedFileError(
+                        f"{name}: expected {column.dtype} of shape {shape}, "
+                        f"got {dataset.dtype} of shape {dataset.shape}"
+                    )
+                self._arrays[name] = self._load(dataset, name)
+        return self._arrays[name]
+
+    def texts(self, name: str) -> tuple[str, ...]:
+        """One of the schema's string datasets."""
+        if name not in self._arrays:
+            with damage_is_named(self._path):
+                dataset = dataset_at(self._file, name)
+                if dataset.dtype.kind != "S" or dataset.ndim != 1:
+                    raise DamagedFileError(f"{name}: expected strings, got {dataset.dtype}")
+                self._arrays[name] = self._load(dataset, name)
+        return tuple(text.decode() for text in self._arrays[name].tolist())
+
+    def _load(self, dataset: h5py.Dataset, name: str) -> NDArray[Any]:
+        """A dataset's array, if its layout is plain, its size possible and its checksum right."""
+        num_bytes = math.prod(dataset.shape) * dataset.dtype.itemsize
+        if dataset.chunks is not None or dataset.is_virtual or dataset.external:
+            raise DamagedFileError(f"{name}: expected a contiguous dataset of this file")
+        if num_bytes > self._num_bytes:
+            raise DamagedFileError(f"{name}: {num_bytes} bytes in a file of {self._num_bytes}")
+        array = np.ascontiguousarray(dataset[...])
+        expected = integer_attribute(dataset, self._path, schema.CHECKSUM_ATTRIBUTE)
+        if crc32c(array.data) != expected:
+            raise DamagedFileError(f"{name}: its checksum is not {expected:#010x}")
+        array.flags.writeable = False
+        return array

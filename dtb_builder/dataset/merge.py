@@ -1,0 +1,284 @@
+"""Consolidating shards into the benchmark: states are checked and copied as they are."""
+
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from dtb_builder.dataset import schema
+from dtb_builder.dataset.atomic import whole_file
+from dtb_builder.dataset.codec import crc32c
+from dtb_builder.dataset.index import IndexReader, IndexWriter, Rows
+from dtb_builder.dataset.opening import create, open_file
+from dtb_builder.dataset.shard import place_columns
+from dtb_builder.dataset.states import SpanReader, write_states
+from dtb_builder.errors import DTBError, DuplicateRunError, PlanMismatchError
+
+__all__ = ["MergedRun", "merge"]
+
+_RENUMBERED = (
+    "runs/environment",
+    "state_index/volume",
+    "state_index/tensors_offset",
+    "state_index/tensors_crc32c",
+    "state_index/offset",
+    "state_index/length",
+    "state_index/crc32c",
+)
+_COPIED = tuple(
+    column.name
+    for column in schema.COLUMNS
+    if not column.counts_failures and column.name not in _RENUMBERED
+)
+"""The columns whose rows are the same in the shard and in the benchmark."""
+
+
+@dataclass(frozen=True)
+class MergedRun:
+    """One run whose states have been copied, with the bytes that took."""
+
+    number: int
+    num_bytes: int
+
+
+@dataclass(frozen=True, eq=False)
+class _Outline:
+    """What must be known of every shard before the first is copied."""
+
+    path: Path
+    numbers: NDArray[np.int64]
+    failures: Mapping[int, "_Failure"]
+    environments: tuple[str, ...]
+    provenance: str
+    num_epochs: int
+
+
+@dataclass(frozen=True, eq=False)
+class _Failure:
+    """A failed run's row of each failure column, and its message."""
+
+    columns: Mapping[str, Any]
+    message: str
+
+
+def merge(
+    shards: Sequence[Path], target: Path, *, volume_size: int | None = None
+) -> Iterator[MergedRun]:
+    """Merge shards, in any order, into one benchmark; the files appear when the last run is copied.
+
+    Args:
+        shards: the shards of one plan.
+        target: the benchmark's index, commonly ``dtb.h5``.
+        volume_size: None puts the states into the index file; otherwise they go into files
+            ``states-00000.h5`` and so on beside it, each closed once it holds so many bytes.
+
+    Yields:
+        each run as its states have been copied, shard by shard.
+
+    Raises:
+        ValueError: there are no shards.
+        PlanMismatchError: the shards belong to different plans.
+        DuplicateRunError: a run stands in two shards.
+        DamagedFileError: a checksum is wrong; nothing is published then.
+    """
+    if not shards:
+        raise ValueError("there are no shards to merge")
+    outlines = sorted((_outline(path) for path in shards), key=lambda o: (_first(o), o.path.name))
+    _check_one_plan(outlines)
+    numbers = _all_numbers(outlines)
+    failures = _open_failures(outlines, numbers)
+    environments = sorted({text for outline in outlines for text in outline.environments})
+    provenance = outlines[0].provenance
+    checksum = crc32c(provenance.encode())
+    # Contexts end last in, first out: every file is closed before the first is renamed, and the
+    # index, entered first, is renamed last.
+    with contextlib.ExitStack() as published, contextlib.ExitStack() as opened:
+        temporary = published.enter_context(whole_file(target))
+        file = opened.enter_context(
+            create(temporary, kind=schema.FileKind.BENCHMARK, provenance_crc32c=checksum)
+        )
+        volumes = _Volumes(file, target.parent, volume_size, checksum, published, opened)
+        index = IndexWriter(
+            file,
+            num_runs=len(numbers),
+            num_failures=len(failures),
+            num_epochs=outlines[0].num_epochs,
+        )
+        for outline in outlines:
+            rows = _rows(np.searchsorted(numbers, outline.numbers))
+            yield from _copy_shard(outline, index, rows, volumes, environments)
+        if failures:
+            names = failures[0].columns
+            index.put({name: np.array([f.columns[name] for f in failures]) for name in names})
+        index.finish(
+            {
+                schema.PROVENANCE: [provenance],
+                schema.ENVIRONMENTS: environments,
+                schema.VOLUMES: volumes.names,
+                schema.FAILURE_MESSAGES: [failure.message for failure in failures],
+            }
+        )
+
+
+class _Volumes:
+    """The files that take the merged states, one after the other."""
+
+    def __init__(
+        self,
+        index: h5py.File,
+        folder: Path,
+        volume_size: int | None,
+        provenance_crc32c: int,
+        published: contextlib.ExitStack,
+        opened: contextlib.ExitStack,
+    ) -> None:
+        self._folder = folder
+        self._volume_size = volume_size
+        self._provenance_crc32c = provenance_crc32c
+        self._published = published
+        self._opened = opened
+        self._file = index
+        self._num_bytes = 0
+        self.names: list[str] = [] if volume_size is not None else [""]
+
+    def file_for(self, num_bytes: int) -> h5py.File:
+        """The file that takes the next run, of so many bytes."""
+        if self._volume_size is not None:
+            full = self._num_bytes and self._num_bytes + num_bytes > self._volume_size
+            if not self.names or full:
+                self._start_volume()
+        self._num_bytes += num_bytes
+        return self._file
+
+    def _start_volume(self) -> None:
+        name = f"states-{len(self.names):05d}.h5"
+        temporary = self._published.enter_context(whole_file(self._folder / name))
+        self._file = self._opened.enter_context(
+            create(
+                temporary,
+                kind=schema.FileKind.STATES,
+                provenance_crc32c=self._provenance_crc32c,
+            )
+        )
+        self._num_bytes = 0
+        self.names.append(name)
+
+
+def _outline(path: Path) -> _Outline:
+    with open_file(path) as file:
+        index = IndexReader(file, path)
+        names = [column.name for column in schema.COLUMNS if column.counts_failures]
+        rows = zip(*(index.column(name) for name in names), strict=True)
+        failures = [
+            _Failure(dict(zip(names, row, strict=True)), message)
+            for row, message in zip(rows, index.texts(schema.FAILURE_MESSAGES), strict=True)
+        ]
+        return _Outline(
+            path=path,
+            numbers=index.column("runs/number"),
+            failures={int(failure.columns["failures/number"]): failure for failure in failures},
+            environments=index.texts(schema.ENVIRONMENTS),
+            provenance=index.texts(schema.PROVENANCE)[0],
+            num_epochs=index.num_epochs,
+        )
+
+
+def _first(outline: _Outline) -> int:
+    return int(outline.numbers[0]) if len(outline.numbers) else -1
+
+
+def _check_one_plan(outlines: Sequence[_Outline]) -> None:
+    for outline in outlines[1:]:
+        if outline.provenance != outlines[0].provenance:
+            raise PlanMismatchError(
+                f"{outline.path} and {outlines[0].path} were made from different plans"
+            )
+
+
+def _all_numbers(outlines: Sequence[_Outline]) -> NDArray[np.int64]:
+    numbers = np.concatenate([outline.numbers for outline in outlines])
+    unique, counts = np.unique(numbers, return_counts=True)
+    if len(unique) < len(numbers):
+        number = int(unique[counts > 1][0])
+        places = [str(outline.path) for outline in outlines if number in outline.numbers]
+        raise DuplicateRunError(f"run {number} stands twice, in {' and '.join(places)}")
+    return unique
+
+
+def _open_failures(outlines: Sequence[_Outline], numbers: NDArray[np.int64]) -> list[_Failure]:
+    """The failed runs that no shard finished, each with its most attempts, by number."""
+    finished = set(numbers.tolist())
+    failures: dict[int, _Failure] = {}
+    for outline in outlines:
+        for number, failure in outline.failures.items():
+            attempts = failure.columns["failures/attempts"]
+            known = failures.get(number)
+            if known is None or known.columns["failures/attempts"] < attempts:
+                failures[number] = failure
+    return [failures[number] for number in sorted(set(failures) - finished)]
+
+
+def _rows(positions: NDArray[np.intp]) -> Rows:
+    """The positions as a slice where they follow one another, which HDF5 writes much faster."""
+    if len(positions) and positions[-1] - positions[0] + 1 == len(positions):
+        return slice(int(positions[0]), int(positions[-1]) + 1)
+    return positions
+
+
+def _copy_shard(
+    outline: _Outline,
+    index: IndexWriter,
+    rows: Rows,
+    volumes: _Volumes,
+    environments: Sequence[str],
+) -> Iterator[MergedRun]:
+    with open_file(outline.path) as file, contextlib.closing(SpanReader(outline.path)) as spans:
+        source = IndexReader(file, outline.path)
+        local = np.array([environments.index(text) for text in outline.environments], np.int32)
+        columns = {name: source.column(name) for name in _COPIED}
+        columns["runs/environment"] = local[source.column("runs/environment")]
+        index.put(columns, rows)
+        places: dict[str, list[Any]] = {}
+        for row, number in enumerate(outline.numbers.tolist()):
+            placed, num_bytes = _copy_run(source, spans, row, number, volumes)
+            for name, value in placed.items():
+                places.setdefault(name, []).append(value)
+            yield MergedRun(number, num_bytes)
+        index.put({name: np.array(values) for name, values in places.items()}, rows)
+
+
+def _copy_run(
+    source: IndexReader, spans: SpanReader, row: int, number: int, volumes: _Volumes
+) -> tuple[dict[str, Any], int]:
+    """Copy one run's states; returns the columns of where they went, and their bytes."""
+    kept = source.column("state_index/kept")[row].astype(bool)
+    offset, length, checksum = (
+        source.column(f"state_index/{name}")[row, kept].tolist()
+        for name in ("offset", "length", "crc32c")
+    )
+    num_bytes = sum(length)
+    try:
+        table = spans.read(
+            int(source.column("state_index/tensors_offset")[row]),
+            int(source.column("state_index/num_tensors")[row]) * schema.TENSOR_DTYPE.itemsize,
+            int(source.column("state_index/tensors_crc32c")[row]),
+        )
+        places = write_states(
+            volumes.file_for(num_bytes),
+            number,
+            np.frombuffer(table, schema.TENSOR_DTYPE),
+            (spans.read(*span) for span in zip(offset, length, checksum, strict=True)),
+            num_states=len(offset),
+            num_floats=int(source.column("state_index/num_floats")[row]),
+        )
+    except DTBError as error:
+        error.add_note(f"in the states of run {number}")
+        raise
+    columns = place_columns(places, kept)
+    columns["state_index/volume"] = len(volumes.names) - 1
+    return columns, num_bytes

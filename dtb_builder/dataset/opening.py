@@ -1,0 +1,101 @@
+"""Opening HDF5 files: whether one is a DTB file, of a schema this version can read."""
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from dtb_builder.dataset import schema
+from dtb_builder.errors import DamagedFileError, DTBError, NotDTBFileError, SchemaVersionError
+
+__all__ = ["create", "damage_is_named", "dataset_at", "integer_attribute", "open_file"]
+
+
+def open_file(path: Path) -> h5py.File:
+    """The file, open for reading.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        NotDTBFileError: it is not a DTB file.
+        SchemaVersionError: its schema is of another major version.
+    """
+    if not path.exists():
+        raise FileNotFoundError(f"there is no file {path}")
+    if path.is_dir():
+        raise NotDTBFileError(f"{path} is a folder, not a DTB file")
+    try:
+        file = h5py.File(path, "r", locking=False)
+    except OSError as error:
+        raise NotDTBFileError(f"{path} is not an HDF5 file, or is cut short: {error}") from error
+    try:
+        _check(file, path)
+    except BaseException:
+        file.close()
+        raise
+    return file
+
+
+def _check(file: h5py.File, path: Path) -> None:
+    with damage_is_named(path):
+        found = file.attrs.get(schema.FORMAT_ATTRIBUTE)
+        version = file.attrs.get(schema.VERSION_ATTRIBUTE)
+    if found != schema.FORMAT:
+        raise NotDTBFileError(
+            f"{path} is an HDF5 file but not a DTB file: its attribute "
+            f"{schema.FORMAT_ATTRIBUTE!r} is {found!r}, not {schema.FORMAT!r}"
+        )
+    major = schema.SCHEMA_VERSION.partition(".")[0]
+    if str(version).partition(".")[0] != major:
+        raise SchemaVersionError(
+            f"{path} has schema version {version}, this dtb_builder reads versions {major}.x; "
+            "a newer dtb_builder may read it"
+        )
+
+
+def dataset_at(file: h5py.File, name: str) -> h5py.Dataset:
+    """The dataset of this name.
+
+    Raises:
+        DamagedFileError: something else has the name.
+        KeyError: nothing has it.
+    """
+    found = file[name]
+    if not isinstance(found, h5py.Dataset):
+        raise DamagedFileError(f"{name}: expected a dataset, got {type(found).__name__}")
+    return found
+
+
+def integer_attribute(owner: h5py.File | h5py.Dataset, path: Path, name: str) -> int:
+    """A whole-number attribute of a file or dataset.
+
+    Raises:
+        DamagedFileError: there is none.
+    """
+    with damage_is_named(path):
+        return int(np.asarray(owner.attrs[name]))
+
+
+@contextlib.contextmanager
+def create(path: Path, *, kind: str, provenance_crc32c: int) -> Iterator[h5py.File]:
+    """A new DTB file of a kind, closed when the context ends."""
+    with h5py.File(path, "w", libver=("v110", "v110")) as file:
+        file.attrs[schema.FORMAT_ATTRIBUTE] = schema.FORMAT
+        file.attrs[schema.VERSION_ATTRIBUTE] = schema.SCHEMA_VERSION
+        file.attrs[schema.KIND_ATTRIBUTE] = kind
+        file.attrs[schema.PROVENANCE_ATTRIBUTE] = provenance_crc32c
+        yield file
+
+
+@contextlib.contextmanager
+def damage_is_named(path: Path | str) -> Iterator[None]:
+    """Turn what h5py raises over damaged bytes into a `DamagedFileError` that names the file."""
+    try:
+        yield
+    except DTBError as error:
+        error.add_note(f"in {os.fspath(path)}")
+        raise
+    except (OSError, RuntimeError, KeyError, ValueError, TypeError, AttributeError) as error:
+        raise DamagedFileError(f"{os.fspath(path)} is damaged: {error}") from error

@@ -1,0 +1,251 @@
+"""Reading a benchmark: finding its runs, and their metrics side by side."""
+
+import os
+from collections.abc import Iterator
+from functools import cached_property
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dtb_builder.dataset import schema
+from dtb_builder.dataset.opening import damage_is_named
+from dtb_builder.dataset.run import Run
+from dtb_builder.dataset.shard import FailedRun
+from dtb_builder.dataset.store import Store
+from dtb_builder.record import METRICS
+from dtb_builder.space import Genotype
+
+if TYPE_CHECKING:
+    import pandas
+
+__all__ = ["Benchmark"]
+
+
+class Benchmark:
+    """A published benchmark, or a single shard, open for reading.
+
+    Nothing is drawn at random, nothing has a hidden default, and reading changes nothing. Arrays
+    are read when first asked for, checked against their checksums, and remembered.
+
+    Args:
+        path: the index file, commonly ``dtb.h5``, or a shard.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        NotDTBFileError: it is not a DTB file.
+        SchemaVersionError: it needs another version of this package.
+        DamagedFileError: here or in any method: the bytes are not those that were written.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self._store = Store(path)
+
+    def close(self) -> None:
+        """Give the files back; columns that were read stay usable."""
+        self._store.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<Benchmark {self.path}: {len(self)} runs of {self.num_epochs} epochs>"
+
+    # The whole.
+
+    @property
+    def path(self) -> Path:
+        """The file."""
+        return self._store.path
+
+    @property
+    def schema_version(self) -> str:
+        """The version of the schema that the file was written in."""
+        return self._store.schema_version
+
+    @property
+    def num_epochs(self) -> int:
+        """Epochs of every run; with the initialisation, epoch 0, a run has one row more."""
+        return self._store.index.num_epochs
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """How the benchmark was made: config, network, images and splits."""
+        return self._store.provenance
+
+    @property
+    def environments(self) -> tuple[dict[str, Any], ...]:
+        """The devices and software that epochs ran on."""
+        return self._store.environments
+
+    @cached_property
+    def failures(self) -> tuple[FailedRun, ...]:
+        """The runs of the plan that were given up, with their last error."""
+        index = self._store.index
+        names = ("number", "genotype", "seed", "attempts")
+        columns = (index.column(f"failures/{name}") for name in names)
+        rows = zip(*columns, index.texts(schema.FAILURE_MESSAGES), strict=True)
+        return tuple(
+            FailedRun(int(number), Genotype.from_array(genotype), int(seed), int(attempts), message)
+            for number, genotype, seed, attempts, message in rows
+        )
+
+    # Its runs.
+
+    def __len__(self) -> int:
+        return self._store.index.num_runs
+
+    def __iter__(self) -> Iterator[Run]:
+        return (Run(self._store, row) for row in range(len(self)))
+
+    def run(self, number: int) -> Run:
+        """The run of this number in the plan.
+
+        Raises:
+            KeyError: the benchmark has no such run.
+        """
+        row = int(np.searchsorted(self.numbers, number))
+        if row == len(self) or self.numbers[row] != number:
+            span = f", {self.numbers[0]} to {self.numbers[-1]}" if len(self) else ""
+            raise KeyError(f"{self.path} has no run {number}; it has {len(self)} runs{span}")
+        return Run(self._store, row)
+
+    def runs_of(self, genotype: Genotype | str) -> tuple[Run, ...]:
+        """All runs of a genotype, in any spelling, by number; empty where there are none."""
+        return self._runs_with("runs/key", _genotype(genotype).key)
+
+    def isomorphic_to(self, genotype: Genotype | str) -> tuple[Run, ...]:
+        """All runs of genotypes that only name their nodes differently, by number."""
+        return self._runs_with("runs/iso_key", _genotype(genotype).iso_key)
+
+    def __contains__(self, genotype: object) -> bool:
+        return isinstance(genotype, Genotype | str) and bool(self.runs_of(genotype))
+
+    def __getitem__(self, genotype: Genotype | str) -> Run:
+        """The one run of a genotype, in any spelling.
+
+        Raises:
+            KeyError: there is none, or there are several: `runs_of` gives them all.
+            GenotypeError: the text is not a genotype's.
+        """
+        genotype = _genotype(genotype)
+        runs = self.runs_of(genotype)
+        if len(runs) == 1:
+            return runs[0]
+        if runs:
+            seeds = ", ".join(str(run.seed) for run in runs)
+            raise KeyError(f"{len(runs)} runs of this genotype, seeds {seeds}: use runs_of")
+        others = [run.number for run in self.isomorphic_to(genotype)]
+        hint = f"; runs {others} are of isomorphic genotypes" if others else ""
+        raise KeyError(
+            f"{self.path}, of {len(self)} runs, has none of {genotype.canonical()}{hint}"
+        )
+
+    def top(self, k: int, *, by: str, epoch: int) -> tuple[Run, ...]:
+        """The k runs with the largest metric at an epoch, best first; ties go by number.
+
+        A run whose metric was not measured there, or is not a number, is left out.
+
+        Raises:
+            KeyError: there is no such metric or epoch.
+        """
+        if k < 0:
+            raise ValueError(f"k must be at least 0, got {k}")
+        values = self.array(by, epoch=epoch).filled(np.nan)
+        usable = np.flatnonzero(~np.isnan(values))
+        best = usable[np.argsort(-values[usable], kind="stable")[:k]]
+        return tuple(Run(self._store, row) for row in best.tolist())
+
+    # Their columns.
+
+    @property
+    def numbers(self) -> NDArray[np.int64]:
+        """Every run's number in the plan, shape (runs,)."""
+        return self._store.index.column("runs/number")
+
+    @property
+    def seeds(self) -> NDArray[np.int64]:
+        """Every run's seed, shape (runs,)."""
+        return self._store.index.column("runs/seed")
+
+    @property
+    def num_parameters(self) -> NDArray[np.int64]:
+        """Every run's trainable parameters, auxiliary head included, shape (runs,)."""
+        return self._store.index.column("runs/num_parameters")
+
+    def array(self, metric: str, *, epoch: int | None) -> np.ma.MaskedArray:
+        """A metric of all runs, masked where it was not measured.
+
+        Args:
+            metric: a name of `dtb_builder.record.METRICS`.
+            epoch: 0 to num_epochs, or -1 for the last; None for all.
+
+        Returns:
+            float64, shape (runs,), or (runs, num_epochs + 1) for all epochs.
+
+        Raises:
+            KeyError: there is no such metric or epoch.
+        """
+        values, absent = self._store.metric(metric)
+        if epoch is None:
+            return np.ma.masked_array(values, mask=absent)
+        row = self._store.epoch_row(epoch)
+        return np.ma.masked_array(values[:, row], mask=absent[:, row])
+
+    def to_dataframe(self) -> "pandas.DataFrame":
+        """One row per run and epoch; a metric that was not measured is NaN, as pandas has it."""
+        import pandas
+
+        num_rows = self.num_epochs + 1
+        keys = [bytes(key).hex() for key in self._store.index.column("runs/key")]
+        columns: dict[str, Any] = {
+            "run": np.repeat(self.numbers, num_rows),
+            "epoch": np.tile(np.arange(num_rows), len(self)),
+            "genotype": np.repeat(np.array([str(run.genotype) for run in self], object), num_rows),
+            "key": np.repeat(np.array(keys, object), num_rows),
+            "seed": np.repeat(self.seeds, num_rows),
+            "num_parameters": np.repeat(self.num_parameters, num_rows),
+        }
+        for name in METRICS:
+            columns[name] = self.array(name, epoch=None).filled(np.nan).reshape(-1)
+        return pandas.DataFrame(columns)
+
+    def _runs_with(self, column: str, key: str) -> tuple[Run, ...]:
+        """The runs whose key, of 32 bytes, is this one of 64 hexadecimal digits."""
+        prefixes, order = self._sorted_prefixes[column]
+        wanted = np.frombuffer(bytes.fromhex(key), np.uint8)
+        prefix = _prefixes(wanted[None])[0]
+        first, stop = (int(np.searchsorted(prefixes, prefix, side)) for side in ("left", "right"))
+        rows = np.sort(order[first:stop])
+        matches = (self._store.index.column(column)[rows] == wanted).all(axis=1)
+        return tuple(Run(self._store, row) for row in rows[matches].tolist())
+
+    @cached_property
+    def _sorted_prefixes(self) -> dict[str, tuple[NDArray[np.uint64], NDArray[np.intp]]]:
+        """For each key column, its keys' prefixes in order, and whose they are."""
+        found: dict[str, tuple[NDArray[np.uint64], NDArray[np.intp]]] = {}
+        with damage_is_named(self.path):
+            for name in ("runs/key", "runs/iso_key"):
+                prefixes = _prefixes(self._store.index.column(name))
+                order = np.argsort(prefixes, kind="stable")
+                found[name] = (prefixes[order], order)
+        return found
+
+
+def _prefixes(keys: NDArray[np.uint8]) -> NDArray[np.uint64]:
+    """The first 8 bytes of each key as a number, by which numpy can search; shape (keys,)."""
+    return np.ascontiguousarray(keys[:, :8]).view("<u8").reshape(-1)
+
+
+def _genotype(genotype: Genotype | str) -> Genotype:
+    return Genotype.parse(genotype) if isinstance(genotype, str) else genotype

@@ -1,0 +1,152 @@
+"""One run of a benchmark: its metrics and its training states."""
+
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dtb_builder.dataset.opening import damage_is_named
+from dtb_builder.dataset.store import Store
+from dtb_builder.errors import DamagedFileError
+from dtb_builder.record import TensorTable, TrainingState
+from dtb_builder.space import Genotype
+
+if TYPE_CHECKING:
+    from dtb_builder.network.network import Network
+
+__all__ = ["Run"]
+
+
+class Run:
+    """One training of one genotype: a row of an open benchmark."""
+
+    def __init__(self, store: Store, row: int) -> None:
+        self._store = store
+        self._row = row
+
+    def __repr__(self) -> str:
+        return f"<Run {self.number} of {self._store.path}: seed {self.seed}, {self.genotype}>"
+
+    @property
+    def number(self) -> int:
+        """The run's number in the plan."""
+        return int(self._column("runs/number"))
+
+    @property
+    def seed(self) -> int:
+        """The seed of the initialisation and the training."""
+        return int(self._column("runs/seed"))
+
+    @property
+    def num_parameters(self) -> int:
+        """Trainable parameters, auxiliary head included."""
+        return int(self._column("runs/num_parameters"))
+
+    @cached_property
+    def genotype(self) -> Genotype:
+        """The genotype in canonical spelling."""
+        with damage_is_named(self._store.path):
+            return Genotype.from_array(self._column("runs/genotype"))
+
+    @property
+    def state_epochs(self) -> tuple[int, ...]:
+        """The epochs whose training states are kept."""
+        return tuple(np.flatnonzero(self._column("state_index/kept")).tolist())
+
+    def environment(self, *, epoch: int) -> dict[str, Any]:
+        """The device and software on which an epoch ran, -1 being the last.
+
+        Raises:
+            KeyError: there is no such epoch.
+        """
+        number = int(self._column("runs/environment")[self._store.epoch_row(epoch)])
+        with damage_is_named(self._store.path):
+            return self._store.environments[number]
+
+    def curve(self, metric: str) -> np.ma.MaskedArray:
+        """A metric at every epoch, float64 of shape (num_epochs + 1,), masked where not measured.
+
+        Raises:
+            KeyError: there is no such metric.
+        """
+        values, absent = self._store.metric(metric)
+        return np.ma.masked_array(values[self._row], mask=absent[self._row])
+
+    def metric(self, name: str, *, epoch: int) -> float:
+        """A metric at one epoch, -1 being the last.
+
+        Raises:
+            KeyError: there is no such metric or epoch, or it was not measured there.
+        """
+        values, absent = self._store.metric(name)
+        row = self._store.epoch_row(epoch)
+        if absent[self._row, row]:
+            there = spans(np.flatnonzero(~absent[self._row]).tolist())
+            raise KeyError(f"{name} was not measured at epoch {row}; it was at {there}")
+        return float(values[self._row, row])
+
+    @cached_property
+    def tensors(self) -> TensorTable:
+        """Where each named tensor lies in the vector of a state."""
+        return self._store.tensors(self._row)
+
+    def training_state(self, *, epoch: int) -> TrainingState:
+        """The training state after an epoch, as one vector; -1 is the last epoch.
+
+        Raises:
+            KeyError: there is no such epoch, or its state was not kept.
+            MissingVolumeError: the file with the run's states is not there.
+        """
+        row = self._store.epoch_row(epoch)
+        if row not in self.state_epochs:
+            raise KeyError(
+                f"run {self.number}: the state of epoch {row} was not kept; "
+                f"kept are {spans(self.state_epochs)}"
+            )
+        return self._store.state(self._row, row, num_floats=self.tensors.num_floats)
+
+    def state(self, *, epoch: int) -> dict[str, NDArray[np.float32]]:
+        """The training state after an epoch, as named arrays; raises as `training_state`."""
+        return self.tensors.unpack(self.training_state(epoch=epoch).values)
+
+    def network(self, *, epoch: int) -> "Network":
+        """The trained network after an epoch, as a torch module in evaluation mode.
+
+        Raises:
+            KeyError: there is no such epoch, or its state was not kept.
+            DamagedFileError: the state does not fit the network, tensor for tensor.
+        """
+        from dtb_builder.network.network import Network
+        from dtb_builder.network.spec import NetworkSpec
+        from dtb_builder.network.state import restore, tensor_table
+
+        with damage_is_named(self._store.path):
+            spec = NetworkSpec(**self._store.provenance["network"])
+        network = Network(self.genotype, spec)
+        if tensor_table(network) != self.tensors:
+            raise DamagedFileError(
+                f"run {self.number} of {self._store.path}: its tensors are not those of the "
+                "network of its genotype"
+            )
+        restore(network, self.training_state(epoch=epoch))
+        return network.eval()
+
+    def _column(self, name: str) -> NDArray[Any]:
+        return self._store.index.column(name)[self._row]
+
+
+def spans(numbers: tuple[int, ...] | list[int]) -> str:
+    """Increasing numbers, with those that follow one another shortened.
+
+    >>> spans([0, 2, 3, 4, 5])
+    '0, 2 to 5'
+    """
+    parts: list[list[int]] = []
+    for number in numbers:
+        if parts and parts[-1][-1] == number - 1:
+            parts[-1].append(number)
+        else:
+            parts.append([number])
+    texts = [str(p[0]) if len(p) == 1 else f"{p[0]} to {p[-1]}" for p in parts]
+    return ", ".join(texts) or "none"

@@ -1,0 +1,167 @@
+"""Turning the journals of finished runs into a shard: a whole, checksummed DTB file."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dtb_builder.dataset import schema
+from dtb_builder.dataset.atomic import whole_file
+from dtb_builder.dataset.codec import crc32c
+from dtb_builder.dataset.index import IndexWriter
+from dtb_builder.dataset.journal import Journal
+from dtb_builder.dataset.opening import create
+from dtb_builder.dataset.states import StatePlaces, table_to_array, write_states
+from dtb_builder.errors import DuplicateRunError, UnfinishedError
+from dtb_builder.record import METRICS
+from dtb_builder.space import Genotype
+
+__all__ = ["FailedRun", "place_columns", "write_shard"]
+
+
+@dataclass(frozen=True)
+class FailedRun:
+    """A run that was tried as often as allowed and never finished.
+
+    Attributes:
+        number: the run's number in the plan.
+        genotype: its genotype.
+        seed: its seed.
+        attempts: how often it was tried.
+        message: the last attempt's traceback.
+    """
+
+    number: int
+    genotype: Genotype
+    seed: int
+    attempts: int
+    message: str
+
+
+def write_shard(
+    path: Path,
+    journals: Sequence[Journal],
+    failures: Sequence[FailedRun] = (),
+    *,
+    provenance: str,
+    num_epochs: int,
+) -> None:
+    """Write the shard of these runs under its final name, or nothing.
+
+    Args:
+        path: the shard's final name.
+        journals: of finished runs, in any order.
+        failures: the runs of the shard that failed for good.
+        provenance: JSON text that all shards of a plan share.
+        num_epochs: of every run.
+
+    Raises:
+        UnfinishedError: a journal lacks epochs.
+        DuplicateRunError: a run comes twice.
+    """
+    journals = sorted(journals, key=lambda journal: journal.run.number)
+    failures = sorted(failures, key=lambda failure: failure.number)
+    numbers = [journal.run.number for journal in journals]
+    if repeated := {number for number in numbers if numbers.count(number) > 1}:
+        raise DuplicateRunError(f"runs {sorted(repeated)} come twice in {path}")
+    for journal in journals:
+        if journal.last_epoch != num_epochs:
+            raise UnfinishedError(f"{journal.path} ends at epoch {journal.last_epoch}/{num_epochs}")
+    environments = sorted({_text(epoch.environment) for j in journals for epoch in j.epochs})
+    with (
+        whole_file(path) as temporary,
+        create(
+            temporary, kind=schema.FileKind.SHARD, provenance_crc32c=crc32c(provenance.encode())
+        ) as file,
+    ):
+        index = IndexWriter(
+            file, num_runs=len(journals), num_failures=len(failures), num_epochs=num_epochs
+        )
+        for row, journal in enumerate(journals):
+            run = journal.run
+            kept = np.array([epoch.num_batches_tracked is not None for epoch in journal.epochs])
+            places = write_states(
+                file,
+                run.number,
+                table_to_array(run.tensors),
+                (frame for _, frame in journal.frames()),
+                num_states=int(kept.sum()),
+                num_floats=run.tensors.num_floats,
+            )
+            columns = _run_columns(journal, environments) | place_columns(places, kept)
+            rows = slice(row, row + 1)
+            index.put({name: np.asarray(value)[None] for name, value in columns.items()}, rows)
+        if failures:
+            index.put(_failure_columns(failures))
+        index.finish(
+            {
+                schema.PROVENANCE: [provenance],
+                schema.ENVIRONMENTS: environments,
+                schema.VOLUMES: [""],
+                schema.FAILURE_MESSAGES: [failure.message for failure in failures],
+            }
+        )
+
+
+def place_columns(places: StatePlaces, kept: NDArray[np.bool_]) -> dict[str, Any]:
+    """The columns that say where one run's states lie, from where they were put.
+
+    Args:
+        places: of the kept states.
+        kept: which epochs' states those are, shape (num_epochs + 1,).
+    """
+
+    def spread(values: NDArray[Any]) -> NDArray[Any]:
+        row = np.zeros(kept.shape, values.dtype)
+        row[kept] = values
+        return row
+
+    return {
+        "state_index/volume": 0,
+        "state_index/tensors_offset": places.tensors_offset,
+        "state_index/tensors_crc32c": places.tensors_crc32c,
+        "state_index/offset": spread(places.offset),
+        "state_index/length": spread(places.length),
+        "state_index/crc32c": spread(places.crc32c),
+    }
+
+
+def _run_columns(journal: Journal, environments: Sequence[str]) -> dict[str, Any]:
+    """One row of every column that a journal decides by itself."""
+    run = journal.run
+    genotype = Genotype.parse(run.genotype)
+    tracked = [epoch.num_batches_tracked for epoch in journal.epochs]
+    columns: dict[str, Any] = {
+        "runs/number": run.number,
+        "runs/seed": run.seed,
+        "runs/genotype": genotype.canonical().to_array(),
+        "runs/key": np.frombuffer(bytes.fromhex(genotype.key), np.uint8),
+        "runs/iso_key": np.frombuffer(bytes.fromhex(genotype.iso_key), np.uint8),
+        "runs/num_parameters": run.num_parameters,
+        "runs/environment": [environments.index(_text(e.environment)) for e in journal.epochs],
+        "state_index/num_floats": run.tensors.num_floats,
+        "state_index/num_tensors": len(run.tensors.names),
+        "state_index/kept": [number is not None for number in tracked],
+        "state_index/num_batches_tracked": [number or 0 for number in tracked],
+    }
+    for name in METRICS:
+        columns[f"metrics/{name}"] = [epoch.metrics.get(name, 0.0) for epoch in journal.epochs]
+        columns[f"measured/{name}"] = [name in epoch.metrics for epoch in journal.epochs]
+    return columns
+
+
+def _failure_columns(failures: Sequence[FailedRun]) -> dict[str, NDArray[Any]]:
+    return {
+        "failures/number": np.array([failure.number for failure in failures]),
+        "failures/seed": np.array([failure.seed for failure in failures]),
+        "failures/genotype": np.array([f.genotype.canonical().to_array() for f in failures]),
+        "failures/attempts": np.array([failure.attempts for failure in failures]),
+    }
+
+
+def _text(environment: Any) -> str:
+    return json.dumps(environment, sort_keys=True)

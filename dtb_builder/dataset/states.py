@@ -1,0 +1,153 @@
+"""The training states in a DTB file: one dataset per run, found again by byte offset."""
+
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import h5py
+import hdf5plugin
+import numpy as np
+from numpy.typing import NDArray
+
+from dtb_builder.dataset import codec, schema
+from dtb_builder.errors import DamagedFileError
+from dtb_builder.record import TensorTable
+
+__all__ = ["SpanReader", "StatePlaces", "table_from_bytes", "table_to_array", "write_states"]
+
+
+@dataclass(frozen=True, eq=False)
+class StatePlaces:
+    """Where the states of one run lie in their file, each array of shape (kept states,)."""
+
+    tensors_offset: int
+    tensors_crc32c: int
+    offset: NDArray[np.int64]
+    length: NDArray[np.int64]
+    crc32c: NDArray[np.uint32]
+
+
+def write_states(
+    file: h5py.File,
+    number: int,
+    table: NDArray[np.void],
+    frames: Iterable[bytes],
+    *,
+    num_states: int,
+    num_floats: int,
+) -> StatePlaces:
+    """Write a run's states as they are, without decoding them.
+
+    Args:
+        file: a file under construction.
+        number: the run's.
+        table: the tensor table, of `schema.TENSOR_DTYPE`.
+        frames: each kept state's frame, in the order of the epochs.
+        num_states: how many frames there are.
+        num_floats: length of each state.
+    """
+    group = file.create_group(schema.run_group(number))
+    tensors = group.create_dataset(schema.TENSORS, data=table)
+    values = group.create_dataset(
+        schema.VALUES,
+        shape=(num_states, num_floats),
+        dtype="<f4",
+        chunks=(1, num_floats) if num_states else None,
+        shuffle=bool(num_states),
+        **(hdf5plugin.Zstd(clevel=1) if num_states else {}),
+    )
+    places: list[tuple[int, int, int]] = []
+    for row, frame in enumerate(frames):
+        values.id.write_direct_chunk((row, 0), frame)
+        offset = values.id.get_chunk_info_by_coord((row, 0)).byte_offset
+        places.append((offset, len(frame), codec.crc32c(frame)))
+    assert len(places) == num_states, f"{num_states} states promised, {len(places)} came"
+    offset, length, checksum = np.array(places, np.int64).reshape(-1, 3).T
+    return StatePlaces(
+        tensors_offset=tensors.id.get_offset(),
+        tensors_crc32c=codec.crc32c(table.tobytes()),
+        offset=offset,
+        length=length,
+        crc32c=checksum.astype(np.uint32),
+    )
+
+
+def table_to_array(table: TensorTable) -> NDArray[np.void]:
+    """A tensor table as it stands in a file.
+
+    Raises:
+        ValueError: a name or a shape is longer than the schema's row.
+    """
+    width = schema.TENSOR_DTYPE["name"].itemsize
+    max_rank = schema.TENSOR_DTYPE["shape"].shape[0]
+    array = np.ones(len(table.names), schema.TENSOR_DTYPE)
+    rows = zip(table.names, table.shapes, table.offsets[:-1], strict=True)
+    for row, (name, shape, offset) in enumerate(rows):
+        encoded = name.encode()
+        if len(encoded) > width or len(shape) > max_rank:
+            raise ValueError(
+                f"a tensor's name has at most {width} bytes and its shape {max_rank} sizes, "
+                f"got {name!r} of shape {shape}"
+            )
+        padded = shape + (1,) * (max_rank - len(shape))
+        array[row] = (encoded, len(shape), padded, offset)
+    return array
+
+
+def table_from_bytes(data: bytes) -> TensorTable:
+    """The tensor table whose rows these are.
+
+    Raises:
+        DamagedFileError: they are not the rows of a tensor table.
+    """
+    rows = np.frombuffer(data, schema.TENSOR_DTYPE)
+    try:
+        names = tuple(name.decode() for name in rows["name"].tolist())
+        shapes = tuple(
+            tuple(shape[:rank])
+            for shape, rank in zip(rows["shape"].tolist(), rows["rank"].tolist(), strict=True)
+        )
+        table = TensorTable(names, shapes)
+    except ValueError as error:
+        raise DamagedFileError(f"a tensor table: {error}") from error
+    if table.offsets[:-1] != tuple(rows["offset"].tolist()):
+        raise DamagedFileError("a tensor table's offsets do not follow from its shapes")
+    return table
+
+
+class SpanReader:
+    """Reads spans of bytes of a file, each in one request, checked against its checksum."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        self.num_bytes = os.fstat(self._descriptor).st_size
+
+    def read(self, offset: int, length: int, checksum: int) -> bytes:
+        """The bytes of a span.
+
+        Raises:
+            DamagedFileError: they are not there, or not those that were written.
+        """
+        if offset < 0 or length < 0 or offset + length > self.num_bytes:
+            raise DamagedFileError(
+                f"{self.path} has {self.num_bytes} bytes, none at {offset} + {length}"
+            )
+        data = b"".join(self._blocks(offset, length))
+        if codec.crc32c(data) != checksum:
+            raise DamagedFileError(
+                f"{self.path}: the checksum of the {length} bytes at {offset} is wrong"
+            )
+        return data
+
+    def _blocks(self, offset: int, length: int) -> Iterator[bytes]:
+        while length > 0 and (block := os.pread(self._descriptor, length, offset)):
+            yield block
+            offset, length = offset + len(block), length - len(block)
+
+    def close(self) -> None:
+        """Give the file back."""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1

@@ -1,0 +1,148 @@
+"""What benchmarks and runs read through: the columns and the states of one open file."""
+
+import json
+import os
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dtb_builder.dataset import codec, schema
+from dtb_builder.dataset.index import IndexReader
+from dtb_builder.dataset.opening import damage_is_named, integer_attribute, open_file
+from dtb_builder.dataset.states import SpanReader, table_from_bytes
+from dtb_builder.errors import DamagedFileError, MissingVolumeError
+from dtb_builder.record import METRICS, TensorTable, TrainingState
+
+__all__ = ["Store"]
+
+
+class Store:
+    """An open benchmark or shard, addressed by row.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        NotDTBFileError: it is not a DTB file.
+        SchemaVersionError: it needs another version of this package.
+        DamagedFileError: here or in any method: the bytes are not those that were written.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+        self._file = open_file(self.path)
+        try:
+            self.index = IndexReader(self._file, self.path)
+        except BaseException:
+            self._file.close()
+            raise
+        self._spans: dict[int, SpanReader] = {}
+
+    def close(self) -> None:
+        """Give the files back; columns that were read stay usable."""
+        self._file.close()
+        for spans in self._spans.values():
+            spans.close()
+        self._spans.clear()
+
+    @property
+    def schema_version(self) -> str:
+        """The version of the schema that the file was written in."""
+        with damage_is_named(self.path):
+            return str(self._file.attrs[schema.VERSION_ATTRIBUTE])
+
+    @cached_property
+    def provenance(self) -> dict[str, Any]:
+        """How the file was made."""
+        with damage_is_named(self.path):
+            return json.loads(self.index.texts(schema.PROVENANCE)[0])
+
+    @cached_property
+    def environments(self) -> tuple[dict[str, Any], ...]:
+        """The devices and software that epochs ran on."""
+        with damage_is_named(self.path):
+            return tuple(json.loads(text) for text in self.index.texts(schema.ENVIRONMENTS))
+
+    def epoch_row(self, epoch: int) -> int:
+        """The row of an epoch, -1 being the last.
+
+        Raises:
+            KeyError: there is no such epoch.
+        """
+        num_epochs = self.index.num_epochs
+        if epoch == -1:
+            return num_epochs
+        if not 0 <= epoch <= num_epochs:
+            raise KeyError(f"no epoch {epoch}: epochs are 0 to {num_epochs}, -1 is the last")
+        return epoch
+
+    def metric(self, name: str) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+        """A metric of all runs and epochs, and where it was not measured, (runs, num_epochs + 1).
+
+        Raises:
+            KeyError: there is no such metric.
+        """
+        if name not in METRICS:
+            raise KeyError(f"no metric {name!r}: metrics are {', '.join(METRICS)}")
+        return self.index.column(f"metrics/{name}"), self.index.column(f"measured/{name}") == 0
+
+    def tensors(self, row: int) -> TensorTable:
+        """Where each named tensor lies in the states of a row.
+
+        Raises:
+            MissingVolumeError: the file with the row's states is not there.
+        """
+        num_floats = self._cell("num_floats", row)
+        num_bytes = self._cell("num_tensors", row) * schema.TENSOR_DTYPE.itemsize
+        data = self._volume(row).read(
+            self._cell("tensors_offset", row), num_bytes, self._cell("tensors_crc32c", row)
+        )
+        with damage_is_named(self.path):
+            table = table_from_bytes(data)
+            if table.num_floats != num_floats or num_floats > schema.MAX_FLOATS:
+                raise DamagedFileError(
+                    f"a tensor table of {table.num_floats} floats for states of {num_floats}"
+                )
+        return table
+
+    def state(self, row: int, epoch_row: int, *, num_floats: int) -> TrainingState:
+        """A kept state.
+
+        Raises:
+            MissingVolumeError: the file with the row's states is not there.
+        """
+        volume = self._volume(row)
+        frame = volume.read(
+            *(self._cell(name, (row, epoch_row)) for name in ("offset", "length", "crc32c"))
+        )
+        with damage_is_named(volume.path):
+            values = codec.decode(frame, num_floats=num_floats)
+        return TrainingState(values, self._cell("num_batches_tracked", (row, epoch_row)))
+
+    def _cell(self, name: str, where: int | tuple[int, int]) -> int:
+        return int(self.index.column(f"state_index/{name}")[where])
+
+    def _volume(self, row: int) -> SpanReader:
+        """The file that holds the states of a row."""
+        number = self._cell("volume", row)
+        if number not in self._spans:
+            names = self.index.texts(schema.VOLUMES)
+            if not 0 <= number < len(names):
+                raise DamagedFileError(f"{self.path}: no volume {number} of {len(names)}")
+            self._spans[number] = SpanReader(self._volume_path(names[number]))
+        return self._spans[number]
+
+    def _volume_path(self, name: str) -> Path:
+        if name == "":
+            return self.path
+        if Path(name).name != name:
+            raise DamagedFileError(f"{self.path}: volume {name!r} is not a plain file name")
+        path = self.path.with_name(name)
+        if not path.is_file():
+            raise MissingVolumeError(f"{path} is not there; it holds states of {self.path}")
+        with open_file(path) as volume:
+            found = integer_attribute(volume, path, schema.PROVENANCE_ATTRIBUTE)
+        if found != integer_attribute(self._file, self.path, schema.PROVENANCE_ATTRIBUTE):
+            raise DamagedFileError(f"{path} belongs to another benchmark than {self.path}")
+        return path

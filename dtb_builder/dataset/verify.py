@@ -1,0 +1,86 @@
+"""Reading every byte of a DTB file and saying which records are damaged."""
+
+import contextlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from dtb_builder.dataset import schema
+from dtb_builder.dataset.query import Benchmark
+from dtb_builder.dataset.run import Run
+from dtb_builder.dataset.store import Store
+from dtb_builder.errors import DamagedFileError, DTBError
+
+__all__ = ["Checked", "verify"]
+
+
+@dataclass(frozen=True)
+class Checked:
+    """One record that was read.
+
+    Attributes:
+        record: a column, or a run and what of it.
+        error: what is wrong with it, or None.
+    """
+
+    record: str
+    error: str | None
+
+
+def verify(path: Path) -> Iterator[Checked]:
+    """Check every column and every state of a benchmark or shard, one record at a time.
+
+    States are checked once the columns that say where they lie are known to be sound.
+
+    Raises:
+        DTBError: the file cannot be opened at all.
+    """
+    with contextlib.closing(Store(path)) as store:
+        sound = True
+        for record, read in _columns(store):
+            checked = Checked(record, _error_of(read))
+            sound &= checked.error is None
+            yield checked
+    if sound:
+        with Benchmark(path) as benchmark:
+            for record, read in _runs(benchmark):
+                yield Checked(record, _error_of(read))
+
+
+def _columns(store: Store) -> Iterator[tuple[str, Callable[[], object]]]:
+    for name in schema.TEXTS:
+        yield name, partial(store.index.texts, name)
+    for column in schema.COLUMNS:
+        yield column.name, partial(store.index.column, column.name)
+    yield "order of runs/number", partial(_check_order, store)
+
+
+def _runs(benchmark: Benchmark) -> Iterator[tuple[str, Callable[[], object]]]:
+    for run in benchmark:
+        yield f"run {run.number} keys", partial(_check_keys, benchmark, run)
+        for epoch in run.state_epochs:
+            name = f"run {run.number} state of epoch {epoch}"
+            yield name, partial(run.training_state, epoch=epoch)
+
+
+def _check_order(store: Store) -> None:
+    if not (np.diff(store.index.column("runs/number")) > 0).all():
+        raise DamagedFileError("run numbers do not increase")
+
+
+def _check_keys(benchmark: Benchmark, run: Run) -> None:
+    if run.number not in [found.number for found in benchmark.runs_of(run.genotype)]:
+        raise DamagedFileError(f"the key of run {run.number} is not that of its genotype")
+    if run.number not in [found.number for found in benchmark.isomorphic_to(run.genotype)]:
+        raise DamagedFileError(f"the iso_key of run {run.number} is not that of its genotype")
+
+
+def _error_of(read: Callable[[], object]) -> str | None:
+    try:
+        read()
+    except DTBError as error:
+        return " ".join((str(error), *getattr(error, "__notes__", ())))
+    return None

@@ -1,0 +1,95 @@
+"""The evaluation network: a stem, a stack of cells, a classifier."""
+
+import torch
+from torch import Tensor, nn
+
+from dtb_builder.network.cell import Cell, DropPath
+from dtb_builder.network.spec import NetworkSpec
+from dtb_builder.space import Genotype
+
+__all__ = ["Network"]
+
+STEM_MULTIPLIER = 3
+
+
+class AuxiliaryHead(nn.Module):
+    """A second classifier, on the maps of an inner cell."""
+
+    def __init__(self, channels: int, num_classes: int) -> None:
+        super().__init__()
+        self.features = nn.Sequential(
+            nn.ReLU(),
+            nn.AvgPool2d(5, stride=3, count_include_pad=False),
+            nn.Conv2d(channels, 128, 1, bias=False),
+            nn.BatchNorm2d(128),
+            nn.ReLU(),
+            nn.Conv2d(128, 768, 2, bias=False),
+            nn.BatchNorm2d(768),
+            nn.ReLU(),
+        )
+        self.classifier = nn.Linear(768, num_classes)
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """Logits of shape (batch, num_classes)."""
+        return self.classifier(self.features(maps).flatten(1))
+
+
+class Network(nn.Module):
+    """A genotype with weights.
+
+    Published DARTS weights load strictly: tensors have the same names in the same order.
+    """
+
+    def __init__(self, genotype: Genotype, spec: NetworkSpec) -> None:
+        super().__init__()
+        self.genotype = genotype
+        self.spec = spec
+        channels = spec.channels
+        before_last = last = STEM_MULTIPLIER * channels
+        self.stem = nn.Sequential(
+            nn.Conv2d(spec.input_channels, last, 3, padding=1, bias=False),
+            nn.BatchNorm2d(last),
+        )
+        self.cells = nn.ModuleList()
+        for i in range(spec.layers):
+            reduction = i in spec.reductions
+            if reduction:
+                channels *= 2
+            cell = Cell(
+                genotype.reduce if reduction else genotype.normal,
+                (before_last, last),
+                channels,
+                reduction=reduction,
+                after_reduction=i - 1 in spec.reductions,
+            )
+            self.cells.append(cell)
+            before_last, last = last, cell.channels_out
+        # Its cell is the last reduction, so it sees as many channels as the classifier.
+        self.auxiliary_head = AuxiliaryHead(last, spec.num_classes) if spec.auxiliary else None
+        self.classifier = nn.Linear(last, spec.num_classes)
+        # The layout decides the last bits; this one has the fastest depthwise convolutions.
+        self.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+
+    def forward(self, images: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+        """Logits of shape (batch, num_classes); in training also the auxiliary head's, if any.
+
+        Args:
+            images: shape (batch, input_channels, image_size, image_size).
+        """
+        before_last = last = self.stem(images)
+        auxiliary_logits = None
+        for i, cell in enumerate(self.cells):
+            before_last, last = last, cell(before_last, last)
+            if self.auxiliary_head is not None and self.training and i == self.spec.auxiliary_cell:
+                auxiliary_logits = self.auxiliary_head(last)
+        # Not AdaptiveAvgPool2d: its backward pass is not deterministic on CUDA.
+        logits = self.classifier(last.mean(dim=(2, 3)))
+        return logits if auxiliary_logits is None else (logits, auxiliary_logits)
+
+    def set_drop_path(self, probability: float) -> None:
+        """Drop each sample's edges with this probability in training."""
+        if not 0 <= probability < 1:
+            raise ValueError(f"the drop-path probability must be in [0, 1), got {probability}")
+        for module in self.modules():
+            if isinstance(module, DropPath):
+                module.probability = probability

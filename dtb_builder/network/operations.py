@@ -1,0 +1,108 @@
+"""The operations of the DARTS space, as they stand in the evaluation network.
+
+Module names such as ``op`` and ``conv_1`` are those under which DARTS weights are published.
+"""
+
+from collections import OrderedDict
+
+import torch
+from torch import Tensor, nn
+
+from dtb_builder.space import OPERATIONS
+
+__all__ = ["FactorizedReduce", "make_operation", "pointwise_convolution"]
+
+
+def make_operation(name: str, channels: int, stride: int) -> nn.Module:
+    """The operation of an edge; with stride 2 a map of n pixels becomes one of ceil(n / 2).
+
+    >>> make_operation("skip_connect", channels=16, stride=1)
+    Identity()
+    """
+    match name:
+        case "max_pool_3x3":
+            return nn.MaxPool2d(3, stride, padding=1)
+        case "avg_pool_3x3":
+            return nn.AvgPool2d(3, stride, padding=1, count_include_pad=False)
+        case "skip_connect":
+            return nn.Identity() if stride == 1 else FactorizedReduce(channels, channels)
+        case "sep_conv_3x3":
+            return separable_convolution(channels, 3, stride)
+        case "sep_conv_5x5":
+            return separable_convolution(channels, 5, stride)
+        case "dil_conv_3x3":
+            return dilated_convolution(channels, 3, stride)
+        case "dil_conv_5x5":
+            return dilated_convolution(channels, 5, stride)
+    raise ValueError(f"expected an operation of {', '.join(OPERATIONS)}, got {name!r}")
+
+
+def pointwise_convolution(channels_in: int, channels_out: int) -> nn.Module:
+    """ReLU, 1x1 convolution, batch norm."""
+    return _named_op(
+        nn.ReLU(),
+        nn.Conv2d(channels_in, channels_out, 1, bias=False),
+        nn.BatchNorm2d(channels_out),
+    )
+
+
+def separable_convolution(channels: int, kernel_size: int, stride: int) -> nn.Module:
+    """Two depthwise blocks, of which the first has the stride."""
+    return _named_op(
+        *_depthwise_block(channels, kernel_size, stride),
+        *_depthwise_block(channels, kernel_size, stride=1),
+    )
+
+
+def dilated_convolution(channels: int, kernel_size: int, stride: int) -> nn.Module:
+    """One depthwise block of dilation 2."""
+    return _named_op(*_depthwise_block(channels, kernel_size, stride, dilation=2))
+
+
+class FactorizedReduce(nn.Module):
+    """Half the resolution: one 1x1 convolution reads the even pixels, another the odd ones.
+
+    A map of odd size counts as one with a last row and column of zeros more, so that both
+    convolutions give ceil(n / 2) pixels.
+    """
+
+    def __init__(self, channels_in: int, channels_out: int) -> None:
+        super().__init__()
+        half = channels_out // 2
+        self.relu = nn.ReLU()
+        self.conv_1 = nn.Conv2d(channels_in, half, 1, stride=2, bias=False)
+        # Padding makes this one read pixels -1, 1, 3, ...; the first is dropped again.
+        self.conv_2 = nn.Conv2d(channels_in, half, 1, stride=2, padding=1, bias=False)
+        self.bn = nn.BatchNorm2d(channels_out)
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """Maps of shape (batch, channels_out, ceil(height / 2), ceil(width / 2))."""
+        active = self.relu(maps)
+        even, odd = self.conv_1(active), self.conv_2(active)[:, :, 1:, 1:]
+        return self.bn(torch.cat([even, odd], dim=1))
+
+
+def _depthwise_block(
+    channels: int, kernel_size: int, stride: int, dilation: int = 1
+) -> tuple[nn.Module, ...]:
+    """ReLU, depthwise convolution, 1x1 convolution, batch norm."""
+    return (
+        nn.ReLU(),
+        nn.Conv2d(
+            channels,
+            channels,
+            kernel_size,
+            stride,
+            padding=dilation * (kernel_size // 2),
+            dilation=dilation,
+            groups=channels,
+            bias=False,
+        ),
+        nn.Conv2d(channels, channels, 1, bias=False),
+        nn.BatchNorm2d(channels),
+    )
+
+
+def _named_op(*layers: nn.Module) -> nn.Module:
+    """The layers in sequence, with parameters named ``op.1.weight`` and so on."""
+    return nn.Sequential(OrderedDict(op=nn.Sequential(*layers)))

@@ -1,0 +1,142 @@
+"""A cell of the DARTS space: its eight edges, their checks and the ways to write them down."""
+
+import operator
+from collections.abc import Iterator, Sequence
+from itertools import permutations
+from typing import NamedTuple
+
+from dtb_builder.errors import GenotypeError
+
+__all__ = [
+    "NUM_EDGES",
+    "NUM_NODES",
+    "OPERATIONS",
+    "Edge",
+    "canonical_cell",
+    "checked_cell",
+    "relabelled_cells",
+    "shown",
+]
+
+OPERATIONS = (
+    "max_pool_3x3",
+    "avg_pool_3x3",
+    "skip_connect",
+    "sep_conv_3x3",
+    "sep_conv_5x5",
+    "dil_conv_3x3",
+    "dil_conv_5x5",
+)
+"""The operations of an edge, in the order of the DARTS repository without its ``none``."""
+
+NUM_NODES = 4
+"""Intermediate nodes of a cell: nodes 2, 3, 4 and 5."""
+
+NUM_EDGES = 2 * NUM_NODES
+"""Edges of a cell: two for each intermediate node."""
+
+
+class Edge(NamedTuple):
+    """What a node computes from one of its two predecessors.
+
+    Attributes:
+        operation: one of OPERATIONS.
+        predecessor: the node it reads: 0 is the cell before the previous one (``c_{k-2}``), 1 the
+            previous cell (``c_{k-1}``), 2 to 4 are earlier intermediate nodes.
+    """
+
+    operation: str
+    predecessor: int
+
+
+def checked_cell(pairs: object, name: str) -> tuple[Edge, ...]:
+    """The pairs as the edges of a cell; edges ``2i`` and ``2i + 1`` feed node ``i + 2``.
+
+    Raises:
+        GenotypeError: They are not a cell of the space; ``name`` says in the message which.
+    """
+    if isinstance(pairs, str) or not isinstance(pairs, Sequence):
+        raise GenotypeError(
+            f"{name} cell: wanted a sequence of {NUM_EDGES} (operation, predecessor) pairs, "
+            f"got {shown(pairs)}"
+        )
+    if len(pairs) != NUM_EDGES:
+        raise GenotypeError(
+            f"{name} cell: wanted {NUM_EDGES} edges, two for each of the nodes 2 to 5, "
+            f"got {len(pairs)}; cells of NASNet, AmoebaNet and ENAS are outside the DARTS space"
+        )
+    edges = tuple(
+        _checked_edge(pair, 2 + i // 2, f"{name} cell, node {2 + i // 2}, edge {i}")
+        for i, pair in enumerate(pairs)
+    )
+    for i in range(0, NUM_EDGES, 2):
+        if edges[i].predecessor == edges[i + 1].predecessor:
+            raise GenotypeError(
+                f"{name} cell, node {2 + i // 2}, edges {i} and {i + 1}: wanted two different "
+                f"predecessors, got {edges[i].predecessor} twice"
+            )
+    return edges
+
+
+def canonical_cell(edges: tuple[Edge, ...]) -> tuple[Edge, ...]:
+    """The cell with the two edges of every node sorted by predecessor."""
+    return tuple(
+        edge
+        for i in range(0, NUM_EDGES, 2)
+        for edge in sorted(edges[i : i + 2], key=lambda edge: edge.predecessor)
+    )
+
+
+def relabelled_cells(edges: tuple[Edge, ...]) -> Iterator[tuple[Edge, ...]]:
+    """The cell under every numbering of its intermediate nodes that puts predecessors first.
+
+    In canonical spelling; a numbering that maps the cell to itself gives it again.
+    """
+    for order in permutations(range(NUM_NODES)):
+        label = [0, 1, *(2 + order.index(node) for node in range(NUM_NODES))]
+        if all(label[edge.predecessor] < label[2 + i // 2] for i, edge in enumerate(edges)):
+            yield canonical_cell(
+                tuple(
+                    Edge(operation, label[predecessor])
+                    for node in order
+                    for operation, predecessor in edges[2 * node : 2 * node + 2]
+                )
+            )
+
+
+def shown(value: object) -> str:
+    """The value for an error message, however long or strange it is."""
+    try:
+        text = repr(value)
+    except ValueError:  # an int of more digits than Python prints
+        text = f"a huge {type(value).__name__}"
+    return text if len(text) <= 80 else f"{text[:60]}... ({len(text)} characters)"
+
+
+def _checked_edge(pair: object, node: int, where: str) -> Edge:
+    if not isinstance(pair, tuple | list) or len(pair) != 2:
+        raise GenotypeError(f"{where}: wanted an (operation, predecessor) pair, got {shown(pair)}")
+    operation, predecessor = pair
+    if not isinstance(operation, str) or operation not in OPERATIONS:
+        explained = (
+            " ('none' stands for no edge during a search; a finished genotype has left it out)"
+            if isinstance(operation, str) and operation == "none"
+            else ""
+        )
+        raise GenotypeError(
+            f"{where}: wanted one of the operations {', '.join(OPERATIONS)}, "
+            f"got {shown(operation)}{explained}"
+        )
+    try:
+        if isinstance(predecessor, bool):
+            raise TypeError("a truth value is no node")
+        number = operator.index(predecessor)
+    except TypeError:
+        raise GenotypeError(
+            f"{where}: wanted an int as predecessor, got {shown(predecessor)}"
+        ) from None
+    if not 0 <= number < node:
+        raise GenotypeError(
+            f"{where}: wanted a predecessor from 0 to {node - 1}, got {shown(number)}"
+        )
+    return Edge(str(operation), number)

@@ -1,0 +1,154 @@
+"""A genotype: one point of the DARTS space, as a value with a text and keys."""
+
+import hashlib
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dtb_builder.errors import GenotypeError
+from dtb_builder.space.cell import (
+    NUM_EDGES,
+    OPERATIONS,
+    Edge,
+    canonical_cell,
+    checked_cell,
+    relabelled_cells,
+    shown,
+)
+from dtb_builder.space.published import read_cells
+
+__all__ = ["OPERATIONS", "Edge", "Genotype"]
+
+
+@dataclass(frozen=True, eq=False)
+class Genotype:
+    """A normal and a reduction cell of eight edges each; edges 2i and 2i+1 feed node i+2.
+
+    The order of a node's two edges says nothing about the network, but it decides how the
+    network's tensors are named, so published weights need the spelling they were published with.
+    A genotype keeps the spelling it was given; all 256 spellings are equal and have one hash.
+    A cell's output is always the concatenation of the nodes 2 to 5.
+
+    Attributes:
+        normal: the edges of the normal cell; any sequence of (operation, predecessor) pairs is
+            accepted.
+        reduce: the edges of the reduction cell, likewise.
+
+    Raises:
+        GenotypeError: The cells lie outside the space; the message says where and what was wanted.
+
+    >>> from dtb_builder.space import NAMED
+    >>> genotype = NAMED["DARTS_V1"]
+    >>> genotype.normal[0]
+    Edge(operation='sep_conv_3x3', predecessor=1)
+    >>> genotype.canonical().normal[0]
+    Edge(operation='sep_conv_3x3', predecessor=0)
+    >>> genotype == genotype.canonical() == Genotype.parse(str(genotype))
+    True
+    """
+
+    normal: tuple[Edge, ...]
+    reduce: tuple[Edge, ...]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "normal", checked_cell(self.normal, "normal"))
+        object.__setattr__(self, "reduce", checked_cell(self.reduce, "reduce"))
+
+    @classmethod
+    def parse(cls, text: str) -> "Genotype":
+        """Read the text that DARTS repositories publish, without evaluating it.
+
+        Lists and tuples, ``range(2, 6)`` as concat, arguments without names and a leading
+        ``NAME =`` are accepted.
+
+        Raises:
+            GenotypeError: The text is something else, or its genotype lies outside the space.
+        """
+        normal, reduce = read_cells(text)
+        return cls(checked_cell(normal, "normal"), checked_cell(reduce, "reduce"))
+
+    @classmethod
+    def from_array(cls, array: NDArray[np.integer]) -> "Genotype":
+        """The genotype whose ``to_array`` is ``array``.
+
+        Raises:
+            GenotypeError: The array's shape, type or numbers are not those of a genotype.
+        """
+        if array.shape != (2, NUM_EDGES, 2) or not np.issubdtype(array.dtype, np.integer):
+            raise GenotypeError(
+                f"wanted an integer array of shape (2, {NUM_EDGES}, 2), "
+                f"got {array.dtype} of shape {array.shape}"
+            )
+        normal, reduce = (
+            _edges(cell.tolist(), name)
+            for cell, name in zip(array, ("normal", "reduce"), strict=True)
+        )
+        return cls(normal, reduce)
+
+    def to_array(self) -> NDArray[np.uint8]:
+        """The spelling in numbers, shape (2, 8, 2): cell, edge, (operation, predecessor).
+
+        The normal cell comes first; an operation is its index in OPERATIONS.
+        """
+        return np.array(
+            [
+                [(OPERATIONS.index(operation), predecessor) for operation, predecessor in cell]
+                for cell in (self.normal, self.reduce)
+            ],
+            dtype=np.uint8,
+        )
+
+    def canonical(self) -> "Genotype":
+        """The same genotype with every node's edges sorted by predecessor."""
+        return Genotype(*self._canonical_cells)
+
+    @cached_property
+    def key(self) -> str:
+        """SHA-256 of the canonical text, in hexadecimal: the same for all spellings."""
+        return hashlib.sha256(_text(*self._canonical_cells).encode()).hexdigest()
+
+    @cached_property
+    def iso_key(self) -> str:
+        """The smallest isomorphic genotype's ``key``.
+
+        Genotypes share it just when they differ by a renumbering of intermediate nodes, in each
+        cell by itself, and by spelling. They describe the same functions; but renumbering permutes
+        the channels of a cell's output and the order in which weights are drawn, so they are not
+        the same trained run.
+        """
+        cells = [min(relabelled_cells(cell)) for cell in self._canonical_cells]
+        return hashlib.sha256(_text(*cells).encode()).hexdigest()
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Genotype):
+            return NotImplemented
+        return self._canonical_cells == other._canonical_cells
+
+    def __hash__(self) -> int:
+        return hash(self._canonical_cells)
+
+    def __str__(self) -> str:
+        return _text(self.normal, self.reduce)
+
+    @cached_property
+    def _canonical_cells(self) -> tuple[tuple[Edge, ...], tuple[Edge, ...]]:
+        return canonical_cell(self.normal), canonical_cell(self.reduce)
+
+
+def _edges(pairs: list[list[int]], name: str) -> tuple[Edge, ...]:
+    for i, (operation, _) in enumerate(pairs):
+        if not 0 <= operation < len(OPERATIONS):
+            raise GenotypeError(
+                f"{name} cell, node {2 + i // 2}, edge {i}: wanted an operation from 0 to "
+                f"{len(OPERATIONS) - 1}, got {shown(operation)}"
+            )
+    return tuple(Edge(OPERATIONS[operation], predecessor) for operation, predecessor in pairs)
+
+
+def _text(normal: tuple[Edge, ...], reduce: tuple[Edge, ...]) -> str:
+    return (
+        f"Genotype(normal={[tuple(edge) for edge in normal]}, normal_concat=[2, 3, 4, 5], "
+        f"reduce={[tuple(edge) for edge in reduce]}, reduce_concat=[2, 3, 4, 5])"
+    )

@@ -1,0 +1,47 @@
+"""Files that list genotypes, one a line."""
+
+from pathlib import Path
+
+from dtb_builder.errors import GenotypeError
+from dtb_builder.space.genotype import Genotype
+from dtb_builder.space.named import NAMED
+
+__all__ = ["read_genotypes"]
+
+
+def read_genotypes(path: str | Path) -> tuple[Genotype, ...]:
+    """The genotypes of a text file, in its order, each in the spelling it has there.
+
+    A line holds the published text of a genotype or the name of one in NAMED. What follows a
+    ``#`` is a comment; lines without anything else are skipped.
+
+    Raises:
+        GenotypeError: A line is neither, the file is not UTF-8, or it lists nothing.
+        OSError: The file cannot be read.
+    """
+    try:
+        lines = Path(path).read_text(encoding="utf-8-sig").split("\n")
+    except UnicodeDecodeError as error:
+        raise GenotypeError(
+            f"{path}: wanted UTF-8 text, got byte 0x{error.object[error.start]:02x} "
+            f"at position {error.start}"
+        ) from error
+    genotypes: list[Genotype] = []
+    for number, line in enumerate(lines, start=1):
+        entry = line.partition("#")[0].strip()
+        if entry:
+            try:
+                genotypes.append(_genotype(entry))
+            except GenotypeError as error:
+                raise GenotypeError(f"{path}, line {number}: {error}") from error
+    if not genotypes:
+        raise GenotypeError(f"{path}: wanted one genotype a line, got none")
+    return tuple(genotypes)
+
+
+def _genotype(entry: str) -> Genotype:
+    if not entry.isidentifier():
+        return Genotype.parse(entry)
+    if entry not in NAMED:
+        raise GenotypeError(f"wanted a genotype or one of {', '.join(NAMED)}, got {entry}")
+    return NAMED[entry]

@@ -1,0 +1,246 @@
+"""What a person can set, as checked values: what decides the data, apart from how it is made."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, TypeVar
+
+import dacite
+
+from dtb_builder.errors import ConfigError
+from dtb_builder.training.recipe import Recipe
+
+__all__ = [
+    "ClusterConfig",
+    "ComputeConfig",
+    "Config",
+    "ImagesConfig",
+    "LaunchConfig",
+    "NetworkConfig",
+    "SpaceConfig",
+    "StatesConfig",
+    "differences",
+    "parse",
+]
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpaceConfig:
+    """Which genotypes are trained.
+
+    Attributes:
+        kind: drawn uniformly, read from a file, named, or a parent and mutations of it.
+        seed: of the draws.
+        num_genotypes: how many to draw, the parent counted in.
+        file: text file, one genotype to a line.
+        parent: a genotype's name or text.
+        names: named genotypes; empty means all.
+    """
+
+    kind: Literal["uniform", "file", "named", "mutations"]
+    seed: int
+    num_genotypes: int | None
+    file: str | None
+    parent: str | None
+    names: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        if self.seed < 0:
+            raise ValueError(f"space.seed must be at least 0, got {self.seed}")
+        drawn = self.kind in ("uniform", "mutations")
+        if drawn and (self.num_genotypes is None or self.num_genotypes < 1):
+            raise ValueError(f"space.num_genotypes must be at least 1, got {self.num_genotypes}")
+        if self.kind == "file" and self.file is None:
+            raise ValueError("space.kind=file needs space.file")
+        if self.kind == "mutations" and self.parent is None:
+            raise ValueError("space.kind=mutations needs space.parent")
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkConfig:
+    """How every genotype is grown into a network; checked further once the images are known."""
+
+    channels: int
+    layers: int
+    auxiliary: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImagesConfig:
+    """Which images, and how their training part is divided.
+
+    Attributes:
+        name: one of `dtb_builder.training.loaders.IMAGE_SETS`.
+        root: a local copy, or None.
+        num_valid: images taken from the training part for validation.
+        split_seed: of that division.
+    """
+
+    name: str
+    root: str | None
+    num_valid: int
+    split_seed: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class StatesConfig:
+    """Which training states are kept: "all", or epochs, -1 being the last."""
+
+    epochs: Literal["all"] | tuple[int, ...]
+
+    def keeps(self, epoch: int, num_epochs: int) -> bool:
+        """Whether the state after an epoch is kept, of a run of so many epochs."""
+        return self.epochs == "all" or epoch in {
+            num_epochs if kept == -1 else kept for kept in self.epochs
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class ComputeConfig:
+    """What a run is computed on, as far as it decides the bits.
+
+    Attributes:
+        device: "cpu" or "cuda".
+        threads: of torch, per run.
+        deterministic: whether only deterministic operations are used.
+    """
+
+    device: Literal["cpu", "cuda"]
+    threads: int
+    deterministic: bool
+
+    def __post_init__(self) -> None:
+        if self.threads < 1:
+            raise ValueError(f"compute.threads must be at least 1, got {self.threads}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """Everything that decides the data; fixed once a run folder is planned."""
+
+    space: SpaceConfig
+    network: NetworkConfig
+    recipe: Recipe
+    images: ImagesConfig
+    states: StatesConfig
+    compute: ComputeConfig
+    seeds: tuple[int, ...]
+    shard_size: int
+
+    def __post_init__(self) -> None:
+        if not self.seeds or len(set(self.seeds)) < len(self.seeds) or min(self.seeds) < 0:
+            raise ValueError(f"seeds must be different, none negative, got {list(self.seeds)}")
+        if self.shard_size < 1:
+            raise ValueError(f"shard_size must be at least 1, got {self.shard_size}")
+        epochs = self.states.epochs
+        outside = (
+            [e for e in epochs if not -1 <= e <= self.recipe.num_epochs] if epochs != "all" else []
+        )
+        if outside:
+            raise ValueError(
+                f"states.epochs must be in 0..{self.recipe.num_epochs}, or -1, got {outside}"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClusterConfig:
+    """Where and how densely the runs are placed; it never changes their bits.
+
+    Attributes:
+        engine: "ray", or "serial" for one run after the other in this process.
+        address: of a Ray cluster, "auto" for the one here, None for a new local one.
+        num_cpus: cores of a new local cluster, None for all.
+        gpus_per_run: GPUs of a run that computes on cuda; a fraction shares one.
+        max_in_flight: tasks handed to Ray at once, None for twice what can run.
+        max_attempts: how often a run is tried before it is given up.
+    """
+
+    engine: Literal["ray", "serial"]
+    address: str | None
+    num_cpus: int | None
+    gpus_per_run: float
+    max_in_flight: int | None
+    max_attempts: int
+
+    def __post_init__(self) -> None:
+        if self.num_cpus is not None and self.num_cpus < 1:
+            raise ValueError(f"cluster.num_cpus must be at least 1, got {self.num_cpus}")
+        if self.gpus_per_run <= 0:
+            raise ValueError(f"cluster.gpus_per_run must be above 0, got {self.gpus_per_run}")
+        if self.gpus_per_run > 1 and self.gpus_per_run != int(self.gpus_per_run):
+            raise ValueError(f"cluster.gpus_per_run above 1 must be whole, got {self.gpus_per_run}")
+        if self.max_in_flight is not None and self.max_in_flight < 1:
+            raise ValueError(f"cluster.max_in_flight must be at least 1, got {self.max_in_flight}")
+        if self.max_attempts < 1:
+            raise ValueError(f"cluster.max_attempts must be at least 1, got {self.max_attempts}")
+        if self.address is not None and self.address.startswith("ray://"):
+            raise ValueError(
+                "cluster.address must not be a Ray Client address (ray://): a driver behind it "
+                "loses its tasks when the connection breaks; use address=auto on the cluster, or "
+                "ray job submit"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class LaunchConfig:
+    """What may change from one launch to the next.
+
+    Attributes:
+        cluster: where the runs are placed.
+        retry: "failed" tries again the runs that were given up.
+        allow_missing: merge although shards are missing or runs failed.
+        volume_size: bytes per states file of the merged benchmark, None for one single file.
+    """
+
+    cluster: ClusterConfig
+    retry: Literal["failed"] | None
+    allow_missing: bool
+    volume_size: int | None
+
+    def __post_init__(self) -> None:
+        if self.volume_size is not None and self.volume_size < 1:
+            raise ValueError(f"volume_size must be at least 1 byte, got {self.volume_size}")
+
+
+LAUNCH_KEYS = ("cluster", "retry", "allow_missing", "volume_size")
+"""The top-level keys of a composed configuration that make up a `LaunchConfig`."""
+
+
+def parse(kind: type[T], settings: Mapping[str, Any]) -> T:
+    """The value of a kind that plain settings describe.
+
+    Raises:
+        ConfigError: a setting is missing, unknown, of the wrong type or out of range.
+    """
+    try:
+        return dacite.from_dict(kind, _tuples(settings), dacite.Config(strict=True))
+    except (dacite.DaciteError, ValueError, TypeError) as error:
+        raise ConfigError(f"the configuration is not valid: {error}") from error
+
+
+def differences(stored: Config, given: Config) -> list[str]:
+    """The settings in which two configs differ, as ``key: stored, given`` texts."""
+    one, other = _flat(asdict(stored)), _flat(asdict(given))
+    return [
+        f"{key}: {one.get(key)!r} in the run folder, {other.get(key)!r} now"
+        for key in sorted(one.keys() | other.keys())
+        if one.get(key) != other.get(key)
+    ]
+
+
+def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in settings.items():
+        if isinstance(value, Mapping):
+            flat |= _flat(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+def _tuples(value: Any) -> Any:
+    """The same settings with every list as a tuple."""
+    if isinstance(value, Mapping):
+        return {key: _tuples(item) for key, item in value.items()}
+    return tuple(_tuples(item) for item in value) if isinstance(value, list | tuple) else value

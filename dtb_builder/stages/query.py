@@ -1,0 +1,47 @@
+"""Tables of a benchmark's runs, for people."""
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+from dtb_builder.dataset import Run
+from dtb_builder.record import METRICS
+
+__all__ = ["print_run", "print_runs"]
+
+_SHOWN = ("train_accuracy", "valid_accuracy", "test_accuracy", "train_loss", "valid_loss")
+_MISSING = "-"
+
+
+def print_runs(runs: Iterable[Run], *, epoch: int) -> None:
+    """A line for every run, with its metrics at an epoch and its genotype."""
+    lines = [["run", "seed", "parameters", *_SHOWN, "genotype"]]
+    for run in runs:
+        facts = [str(run.number), str(run.seed), str(run.num_parameters)]
+        lines.append([*facts, *(_cell(run, name, epoch) for name in _SHOWN), str(run.genotype)])
+    _print_table(lines)
+
+
+def print_run(run: Run) -> None:
+    """What a run is, and a line for every epoch, with every metric."""
+    print(f"run {run.number}  seed {run.seed}  {run.num_parameters:,} parameters")
+    print(run.genotype)
+    lines = [["epoch", *METRICS, "state"]]
+    for epoch in range(len(run.curve("valid_accuracy"))):
+        state = "kept" if epoch in run.state_epochs else _MISSING
+        lines.append([str(epoch), *(_cell(run, name, epoch) for name in METRICS), state])
+    _print_table(lines)
+
+
+def _cell(run: Run, name: str, epoch: int) -> str:
+    """A metric, or a dash where it was not measured."""
+    value = run.curve(name)[epoch]
+    return _MISSING if value is np.ma.masked else f"{value:.4f}"
+
+
+def _print_table(lines: Sequence[Sequence[str]]) -> None:
+    """Print lines in columns, numbers to the right; the last column is as wide as it likes."""
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    for line in lines:
+        cells = [cell.rjust(width) for cell, width in zip(line[:-1], widths, strict=False)]
+        print("  ".join([*cells, line[-1]]))

@@ -1,0 +1,120 @@
+"""Tasks on a Ray cluster, on one machine or many."""
+
+import logging
+import os
+from collections.abc import Hashable
+from types import TracebackType
+from typing import Any, Self
+
+import ray
+from ray.exceptions import RayError, RayTaskError
+
+from dtb_builder.errors import ConfigError
+from dtb_builder.stages.config import ClusterConfig, ComputeConfig
+from dtb_builder.stages.engines import Task, TaskEnd
+
+__all__ = ["RayEngine"]
+
+_LOST_WORKER_RETRIES = 10
+"""How often Ray itself starts a task again whose worker or node was lost; that is no failure."""
+
+
+class RayEngine:
+    """Core tasks in a bounded loop: a plan of any length costs the driver the same memory.
+
+    Raises:
+        ConfigError: the cluster cannot be reached, or has no room for a single run.
+    """
+
+    def __init__(self, cluster: ClusterConfig, compute: ComputeConfig) -> None:
+        self._cluster = cluster
+        self._compute = compute
+        self._running: dict[Any, Hashable] = {}
+        self._remotes: dict[tuple[Any, bool], Any] = {}
+
+    def __enter__(self) -> Self:
+        os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+        local = self._cluster.address is None
+        try:
+            ray.init(
+                address="local" if local else self._cluster.address,
+                num_cpus=self._cluster.num_cpus if local else None,
+                include_dashboard=False if local else None,
+                logging_level=logging.WARNING,
+            )
+        except ConnectionError as error:
+            raise ConfigError(f"cluster.address={self._cluster.address}: {error}") from error
+        if self._capacity() < 1:
+            found = {k: v for k, v in ray.cluster_resources().items() if k in ("CPU", "GPU")}
+            ray.shutdown()
+            raise ConfigError(f"a run needs {self._resources(on_device=True)}, Ray has {found}")
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        ray.shutdown()
+
+    def has_room(self) -> bool:
+        """Whether another task may be submitted now."""
+        limit = self._cluster.max_in_flight or 2 * max(1, self._capacity())
+        return len(self._running) < limit
+
+    def is_idle(self) -> bool:
+        """Whether every submitted task has ended."""
+        return not self._running
+
+    def submit(self, task: Task) -> None:
+        """Have a task run."""
+        remote = self._remote(task)
+        self._running[remote.remote(*task.arguments)] = task.key
+
+    def wait(self, *, seconds: float) -> list[TaskEnd]:
+        """The tasks that have ended since the last call; waits for one, but not for ever."""
+        references = list(self._running)
+        ready, _ = ray.wait(references, num_returns=1, timeout=seconds)
+        more, _ = ray.wait(references, num_returns=len(references), timeout=0)
+        return [self._end(reference) for reference in dict.fromkeys([*ready, *more])]
+
+    def _end(self, reference: Any) -> TaskEnd:
+        key = self._running.pop(reference)
+        try:
+            return TaskEnd(key, ray.get(reference), None)
+        except RayTaskError as error:
+            return TaskEnd(key, None, error.as_instanceof_cause())
+        except RayError as error:
+            return TaskEnd(key, None, error)
+
+    def _remote(self, task: Task) -> Any:
+        """The task's function as Ray knows it, declared once."""
+        which = (task.function, task.on_device)
+        if which not in self._remotes:
+            resources = self._resources(on_device=task.on_device)
+            # A GPU's memory is only given back when the process ends.
+            max_calls = 1 if resources["num_gpus"] else 0
+            declare = ray.remote(
+                num_cpus=resources["num_cpus"],
+                num_gpus=resources["num_gpus"],
+                max_retries=_LOST_WORKER_RETRIES,
+                max_calls=max_calls,
+            )
+            self._remotes[which] = declare(task.function)
+        return self._remotes[which]
+
+    def _resources(self, *, on_device: bool) -> dict[str, float]:
+        if not on_device:
+            return {"num_cpus": 1, "num_gpus": 0}
+        gpus = self._cluster.gpus_per_run if self._compute.device == "cuda" else 0
+        return {"num_cpus": self._compute.threads, "num_gpus": gpus}
+
+    def _capacity(self) -> int:
+        """How many runs the cluster has room for at once."""
+        total = ray.cluster_resources()
+        needed = self._resources(on_device=True)
+        rooms = [total.get("CPU", 0) / needed["num_cpus"]]
+        if needed["num_gpus"]:
+            rooms.append(total.get("GPU", 0) / needed["num_gpus"])
+        return int(min(rooms))

@@ -1,0 +1,327 @@
+"""The folder of one generation: the only place that knows its file names."""
+
+import contextlib
+import csv
+import errno
+import io
+import json
+import os
+import shutil
+import socket
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from functools import cached_property
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import yaml
+from filelock import FileLock, Timeout
+
+from dtb_builder.dataset.atomic import write_whole
+from dtb_builder.errors import ConfigError, DamagedFileError, LockedError, PlanMismatchError
+from dtb_builder.stages.config import Config, differences, parse
+
+__all__ = ["Failures", "PlannedRun", "RunFolder"]
+
+_LOCK_SECONDS = 2
+"""Longer than `RunFolder.holder` takes to look."""
+
+_PLAN_FIELDS = ("run", "shard", "seed", "genotype")
+
+
+@dataclass(frozen=True)
+class PlannedRun:
+    """One line of the plan.
+
+    Attributes:
+        number: the run's number.
+        shard: the number of the shard it goes into.
+        seed: of its initialisation and training.
+        genotype: its canonical text.
+    """
+
+    number: int
+    shard: int
+    seed: int
+    genotype: str
+
+
+@dataclass(frozen=True)
+class Failures:
+    """The failed attempts at a run.
+
+    Attributes:
+        messages: their tracebacks, oldest first.
+        given_up: whether the run is left alone from now on.
+    """
+
+    messages: tuple[str, ...]
+    given_up: bool
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Paths and small files of a run folder.
+
+    ========================  ==============================================================
+    ``config.yaml``           what decides the data
+    ``provenance.json``       that, with the images' and the splits' hashes: goes into every file
+    ``plan.csv``              a line for every run; written last, so that it marks a whole plan
+    ``shards/``               finished shards
+    ``working/``              journals, checkpoints and failures of the shards in progress
+    ``logs/``                 one text file per run
+    ``dtb.h5``                the merged benchmark
+    ========================  ==============================================================
+    """
+
+    path: Path
+
+    @property
+    def config_file(self) -> Path:
+        """The config, as YAML."""
+        return self.path / "config.yaml"
+
+    @property
+    def provenance_file(self) -> Path:
+        """The provenance, as JSON."""
+        return self.path / "provenance.json"
+
+    @property
+    def plan_file(self) -> Path:
+        """The plan, as CSV."""
+        return self.path / "plan.csv"
+
+    @property
+    def benchmark_file(self) -> Path:
+        """The merged benchmark."""
+        return self.path / "dtb.h5"
+
+    @property
+    def shards_folder(self) -> Path:
+        """Where finished shards are."""
+        return self.path / "shards"
+
+    def shard_file(self, shard: int) -> Path:
+        """A finished shard."""
+        return self.shards_folder / f"shard-{shard:05d}.h5"
+
+    def shard_files(self) -> list[Path]:
+        """The finished shards, by number."""
+        return sorted(self.shards_folder.glob("shard-*.h5"))
+
+    def working_folder(self, shard: int) -> Path:
+        """Where a shard in progress lies."""
+        return self.path / "working" / f"shard-{shard:05d}"
+
+    def journal_file(self, run: PlannedRun) -> Path:
+        """The journal of a run in progress."""
+        return self.working_folder(run.shard) / f"run-{run.number:08d}.journal"
+
+    def checkpoint_file(self, run: PlannedRun, epoch: int) -> Path:
+        """What a run needs to go on after an epoch."""
+        return self.working_folder(run.shard) / f"run-{run.number:08d}.epoch-{epoch}.checkpoint"
+
+    def checkpoint_files(self, run: PlannedRun) -> list[Path]:
+        """All checkpoints of a run."""
+        return list(self.working_folder(run.shard).glob(f"run-{run.number:08d}.epoch-*.checkpoint"))
+
+    def clear_working_folder(self, shard: int) -> None:
+        """Drop what is left of a shard in progress, once its file is there."""
+        assert self.shard_file(shard).exists(), f"shard {shard} has no file yet"
+        shutil.rmtree(self.working_folder(shard), ignore_errors=True)
+
+    def failures_file(self, run: PlannedRun) -> Path:
+        """The failed attempts at a run."""
+        return self.working_folder(run.shard) / f"run-{run.number:08d}.failures.json"
+
+    def log_file(self, run: PlannedRun) -> Path:
+        """The log of a run."""
+        return self.path / "logs" / f"run-{run.number:08d}.log"
+
+    # The plan.
+
+    @property
+    def is_planned(self) -> bool:
+        """Whether a whole plan is here."""
+        return self.plan_file.exists()
+
+    @cached_property
+    def config(self) -> Config:
+        """The config that the folder was planned with.
+
+        Raises:
+            ConfigError: there is none, or it does not describe a config.
+        """
+        if not self.config_file.exists():
+            raise ConfigError(f"{self.path} is not planned: run dtb plan {self.path} first")
+        return parse(Config, yaml.safe_load(self.config_file.read_text()))
+
+    @cached_property
+    def provenance(self) -> str:
+        """The JSON text that every file of the plan carries."""
+        return self.provenance_file.read_text()
+
+    @cached_property
+    def provenance_settings(self) -> dict[str, Any]:
+        """The provenance, parsed."""
+        return json.loads(self.provenance)
+
+    @cached_property
+    def plan_id(self) -> str:
+        """A hash that tells this plan from another."""
+        return sha256(self.provenance.encode()).hexdigest()
+
+    def check_config(self, config: Config) -> None:
+        """Refuse a config other than the folder's.
+
+        Raises:
+            PlanMismatchError: naming what differs.
+        """
+        if found := differences(self.config, config):
+            listed = "\n  ".join(found)
+            raise PlanMismatchError(
+                f"{self.path} was planned with another config:\n  {listed}\n"
+                "use the folder's settings, or another run folder"
+            )
+
+    def write_plan(
+        self, config: Config, provenance: dict[str, Any], runs: list[PlannedRun]
+    ) -> None:
+        """Write config, provenance and plan: the same arguments, the same bytes."""
+        for folder in (self.shards_folder, self.path / "working", self.path / "logs"):
+            folder.mkdir(parents=True, exist_ok=True)
+        settings = json.loads(json.dumps(asdict(config)))  # tuples to lists
+        write_whole(self.config_file, yaml.safe_dump(settings, sort_keys=False).encode())
+        write_whole(self.provenance_file, json.dumps(provenance, sort_keys=True, indent=1).encode())
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(_PLAN_FIELDS)
+        writer.writerows((run.number, run.shard, run.seed, run.genotype) for run in runs)
+        write_whole(self.plan_file, text.getvalue().encode())
+
+    def plan(self) -> Iterator[PlannedRun]:
+        """The planned runs, by number.
+
+        Raises:
+            ConfigError: the folder is not planned.
+            DamagedFileError: a line cannot be read.
+        """
+        if not self.is_planned:
+            raise ConfigError(f"{self.path} is not planned: run dtb plan {self.path} first")
+        with self.plan_file.open(newline="") as file:
+            lines = csv.reader(file)
+            if tuple(next(lines, ())) != _PLAN_FIELDS:
+                raise DamagedFileError(f"{self.plan_file}: expected the header {_PLAN_FIELDS}")
+            for line in lines:
+                try:
+                    number, shard, seed, genotype = line
+                    yield PlannedRun(int(number), int(shard), int(seed), genotype)
+                except ValueError as error:
+                    raise DamagedFileError(f"{self.plan_file}:{lines.line_num}: {error}") from error
+
+    def shards(self) -> Iterator[tuple[int, list[PlannedRun]]]:
+        """Each planned shard with its runs."""
+        shard: list[PlannedRun] = []
+        for run in self.plan():
+            if shard and run.shard != shard[0].shard:
+                yield shard[0].shard, shard
+                shard = []
+            shard.append(run)
+        if shard:
+            yield shard[0].shard, shard
+
+    # Failures.
+
+    def failures(self, run: PlannedRun) -> Failures:
+        """The failed attempts at a run."""
+        file = self.failures_file(run)
+        if not file.exists():
+            return Failures((), given_up=False)
+        stored = json.loads(file.read_text())
+        return Failures(tuple(stored["messages"]), given_up=stored["given_up"])
+
+    def add_failure(self, run: PlannedRun, message: str) -> None:
+        """Record a failed attempt."""
+        known = self.failures(run)
+        self._write_failures(run, Failures((*known.messages, message), known.given_up))
+
+    def give_up(self, run: PlannedRun) -> None:
+        """Mark a run as failed for good, until somebody asks to retry it."""
+        self._write_failures(run, Failures(self.failures(run).messages, given_up=True))
+
+    def forgive(self, run: PlannedRun) -> None:
+        """Forget a run's failed attempts, so that it is tried again."""
+        self.failures_file(run).unlink(missing_ok=True)
+
+    def _write_failures(self, run: PlannedRun, failures: Failures) -> None:
+        self.working_folder(run.shard).mkdir(parents=True, exist_ok=True)
+        write_whole(self.failures_file(run), json.dumps(asdict(failures), indent=1).encode())
+
+    # The lock.
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the folder: nobody else writes to it meanwhile.
+
+        Raises:
+            LockedError: somebody else holds it.
+        """
+        lock = self._lock()
+        try:
+            lock.acquire(timeout=_LOCK_SECONDS)
+        except Timeout:
+            raise LockedError(f"{self.path} is in use by {self._holder_text()}") from None
+        try:
+            about = {
+                "host": socket.gethostname(),
+                "process": os.getpid(),
+                "since": datetime.now(UTC).isoformat(timespec="seconds"),
+            }
+            write_whole(self._holder_file, json.dumps(about).encode())
+            yield
+        finally:
+            self._holder_file.unlink(missing_ok=True)
+            lock.release()
+
+    def holder(self) -> str | None:
+        """Who holds the folder now, or None."""
+        if not self._holder_file.exists():
+            return None
+        lock = self._lock()
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            return self._holder_text()
+        lock.release()
+        return None
+
+    def _lock(self) -> FileLock:
+        return FileLock(self.path / ".lock")
+
+    @property
+    def _holder_file(self) -> Path:
+        return self.path / ".lock.json"
+
+    def _holder_text(self) -> str:
+        try:
+            about = json.loads(self._holder_file.read_text())
+            return f"process {about['process']} on {about['host']} since {about['since']}"
+        except (OSError, ValueError, KeyError):
+            return "another process"
+
+    def check_writeable(self) -> None:
+        """Make the folder if need be, and see that files can be written there.
+
+        Raises:
+            ConfigError: they cannot.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            probe = self.path / f".probe-{os.getpid()}"
+            probe.touch()
+            probe.unlink()
+        except OSError as error:
+            reason = os.strerror(error.errno or errno.EIO)
+            raise ConfigError(f"{self.path} cannot be written to: {reason}") from error

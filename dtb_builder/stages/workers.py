@@ -1,0 +1,231 @@
+"""What a worker does: train one run to its end, or close one shard; knows no Ray."""
+
+import logging
+import time
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import torch
+
+from dtb_builder.dataset import codec
+from dtb_builder.dataset.atomic import write_whole
+from dtb_builder.dataset.journal import (
+    Journal,
+    JournalRun,
+    append_epoch,
+    cut_journal,
+    open_journal,
+    read_journal,
+)
+from dtb_builder.dataset.shard import FailedRun, write_shard
+from dtb_builder.errors import DamagedFileError, ImagesError, UnfinishedError
+from dtb_builder.network.network import Network
+from dtb_builder.network.state import capture, tensor_table
+from dtb_builder.space import Genotype
+from dtb_builder.stages.config import Config, ImagesConfig
+from dtb_builder.stages.plan import load_split_images, network_spec
+from dtb_builder.stages.run_folder import PlannedRun, RunFolder
+from dtb_builder.training.environment import environment
+from dtb_builder.training.finished import FinishedEpoch
+from dtb_builder.training.images import Images
+from dtb_builder.training.loop import train
+from dtb_builder.training.resident import ResidentImages, make_resident
+from dtb_builder.training.resume import Checkpoint
+from dtb_builder.training.setup import set_up_torch
+
+__all__ = ["RunOutcome", "close_shard", "finished_and_failed", "train_run"]
+
+
+@dataclass(frozen=True)
+class RunOutcome:
+    """How a try at a run ended.
+
+    Attributes:
+        number: the run's.
+        error: None where it finished; otherwise what was raised.
+    """
+
+    number: int
+    error: str | None
+
+
+def train_run(path: Path, run: PlannedRun) -> RunOutcome:
+    """Train a run from its last finished epoch to its end, each epoch safe on disk as it ends.
+
+    An exception of the training is recorded in the run folder and comes back in the outcome, so
+    that one bad run does not stop the others. One in the recording itself is raised.
+    """
+    folder = RunFolder(path)
+    with _log(folder.log_file(run)) as log:
+        try:
+            for epoch, line in _epochs(folder, run, log):
+                log.info("epoch %d: %s", epoch, line)
+        except Exception as error:
+            log.exception("failed")
+            folder.add_failure(run, traceback.format_exc())
+            return RunOutcome(run.number, f"{type(error).__name__}: {error}")
+    return RunOutcome(run.number, None)
+
+
+def close_shard(path: Path, runs: list[PlannedRun]) -> Path:
+    """Write the shard of these runs, all of them finished, and clear their files.
+
+    Raises:
+        UnfinishedError: a run did not finish.
+    """
+    folder = RunFolder(path)
+    shard = runs[0].shard
+    journals, _ = finished_and_failed(folder, runs)
+    if len(journals) < len(runs):
+        missing = {run.number for run in runs} - {journal.run.number for journal in journals}
+        raise UnfinishedError(f"runs {sorted(missing)} of shard {shard} are not finished")
+    file = folder.shard_file(shard)
+    write_shard(
+        file,
+        journals,
+        provenance=folder.provenance,
+        num_epochs=folder.config.recipe.num_epochs,
+    )
+    folder.clear_working_folder(shard)
+    return file
+
+
+def finished_and_failed(
+    folder: RunFolder, runs: list[PlannedRun]
+) -> tuple[list[Journal], list[FailedRun]]:
+    """The journals of the finished runs of a shard in progress, and its runs that were given up."""
+    journals: list[Journal] = []
+    failures: list[FailedRun] = []
+    for run in runs:
+        file = folder.journal_file(run)
+        journal = read_journal(file) if file.exists() else None
+        failed = folder.failures(run)
+        if journal is not None and journal.last_epoch == folder.config.recipe.num_epochs:
+            journals.append(journal)
+        elif failed.given_up:
+            failures.append(
+                FailedRun(
+                    number=run.number,
+                    genotype=Genotype.parse(run.genotype),
+                    seed=run.seed,
+                    attempts=len(failed.messages),
+                    message=failed.messages[-1],
+                )
+            )
+    return journals, failures
+
+
+def _epochs(folder: RunFolder, run: PlannedRun, log: logging.Logger) -> Iterator[tuple[int, str]]:
+    """Train and store a run; each epoch with a line about it, once it is safe on disk."""
+    config = folder.config
+    set_up_torch(threads=config.compute.threads, deterministic=config.compute.deterministic)
+    images, data = _images(config.images, config.compute.device)
+    _check_images(folder, images)
+    with torch.random.fork_rng([]):
+        # On the CPU, whatever the device: the initialisation is the same everywhere.
+        torch.default_generator.manual_seed(run.seed)
+        network = Network(Genotype.parse(run.genotype), network_spec(config, images))
+    about = JournalRun(
+        number=run.number,
+        genotype=run.genotype,
+        seed=run.seed,
+        plan=folder.plan_id,
+        num_parameters=sum(p.numel() for p in network.parameters() if p.requires_grad),
+        tensors=tensor_table(network),
+    )
+    folder.working_folder(run.shard).mkdir(parents=True, exist_ok=True)
+    journal, checkpoint = _recovered(folder, run, about, log)
+    if journal.last_epoch == config.recipe.num_epochs:
+        return
+    facts = environment(config.compute.device)
+    for finished in train(network, data, config.recipe, seed=run.seed, resume=checkpoint):
+        _store(folder, run, config, finished, facts)
+        yield finished.epoch, "  ".join(f"{k}={v:.4g}" for k, v in finished.metrics.items())
+    for used in folder.checkpoint_files(run):
+        used.unlink()
+
+
+def _recovered(
+    folder: RunFolder, run: PlannedRun, about: JournalRun, log: logging.Logger
+) -> tuple[Journal, Checkpoint | None]:
+    """The run's journal, and the checkpoint to go on from after its last epoch."""
+    journal = open_journal(folder.journal_file(run), about)
+    if journal.last_epoch is None or journal.last_epoch == folder.config.recipe.num_epochs:
+        return journal, None
+    file = folder.checkpoint_file(run, journal.last_epoch)
+    try:
+        checkpoint = Checkpoint.from_bytes(file.read_bytes())
+    except (FileNotFoundError, DamagedFileError) as error:
+        log.warning("begins again: no checkpoint of epoch %d: %s", journal.last_epoch, error)
+        return cut_journal(journal, num_epochs=0), None
+    log.info("goes on after epoch %d", journal.last_epoch)
+    return journal, checkpoint
+
+
+def _store(
+    folder: RunFolder,
+    run: PlannedRun,
+    config: Config,
+    finished: FinishedEpoch,
+    facts: dict[str, str | int],
+) -> None:
+    """Make an epoch safe: first what follows it needs, then its record, then drop what is older.
+
+    At every moment the epoch that the journal ends with has its checkpoint.
+    """
+    epoch = finished.epoch
+    begin = time.perf_counter()
+    state = (
+        capture(finished.network) if config.states.keeps(epoch, config.recipe.num_epochs) else None
+    )
+    frame = b"" if state is None else codec.encode(state.values)
+    metrics = {**finished.metrics, "state_seconds": time.perf_counter() - begin}
+    if state is None:
+        del metrics["state_seconds"]
+    if epoch < config.recipe.num_epochs:
+        checkpoint = Checkpoint.capture(finished).to_bytes()
+        write_whole(folder.checkpoint_file(run, epoch), checkpoint)
+    append_epoch(
+        folder.journal_file(run),
+        epoch=epoch,
+        metrics=metrics,
+        environment=facts,
+        num_batches_tracked=None if state is None else state.num_batches_tracked,
+        frame=frame,
+    )
+    folder.checkpoint_file(run, epoch - 1).unlink(missing_ok=True)
+
+
+def _check_images(folder: RunFolder, images: Images) -> None:
+    """Refuse other images than those the plan was made with."""
+    planned = folder.provenance_settings["images"]["sha256"]
+    if images.sha256 != planned:
+        raise ImagesError(
+            f"{images.name} on this machine is not what {folder.path} was planned with: "
+            f"SHA-256 {images.sha256[:12]}, planned {planned[:12]}"
+        )
+
+
+@lru_cache(maxsize=1)
+def _images(config: ImagesConfig, device: str) -> tuple[Images, ResidentImages]:
+    """The images on the device; remembered, since a CPU worker trains one run after the other."""
+    images, split = load_split_images(config)
+    return images, make_resident(images, split, device)
+
+
+@contextmanager
+def _log(path: Path) -> Iterator[logging.Logger]:
+    """A logger that appends to a run's own file."""
+    log = logging.Logger(path.stem, logging.INFO)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handler = logging.FileHandler(path)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    log.addHandler(handler)
+    try:
+        yield log
+    finally:
+        handler.close()

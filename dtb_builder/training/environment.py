@@ -1,0 +1,44 @@
+"""What beside config and seed decides the bits of a training."""
+
+import platform
+from pathlib import Path
+
+import numpy as np
+import torch
+
+__all__ = ["environment"]
+
+
+def environment(device: torch.device | str) -> dict[str, str | int]:
+    """The machine's class and its software's versions; nothing that names a host or a person.
+
+    What does not apply, such as CUDA's version on the CPU, is absent.
+    """
+    device = torch.device(device)
+    facts: dict[str, str | int] = {
+        "device": device.type,
+        "machine": platform.machine(),
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        "torch": str(torch.__version__),
+        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+        "mkldnn": int(torch.backends.mkldnn.is_available()),
+        "threads": torch.get_num_threads(),
+        "deterministic": int(torch.are_deterministic_algorithms_enabled()),
+    }
+    if device.type == "cuda":
+        facts["device_name"] = torch.cuda.get_device_name(device)
+        facts["cuda"] = str(torch.version.cuda)
+        facts["cudnn"] = int(torch.backends.cudnn.version() or 0)
+    else:
+        facts["device_name"] = _cpu_name()
+    return facts
+
+
+def _cpu_name() -> str:
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.is_file():
+        for line in cpuinfo.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()

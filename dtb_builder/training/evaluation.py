@@ -1,0 +1,74 @@
+"""How well a network classifies images that it is not trained on."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from dtb_builder.training.augmentation import normalise
+from dtb_builder.training.forward import forward
+from dtb_builder.training.recipe import Precision
+from dtb_builder.training.resident import LabelledImages, ResidentImages
+
+__all__ = ["EVALUATION_BATCH", "Evaluation", "evaluate"]
+
+EVALUATION_BATCH = 256
+"""Images per forward pass. Not a setting: kernels differ between sizes in the last bits."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What a network makes of some images.
+
+    Attributes:
+        loss: mean cross entropy.
+        accuracy: share classified correctly, in [0, 1].
+    """
+
+    loss: float
+    accuracy: float
+
+
+@torch.inference_mode()
+def evaluate(
+    network: nn.Module,
+    images: LabelledImages,
+    data: ResidentImages,
+    *,
+    precision: Precision = "float32",
+) -> Evaluation:
+    """Classify images as they are, in evaluation mode, and leave the network as it was.
+
+    Args:
+        network: on the images' device.
+        images: usually data.valid or data.test.
+        data: gives the mean and the deviation to normalise with.
+        precision: what the forward pass is computed in.
+    """
+    loss = torch.zeros((), dtype=torch.float64, device=data.device)
+    num_correct = torch.zeros((), dtype=torch.int64, device=data.device)
+    with _evaluating(network):
+        for pixels, labels in zip(
+            images.images.split(EVALUATION_BATCH),
+            images.labels.split(EVALUATION_BATCH),
+            strict=True,
+        ):
+            batch = normalise(pixels, mean=data.mean, std=data.std)
+            logits, _ = forward(network, batch, precision)
+            loss += functional.cross_entropy(logits.double(), labels, reduction="sum")
+            num_correct += (logits.argmax(1) == labels).sum()
+    return Evaluation(loss.item() / len(images), num_correct.item() / len(images))
+
+
+@contextmanager
+def _evaluating(network: nn.Module) -> Iterator[None]:
+    modes = [(module, module.training) for module in network.modules()]
+    network.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training

@@ -1,0 +1,31 @@
+"""An epoch that has just been trained."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from torch import nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+__all__ = ["FinishedEpoch"]
+
+
+@dataclass(frozen=True, eq=False)
+class FinishedEpoch:
+    """What train hands over after each epoch.
+
+    The last three attributes are live: they change when the generator goes on.
+
+    Attributes:
+        epoch: 0 is the initialisation.
+        metrics: those of dtb_builder.record.METRICS that train can measure.
+        network: as it is after the epoch, in any mode.
+        optimizer: as it is after the epoch.
+        scheduler: already set to the next epoch's learning rate.
+    """
+
+    epoch: int
+    metrics: Mapping[str, float]
+    network: nn.Module
+    optimizer: Optimizer
+    scheduler: LRScheduler

@@ -1,0 +1,102 @@
+"""A set of labelled images, as numpy arrays."""
+
+import hashlib
+import math
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["Images", "channel_statistics"]
+
+
+@dataclass(frozen=True, eq=False)
+class Images:
+    """The training and the test images of a classification problem.
+
+    Attributes:
+        name: what the set is called, as in ``load_images``.
+        train_images: uint8, shape (images, channels, height, width).
+        train_labels: int64, shape (images,), in 0..num_classes-1.
+        test_images: uint8, of the same channels, height and width.
+        test_labels: int64, shape (test images,).
+        num_classes: how many classes there are, whether or not each has an image.
+        mean: mean of each channel with pixels scaled to [0, 1], shape (channels,).
+        std: standard deviation of each channel, likewise.
+    """
+
+    name: str
+    train_images: NDArray[np.uint8]
+    train_labels: NDArray[np.int64]
+    test_images: NDArray[np.uint8]
+    test_labels: NDArray[np.int64]
+    num_classes: int
+    mean: NDArray[np.float64]
+    std: NDArray[np.float64]
+
+    def __post_init__(self) -> None:
+        _check("train", self.train_images, self.train_labels, self.num_classes)
+        _check("test", self.test_images, self.test_labels, self.num_classes)
+        if self.train_images.shape[1:] != self.test_images.shape[1:]:
+            raise ValueError(
+                f"test images must have the train images' shape {self.train_images.shape[1:]}, "
+                f"got {self.test_images.shape[1:]}"
+            )
+        num_channels = self.train_images.shape[1]
+        if self.mean.shape != (num_channels,) or self.std.shape != (num_channels,):
+            raise ValueError(
+                f"mean and std must have shape ({num_channels},), "
+                f"got {self.mean.shape} and {self.std.shape}"
+            )
+        if not np.isfinite(self.mean).all():
+            raise ValueError(f"mean must be finite, got {self.mean}")
+        if not (np.isfinite(self.std).all() and (self.std > 0).all()):
+            raise ValueError(f"std must be finite and > 0, got {self.std}")
+
+    @cached_property
+    def sha256(self) -> str:
+        """Hash of all pixels, labels and shapes, in hexadecimal; it tells two sets apart."""
+        digest = hashlib.sha256()
+        for array in (self.train_images, self.train_labels, self.test_images, self.test_labels):
+            digest.update(f"{array.shape} ".encode())
+            digest.update(np.ascontiguousarray(array, array.dtype.newbyteorder("<")).data)
+        return digest.hexdigest()
+
+
+def channel_statistics(
+    images: NDArray[np.uint8],
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Mean and standard deviation of each channel, with pixels scaled to [0, 1].
+
+    Args:
+        images: shape (images, channels, height, width).
+    """
+    # From counts of the 256 grey levels, in whole numbers: exact, and without floats of all images.
+    means, stds = [], []
+    levels = np.arange(256)
+    for channel in images.swapaxes(0, 1):
+        counts = np.bincount(channel.ravel(), minlength=256)
+        total, squares = int(counts @ levels), int(counts @ levels**2)
+        means.append(total / (255 * channel.size))
+        stds.append(math.sqrt(channel.size * squares - total**2) / (255 * channel.size))
+    return np.array(means), np.array(stds)
+
+
+def _check(
+    part: str, images: NDArray[np.uint8], labels: NDArray[np.int64], num_classes: int
+) -> None:
+    if images.dtype != np.uint8 or images.ndim != 4 or images.size == 0:
+        raise ValueError(
+            f"{part} images must be uint8 of shape (images, channels, height, width) and not "
+            f"empty, got {images.dtype} of shape {images.shape}"
+        )
+    if labels.dtype != np.int64 or labels.shape != images.shape[:1]:
+        raise ValueError(
+            f"{part} labels must be int64 of shape ({len(images)},), "
+            f"got {labels.dtype} of shape {labels.shape}"
+        )
+    if labels.min() < 0 or labels.max() >= num_classes:
+        raise ValueError(
+            f"{part} labels must be in 0..{num_classes - 1}, got {labels.min()}..{labels.max()}"
+        )

@@ -1,0 +1,208 @@
+"""The training of a network, as a generator of its epochs."""
+
+import time
+from collections.abc import Generator
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.optim import SGD, Optimizer
+from torch.optim.lr_scheduler import CosineAnnealingLR
+
+from dtb_builder.training.augmentation import augment
+from dtb_builder.training.draws import BatchDraws, draw_epoch
+from dtb_builder.training.evaluation import evaluate
+from dtb_builder.training.finished import FinishedEpoch
+from dtb_builder.training.forward import forward
+from dtb_builder.training.recipe import Recipe
+from dtb_builder.training.resident import ResidentImages
+from dtb_builder.training.resume import Checkpoint
+from dtb_builder.training.seeds import epoch_rng, seeded_torch
+
+__all__ = ["train"]
+
+
+def train(
+    network: nn.Module,
+    data: ResidentImages,
+    recipe: Recipe,
+    *,
+    seed: int,
+    resume: Checkpoint | None = None,
+) -> Generator[FinishedEpoch, None, None]:
+    """Train a network in place, and stop after each epoch for the caller to look.
+
+    Epoch 0 is the network as it came; it is evaluated only. A loss that is not finite is
+    reported as it is and does not stop the training.
+
+    Args:
+        network: returns logits or, in training mode, a pair of them and an auxiliary head's.
+            It has a method ``set_drop_path(probability)`` where the recipe drops paths. It is
+            moved to the images' device.
+        data: what to train on and to evaluate with.
+        recipe: how to train.
+        seed: of everything but the initialisation, which is the caller's. The caller's own
+            random numbers are neither used nor changed.
+        resume: go on after this epoch instead of beginning; the network's weights come from it.
+
+    Raises:
+        ValueError: the network cannot do what the recipe asks for, or the checkpoint is of a
+            later epoch than the recipe has.
+    """
+    if len(data.train) < 2:
+        raise ValueError(f"at least 2 images must be trained on, got {len(data.train)}")
+    if recipe.drop_path_probability > 0 and not _has_drop_path(network):
+        raise ValueError(
+            f"drop_path_probability is {recipe.drop_path_probability}, so the network must have "
+            f"a method set_drop_path, got a {type(network).__name__} without"
+        )
+    if resume is not None and resume.epoch > recipe.num_epochs:
+        raise ValueError(
+            f"a checkpoint must be of an epoch in 0..{recipe.num_epochs}, got {resume.epoch}"
+        )
+    return _epochs(network, data, recipe, seed, resume)
+
+
+def _epochs(
+    network: nn.Module,
+    data: ResidentImages,
+    recipe: Recipe,
+    seed: int,
+    resume: Checkpoint | None,
+) -> Generator[FinishedEpoch, None, None]:
+    # pyright finds no overload with both arguments; there is one at run time.
+    network.to(device=data.device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+    optimizer = SGD(
+        network.parameters(),
+        lr=recipe.learning_rate,
+        momentum=recipe.momentum,
+        nesterov=recipe.nesterov,
+        weight_decay=recipe.weight_decay,
+    )
+    scheduler = CosineAnnealingLR(
+        optimizer, T_max=recipe.num_epochs, eta_min=recipe.min_learning_rate
+    )
+
+    def finished(epoch: int, trained: dict[str, float]) -> FinishedEpoch:
+        metrics = {**trained, **_evaluated(network, data, recipe)}
+        return FinishedEpoch(epoch, metrics, network, optimizer, scheduler)
+
+    if resume is None:
+        yield finished(0, {})
+        first = 1
+    else:
+        resume.restore(network, optimizer, scheduler)
+        first = resume.epoch + 1
+    for epoch in range(first, recipe.num_epochs + 1):
+        trained = _trained(network, data, recipe, optimizer, seed, epoch)
+        scheduler.step()
+        yield finished(epoch, trained)
+
+
+def _trained(
+    network: nn.Module,
+    data: ResidentImages,
+    recipe: Recipe,
+    optimizer: Optimizer,
+    seed: int,
+    epoch: int,
+) -> dict[str, float]:
+    """Train for one epoch; its metrics."""
+    network.train()
+    if _has_drop_path(network):
+        network.set_drop_path(recipe.drop_path_at(epoch))  # pyright: ignore[reportCallIssue]
+    learning_rate = optimizer.param_groups[0]["lr"]
+    begin = _now(data.device)
+    height, width = data.train.images.shape[2:]
+    batches = draw_epoch(
+        len(data.train),
+        recipe,
+        size=(height, width),
+        rng=epoch_rng(seed, epoch),
+        device=data.device,
+    )
+    # Loss and hits stay on the device, so that the host waits for it once per epoch.
+    totals = torch.zeros(2, dtype=torch.float64, device=data.device)
+    num_seen = 0
+    with seeded_torch(seed, epoch, data.device):
+        for draws in batches:
+            totals += _step(network, data, recipe, optimizer, draws)
+            num_seen += len(draws.indices)
+    loss, num_correct = totals.tolist()
+    return {
+        "train_loss": loss / num_seen,
+        "train_accuracy": num_correct / num_seen,
+        "learning_rate": learning_rate,
+        "train_seconds": _now(data.device) - begin,
+    }
+
+
+def _step(
+    network: nn.Module,
+    data: ResidentImages,
+    recipe: Recipe,
+    optimizer: Optimizer,
+    draws: BatchDraws,
+) -> Tensor:
+    """Train on one batch; the sum of its losses and the number of its hits, float64, (2,)."""
+    pixels, labels = data.train.images[draws.indices], data.train.labels[draws.indices]
+    batch = augment(pixels, draws, recipe, mean=data.mean, std=data.std)
+    logits, auxiliary_logits = forward(network, batch, recipe.precision)
+    main_loss = loss = _loss(logits, labels, draws)
+    if recipe.auxiliary_weight > 0:
+        if auxiliary_logits is None:
+            raise ValueError(
+                f"auxiliary_weight is {recipe.auxiliary_weight}, so the network must return "
+                "a pair (logits, auxiliary_logits) in training mode, got logits only"
+            )
+        loss = main_loss + recipe.auxiliary_weight * _loss(auxiliary_logits, labels, draws)
+    optimizer.zero_grad()
+    loss.backward()
+    if recipe.gradient_clip is not None:
+        nn.utils.clip_grad_norm_(network.parameters(), recipe.gradient_clip)
+    optimizer.step()
+    with torch.no_grad():
+        return torch.stack([main_loss.double() * len(labels), _num_correct(logits, labels, draws)])
+
+
+def _loss(logits: Tensor, labels: Tensor, draws: BatchDraws) -> Tensor:
+    """Mean cross entropy; of a mixed image, to both of its classes in their shares."""
+    loss = functional.cross_entropy(logits, labels)
+    if draws.mixup is None:
+        return loss
+    partners_loss = functional.cross_entropy(logits, labels[draws.mixup.partners])
+    return draws.mixup.share * loss + (1 - draws.mixup.share) * partners_loss
+
+
+def _num_correct(logits: Tensor, labels: Tensor, draws: BatchDraws) -> Tensor:
+    """How many images were classified correctly; a mixed one counts in shares, float64, ()."""
+    predicted = logits.argmax(1)
+    num_correct = (predicted == labels).sum().double()
+    if draws.mixup is None:
+        return num_correct
+    num_partners = (predicted == labels[draws.mixup.partners]).sum().double()
+    return draws.mixup.share * num_correct + (1 - draws.mixup.share) * num_partners
+
+
+def _evaluated(network: nn.Module, data: ResidentImages, recipe: Recipe) -> dict[str, float]:
+    begin = _now(data.device)
+    valid = evaluate(network, data.valid, data, precision=recipe.precision)
+    test = evaluate(network, data.test, data, precision=recipe.precision)
+    return {
+        "valid_loss": valid.loss,
+        "valid_accuracy": valid.accuracy,
+        "test_loss": test.loss,
+        "test_accuracy": test.accuracy,
+        "evaluation_seconds": _now(data.device) - begin,
+    }
+
+
+def _now(device: torch.device) -> float:
+    """Seconds on a clock, when the device has done what it was told so far."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()
+
+
+def _has_drop_path(network: nn.Module) -> bool:
+    return callable(getattr(network, "set_drop_path", None))

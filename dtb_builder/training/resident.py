@@ -1,0 +1,74 @@
+"""Images that stay on the device they are trained on."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dtb_builder.training.images import Images
+from dtb_builder.training.splits import Split
+
+__all__ = ["LabelledImages", "ResidentImages", "make_resident"]
+
+
+@dataclass(frozen=True, eq=False)
+class LabelledImages:
+    """Images and their classes.
+
+    Attributes:
+        images: uint8, shape (images, channels, height, width).
+        labels: int64, shape (images,).
+    """
+
+    images: Tensor
+    labels: Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+@dataclass(frozen=True, eq=False)
+class ResidentImages:
+    """The three parts that a run needs, disjoint and on one device.
+
+    Attributes:
+        train: trained on.
+        valid: taken from the training images; not trained on.
+        test: the image set's own test images.
+        mean: mean of each channel with pixels scaled to [0, 1], float32, shape (channels,).
+        std: standard deviation of each channel, likewise.
+    """
+
+    train: LabelledImages
+    valid: LabelledImages
+    test: LabelledImages
+    mean: Tensor
+    std: Tensor
+
+    @property
+    def device(self) -> torch.device:
+        """Where all tensors are."""
+        return self.train.images.device
+
+
+def make_resident(images: Images, split: Split, device: torch.device | str) -> ResidentImages:
+    """Copy an image set, divided by a split, to a device."""
+    num_split = len(split.train) + len(split.valid)
+    if num_split != len(images.train_images):
+        raise ValueError(
+            f"split must be of {len(images.train_images)} training images, got {num_split}"
+        )
+
+    def labelled(images: np.ndarray, labels: np.ndarray) -> LabelledImages:
+        return LabelledImages(
+            torch.tensor(images, device=device), torch.tensor(labels, device=device)
+        )
+
+    return ResidentImages(
+        train=labelled(images.train_images[split.train], images.train_labels[split.train]),
+        valid=labelled(images.train_images[split.valid], images.train_labels[split.valid]),
+        test=labelled(images.test_images, images.test_labels),
+        mean=torch.tensor(images.mean, dtype=torch.float32, device=device),
+        std=torch.tensor(images.std, dtype=torch.float32, device=device),
+    )

@@ -1,0 +1,31 @@
+"""What must be set in a process before it trains."""
+
+import os
+
+import torch
+
+__all__ = ["set_up_torch"]
+
+
+def set_up_torch(*, threads: int, deterministic: bool) -> None:
+    """Make this process's torch compute the same bits each time, as far as it can.
+
+    To be called before the process first uses CUDA, because cuBLAS reads its setting once.
+
+    Args:
+        threads: on the CPU; another number gives other bits, so it belongs in the config.
+        deterministic: refuse the kernels whose result depends on the order of threads. On the
+            CPU none of those are used here; on CUDA it costs some time.
+    """
+    if threads < 1:
+        raise ValueError(f"threads must be at least 1, got {threads}")
+    if deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.set_num_threads(threads)
+    torch.use_deterministic_algorithms(deterministic)
+    torch.backends.cudnn.deterministic = deterministic
+    # Benchmarking picks the kernel that was fastest this time, whose bits are its own.
+    torch.backends.cudnn.benchmark = False
+    # float32 means float32: TF32 keeps 10 of its 23 bits.
+    torch.set_float32_matmul_precision("highest")
+    torch.backends.cudnn.allow_tf32 = False

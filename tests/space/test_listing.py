@@ -1,0 +1,69 @@
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dtb_builder.errors import GenotypeError
+from dtb_builder.space import NAMED, read_genotypes, sample_uniform
+
+
+@given(seeds=st.lists(st.integers(0, 1000), min_size=1, max_size=5))
+def test_a_list_of_texts_comes_back_in_its_order(
+    tmp_path_factory: pytest.TempPathFactory, seeds: list[int]
+) -> None:
+    path = tmp_path_factory.mktemp("lists") / "genotypes.txt"
+    genotypes = tuple(sample_uniform(seed, 0) for seed in seeds)
+    path.write_text("\n".join(map(str, genotypes)))
+
+    assert read_genotypes(path) == genotypes
+
+
+def test_names_blank_lines_comments_and_windows_line_ends_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "genotypes.txt"
+    path.write_bytes(
+        b"\xef\xbb\xbf# baselines \xc3\xa9\r\n\r\n  DARTS_V1  # first order\r\n"
+        b"MINE = " + str(NAMED["PDARTS"]).encode() + b"\r\n"
+    )
+
+    genotypes = read_genotypes(str(path))
+
+    assert genotypes == (NAMED["DARTS_V1"], NAMED["PDARTS"])
+    assert str(genotypes[0]) == str(NAMED["DARTS_V1"])
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (
+            b"DARTS_V1\n\nDARTS_V3\n",
+            (
+                "{path}, line 3: wanted a genotype or one of DARTS_V1, DARTS_V2, PC_DARTS_cifar, "
+                "PC_DARTS_image, PDARTS, SNAS_mild, DrNAS_cifar10, DrNAS_imagenet, SGAS, "
+                "RobustDARTS, got DARTS_V3"
+            ),
+        ),
+        (
+            b"# one\nGenotype(\n",
+            "{path}, line 2: wanted the text of a genotype, got 'Genotype(': '(' was never closed",
+        ),
+        (b"", "{path}: wanted one genotype a line, got none"),
+        (b"# nothing\n\n", "{path}: wanted one genotype a line, got none"),
+        (b"DARTS_V1\n\xff", "{path}: wanted UTF-8 text, got byte 0xff at position 9"),
+    ],
+)
+def test_a_bad_file_is_refused_with_its_name_and_line(
+    tmp_path: Path, content: bytes, message: str
+) -> None:
+    path = tmp_path / "genotypes.txt"
+    path.write_bytes(content)
+
+    with pytest.raises(GenotypeError) as caught:
+        read_genotypes(path)
+
+    assert str(caught.value) == message.format(path=path)
+
+
+def test_a_missing_file_is_said_to_be_missing(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        read_genotypes(tmp_path / "absent.txt")
