@@ -3,6 +3,7 @@
 import argparse
 import json
 import logging
+import re
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
@@ -33,7 +34,13 @@ setting, a file or the machine is not what it must be; 130 interrupted.
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code."""
     parser = _parser()
-    given = parser.parse_args(arguments)
+    # argparse cannot take settings before and after an option at once; the rest is taken here.
+    given, rest = parser.parse_known_args(arguments)
+    options = [text for text in rest if text.startswith("-") or not hasattr(given, "settings")]
+    if options:
+        parser.error(f"{given.name} takes no {options[0]!r}: see dtb {given.name} --help")
+    if rest:
+        given.settings += rest
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
     try:
         return given.command(given)
@@ -62,7 +69,7 @@ def _parser() -> argparse.ArgumentParser:
 
     def add(name: str, command: Callable[[Any], int], text: str) -> argparse.ArgumentParser:
         sub = commands.add_parser(name, help=text, description=text)
-        sub.set_defaults(command=command)
+        sub.set_defaults(command=command, name=name)
         return sub
 
     def add_folder_command(name: str, command: Callable[[Any], int], text: str) -> Any:
@@ -254,11 +261,11 @@ def _query(given: argparse.Namespace) -> int:
         elif epoch is None:
             raise ConfigError("say which epoch: --epoch -1 is the last one")
         elif k is None and by is None:
-            print_runs(benchmark, epoch=epoch)
+            print_runs(benchmark, epoch=benchmark.epoch_row(epoch))
         elif k is None or by is None:
             raise ConfigError("--top and --by belong together: nothing is chosen for you")
         else:
-            print_runs(benchmark.top(k, by=by, epoch=epoch), epoch=epoch)
+            print_runs(benchmark.top(k, by=by, epoch=epoch), epoch=benchmark.epoch_row(epoch))
     return 0
 
 
@@ -293,8 +300,10 @@ def _compose(settings: Sequence[str]) -> dict[str, Any]:
         with initialize_config_module("dtb_builder.conf", version_base="1.3"):
             composed = compose("config", overrides=list(settings))
         plain = OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
-    except (HydraException, OmegaConfBaseException) as error:
-        raise ConfigError(f"settings {' '.join(settings)}: {error}") from error
+    except (HydraException, OmegaConfBaseException, ValueError) as error:
+        # What follows advises Hydra's own ways to add keys and folders, which dtb does not take.
+        reason = re.split(r"\n\s*(?:To append|Config search path|full_key)", str(error))[0].strip()
+        raise ConfigError(f"{reason}\ndtb plan RUN_FOLDER --show prints every setting") from error
     assert isinstance(plain, dict)
     return {str(key): value for key, value in plain.items()}
 

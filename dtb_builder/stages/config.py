@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, get_args, get_origin
 
 import dacite
 
@@ -213,8 +213,15 @@ def parse(kind: type[T], settings: Mapping[str, Any]) -> T:
     Raises:
         ConfigError: a setting is missing, unknown, of the wrong type or out of range.
     """
+    hooks = {float: _float, int: _whole}
     try:
-        return dacite.from_dict(kind, _tuples(settings), dacite.Config(strict=True))
+        return dacite.from_dict(
+            kind, _tuples(settings), dacite.Config(strict=True, type_hooks=hooks)
+        )
+    except dacite.WrongTypeError as error:
+        raise ConfigError(
+            f"{error.field_path} must be {_described(error.field_type)}, got {error.value!r}"
+        ) from error
     except (dacite.DaciteError, ValueError, TypeError) as error:
         raise ConfigError(f"the configuration is not valid: {error}") from error
 
@@ -227,6 +234,32 @@ def differences(stored: Config, given: Config) -> list[str]:
         for key in sorted(one.keys() | other.keys())
         if one.get(key) != other.get(key)
     ]
+
+
+def _described(kind: Any) -> str:
+    """A type as a person would say it.
+
+    >>> _described(Literal["all"] | tuple[int, ...])
+    "'all' or a list of int"
+    """
+    choices = get_args(kind)
+    if get_origin(kind) is Literal:
+        return " or ".join(map(repr, choices))
+    if get_origin(kind) is tuple:
+        return f"a list of {_described(choices[0])}"
+    if choices:
+        return " or ".join(map(_described, choices))
+    return "null" if kind is type(None) else kind.__name__
+
+
+def _float(value: Any) -> Any:
+    """A whole number where a float is wanted is that float; the type check sees to the rest."""
+    return float(value) if type(value) is int else _whole(value)
+
+
+def _whole(value: Any) -> Any:
+    """True and false are no numbers here, though Python takes them for 1 and 0."""
+    return str(value).lower() if isinstance(value, bool) else value
 
 
 def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -19,6 +19,7 @@ def forward(
         precision: bfloat16 runs under autocast.
     """
     with torch.autocast(batch.device.type, torch.bfloat16, enabled=precision == "bfloat16"):
-        output = network(batch)
+        # With the channels last in memory, convolutions of few channels are several times faster.
+        output = network(batch.contiguous(memory_format=torch.channels_last))
     logits, auxiliary_logits = output if isinstance(output, tuple) else (output, None)
     return logits.float(), None if auxiliary_logits is None else auxiliary_logits.float()

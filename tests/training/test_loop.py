@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from dtb_builder.record import METRICS
 from dtb_builder.training import (
@@ -232,6 +233,29 @@ def test_mixed_images_count_for_both_of_their_classes(data: ResidentImages) -> N
     assert finished.metrics["train_accuracy"] == pytest.approx(share)
     loss = math.log(math.exp(3) + 3) - 3 * share
     assert finished.metrics["train_loss"] == pytest.approx(loss, rel=1e-5)
+
+
+def test_the_training_loss_is_a_mean_over_the_images_that_were_seen(data: ResidentImages) -> None:
+    losses: list[float] = []
+
+    class Fixed(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.unused = nn.Parameter(torch.zeros(1))
+
+        def forward(self, images: Tensor) -> Tensor:
+            logits = functional.pad(images.mean((2, 3)), (1, 0))
+            if self.training:
+                losses.extend((logits.logsumexp(1) - logits[:, 0]).tolist())
+            return logits + 0 * self.unused
+
+    # Three batches of 16 and a single image, which is left out.
+    labels = torch.zeros(49, dtype=torch.int64)
+    part = dataclasses.replace(data.train, images=data.train.images[:49], labels=labels)
+    recipe = dataclasses.replace(RECIPES["smoke"], num_epochs=1, batch_size=16)
+    *_, last = train(Fixed(), dataclasses.replace(data, train=part), recipe, seed=0)
+    assert len(losses) == 48
+    assert last.metrics["train_loss"] == pytest.approx(np.mean(losses), rel=1e-5)
 
 
 def test_a_loss_that_is_not_finite_is_reported_as_it_is(
