@@ -345,3 +345,7 @@ def _bytes(num_bytes: float) -> str:
             return f"{num_bytes:.3g} {unit}"
         num_bytes /= 1024
     return f"{num_bytes:.3g} TiB"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

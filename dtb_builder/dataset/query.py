@@ -202,6 +202,14 @@ class Benchmark:
         row = self._store.epoch_row(epoch)
         return np.ma.masked_array(values[:, row], mask=absent[:, row])
 
+    def epoch_row(self, epoch: int) -> int:
+        """The row of a curve that an epoch stands in, -1 being the last epoch.
+
+        Raises:
+            KeyError: there is no such epoch.
+        """
+        return self._store.epoch_row(epoch)
+
     def to_dataframe(self) -> "pandas.DataFrame":
         """One row per run and epoch; a metric that was not measured is NaN, as pandas has it."""
         import pandas

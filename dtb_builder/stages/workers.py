@@ -84,6 +84,7 @@ def close_shard(path: Path, runs: list[PlannedRun]) -> Path:
         missing = {run.number for run in runs} - {journal.run.number for journal in journals}
         raise UnfinishedError(f"runs {sorted(missing)} of shard {shard} are not finished")
     file = folder.shard_file(shard)
+    file.parent.mkdir(exist_ok=True)
     write_shard(
         file,
         journals,

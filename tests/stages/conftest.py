@@ -1,0 +1,83 @@
+"""A plan of two tiny runs on a corner of the digits, so that an epoch takes milliseconds."""
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from dtb_builder import Benchmark
+from dtb_builder.cli import main
+from dtb_builder.record import METRICS
+
+TINY = (
+    "images=digits",
+    "images.num_valid=1300",
+    "network.channels=2",
+    "network.layers=2",
+    "recipe.num_epochs=3",
+    "space.num_genotypes=2",
+    "shard_size=1",
+)
+
+
+@pytest.fixture(autouse=True)
+def torch_as_it_was() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    workspace = os.environ.get("CUBLAS_WORKSPACE_CONFIG")
+    yield
+    torch.set_num_threads(threads)
+    torch.use_deterministic_algorithms(False)
+    if workspace is None:
+        os.environ.pop("CUBLAS_WORKSPACE_CONFIG", None)
+
+
+@pytest.fixture
+def dtb() -> Callable[..., int]:
+    """The command, in this process; returns its exit code."""
+
+    def run(*arguments: object) -> int:
+        return main([str(argument) for argument in arguments])
+
+    return run
+
+
+@pytest.fixture
+def generate(dtb: Callable[..., int]) -> Callable[..., int]:
+    """Plan and train the tiny plan in this process."""
+
+    def run(folder: Path, *settings: str) -> int:
+        return dtb("generate", folder, *TINY, "cluster=serial", *settings)
+
+    return run
+
+
+@pytest.fixture
+def content() -> Callable[[Path], dict[tuple[int, int, str], object]]:
+    """Everything a benchmark says that does not depend on the clock."""
+
+    def read(path: Path) -> dict[tuple[int, int, str], object]:
+        found: dict[tuple[int, int, str], object] = {}
+        with Benchmark(path) as benchmark:
+            for run in benchmark:
+                for name in METRICS:
+                    if not name.endswith("seconds"):
+                        found[run.number, -1, name] = run.curve(name).filled(-1).tobytes()
+                for epoch in run.state_epochs:
+                    state = run.training_state(epoch=epoch)
+                    found[run.number, epoch, "state"] = state.values.tobytes()
+                    found[run.number, epoch, "batches"] = state.num_batches_tracked
+        assert found
+        return found
+
+    return read
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run folder that is trained and merged; not to be written to."""
+    folder = tmp_path_factory.mktemp("finished") / "run"
+    assert main(["generate", str(folder), *TINY, "cluster=serial"]) == 0
+    assert main(["merge", str(folder)]) == 0
+    return folder

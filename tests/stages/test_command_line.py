@@ -1,0 +1,227 @@
+import csv
+import io
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from dtb_builder import Benchmark
+from dtb_builder.record import METRICS
+from dtb_builder.stages.config import Config, LaunchConfig
+
+Dtb = Callable[..., int]
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("nope=1", "nope"),
+        ("+nope=1", "nope"),
+        ("images=nope", "fashion_mnist"),
+        ("experiment=nope", "quickstart"),
+        ("recipe.num_epochs=many", "recipe.num_epochs must be int, got 'many'"),
+        ("recipe.num_epochs=0", "num_epochs must be a whole number >= 1, got 0"),
+        ("recipe.learning_rate=true", "recipe.learning_rate must be float"),
+        ("compute.device=tpu", "compute.device must be 'cpu' or 'cuda', got 'tpu'"),
+        ("compute.threads=0", "compute.threads must be at least 1, got 0"),
+        ("states.epochs=[9]", "states.epochs must be in 0..2, or -1, got [9]"),
+        ("seeds=[1,1]", "seeds must be different"),
+        ("shard_size=0", "shard_size must be at least 1, got 0"),
+        ("space.num_genotypes=0", "space.num_genotypes must be at least 1, got 0"),
+        ("space=file", "file"),
+        ("space.kind=mutations", "space.parent"),
+        ("images.num_valid=9999", "num_valid must be in 1..1437, got 9999"),
+        ("network.auxiliary=true", "images of 29 to 40 pixels would fit"),
+        ("'unclosed", "unclosed"),
+    ],
+)
+def test_a_bad_setting_is_refused_and_explained(
+    setting: str, message: str, tmp_path: Path, dtb: Dtb, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert dtb("plan", tmp_path / "run", setting) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("cluster.address=ray://host:10001", "must not be a Ray Client address"),
+        ("cluster.gpus_per_run=0", "cluster.gpus_per_run must be above 0"),
+        ("cluster.gpus_per_run=1.5", "above 1 must be whole"),
+        ("cluster.max_attempts=0", "cluster.max_attempts must be at least 1"),
+        ("cluster.num_cpus=0", "cluster.num_cpus must be at least 1"),
+        ("cluster.max_in_flight=0", "cluster.max_in_flight must be at least 1"),
+        ("retry=all", "retry must be 'failed' or null, got 'all'"),
+        ("volume_size=0", "volume_size must be at least 1 byte"),
+    ],
+)
+def test_a_bad_launch_setting_is_refused_before_anything_is_planned(
+    setting: str, message: str, tmp_path: Path, dtb: Dtb, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert dtb("generate", tmp_path / "run", setting) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("command", ["status", "merge"])
+def test_a_folder_without_a_plan_is_refused(
+    command: str, tmp_path: Path, dtb: Dtb, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert dtb(command, tmp_path) == 2
+    assert "is not planned" in capsys.readouterr().err
+
+
+def test_settings_may_stand_before_and_after_an_option(
+    tmp_path: Path, dtb: Dtb, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert dtb("plan", tmp_path, "states=ends", "--show", "recipe.num_epochs=7") == 0
+    shown = capsys.readouterr().out
+    assert "num_epochs: 7" in shown
+    assert "- -1" in shown
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_unknown_option_is_refused(
+    tmp_path: Path, dtb: Dtb, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as stop:
+        dtb("plan", tmp_path, "--epochs", "3")
+    assert stop.value.code == 2
+    assert "takes no '--epochs'" in capsys.readouterr().err
+
+
+def test_merge_refuses_settings_of_the_data(
+    finished: Path, dtb: Dtb, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert dtb("merge", finished, "recipe.num_epochs=3") == 2
+    assert "recipe.num_epochs=3" in capsys.readouterr().err
+
+
+def test_every_setting_belongs_to_the_data_or_to_the_launch(
+    tmp_path: Path, dtb: Dtb, capsys: pytest.CaptureFixture[str]
+) -> None:
+    dtb("plan", tmp_path, "--show")
+    shown = {
+        line.partition(":")[0] for line in capsys.readouterr().out.splitlines() if line[0] > "-"
+    }
+    assert shown == {*Config.__dataclass_fields__, *LaunchConfig.__dataclass_fields__}
+
+
+def test_help_shows_a_newcomer_the_way(dtb: Dtb, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        dtb("--help")
+    shown = capsys.readouterr().out
+    for word in ("plan", "generate", "status", "merge", "info", "query", "verify", "exit codes"):
+        assert word in shown
+
+
+def test_status_counts_and_checks(
+    finished: Path, tmp_path: Path, dtb: Dtb, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert dtb("status", finished, "--check") == 0
+    assert "2 of 2 finished" in capsys.readouterr().out
+    dtb("plan", tmp_path)
+    assert dtb("status", tmp_path) == 0
+    assert dtb("status", tmp_path, "--check") == 1
+    capsys.readouterr()
+    dtb("status", finished, "--json")
+    assert json.loads(capsys.readouterr().out)["num_epochs"] == 8
+
+
+def test_info_names_what_the_benchmark_is_made_of(
+    finished: Path, dtb: Dtb, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert dtb("info", finished / "dtb.h5") == 0
+    shown = capsys.readouterr().out
+    assert "2 cells of 2 channels" in shown
+    assert "digits" in shown
+    dtb("info", finished / "dtb.h5", "--json")
+    assert json.loads(capsys.readouterr().out)["config"]["recipe"]["num_epochs"] == 3
+
+
+def test_query_prints_the_best_runs_first(
+    finished: Path, dtb: Dtb, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ("--top", 2, "--by", "test_accuracy", "--epoch", -1)
+    assert dtb("query", finished / "dtb.h5", *options) == 0
+    header, *lines = capsys.readouterr().out.splitlines()
+    column = header.split().index("test_accuracy")
+    shown = [float(line.split()[column]) for line in lines]
+    assert shown == sorted(shown, reverse=True)
+    assert len(shown) == 2
+
+
+def test_query_shows_a_run_by_number_and_by_genotype(
+    finished: Path, dtb: Dtb, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with Benchmark(finished / "dtb.h5") as benchmark:
+        genotype = str(benchmark.run(1).genotype)
+    assert dtb("query", finished / "dtb.h5", "--run", 1) == 0
+    by_number = capsys.readouterr().out
+    assert dtb("query", finished / "dtb.h5", "--genotype", genotype) == 0
+    assert capsys.readouterr().out == by_number
+    assert len(by_number.splitlines()) == 2 + 1 + 4
+
+
+def test_query_writes_every_run_and_epoch_as_csv(
+    finished: Path, dtb: Dtb, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert dtb("query", finished / "dtb.h5", "--csv") == 0
+    rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
+    assert len(rows) == 2 * 4
+    assert set(METRICS) < set(rows[0])
+    assert rows[0]["train_loss"] == ""
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ((), "say which epoch"),
+        (("--top", "2", "--epoch", "-1"), "--top and --by belong together"),
+        (("--epoch", "9"), "no epoch 9: epochs are 0 to 3"),
+        (("--top", "2", "--by", "accuracy", "--epoch", "0"), "no metric 'accuracy'"),
+        (("--run", "5"), "has no run 5"),
+        (("--genotype", "Genotype()"), "Genotype"),
+    ],
+)
+def test_a_query_that_has_no_answer_says_why(
+    options: tuple[str, ...],
+    message: str,
+    finished: Path,
+    dtb: Dtb,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert dtb("query", finished / "dtb.h5", *options) == 2
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["info", "query", "verify"])
+def test_a_file_that_is_not_there_or_not_dtb_is_refused(
+    command: str, tmp_path: Path, dtb: Dtb, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert dtb(command, tmp_path / "missing.h5") == 2
+    assert "there is no file" in capsys.readouterr().err
+    (tmp_path / "text.h5").write_text("not HDF5")
+    assert dtb(command, tmp_path / "text.h5") == 2
+    assert "is not an HDF5 file" in capsys.readouterr().err
+
+
+def test_verify_names_a_damaged_state(
+    finished: Path, tmp_path: Path, dtb: Dtb, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert dtb("verify", finished / "dtb.h5") == 0
+    assert "0 damaged" in capsys.readouterr().out
+    damaged = tmp_path / "dtb.h5"
+    shutil.copy(finished / "dtb.h5", damaged)
+    with Benchmark(damaged) as benchmark:
+        offset = int(benchmark._store.index.column("state_index/offset")[1, 2])
+    data = bytearray(damaged.read_bytes())
+    data[offset + 40] ^= 1
+    damaged.write_bytes(data)
+    assert dtb("verify", damaged) == 1
+    printed = capsys.readouterr().out
+    assert "damaged: run 1 state of epoch 2" in printed
+    assert "1 damaged" in printed

@@ -1,0 +1,258 @@
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from dtb_builder import Benchmark
+from dtb_builder.dataset.journal import count_epochs, read_journal
+from dtb_builder.errors import LockedError
+from dtb_builder.stages import workers
+from dtb_builder.stages.run_folder import PlannedRun, RunFolder
+from dtb_builder.stages.status import status
+from dtb_builder.training import evaluate, make_resident, set_up_torch
+from dtb_builder.training.finished import FinishedEpoch
+
+Dtb = Callable[..., int]
+Content = Callable[[Path], dict[Any, Any]]
+
+
+def stop_after(monkeypatch: pytest.MonkeyPatch, num_appends: int, *, before: bool = False) -> None:
+    """Have the process die, as by Ctrl-C, around its next n-th append to a journal."""
+    append, count = workers.append_epoch, 0
+
+    def dying(path: Path, **epoch: Any) -> None:
+        nonlocal count
+        count += 1
+        if before and count == num_appends:
+            raise KeyboardInterrupt
+        append(path, **epoch)
+        if count == num_appends:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(workers, "append_epoch", dying)
+
+
+def fail_for(monkeypatch: pytest.MonkeyPatch, number: int, error: Exception) -> None:
+    """Have the training of one run raise after its epoch 0."""
+    store = workers._store
+
+    def failing(folder: RunFolder, run: PlannedRun, *rest: Any) -> None:
+        store(folder, run, *rest)
+        if run.number == number:
+            raise error
+
+    monkeypatch.setattr(workers, "_store", failing)
+
+
+def test_a_stored_state_reproduces_its_stored_accuracy_exactly(finished: Path) -> None:
+    config = RunFolder(finished).config
+    set_up_torch(threads=1, deterministic=True)
+    images, split = workers.load_split_images(config.images)
+    data = make_resident(images, split, "cpu")
+    with Benchmark(finished / "dtb.h5") as benchmark:
+        for run in benchmark:
+            for epoch in run.state_epochs:
+                network = run.network(epoch=epoch)
+                for name, part in (("valid", data.valid), ("test", data.test)):
+                    found = evaluate(network, part, data)
+                    assert found.accuracy == run.metric(f"{name}_accuracy", epoch=epoch)
+                    assert found.loss == run.metric(f"{name}_loss", epoch=epoch)
+
+
+def test_what_was_never_measured_is_masked(finished: Path) -> None:
+    with Benchmark(finished / "dtb.h5") as benchmark:
+        run = benchmark.run(0)
+        assert run.curve("train_loss").mask.tolist() == [True, False, False, False]
+        assert not run.curve("valid_accuracy").mask.any()
+        assert (
+            run.metric("learning_rate", epoch=1)
+            == benchmark.provenance["config"]["recipe"]["learning_rate"]
+        )
+
+
+def test_every_epoch_names_its_device(finished: Path) -> None:
+    with Benchmark(finished / "dtb.h5") as benchmark:
+        assert benchmark.run(1).environment(epoch=-1)["torch"] == torch.__version__
+
+
+def test_a_shard_opens_as_a_benchmark(finished: Path) -> None:
+    with Benchmark(finished / "shards" / "shard-00001.h5") as shard:
+        assert shard.numbers.tolist() == [1]
+        assert shard.run(1).network(epoch=-1)(torch.zeros(2, 1, 8, 8)).shape == (2, 10)
+
+
+def test_generating_again_does_nothing(
+    finished: Path, tmp_path: Path, generate: Dtb, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = shutil.copytree(finished, tmp_path / "run")
+    monkeypatch.setattr(workers, "_epochs", lambda *_: pytest.fail("something was trained"))
+    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*.h5")}
+    assert generate(folder) == 0
+    assert {path: path.stat().st_mtime_ns for path in folder.rglob("*.h5")} == before
+
+
+@pytest.mark.parametrize("num_appends", range(1, 9))
+@pytest.mark.parametrize("before", [False, True])
+def test_a_stopped_generation_goes_on_to_the_same_content(
+    num_appends: int,
+    before: bool,
+    finished: Path,
+    tmp_path: Path,
+    generate: Dtb,
+    dtb: Dtb,
+    content: Content,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with monkeypatch.context() as patch:
+        stop_after(patch, num_appends, before=before)
+        assert generate(tmp_path / "run") == 130
+    assert generate(tmp_path / "run") == 0
+    assert dtb("merge", tmp_path / "run") == 0
+    assert content(tmp_path / "run" / "dtb.h5") == content(finished / "dtb.h5")
+
+
+def test_going_on_trains_only_what_is_left(
+    tmp_path: Path, generate: Dtb, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        stop_after(patch, 3)
+        generate(tmp_path)
+    seen: list[tuple[int, int]] = []
+    store = workers._store
+
+    def noting(
+        folder: RunFolder, run: PlannedRun, config: Any, finished: FinishedEpoch, facts: Any
+    ) -> None:
+        seen.append((run.number, finished.epoch))
+        store(folder, run, config, finished, facts)
+
+    monkeypatch.setattr(workers, "_store", noting)
+    generate(tmp_path)
+    assert seen == [(0, 3), (1, 0), (1, 1), (1, 2), (1, 3)]
+
+
+def test_a_run_without_its_checkpoint_begins_again_to_the_same_content(
+    finished: Path,
+    tmp_path: Path,
+    generate: Dtb,
+    dtb: Dtb,
+    content: Content,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    folder = RunFolder(tmp_path / "run")
+    with monkeypatch.context() as patch:
+        stop_after(patch, 3)
+        generate(folder.path)
+    checkpoint = folder.checkpoint_file(next(folder.plan()), 2)
+    checkpoint.write_bytes(checkpoint.read_bytes()[:-1])
+    assert generate(folder.path) == 0
+    assert "begins again" in folder.log_file(next(folder.plan())).read_text()
+    dtb("merge", folder.path)
+    assert content(folder.benchmark_file) == content(finished / "dtb.h5")
+
+
+def test_a_failing_run_is_tried_recorded_and_given_up_while_the_others_go_on(
+    tmp_path: Path,
+    generate: Dtb,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    fail_for(monkeypatch, 0, FloatingPointError("the loss exploded"))
+    assert generate(tmp_path, "cluster.max_attempts=2") == 1
+    found = status(RunFolder(tmp_path))
+    assert (found.num_finished, found.num_given_up, found.num_closed_shards) == (1, 1, 1)
+    (failed,) = found.failed
+    assert (failed.number, failed.attempts) == (0, 2)
+    assert failed.reason == "FloatingPointError: the loss exploded"
+    assert "run 0 failed 2 times, given up" in capsys.readouterr().out
+
+
+def test_a_run_given_up_is_left_alone_until_retried(
+    finished: Path,
+    tmp_path: Path,
+    generate: Dtb,
+    dtb: Dtb,
+    content: Content,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    folder = RunFolder(tmp_path / "run")
+    with monkeypatch.context() as patch:
+        fail_for(patch, 0, FloatingPointError("the loss exploded"))
+        generate(folder.path, "cluster.max_attempts=1")
+    assert generate(folder.path) == 1
+    assert len(folder.failures(next(folder.plan())).messages) == 1
+    assert generate(folder.path, "retry=failed") == 0
+    assert dtb("merge", folder.path) == 0
+    assert content(folder.benchmark_file) == content(finished / "dtb.h5")
+
+
+def test_images_other_than_those_planned_are_refused(
+    tmp_path: Path, generate: Dtb, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = RunFolder(tmp_path)
+    with monkeypatch.context() as patch:
+        stop_after(patch, 1)
+        generate(folder.path)
+    planned = folder.provenance_settings["images"]["sha256"]
+    changed = folder.provenance.replace(planned, "0" * 64)
+    folder.provenance_file.write_text(changed)
+    assert generate(folder.path, "cluster.max_attempts=1") == 1
+    assert "is not what" in folder.failures(next(folder.plan())).messages[0]
+
+
+def test_only_the_epochs_asked_for_keep_their_states(
+    tmp_path: Path, generate: Dtb, dtb: Dtb
+) -> None:
+    generate(tmp_path, "states=ends")
+    dtb("merge", tmp_path)
+    with Benchmark(tmp_path / "dtb.h5") as benchmark:
+        run = benchmark.run(0)
+        assert run.state_epochs == (0, 3)
+        with pytest.raises(KeyError, match=r"epoch 1 was not kept; kept are 0, 3"):
+            run.state(epoch=1)
+
+
+def test_two_generations_on_one_folder_are_refused(
+    tmp_path: Path, generate: Dtb, dtb: Dtb, capsys: pytest.CaptureFixture[str]
+) -> None:
+    dtb("plan", tmp_path)
+    with RunFolder(tmp_path).locked():
+        assert dtb("generate", tmp_path, "cluster=serial") == 2
+        assert dtb("merge", tmp_path) == 2
+        with pytest.raises(LockedError), RunFolder(tmp_path).locked():
+            pass
+    assert "is in use by process" in capsys.readouterr().err
+
+
+def test_counting_a_journal_agrees_with_reading_it(
+    tmp_path: Path, generate: Dtb, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = RunFolder(tmp_path)
+    with monkeypatch.context() as patch:
+        stop_after(patch, 3)
+        generate(folder.path)
+    file = folder.journal_file(next(folder.plan()))
+    journal = read_journal(file)
+    assert journal is not None
+    assert count_epochs(file) == len(journal.epochs) == 3
+    found = status(folder)
+    assert (found.num_started, found.num_waiting, found.num_epochs) == (1, 1, 3)
+
+
+def test_the_checkpoint_of_the_last_epoch_in_the_journal_is_always_there(
+    tmp_path: Path, generate: Dtb, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = RunFolder(tmp_path)
+    append = workers.append_epoch
+
+    def checking(path: Path, **epoch: Any) -> None:
+        append(path, **epoch)
+        if epoch["epoch"] < 3:
+            run = next(run for run in folder.plan() if folder.journal_file(run) == path)
+            assert folder.checkpoint_file(run, epoch["epoch"]).exists()
+
+    monkeypatch.setattr(workers, "append_epoch", checking)
+    assert generate(folder.path) == 0

@@ -1,0 +1,154 @@
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dtb_builder.space import NAMED, sample_uniform
+from dtb_builder.stages import plan as plan_stage
+from dtb_builder.stages.run_folder import RunFolder
+from dtb_builder.training import Images
+
+Dtb = Callable[..., int]
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {
+        name: (folder / name).read_bytes()
+        for name in ("config.yaml", "plan.csv", "provenance.json")
+    }
+
+
+def test_the_same_config_plans_the_same_bytes(tmp_path: Path, dtb: Dtb) -> None:
+    for name in ("one", "other"):
+        assert dtb("plan", tmp_path / name, "space.num_genotypes=3", "seeds=[1,2]") == 0
+    assert files(tmp_path / "one") == files(tmp_path / "other")
+
+
+def test_planning_again_changes_nothing(tmp_path: Path, dtb: Dtb) -> None:
+    dtb("plan", tmp_path, "space.num_genotypes=3")
+    before = files(tmp_path)
+    assert dtb("plan", tmp_path, "space.num_genotypes=3") == 0
+    assert dtb("plan", tmp_path) == 0
+    assert files(tmp_path) == before
+
+
+def test_every_genotype_is_trained_with_every_seed(tmp_path: Path, dtb: Dtb) -> None:
+    dtb("plan", tmp_path, "space.num_genotypes=2", "seeds=[5,7]", "shard_size=3")
+    runs = list(RunFolder(tmp_path).plan())
+    assert [(run.number, run.shard, run.seed) for run in runs] == [
+        (0, 0, 5),
+        (1, 0, 7),
+        (2, 0, 5),
+        (3, 1, 7),
+    ]
+    assert [run.genotype for run in runs[::2]] == [str(sample_uniform(0, i)) for i in (0, 1)]
+
+
+def test_another_config_is_refused_with_the_difference(
+    tmp_path: Path, dtb: Dtb, capsys: pytest.CaptureFixture[str]
+) -> None:
+    dtb("plan", tmp_path, "space.num_genotypes=3")
+    before = files(tmp_path)
+    assert dtb("plan", tmp_path, "space.num_genotypes=4", "recipe.num_epochs=9") == 2
+    error = capsys.readouterr().err
+    assert "recipe.num_epochs: 2 in the run folder, 9 now" in error
+    assert "space.num_genotypes: 3 in the run folder, 4 now" in error
+    assert files(tmp_path) == before
+
+
+def test_a_changed_file_of_genotypes_is_refused(
+    tmp_path: Path, dtb: Dtb, capsys: pytest.CaptureFixture[str]
+) -> None:
+    listing = tmp_path / "genotypes.txt"
+    settings = ("space=file", f"space.file={listing}")
+    listing.write_text("DARTS_V1\nDARTS_V2\n")
+    assert dtb("plan", tmp_path / "run", *settings) == 0
+    for text, message in (("DARTS_V2\nDARTS_V1\n", "run 0"), ("DARTS_V1\n", "run 1 is gone")):
+        listing.write_text(text)
+        assert dtb("plan", tmp_path / "run", *settings) == 2
+        assert message in capsys.readouterr().err
+
+
+def test_an_invalid_genotype_in_a_file_is_named_with_its_line(
+    tmp_path: Path, dtb: Dtb, capsys: pytest.CaptureFixture[str]
+) -> None:
+    listing = tmp_path / "genotypes.txt"
+    listing.write_text("# two of them\nDARTS_V1\nGenotype(normal=[], reduce=[])\n")
+    assert dtb("plan", tmp_path / "run", "space=file", f"space.file={listing}") == 2
+    assert f"{listing}, line 3" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_parent_comes_first_among_its_mutations(tmp_path: Path, dtb: Dtb) -> None:
+    settings = ("space=mutations", "space.parent=DARTS_V2", "space.num_genotypes=3")
+    dtb("plan", tmp_path, *settings)
+    genotypes = [run.genotype for run in RunFolder(tmp_path).plan()]
+    assert genotypes[0] == str(NAMED["DARTS_V2"].canonical())
+    assert len(set(genotypes)) == 3
+
+
+def test_named_genotypes_are_all_or_those_listed(
+    tmp_path: Path, dtb: Dtb, capsys: pytest.CaptureFixture[str]
+) -> None:
+    dtb("plan", tmp_path / "all", "space=named")
+    assert len(list(RunFolder(tmp_path / "all").plan())) == len(NAMED)
+    dtb("plan", tmp_path / "one", "space=named", "space.names=[DARTS_V1]")
+    assert len(list(RunFolder(tmp_path / "one").plan())) == 1
+    assert dtb("plan", tmp_path / "none", "space=named", "space.names=[DARTS_V9]") == 2
+    assert "DARTS_V9" in capsys.readouterr().err
+
+
+def test_a_plan_says_what_it_will_cost(
+    tmp_path: Path, dtb: Dtb, capsys: pytest.CaptureFixture[str]
+) -> None:
+    dtb("plan", tmp_path, "space.num_genotypes=30", "shard_size=4", "recipe.num_epochs=5")
+    printed = capsys.readouterr().out
+    assert "runs        30 of 5 epochs" in printed
+    assert "shards      8 of up to 4 runs" in printed
+    assert "MiB" in printed
+    assert "hours of one worker" in printed
+
+
+def test_images_that_are_missing_stop_the_plan(
+    tmp_path: Path, dtb: Dtb, capsys: pytest.CaptureFixture[str]
+) -> None:
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    settings = ("images=fashion_mnist", f"images.root={empty}")
+    assert dtb("plan", tmp_path / "run", *settings) == 2
+    assert str(empty) in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+def test_images_that_are_not_square_are_refused(
+    tmp_path: Path, dtb: Dtb, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pixels, labels = np.zeros((300, 1, 8, 9), np.uint8), np.arange(300) % 2
+    wide = Images("wide", pixels, labels, pixels, labels, 2, np.zeros(1), np.ones(1))
+    monkeypatch.setattr(plan_stage, "load_images", lambda _name, _root: wide)
+    assert dtb("plan", tmp_path) == 2
+    assert "8 x 9" in capsys.readouterr().err
+
+
+def test_a_folder_that_cannot_be_written_is_refused(
+    tmp_path: Path, dtb: Dtb, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("")
+    assert dtb("plan", tmp_path / "file" / "run") == 2
+    assert "cannot be written to" in capsys.readouterr().err
+
+
+def test_provenance_tells_the_splits_apart_and_no_path(tmp_path: Path, dtb: Dtb) -> None:
+    listing = tmp_path / "genotypes.txt"
+    listing.write_text("DARTS_V1\n")
+    dtb("plan", tmp_path / "run", "space=file", f"space.file={listing}")
+    folder = RunFolder(tmp_path / "run")
+    splits = folder.provenance_settings["splits"]
+    assert {name: split["size"] for name, split in splits.items()} == {
+        "train": 1238,
+        "valid": 200,
+        "test": 359,
+    }
+    assert len({split["indices_sha256"] for split in splits.values()}) == 3
+    assert str(tmp_path) not in folder.provenance

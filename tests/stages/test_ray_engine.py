@@ -1,0 +1,47 @@
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dtb_builder.stages.run_folder import RunFolder
+
+pytestmark = pytest.mark.ray
+
+
+def dtb(*arguments: object) -> subprocess.CompletedProcess[str]:
+    """The command, in a process of its own, so that Ray starts afresh."""
+    environment = os.environ | {"RAY_AUTH_MODE": "disabled"}
+    return subprocess.run(
+        [sys.executable, "-m", "dtb_builder.cli", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+        env=environment,
+    )
+
+
+def test_one_worker_and_two_give_the_same_content_as_no_ray_at_all(
+    finished: Path, tmp_path: Path, content: Callable[[Path], dict[Any, Any]]
+) -> None:
+    for num_workers in (1, 2):
+        folder = tmp_path / str(num_workers)
+        folder.mkdir()
+        for name in ("config.yaml", "provenance.json", "plan.csv"):
+            (folder / name).write_bytes((finished / name).read_bytes())
+        done = dtb("generate", folder, f"cluster.num_cpus={num_workers}")
+        assert done.returncode == 0, done.stderr
+        assert dtb("merge", folder).returncode == 0
+        assert content(folder / "dtb.h5") == content(finished / "dtb.h5")
+
+
+def test_a_cluster_without_room_for_a_run_is_refused(tmp_path: Path) -> None:
+    assert dtb("plan", tmp_path, "compute.threads=3").returncode == 0
+    done = dtb("generate", tmp_path, "cluster.num_cpus=2")
+    assert done.returncode == 2
+    assert "a run needs {'num_cpus': 3" in done.stderr
+    assert not RunFolder(tmp_path).shard_files()
