@@ -1,0 +1,32 @@
+"""README's examples run beside a real quickstart."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def quickstart(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which the quickstart was run, without Ray to be quicker."""
+    from dtb_builder.cli import main
+
+    folder = tmp_path_factory.mktemp("readme")
+    run = str(folder / "runs" / "quickstart")
+    assert main(["generate", run, "experiment=quickstart", "cluster=serial"]) == 0
+    assert main(["merge", run]) == 0
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def readme_runs_beside_the_quickstart(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Let README's paths mean the quickstart's."""
+    if request.node.name != "README.md":
+        yield
+        return
+    folder = request.getfixturevalue("quickstart")
+    before = Path.cwd()
+    os.chdir(folder)
+    yield
+    os.chdir(before)

@@ -1,0 +1,53 @@
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import dtb_builder
+
+ROOT = Path(__file__).parents[1]
+
+
+def test_the_face_is_this_and_no_more() -> None:
+    assert dtb_builder.__all__ == [
+        "NAMED",
+        "Benchmark",
+        "DTBError",
+        "Genotype",
+        "Run",
+        "errors",
+    ]
+
+
+def test_importing_stays_light() -> None:
+    heavy = {"torch", "ray", "hydra", "omegaconf", "pandas", "scipy", "sklearn", "yaml"}
+    code = f"import sys, dtb_builder; print(sorted({heavy} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_every_error_is_a_dtb_error() -> None:
+    for name in dtb_builder.errors.__all__:
+        assert issubclass(getattr(dtb_builder.errors, name), dtb_builder.DTBError)
+
+
+def test_every_package_is_shipped() -> None:
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    found = {
+        ".".join(path.parent.relative_to(ROOT).parts)
+        for path in (ROOT / "dtb_builder").rglob("__init__.py")
+    }
+    assert set(settings["tool"]["setuptools"]["packages"]) == found | {"dtb_builder.conf"}
+
+
+def test_every_tested_version_satisfies_what_the_package_asks_for() -> None:
+    pinned = {
+        line.partition("==")[0].lower()
+        for line in (ROOT / "constraints.txt").read_text().splitlines()
+        if "==" in line
+    }
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    asked = list(project["dependencies"])
+    for extra in project["optional-dependencies"].values():
+        asked.extend(extra)
+    assert {name.partition(">")[0].lower() for name in asked} <= pinned
