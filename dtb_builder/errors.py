@@ -4,6 +4,7 @@ __all__ = [
     "ConfigError",
     "DTBError",
     "DamagedFileError",
+    "DivergedError",
     "DuplicateRunError",
     "GenotypeError",
     "ImagesError",
@@ -13,6 +14,8 @@ __all__ = [
     "NotDTBFileError",
     "PlanMismatchError",
     "SchemaVersionError",
+    "StorageError",
+    "TimeLimitError",
     "UnfinishedError",
 ]
 
@@ -39,6 +42,18 @@ class ImagesError(DTBError):
 
 class LockedError(DTBError):
     """Another process works on the same run folder."""
+
+
+class StorageError(DTBError, OSError):
+    """The disk is full, read-only or gone; what is finished is safe."""
+
+
+class DivergedError(DTBError, ArithmeticError):
+    """A training's loss is not a number any more."""
+
+
+class TimeLimitError(DTBError, TimeoutError):
+    """A try at a run took longer than it may."""
 
 
 class UnfinishedError(DTBError):

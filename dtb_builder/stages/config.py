@@ -151,29 +151,34 @@ class ClusterConfig:
         engine: "ray", or "serial" for one run after the other in this process.
         address: of a Ray cluster, "auto" for the one here, None for a new local one.
         num_cpus: cores of a new local cluster, None for all.
-        gpus_per_run: GPUs of a run that computes on cuda; a fraction shares one.
+        gpus_per_run: GPUs of a run, a fraction shares one; None is 1 on cuda, 0 on the CPU.
         max_in_flight: tasks handed to Ray at once, None for twice what can run.
         max_attempts: how often a run is tried before it is given up.
+        time_limit: seconds that one try at a run may take, None for any.
     """
 
     engine: Literal["ray", "serial"]
     address: str | None
     num_cpus: int | None
-    gpus_per_run: float
+    gpus_per_run: float | None
     max_in_flight: int | None
     max_attempts: int
+    time_limit: float | None
 
     def __post_init__(self) -> None:
         if self.num_cpus is not None and self.num_cpus < 1:
             raise ValueError(f"cluster.num_cpus must be at least 1, got {self.num_cpus}")
-        if self.gpus_per_run <= 0:
-            raise ValueError(f"cluster.gpus_per_run must be above 0, got {self.gpus_per_run}")
-        if self.gpus_per_run > 1 and self.gpus_per_run != int(self.gpus_per_run):
-            raise ValueError(f"cluster.gpus_per_run above 1 must be whole, got {self.gpus_per_run}")
+        gpus = self.gpus_per_run
+        if gpus is not None and (gpus <= 0 or (gpus > 1 and gpus != int(gpus))):
+            raise ValueError(
+                f"cluster.gpus_per_run must be a fraction above 0 or a whole number, got {gpus}"
+            )
         if self.max_in_flight is not None and self.max_in_flight < 1:
             raise ValueError(f"cluster.max_in_flight must be at least 1, got {self.max_in_flight}")
         if self.max_attempts < 1:
             raise ValueError(f"cluster.max_attempts must be at least 1, got {self.max_attempts}")
+        if self.time_limit is not None and self.time_limit <= 0:
+            raise ValueError(f"cluster.time_limit must be above 0 seconds, got {self.time_limit}")
         if self.address is not None and self.address.startswith("ray://"):
             raise ValueError(
                 "cluster.address must not be a Ray Client address (ray://): a driver behind it "

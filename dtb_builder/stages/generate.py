@@ -8,9 +8,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from dtb_builder.dataset.journal import count_epochs
+from dtb_builder.errors import StorageError
 from dtb_builder.stages.config import LaunchConfig
 from dtb_builder.stages.engines import Engine, SerialEngine, Task, TaskEnd
 from dtb_builder.stages.run_folder import PlannedRun, RunFolder
+from dtb_builder.stages.storage import storage_is_named
 from dtb_builder.stages.workers import RunOutcome, close_shard, train_run
 
 __all__ = ["Progress", "RunFailed", "RunFinished", "ShardClosed", "generate"]
@@ -61,10 +63,11 @@ def generate(folder: RunFolder, launch: LaunchConfig) -> Iterator[Event]:
     Raises:
         LockedError: somebody else works on the folder.
         ConfigError: it is not planned, or the cluster has no room for a run.
+        StorageError: the folder cannot be written to any more; nothing finished is harmed.
     """
     folder.config  # noqa: B018 - raises where there is none, before anything is started
     folder.check_writeable()
-    with folder.locked(), _engine(folder, launch) as engine:
+    with storage_is_named(folder.path), folder.locked(), _engine(folder, launch) as engine:
         yield from _Driver(folder, launch, engine).events()
 
 
@@ -104,7 +107,7 @@ class _Driver:
         while True:
             while self._engine.has_room() and (run := self._next(runs)) is not None:
                 self._tasks[run.number] = run
-                arguments = (self._folder.path, run)
+                arguments = (self._folder.path, run, self._launch.cluster.time_limit)
                 self._engine.submit(Task(run.number, train_run, arguments, on_device=True))
             if self._engine.is_idle():
                 break
@@ -143,8 +146,10 @@ class _Driver:
         assert isinstance(end.key, int)
         run = self._tasks.pop(end.key)
         outcome: RunOutcome | None = end.result
+        if isinstance(end.error, StorageError):
+            raise end.error
         if end.error is not None:
-            # The worker died, or could not even write down what went wrong.
+            # The worker died before it could write down what went wrong.
             self._folder.add_failure(run, "".join(traceback.format_exception(end.error)))
             yield from self._failed(run, f"{type(end.error).__name__}: {end.error}")
         elif outcome is not None and outcome.error is not None:

@@ -107,7 +107,9 @@ class RayEngine:
     def _resources(self, *, on_device: bool) -> dict[str, float]:
         if not on_device:
             return {"num_cpus": 1, "num_gpus": 0}
-        gpus = self._cluster.gpus_per_run if self._compute.device == "cuda" else 0
+        gpus = self._cluster.gpus_per_run
+        if gpus is None:
+            gpus = 1 if self._compute.device == "cuda" else 0
         return {"num_cpus": self._compute.threads, "num_gpus": gpus}
 
     def _capacity(self) -> int:

@@ -5,6 +5,7 @@ import csv
 import errno
 import io
 import json
+import logging
 import os
 import shutil
 import socket
@@ -25,8 +26,13 @@ from dtb_builder.stages.config import Config, differences, parse
 
 __all__ = ["Failures", "PlannedRun", "RunFolder"]
 
+_logger = logging.getLogger(__name__)
+
 _LOCK_SECONDS = 2
 """Longer than `RunFolder.holder` takes to look."""
+
+_RUN_LOCK_SECONDS = 60
+"""Longer than a worker outlives its cluster."""
 
 _PLAN_FIELDS = ("run", "shard", "seed", "genotype")
 
@@ -274,6 +280,8 @@ class RunFolder:
         except Timeout:
             raise LockedError(f"{self.path} is in use by {self._holder_text()}") from None
         try:
+            if self._holder_file.exists():
+                _logger.warning("%s was left by %s, which died", self.path, self._holder_text())
             about = {
                 "host": socket.gethostname(),
                 "process": os.getpid(),
@@ -283,6 +291,24 @@ class RunFolder:
             yield
         finally:
             self._holder_file.unlink(missing_ok=True)
+            lock.release()
+
+    @contextlib.contextmanager
+    def run_locked(self, run: PlannedRun) -> Iterator[None]:
+        """Hold a run: a worker that its cluster has given up as lost may still be at it.
+
+        Raises:
+            LockedError: another process has held it for all the time this one waited.
+        """
+        self.working_folder(run.shard).mkdir(parents=True, exist_ok=True)
+        lock = FileLock(self.journal_file(run).with_suffix(".lock"))
+        try:
+            lock.acquire(timeout=_RUN_LOCK_SECONDS)
+        except Timeout:
+            raise LockedError(f"another process trains run {run.number} of {self.path}") from None
+        try:
+            yield
+        finally:
             lock.release()
 
     def holder(self) -> str | None:

@@ -1,6 +1,8 @@
 """What a worker does: train one run to its end, or close one shard; knows no Ray."""
 
 import logging
+import math
+import signal
 import time
 import traceback
 from collections.abc import Iterator
@@ -22,13 +24,20 @@ from dtb_builder.dataset.journal import (
     read_journal,
 )
 from dtb_builder.dataset.shard import FailedRun, write_shard
-from dtb_builder.errors import DamagedFileError, ImagesError, UnfinishedError
+from dtb_builder.errors import (
+    DamagedFileError,
+    DivergedError,
+    ImagesError,
+    TimeLimitError,
+    UnfinishedError,
+)
 from dtb_builder.network.network import Network
 from dtb_builder.network.state import capture, tensor_table
 from dtb_builder.space import Genotype
 from dtb_builder.stages.config import Config, ImagesConfig
 from dtb_builder.stages.plan import load_split_images, network_spec
 from dtb_builder.stages.run_folder import PlannedRun, RunFolder
+from dtb_builder.stages.storage import is_storage_fault, storage_is_named
 from dtb_builder.training.environment import environment
 from dtb_builder.training.finished import FinishedEpoch
 from dtb_builder.training.images import Images
@@ -53,18 +62,29 @@ class RunOutcome:
     error: str | None
 
 
-def train_run(path: Path, run: PlannedRun) -> RunOutcome:
+def train_run(path: Path, run: PlannedRun, time_limit: float | None) -> RunOutcome:
     """Train a run from its last finished epoch to its end, each epoch safe on disk as it ends.
 
     An exception of the training is recorded in the run folder and comes back in the outcome, so
-    that one bad run does not stop the others. One in the recording itself is raised.
+    that one bad run does not stop the others.
+
+    Args:
+        path: the run folder.
+        run: which run.
+        time_limit: seconds that it may take, or None.
+
+    Raises:
+        StorageError: the run folder cannot be written to. That is no fault of the run.
     """
     folder = RunFolder(path)
-    with _log(folder.log_file(run)) as log:
+    with storage_is_named(path), _log(folder.log_file(run)) as log:
         try:
-            for epoch, line in _epochs(folder, run, log):
-                log.info("epoch %d: %s", epoch, line)
+            with folder.run_locked(run), _limited(time_limit):
+                for epoch, line in _epochs(folder, run, log):
+                    log.info("epoch %d: %s", epoch, line)
         except Exception as error:
+            if is_storage_fault(error):
+                raise
             log.exception("failed")
             folder.add_failure(run, traceback.format_exc())
             return RunOutcome(run.number, f"{type(error).__name__}: {error}")
@@ -77,7 +97,11 @@ def close_shard(path: Path, runs: list[PlannedRun]) -> Path:
     Raises:
         UnfinishedError: a run did not finish.
     """
-    folder = RunFolder(path)
+    with storage_is_named(path):
+        return _close_shard(RunFolder(path), runs)
+
+
+def _close_shard(folder: RunFolder, runs: list[PlannedRun]) -> Path:
     shard = runs[0].shard
     journals, _ = finished_and_failed(folder, runs)
     if len(journals) < len(runs):
@@ -144,6 +168,7 @@ def _epochs(folder: RunFolder, run: PlannedRun, log: logging.Logger) -> Iterator
         return
     facts = environment(config.compute.device)
     for finished in train(network, data, config.recipe, seed=run.seed, resume=checkpoint):
+        _check_finite(finished)
         _store(folder, run, config, finished, facts)
         yield finished.epoch, "  ".join(f"{k}={v:.4g}" for k, v in finished.metrics.items())
     for used in folder.checkpoint_files(run):
@@ -201,6 +226,13 @@ def _store(
     folder.checkpoint_file(run, epoch - 1).unlink(missing_ok=True)
 
 
+def _check_finite(finished: FinishedEpoch) -> None:
+    """Stop a training that has diverged: its later epochs would be worth nothing."""
+    bad = {k: v for k, v in finished.metrics.items() if k.endswith("loss") and not math.isfinite(v)}
+    if bad:
+        raise DivergedError(f"epoch {finished.epoch} ended with {bad}")
+
+
 def _check_images(folder: RunFolder, images: Images) -> None:
     """Refuse other images than those the plan was made with."""
     planned = folder.provenance_settings["images"]["sha256"]
@@ -216,6 +248,25 @@ def _images(config: ImagesConfig, device: str) -> tuple[Images, ResidentImages]:
     """The images on the device; remembered, since a CPU worker trains one run after the other."""
     images, split = load_split_images(config)
     return images, make_resident(images, split, device)
+
+
+@contextmanager
+def _limited(seconds: float | None) -> Iterator[None]:
+    """Raise `TimeLimitError` in the body after so many seconds; needs the main thread."""
+    if seconds is None:
+        yield
+        return
+
+    def expired(_signal: int, _frame: object) -> None:
+        raise TimeLimitError(f"took longer than cluster.time_limit = {seconds:g} seconds")
+
+    before = signal.signal(signal.SIGALRM, expired)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
 
 
 @contextmanager

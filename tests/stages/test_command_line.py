@@ -49,8 +49,9 @@ def test_a_bad_setting_is_refused_and_explained(
     ("setting", "message"),
     [
         ("cluster.address=ray://host:10001", "must not be a Ray Client address"),
-        ("cluster.gpus_per_run=0", "cluster.gpus_per_run must be above 0"),
-        ("cluster.gpus_per_run=1.5", "above 1 must be whole"),
+        ("cluster.gpus_per_run=0", "cluster.gpus_per_run must be a fraction above 0"),
+        ("cluster.gpus_per_run=1.5", "or a whole number, got 1.5"),
+        ("cluster.time_limit=0", "cluster.time_limit must be above 0 seconds"),
         ("cluster.max_attempts=0", "cluster.max_attempts must be at least 1"),
         ("cluster.num_cpus=0", "cluster.num_cpus must be at least 1"),
         ("cluster.max_in_flight=0", "cluster.max_in_flight must be at least 1"),
