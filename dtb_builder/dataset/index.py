@@ -15,10 +15,23 @@ from dtb_builder.dataset.opening import damage_is_named, dataset_at, integer_att
 from dtb_builder.errors import DamagedFileError
 from dtb_builder.record import METRICS
 
-__all__ = ["IndexReader", "IndexWriter", "Rows"]
+__all__ = ["IndexReader", "IndexWriter", "Rows", "row_checksums"]
 
 Rows = slice | NDArray[np.intp]
 _BLOCK_ROWS = 2**16
+
+
+def row_checksums(columns: Mapping[str, NDArray[Any]]) -> NDArray[np.uint32]:
+    """The column runs/crc32c that belongs to these columns, shape (runs,)."""
+    parts = [_row_bytes(columns[column.name], column.dtype) for column in schema.ROW_COLUMNS]
+    rows = np.concatenate(parts, axis=1)
+    return np.array([crc32c(row.data) for row in rows], np.uint32)
+
+
+def _row_bytes(values: NDArray[Any], dtype: np.dtype) -> NDArray[np.uint8]:
+    """Each row of a column as bytes, shape (rows, bytes)."""
+    num_bytes = math.prod(values.shape[1:]) * dtype.itemsize
+    return np.ascontiguousarray(values, dtype).reshape(-1).view(np.uint8).reshape(-1, num_bytes)
 
 
 class IndexWriter:
@@ -55,7 +68,7 @@ class IndexWriter:
             self._file.create_dataset(name, data=data)
         for name in (*schema.TEXTS, *(column.name for column in schema.COLUMNS)):
             dataset = dataset_at(self._file, name)
-            checksum = 0
+            checksum = crc32c(name.encode())
             for start in range(0, len(dataset), _BLOCK_ROWS):
                 checksum = crc32c(dataset[start : start + _BLOCK_ROWS].data, checksum)
             dataset.attrs[schema.CHECKSUM_ATTRIBUTE] = np.uint32(checksum)
@@ -119,7 +132,7 @@ class IndexReader:
             raise DamagedFileError(f"{name}: {num_bytes} bytes in a file of {self._num_bytes}")
         array = np.ascontiguousarray(dataset[...])
         expected = integer_attribute(dataset, self._path, schema.CHECKSUM_ATTRIBUTE)
-        if crc32c(array.data) != expected:
+        if crc32c(array.data, crc32c(name.encode())) != expected:
             raise DamagedFileError(f"{name}: its checksum is not {expected:#010x}")
         array.flags.writeable = False
         return array

@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 from dtb_builder.dataset import schema
 from dtb_builder.dataset.atomic import whole_file
 from dtb_builder.dataset.codec import crc32c
-from dtb_builder.dataset.index import IndexReader, IndexWriter, Rows
-from dtb_builder.dataset.opening import create, open_file
+from dtb_builder.dataset.index import IndexWriter, Rows
+from dtb_builder.dataset.opening import create
 from dtb_builder.dataset.shard import place_columns
-from dtb_builder.dataset.states import SpanReader, write_states
+from dtb_builder.dataset.states import write_states
+from dtb_builder.dataset.store import Store
 from dtb_builder.errors import DTBError, DuplicateRunError, PlanMismatchError
 
 __all__ = ["MergedRun", "merge"]
@@ -36,6 +37,10 @@ _COPIED = tuple(
     if not column.counts_failures and column.name not in _RENUMBERED
 )
 """The columns whose rows are the same in the shard and in the benchmark."""
+
+
+_BLOCK_RUNS = 1024
+_MOST_OPEN = 64
 
 
 @dataclass(frozen=True)
@@ -78,7 +83,7 @@ def merge(
             ``states-00000.h5`` and so on beside it, each closed once it holds so many bytes.
 
     Yields:
-        each run as its states have been copied, shard by shard.
+        each run as its states have been copied, by number.
 
     Raises:
         ValueError: there are no shards.
@@ -111,7 +116,8 @@ def merge(
         )
         for outline in outlines:
             rows = _rows(np.searchsorted(numbers, outline.numbers))
-            yield from _copy_shard(outline, index, rows, volumes, environments)
+            _copy_columns(outline, index, rows, environments)
+        yield from _copy_states(outlines, numbers, index, volumes)
         if failures:
             names = failures[0].columns
             index.put({name: np.array([f.columns[name] for f in failures]) for name in names})
@@ -170,8 +176,8 @@ class _Volumes:
 
 
 def _outline(path: Path) -> _Outline:
-    with open_file(path) as file:
-        index = IndexReader(file, path)
+    with contextlib.closing(Store(path)) as store:
+        index = store.index
         names = [column.name for column in schema.COLUMNS if column.counts_failures]
         rows = zip(*(index.column(name) for name in names), strict=True)
         failures = [
@@ -230,51 +236,77 @@ def _rows(positions: NDArray[np.intp]) -> Rows:
     return positions
 
 
-def _copy_shard(
-    outline: _Outline,
-    index: IndexWriter,
-    rows: Rows,
-    volumes: _Volumes,
-    environments: Sequence[str],
-) -> Iterator[MergedRun]:
-    with open_file(outline.path) as file, contextlib.closing(SpanReader(outline.path)) as spans:
-        source = IndexReader(file, outline.path)
-        local = np.array([environments.index(text) for text in outline.environments], np.int32)
-        columns = {name: source.column(name) for name in _COPIED}
-        columns["runs/environment"] = local[source.column("runs/environment")]
+def _copy_columns(
+    outline: _Outline, index: IndexWriter, rows: Rows, environments: Sequence[str]
+) -> None:
+    local = np.array([environments.index(text) for text in outline.environments], np.int32)
+    with contextlib.closing(Store(outline.path)) as source:
+        columns = {name: source.index.column(name) for name in _COPIED}
+        columns["runs/environment"] = local[source.index.column("runs/environment")]
         index.put(columns, rows)
-        places: dict[str, list[Any]] = {}
-        for row, number in enumerate(outline.numbers.tolist()):
-            placed, num_bytes = _copy_run(source, spans, row, number, volumes)
+
+
+def _copy_states(
+    outlines: Sequence[_Outline],
+    numbers: NDArray[np.int64],
+    index: IndexWriter,
+    volumes: _Volumes,
+) -> Iterator[MergedRun]:
+    """Copy the states run by run, in the order of their numbers, whichever shard they are in."""
+    shard_of = np.empty(len(numbers), np.intp)
+    for i, outline in enumerate(outlines):
+        shard_of[np.searchsorted(numbers, outline.numbers)] = i
+    places: dict[str, list[Any]] = {}
+    first = 0
+    with contextlib.closing(_Sources()) as sources:
+        for position, number in enumerate(numbers.tolist()):
+            outline = outlines[shard_of[position]]
+            row = int(np.searchsorted(outline.numbers, number))
+            placed, num_bytes = _copy_run(sources.of(outline.path), row, number, volumes)
             for name, value in placed.items():
                 places.setdefault(name, []).append(value)
             yield MergedRun(number, num_bytes)
-        index.put({name: np.array(values) for name, values in places.items()}, rows)
+            if position + 1 - first == _BLOCK_RUNS or position + 1 == len(numbers):
+                columns = {name: np.array(values) for name, values in places.items()}
+                index.put(columns, slice(first, position + 1))
+                places.clear()
+                first = position + 1
+
+
+class _Sources:
+    """Open shards, no more of them at once than a process may have open."""
+
+    def __init__(self) -> None:
+        self._stores: dict[Path, Store] = {}
+
+    def of(self, path: Path) -> Store:
+        """The shard, opened if need be."""
+        if path not in self._stores:
+            if len(self._stores) == _MOST_OPEN:
+                self._stores.pop(next(iter(self._stores))).close()
+            self._stores[path] = Store(path)
+        return self._stores[path]
+
+    def close(self) -> None:
+        """Close them all."""
+        for store in self._stores.values():
+            store.close()
 
 
 def _copy_run(
-    source: IndexReader, spans: SpanReader, row: int, number: int, volumes: _Volumes
+    source: Store, row: int, number: int, volumes: _Volumes
 ) -> tuple[dict[str, Any], int]:
     """Copy one run's states; returns the columns of where they went, and their bytes."""
-    kept = source.column("state_index/kept")[row].astype(bool)
-    offset, length, checksum = (
-        source.column(f"state_index/{name}")[row, kept].tolist()
-        for name in ("offset", "length", "crc32c")
-    )
-    num_bytes = sum(length)
+    kept = source.index.column("state_index/kept")[row].astype(bool)
+    num_bytes = int(source.index.column("state_index/length")[row, kept].sum())
     try:
-        table = spans.read(
-            int(source.column("state_index/tensors_offset")[row]),
-            int(source.column("state_index/num_tensors")[row]) * schema.TENSOR_DTYPE.itemsize,
-            int(source.column("state_index/tensors_crc32c")[row]),
-        )
         places = write_states(
             volumes.file_for(num_bytes),
             number,
-            np.frombuffer(table, schema.TENSOR_DTYPE),
-            (spans.read(*span) for span in zip(offset, length, checksum, strict=True)),
-            num_states=len(offset),
-            num_floats=int(source.column("state_index/num_floats")[row]),
+            np.frombuffer(source.table_bytes(row), schema.TENSOR_DTYPE),
+            (source.frame(row, epoch_row) for epoch_row in np.flatnonzero(kept).tolist()),
+            num_states=int(kept.sum()),
+            num_floats=int(source.index.column("state_index/num_floats")[row]),
         )
     except DTBError as error:
         error.add_note(f"in the states of run {number}")

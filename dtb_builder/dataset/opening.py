@@ -62,6 +62,11 @@ def dataset_at(file: h5py.File, name: str) -> h5py.Dataset:
         DamagedFileError: something else has the name.
         KeyError: nothing has it.
     """
+    parts = name.split("/")
+    for depth in range(1, len(parts) + 1):
+        path = "/".join(parts[:depth])
+        if not isinstance(file.get(path, getlink=True), h5py.HardLink):
+            raise DamagedFileError(f"{path}: expected an object of this file, got a link")
     found = file[name]
     if not isinstance(found, h5py.Dataset):
         raise DamagedFileError(f"{name}: expected a dataset, got {type(found).__name__}")

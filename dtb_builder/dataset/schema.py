@@ -10,6 +10,7 @@ __all__ = [
     "COLUMNS",
     "FORMAT",
     "MAX_FLOATS",
+    "ROW_COLUMNS",
     "SCHEMA_VERSION",
     "TENSOR_DTYPE",
     "Column",
@@ -42,7 +43,10 @@ PROVENANCE_ATTRIBUTE = "provenance_crc32c"
 """CRC-32C of the provenance, on the root of every file: files of one benchmark share it."""
 
 CHECKSUM_ATTRIBUTE = "crc32c"
-"""CRC-32C of the bytes of a dataset, on each dataset outside the states group."""
+"""CRC-32C of a dataset's name and bytes, on each dataset outside the states group.
+
+The name is counted in so that no dataset can stand in for another.
+"""
 
 PROVENANCE = "provenance"
 """One UTF-8 string: JSON of the config, the images, the splits and the writer's version."""
@@ -108,6 +112,12 @@ COLUMNS: tuple[Column, ...] = (
         _column(f"measured/{name}", "|u1", ("epochs",), f"1 where metrics/{name} was measured")
         for name in METRICS
     ),
+    _column(
+        "runs/crc32c",
+        "<u4",
+        (),
+        "CRC-32C of the run's rows of the columns above but runs/environment, one after the other",
+    ),
     _column("state_index/volume", "<i4", (), "where the run's states lie: index of volumes"),
     _column("state_index/num_floats", "<i8", (), "length of the run's state vectors"),
     _column("state_index/num_tensors", "<i8", (), "tensors in the run's states"),
@@ -129,6 +139,14 @@ COLUMNS: tuple[Column, ...] = (
     _column("failures/attempts", "<i8", (), "how often it was tried"),
 )
 """The index, in the order it is written."""
+
+ROW_COLUMNS: tuple[Column, ...] = tuple(
+    column
+    for column in COLUMNS
+    if column.name.startswith(("runs/", "metrics/", "measured/"))
+    and column.name not in ("runs/environment", "runs/crc32c")
+)
+"""What runs/crc32c covers: what a merge leaves as it is, from the worker to the reader."""
 
 STATES_GROUP = "states"
 VALUES = "values"

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from dtb_builder.dataset import schema
 from dtb_builder.dataset.atomic import whole_file
 from dtb_builder.dataset.codec import crc32c
-from dtb_builder.dataset.index import IndexWriter
+from dtb_builder.dataset.index import IndexWriter, row_checksums
 from dtb_builder.dataset.journal import Journal
 from dtb_builder.dataset.opening import create
 from dtb_builder.dataset.states import StatePlaces, table_to_array, write_states
@@ -93,8 +93,9 @@ def write_shard(
                 num_floats=run.tensors.num_floats,
             )
             columns = _run_columns(journal, environments) | place_columns(places, kept)
-            rows = slice(row, row + 1)
-            index.put({name: np.asarray(value)[None] for name, value in columns.items()}, rows)
+            arrays = {name: np.asarray(value)[None] for name, value in columns.items()}
+            arrays["runs/crc32c"] = row_checksums(arrays)
+            index.put(arrays, slice(row, row + 1))
         if failures:
             index.put(_failure_columns(failures))
         index.finish(

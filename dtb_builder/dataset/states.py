@@ -1,6 +1,7 @@
 """The training states in a DTB file: one dataset per run, found again by byte offset."""
 
 import os
+import weakref
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -122,6 +123,8 @@ class SpanReader:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        # A reader that nobody closed gives its file back when it is forgotten.
+        self._close = weakref.finalize(self, os.close, self._descriptor)
         self.num_bytes = os.fstat(self._descriptor).st_size
 
     def read(self, offset: int, length: int, checksum: int) -> bytes:
@@ -148,6 +151,4 @@ class SpanReader:
 
     def close(self) -> None:
         """Give the file back."""
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
-            self._descriptor = -1
+        self._close()

@@ -94,12 +94,8 @@ class Store:
             MissingVolumeError: the file with the row's states is not there.
         """
         num_floats = self._cell("num_floats", row)
-        num_bytes = self._cell("num_tensors", row) * schema.TENSOR_DTYPE.itemsize
-        data = self._volume(row).read(
-            self._cell("tensors_offset", row), num_bytes, self._cell("tensors_crc32c", row)
-        )
         with damage_is_named(self.path):
-            table = table_from_bytes(data)
+            table = table_from_bytes(self.table_bytes(row))
             if table.num_floats != num_floats or num_floats > schema.MAX_FLOATS:
                 raise DamagedFileError(
                     f"a tensor table of {table.num_floats} floats for states of {num_floats}"
@@ -112,13 +108,21 @@ class Store:
         Raises:
             MissingVolumeError: the file with the row's states is not there.
         """
-        volume = self._volume(row)
-        frame = volume.read(
-            *(self._cell(name, (row, epoch_row)) for name in ("offset", "length", "crc32c"))
-        )
-        with damage_is_named(volume.path):
+        frame = self.frame(row, epoch_row)
+        with damage_is_named(self.path):
             values = codec.decode(frame, num_floats=num_floats)
         return TrainingState(values, self._cell("num_batches_tracked", (row, epoch_row)))
+
+    def table_bytes(self, row: int) -> bytes:
+        """The rows of a run's tensor table, as they stand in the file."""
+        num_bytes = self._cell("num_tensors", row) * schema.TENSOR_DTYPE.itemsize
+        offset, checksum = self._cell("tensors_offset", row), self._cell("tensors_crc32c", row)
+        return self._volume(row).read(offset, num_bytes, checksum)
+
+    def frame(self, row: int, epoch_row: int) -> bytes:
+        """A kept state's frame, as it stands in the file."""
+        place = (self._cell(name, (row, epoch_row)) for name in ("offset", "length", "crc32c"))
+        return self._volume(row).read(*place)
 
     def _cell(self, name: str, where: int | tuple[int, int]) -> int:
         return int(self.index.column(f"state_index/{name}")[where])

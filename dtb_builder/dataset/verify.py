@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from dtb_builder.dataset import schema
+from dtb_builder.dataset.index import row_checksums
 from dtb_builder.dataset.query import Benchmark
 from dtb_builder.dataset.run import Run
 from dtb_builder.dataset.store import Store
@@ -56,6 +57,7 @@ def _columns(store: Store) -> Iterator[tuple[str, Callable[[], object]]]:
     for column in schema.COLUMNS:
         yield column.name, partial(store.index.column, column.name)
     yield "order of runs/number", partial(_check_order, store)
+    yield "rows of runs/crc32c", partial(_check_rows, store)
 
 
 def _runs(benchmark: Benchmark) -> Iterator[tuple[str, Callable[[], object]]]:
@@ -69,6 +71,14 @@ def _runs(benchmark: Benchmark) -> Iterator[tuple[str, Callable[[], object]]]:
 def _check_order(store: Store) -> None:
     if not (np.diff(store.index.column("runs/number")) > 0).all():
         raise DamagedFileError("run numbers do not increase")
+
+
+def _check_rows(store: Store) -> None:
+    columns = {column.name: store.index.column(column.name) for column in schema.ROW_COLUMNS}
+    wrong = row_checksums(columns) != store.index.column("runs/crc32c")
+    if wrong.any():
+        numbers = store.index.column("runs/number")[wrong].tolist()
+        raise DamagedFileError(f"the rows of runs {numbers} are not those that were recorded")
 
 
 def _check_keys(benchmark: Benchmark, run: Run) -> None:

@@ -1,0 +1,105 @@
+"""Journals and shards of runs that nobody trained: three tensors, a few epochs, random floats."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dtb_builder.dataset import codec
+from dtb_builder.dataset.journal import (
+    Journal,
+    JournalRun,
+    append_epoch,
+    open_journal,
+    read_journal,
+)
+from dtb_builder.dataset.shard import FailedRun, write_shard
+from dtb_builder.record import TensorTable
+from dtb_builder.space import Genotype, sample_uniform
+
+TABLE = TensorTable(("stem.weight", "bn.weight", "scalar"), ((4, 3, 1, 2), (5,), ()))
+NUM_EPOCHS = 2
+PROVENANCE = '{"config": {"plan": "fake"}}'
+
+
+def fake_state(number: int, epoch: int) -> np.ndarray:
+    rng = np.random.default_rng([number, epoch])
+    return rng.standard_normal(TABLE.num_floats).astype(np.float32)
+
+
+def fake_metrics(number: int, epoch: int) -> dict[str, float]:
+    metrics = {"valid_accuracy": (number + epoch) / 100, "valid_loss": 3.0 - epoch}
+    return metrics if epoch == 0 else metrics | {"train_loss": 2.5 - epoch}
+
+
+@pytest.fixture
+def make_journal(tmp_path: Path) -> Callable[..., Journal]:
+    def make(
+        number: int,
+        *,
+        seed: int = 0,
+        genotype: Genotype | None = None,
+        num_epochs: int = NUM_EPOCHS,
+        kept: Sequence[int] = (0, 1, 2),
+        device: str = "abacus",
+    ) -> Journal:
+        path = tmp_path / f"{number}-{seed}.journal"
+        genotype = genotype or sample_uniform(0, number)
+        run = JournalRun(number, str(genotype.canonical()), seed, "plan", 30, TABLE)
+        open_journal(path, run)
+        for epoch in range(num_epochs + 1):
+            append_epoch(
+                path,
+                epoch=epoch,
+                metrics=fake_metrics(number, epoch),
+                environment={"device_name": device},
+                num_batches_tracked=10 * epoch if epoch in kept else None,
+                frame=codec.encode(fake_state(number, epoch)) if epoch in kept else b"",
+            )
+        journal = read_journal(path)
+        assert journal is not None
+        return journal
+
+    return make
+
+
+@pytest.fixture
+def make_shard(tmp_path: Path, make_journal: Callable[..., Journal]) -> Callable[..., Path]:
+    def make(
+        name: str,
+        numbers: Sequence[int],
+        failures: Sequence[FailedRun] = (),
+        *,
+        provenance: str = PROVENANCE,
+        **options: object,
+    ) -> Path:
+        path = tmp_path / f"{name}.h5"
+        journals = [make_journal(number, **options) for number in numbers]
+        write_shard(path, journals, failures, provenance=provenance, num_epochs=NUM_EPOCHS)
+        return path
+
+    return make
+
+
+@pytest.fixture
+def shard(make_shard: Callable[..., Path]) -> Path:
+    """A shard of runs 3 and 5."""
+    return make_shard("shard", [5, 3])
+
+
+@pytest.fixture
+def failed() -> FailedRun:
+    return FailedRun(4, sample_uniform(0, 4), 0, 3, "Traceback ...\nRuntimeError: no luck")
+
+
+@pytest.fixture
+def flip() -> Callable[[Path, int], None]:
+    """Flip the lowest bit of a file's byte."""
+
+    def flipped(path: Path, position: int, bit: int = 0) -> None:
+        data = bytearray(path.read_bytes())
+        data[position] ^= 1 << bit
+        path.write_bytes(data)
+
+    return flipped

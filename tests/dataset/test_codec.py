@@ -1,0 +1,68 @@
+from pathlib import Path
+
+import h5py
+import hdf5plugin
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dtb_builder.dataset.codec import decode, encode
+from dtb_builder.errors import DamagedFileError
+
+bit_patterns = st.lists(st.integers(0, 2**32 - 1), min_size=1, max_size=64).map(
+    lambda bits: np.array(bits, "<u4").view("<f4")
+)
+
+
+@given(bit_patterns)
+def test_every_bit_pattern_comes_back(values: np.ndarray) -> None:
+    decoded = decode(encode(values), num_floats=len(values))
+    assert decoded.dtype == np.float32
+    assert decoded.tobytes() == values.tobytes()
+
+
+@given(bit_patterns, st.data())
+def test_a_flipped_bit_never_gives_other_floats(values: np.ndarray, data: st.DataObject) -> None:
+    frame = bytearray(encode(values))
+    position = data.draw(st.integers(0, len(frame) - 1))
+    frame[position] ^= 1 << data.draw(st.integers(0, 7))
+    try:
+        decoded = decode(bytes(frame), num_floats=len(values))
+    except DamagedFileError:
+        return
+    assert decoded.tobytes() == values.tobytes()
+
+
+@given(bit_patterns, st.data())
+def test_a_cut_frame_is_refused(values: np.ndarray, data: st.DataObject) -> None:
+    frame = encode(values)
+    with pytest.raises(DamagedFileError):
+        decode(frame[: data.draw(st.integers(0, len(frame) - 1))], num_floats=len(values))
+
+
+@pytest.mark.parametrize("num_floats", [0, 9, 11, 2**40])
+def test_a_frame_of_another_length_is_refused_before_it_takes_memory(num_floats: int) -> None:
+    with pytest.raises(DamagedFileError, match="expected a frame of"):
+        decode(encode(np.zeros(10, np.float32)), num_floats=num_floats)
+
+
+def test_the_stock_filters_of_hdf5_read_a_frame(tmp_path: Path) -> None:
+    values = np.random.default_rng(0).standard_normal(1000).astype(np.float32)
+    with h5py.File(tmp_path / "file.h5", "w") as file:
+        dataset = file.create_dataset(
+            "values",
+            shape=(1, 1000),
+            dtype="<f4",
+            chunks=(1, 1000),
+            shuffle=True,
+            **hdf5plugin.Zstd(clevel=1),
+        )
+        dataset.id.write_direct_chunk((0, 0), encode(values))
+    with h5py.File(tmp_path / "file.h5") as file:
+        assert np.array_equal(np.asarray(file["values"])[0], values)
+
+
+def test_weights_shrink() -> None:
+    values = (np.random.default_rng(0).standard_normal(100_000) * 0.05).astype(np.float32)
+    assert values.nbytes / len(encode(values)) > 1.18

@@ -1,0 +1,135 @@
+import os
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dtb_builder.dataset import codec
+from dtb_builder.dataset.journal import (
+    Journal,
+    append_epoch,
+    count_epochs,
+    cut_journal,
+    open_journal,
+    read_journal,
+)
+from dtb_builder.errors import DamagedFileError
+
+Make = Callable[..., Journal]
+
+
+def values_of(journal: Journal) -> list[tuple[Any, ...]]:
+    frames = {epoch.epoch: frame for epoch, frame in journal.frames()}
+    return [
+        (e.epoch, dict(e.metrics), e.num_batches_tracked, frames.get(e.epoch))
+        for e in journal.epochs
+    ]
+
+
+def test_what_was_appended_is_read(make_journal: Make) -> None:
+    journal = make_journal(7, kept=(0, 2))
+    assert journal.run.number == 7
+    assert journal.last_epoch == 2
+    assert [epoch.num_batches_tracked for epoch in journal.epochs] == [0, None, 20]
+    assert [epoch.epoch for epoch, _ in journal.frames()] == [0, 2]
+    assert count_epochs(journal.path) == 3
+
+
+def test_a_journal_cut_anywhere_keeps_just_its_whole_records(make_journal: Make) -> None:
+    journal = make_journal(1)
+    data, whole = journal.path.read_bytes(), values_of(journal)
+    ends = [epoch.frame_offset + epoch.frame_length for epoch in journal.epochs]
+    for length in range(len(data)):
+        journal.path.write_bytes(data[:length])
+        read = read_journal(journal.path)
+        num_whole = sum(end <= length for end in ends)
+        if read is None:
+            assert length < journal.epochs[0].offset
+        else:
+            assert values_of(read) == whole[:num_whole]
+        assert count_epochs(journal.path) == num_whole
+
+
+def test_a_flipped_bit_drops_its_record_and_those_after(make_journal: Make) -> None:
+    journal = make_journal(1)
+    data, whole = journal.path.read_bytes(), values_of(journal)
+    starts = [epoch.offset for epoch in journal.epochs]
+    for position in range(len(data)):
+        damaged = bytearray(data)
+        damaged[position] ^= 1 << (position % 8)
+        journal.path.write_bytes(damaged)
+        read = read_journal(journal.path)
+        num_before = sum(start <= position for start in starts) - 1
+        assert (read is None) == (num_before < 0)
+        if read is not None:
+            assert values_of(read) == whole[:num_before]
+
+
+def test_a_journal_goes_on_after_a_cut(make_journal: Make) -> None:
+    journal = make_journal(1)
+    whole = values_of(journal)
+    last = journal.epochs[-1]
+    frame = {epoch.epoch: frame for epoch, frame in journal.frames()}[2]
+    journal.path.write_bytes(journal.path.read_bytes()[:-1])
+    reopened = open_journal(journal.path, journal.run)
+    assert reopened.last_epoch == 1
+    append_epoch(
+        journal.path,
+        epoch=2,
+        metrics=last.metrics,
+        environment=last.environment,
+        num_batches_tracked=last.num_batches_tracked,
+        frame=frame,
+    )
+    again = read_journal(journal.path)
+    assert again is not None
+    assert values_of(again) == whole
+
+
+def test_a_journal_of_another_run_is_refused(make_journal: Make) -> None:
+    journal = make_journal(1)
+    for other in (replace(journal.run, seed=9), replace(journal.run, plan="other plan")):
+        with pytest.raises(DamagedFileError, match="is the journal of run 1 of plan"):
+            open_journal(journal.path, other)
+
+
+def test_cutting_keeps_the_first_epochs(make_journal: Make) -> None:
+    journal = make_journal(1)
+    whole = values_of(journal)
+    for num_epochs in (2, 0):
+        cut = cut_journal(journal, num_epochs=num_epochs)
+        read = read_journal(journal.path)
+        assert read == cut
+        assert values_of(cut) == whole[:num_epochs]
+
+
+@pytest.mark.parametrize("written", [0, 10, 70, 150])
+def test_a_write_that_fails_leaves_the_journal_as_it_was(
+    written: int, make_journal: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal = make_journal(1, num_epochs=1)
+    before = journal.path.read_bytes()
+    write = os.write
+
+    def failing(descriptor: int, data: memoryview) -> int:
+        if len(data) > written:
+            write(descriptor, data[:written])
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "write", failing)
+    with pytest.raises(OSError, match="No space left"):
+        append_epoch(
+            journal.path,
+            epoch=2,
+            metrics={},
+            environment={},
+            num_batches_tracked=0,
+            frame=codec.encode(codec.decode(next(journal.frames())[1], num_floats=30)),
+        )
+    assert journal.path.read_bytes() == before
+
+
+def test_there_are_no_epochs_where_there_is_no_journal(tmp_path: Path) -> None:
+    assert count_epochs(tmp_path / "nothing") == 0

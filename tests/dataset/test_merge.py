@@ -1,0 +1,173 @@
+import itertools
+from collections.abc import Callable
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dtb_builder import Benchmark
+from dtb_builder.dataset.merge import merge
+from dtb_builder.dataset.shard import FailedRun
+from dtb_builder.dataset.verify import verify
+from dtb_builder.errors import (
+    DamagedFileError,
+    DuplicateRunError,
+    MissingVolumeError,
+    PlanMismatchError,
+)
+from dtb_builder.record import METRICS
+from dtb_builder.space import sample_uniform
+
+MakeShard = Callable[..., Path]
+Flip = Callable[..., None]
+
+
+def merged(shards: list[Path], target: Path, **options: Any) -> str:
+    """Merge and verify; returns the hash of the index file."""
+    for _ in merge(shards, target, **options):
+        pass
+    assert [checked for checked in verify(target) if checked.error] == []
+    return sha256(target.read_bytes()).hexdigest()
+
+
+def said(path: Path) -> dict[Any, Any]:
+    """Everything that a benchmark says."""
+    found: dict[Any, Any] = {}
+    with Benchmark(path) as benchmark:
+        for run in benchmark:
+            about = (run.number, run.seed, run.genotype, run.num_parameters, run.tensors)
+            found[run.number] = (about, [run.environment(epoch=e) for e in range(3)])
+            for name in METRICS:
+                found[run.number, name] = run.curve(name).tolist()
+            for epoch in run.state_epochs:
+                state = run.training_state(epoch=epoch)
+                found[run.number, epoch] = (state.values.tobytes(), state.num_batches_tracked)
+    return found
+
+
+@pytest.fixture
+def shards(make_shard: MakeShard) -> list[Path]:
+    """Runs out of order and interleaved, on two devices."""
+    return [
+        make_shard("a", [4, 1], device="abacus"),
+        make_shard("b", [3, 0, 6], device="sliderule"),
+        make_shard("c", [2, 5], kept=(2,)),
+    ]
+
+
+def test_the_order_of_the_shards_does_not_matter(shards: list[Path], tmp_path: Path) -> None:
+    hashes = {
+        merged(list(order), tmp_path / f"{i}.h5")
+        for i, order in enumerate(itertools.permutations(shards))
+    }
+    assert len(hashes) == 1
+
+
+def test_merging_says_what_the_shards_say(shards: list[Path], tmp_path: Path) -> None:
+    merged(shards, tmp_path / "dtb.h5")
+    together = {key: value for path in shards for key, value in said(path).items()}
+    assert said(tmp_path / "dtb.h5") == together
+    with Benchmark(tmp_path / "dtb.h5") as benchmark:
+        assert benchmark.numbers.tolist() == [0, 1, 2, 3, 4, 5, 6]
+
+
+def test_merging_again_gives_the_same_bytes(shards: list[Path], tmp_path: Path) -> None:
+    assert merged(shards, tmp_path / "dtb.h5") == merged(shards, tmp_path / "dtb.h5")
+
+
+@pytest.mark.parametrize("volume_size", [None, 1])
+def test_a_merge_of_merges_is_the_merge(
+    volume_size: int | None, shards: list[Path], tmp_path: Path
+) -> None:
+    at_once = merged(shards, tmp_path / "at_once.h5")
+    merged(shards[:2], tmp_path / "two.h5", volume_size=volume_size)
+    assert merged([shards[2], tmp_path / "two.h5"], tmp_path / "dtb.h5") == at_once
+
+
+@pytest.mark.parametrize(("volume_size", "num_volumes"), [(1, 7), (1000, 4), (10**9, 1)])
+def test_volumes_say_what_one_file_says(
+    volume_size: int, num_volumes: int, shards: list[Path], tmp_path: Path
+) -> None:
+    merged(shards, tmp_path / "single.h5")
+    merged(shards, tmp_path / "dtb.h5", volume_size=volume_size)
+    assert said(tmp_path / "dtb.h5") == said(tmp_path / "single.h5")
+    assert len(list(tmp_path.glob("states-*.h5"))) == num_volumes
+
+
+def test_the_index_stands_without_its_volumes(shards: list[Path], tmp_path: Path) -> None:
+    merged(shards, tmp_path / "dtb.h5", volume_size=1)
+    (tmp_path / "states-00003.h5").unlink()
+    with Benchmark(tmp_path / "dtb.h5") as benchmark:
+        assert benchmark.array("valid_loss", epoch=-1).count() == 7
+        missing = [run for run in benchmark if not has_states(run)]
+        assert len(missing) == 1
+        with pytest.raises(MissingVolumeError, match=r"states-00003\.h5"):
+            missing[0].state(epoch=2)
+
+
+def has_states(run: Any) -> bool:
+    try:
+        run.state(epoch=2)
+    except MissingVolumeError:
+        return False
+    return True
+
+
+def test_a_volume_of_another_benchmark_is_refused(
+    shards: list[Path], make_shard: MakeShard, tmp_path: Path
+) -> None:
+    merged(shards, tmp_path / "dtb.h5", volume_size=10**9)
+    other = tmp_path / "other"
+    other.mkdir()
+    foreign = make_shard("foreign", [1], seed=7, provenance='{"another": "plan"}')
+    merged([foreign], other / "dtb.h5", volume_size=10**9)
+    (other / "states-00000.h5").replace(tmp_path / "states-00000.h5")
+    with (
+        Benchmark(tmp_path / "dtb.h5") as benchmark,
+        pytest.raises(DamagedFileError, match="belongs to another benchmark"),
+    ):
+        benchmark.run(1).state(epoch=2)
+
+
+def test_a_run_in_two_shards_is_refused_with_both_names(
+    make_shard: MakeShard, tmp_path: Path
+) -> None:
+    shards = [make_shard("a", [1, 2]), make_shard("b", [2, 3], seed=1)]
+    with pytest.raises(DuplicateRunError, match=r"run 2 stands twice, in .*a\.h5 and .*b\.h5"):
+        merged(shards, tmp_path / "dtb.h5")
+
+
+def test_shards_of_different_plans_are_refused(make_shard: MakeShard, tmp_path: Path) -> None:
+    shards = [make_shard("a", [1]), make_shard("b", [2], provenance="{}")]
+    with pytest.raises(PlanMismatchError, match="different plans"):
+        merged(shards, tmp_path / "dtb.h5")
+
+
+def test_no_shards_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="no shards"):
+        merged([], tmp_path / "dtb.h5")
+
+
+def test_a_failure_is_forgotten_once_its_run_finished(
+    make_shard: MakeShard, failed: FailedRun, tmp_path: Path
+) -> None:
+    later = FailedRun(9, sample_uniform(0, 9), 0, 1, "never finished")
+    shards = [make_shard("a", [1], [failed, later]), make_shard("b", [4])]
+    merged(shards, tmp_path / "dtb.h5")
+    with Benchmark(tmp_path / "dtb.h5") as benchmark:
+        assert benchmark.failures == (later,)
+        assert 4 in benchmark.numbers
+
+
+def test_a_damaged_state_stops_the_merge_and_is_named(
+    shards: list[Path], tmp_path: Path, flip: Flip
+) -> None:
+    with Benchmark(shards[1]) as benchmark:
+        offset = int(benchmark._store.index.column("state_index/offset")[2, 1])
+    flip(shards[1], offset + 20)
+    with pytest.raises(DamagedFileError) as caught:
+        merged(shards, tmp_path / "dtb.h5", volume_size=1)
+    assert "in the states of run 6" in caught.value.__notes__
+    left = {path.name for path in tmp_path.glob("*.h5")} | {p.name for p in tmp_path.glob(".*")}
+    assert left == {path.name for path in shards}

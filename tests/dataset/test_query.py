@@ -1,0 +1,229 @@
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from dtb_builder import Benchmark, Genotype
+from dtb_builder.dataset import schema
+from dtb_builder.dataset.merge import merge
+from dtb_builder.errors import DamagedFileError, DTBError, NotDTBFileError, SchemaVersionError
+from dtb_builder.record import METRICS
+from dtb_builder.space import NAMED, Edge, sample_uniform
+
+MakeShard = Callable[..., Path]
+
+
+def respelled(genotype: Genotype) -> Genotype:
+    """The same genotype with the edges of every node swapped."""
+
+    def swapped(edges: tuple[Edge, ...]) -> tuple[Edge, ...]:
+        return tuple(edge for i in range(0, 8, 2) for edge in (edges[i + 1], edges[i]))
+
+    return Genotype(swapped(genotype.normal), swapped(genotype.reduce))
+
+
+def test_a_genotype_is_found_in_any_spelling(shard: Path) -> None:
+    genotype = sample_uniform(0, 5)
+    with Benchmark(shard) as benchmark:
+        for spelling in (genotype, respelled(genotype), str(respelled(genotype))):
+            assert benchmark[spelling].number == 5
+            assert spelling in benchmark
+            assert [run.number for run in benchmark.runs_of(spelling)] == [5]
+
+
+def test_a_miss_names_what_is_there(shard: Path) -> None:
+    with Benchmark(shard) as benchmark:
+        assert NAMED["DARTS_V1"] not in benchmark
+        assert 3 not in benchmark
+        assert benchmark.runs_of(NAMED["DARTS_V1"]) == ()
+        with pytest.raises(KeyError, match=r"of 2 runs, has none of Genotype"):
+            benchmark[NAMED["DARTS_V1"]]
+        with pytest.raises(KeyError, match=r"has no run 4; it has 2 runs, 3 to 5"):
+            benchmark.run(4)
+        with pytest.raises(KeyError, match=r"has no run 9"):
+            benchmark.run(9)
+
+
+def test_a_miss_hints_at_isomorphic_genotypes(make_shard: MakeShard) -> None:
+    # Nodes 2 and 3 both read only c_{k-2} and c_{k-1}, so their names can be exchanged.
+    first, second = (
+        (Edge("sep_conv_3x3", 0), Edge("skip_connect", 1)),
+        (
+            Edge("max_pool_3x3", 0),
+            Edge("dil_conv_3x3", 1),
+        ),
+    )
+    rest = (Edge("sep_conv_3x3", 0), Edge("sep_conv_3x3", 1)) * 2
+    one = Genotype(first + second + rest, first + second + rest)
+    other = Genotype(second + first + rest, first + second + rest)
+    with Benchmark(make_shard("shard", [1], genotype=one)) as benchmark:
+        assert [run.number for run in benchmark.isomorphic_to(other)] == [1]
+        assert other not in benchmark
+        with pytest.raises(KeyError, match=r"runs \[1\] are of isomorphic genotypes"):
+            benchmark[other]
+
+
+def test_several_runs_of_a_genotype_are_all_given_and_none_is_chosen(
+    make_shard: MakeShard, tmp_path: Path
+) -> None:
+    genotype = NAMED["DARTS_V2"]
+    shards = [make_shard(str(n), [n], genotype=genotype, seed=n) for n in (1, 2)]
+    list(merge(shards, tmp_path / "dtb.h5"))
+    with Benchmark(tmp_path / "dtb.h5") as benchmark:
+        assert [run.seed for run in benchmark.runs_of(genotype)] == [1, 2]
+        with pytest.raises(KeyError, match="2 runs of this genotype, seeds 1, 2: use runs_of"):
+            benchmark[genotype]
+
+
+def test_metrics_are_read_by_epoch(shard: Path) -> None:
+    with Benchmark(shard) as benchmark:
+        run = benchmark.run(3)
+        assert run.metric("valid_accuracy", epoch=0) == 0.03
+        assert run.metric("valid_accuracy", epoch=-1) == run.metric("valid_accuracy", epoch=2)
+        assert run.curve("train_loss").tolist() == [None, 1.5, 0.5]
+        assert benchmark.array("train_loss", epoch=None).shape == (2, 3)
+        assert benchmark.array("valid_accuracy", epoch=1).tolist() == [0.04, 0.06]
+        assert benchmark.array("train_loss", epoch=0).tolist() == [None, None]
+
+
+def test_a_metric_that_is_not_there_is_a_key_error(shard: Path) -> None:
+    with Benchmark(shard) as benchmark:
+        run = benchmark.run(3)
+        with pytest.raises(KeyError, match="was not measured at epoch 0; it was at 1 to 2"):
+            run.metric("train_loss", epoch=0)
+        for epoch in (3, -2):
+            with pytest.raises(KeyError, match=f"no epoch {epoch}: epochs are 0 to 2"):
+                run.metric("valid_loss", epoch=epoch)
+        with pytest.raises(KeyError, match="no metric 'accuracy': metrics are train_loss, "):
+            run.curve("accuracy")
+
+
+def test_a_state_that_was_not_kept_is_a_key_error(make_shard: MakeShard) -> None:
+    with Benchmark(make_shard("shard", [1], kept=(0, 2))) as benchmark:
+        with pytest.raises(KeyError, match="epoch 1 was not kept; kept are 0, 2"):
+            benchmark.run(1).state(epoch=1)
+        assert benchmark.run(1).state(epoch=-1)
+
+
+def test_the_top_is_by_metric_then_by_number_without_what_is_no_number(
+    make_shard: MakeShard,
+) -> None:
+    with Benchmark(make_shard("shard", [1, 2, 3])) as benchmark:
+        by_accuracy = benchmark.top(2, by="valid_accuracy", epoch=-1)
+        assert [run.number for run in by_accuracy] == [3, 2]
+        ties = benchmark.top(9, by="valid_loss", epoch=-1)
+        assert [run.number for run in ties] == [1, 2, 3]
+        assert benchmark.top(9, by="train_loss", epoch=0) == ()
+        with pytest.raises(ValueError, match="k must be at least 0, got -1"):
+            benchmark.top(-1, by="valid_loss", epoch=0)
+
+
+def test_everything_fits_a_table(shard: Path) -> None:
+    with Benchmark(shard) as benchmark:
+        table = benchmark.to_dataframe()
+    assert len(table) == 2 * 3
+    assert set(METRICS) < set(table.columns)
+    assert table["train_loss"].isna().tolist() == [True, False, False] * 2
+    assert table["key"].tolist()[0] == sample_uniform(0, 3).key
+
+
+def test_what_was_returned_can_be_changed_without_changing_the_next_answer(shard: Path) -> None:
+    with Benchmark(shard) as benchmark:
+        run = benchmark.run(3)
+        run.state(epoch=0)["scalar"][()] = 99
+        assert run.state(epoch=0)["scalar"] != 99
+        with pytest.raises(ValueError, match="read-only"):
+            run.curve("valid_loss").data[0] = 99
+
+
+def test_columns_that_were_read_outlive_the_benchmark(shard: Path) -> None:
+    with Benchmark(shard) as benchmark:
+        losses = benchmark.array("valid_loss", epoch=-1)
+    assert losses.tolist() == [1.0, 1.0]
+
+
+def test_a_forgotten_benchmark_gives_its_files_back(shard: Path) -> None:
+    before = len(list(Path("/proc/self/fd").iterdir())) if Path("/proc").exists() else 0
+    for _ in range(20):
+        Benchmark(shard).run(3).state(epoch=0)
+    after = len(list(Path("/proc/self/fd").iterdir())) if Path("/proc").exists() else 0
+    assert after <= before + 2
+
+
+def test_files_that_are_not_dtb_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "empty.h5").touch()
+    (tmp_path / "text.h5").write_text("loss 0.5")
+    with h5py.File(tmp_path / "plain.h5", "w") as file:
+        file["x"] = 1
+    for name, message in (
+        ("empty.h5", "is not an HDF5 file"),
+        ("text.h5", "is not an HDF5 file"),
+        ("plain.h5", "is an HDF5 file but not a DTB file"),
+        (".", "is a folder"),
+    ):
+        with pytest.raises(NotDTBFileError, match=message):
+            Benchmark(tmp_path / name)
+    with pytest.raises(FileNotFoundError, match="there is no file"):
+        Benchmark(tmp_path / "missing.h5")
+
+
+def test_a_file_cut_anywhere_is_refused(shard: Path, tmp_path: Path) -> None:
+    data = shard.read_bytes()
+    for length in range(0, len(data), 997):
+        cut = tmp_path / "cut.h5"
+        cut.write_bytes(data[:length])
+        with pytest.raises(DTBError):
+            Benchmark(cut)
+
+
+@pytest.mark.parametrize("version", ["2.0", "0.9", "10.1", "soon"])
+def test_an_unknown_major_version_is_refused(version: str, shard: Path) -> None:
+    with h5py.File(shard, "r+") as file:
+        file.attrs[schema.VERSION_ATTRIBUTE] = version
+    with pytest.raises(SchemaVersionError, match=f"has schema version {version}"):
+        Benchmark(shard)
+
+
+def test_a_volume_is_no_benchmark(shard: Path, tmp_path: Path) -> None:
+    list(merge([shard], tmp_path / "dtb.h5", volume_size=1))
+    with pytest.raises(DamagedFileError, match="has no index"):
+        Benchmark(tmp_path / "states-00000.h5")
+
+
+def test_reading_needs_neither_torch_nor_ray(shard: Path) -> None:
+    code = f"""
+import sys, dtb_builder
+bench = dtb_builder.Benchmark({str(shard)!r})
+bench.run(3).curve("valid_loss"); bench.run(3).state(epoch=0); bench.array("valid_loss", epoch=0)
+print(sorted({{"torch", "ray", "pandas", "hydra"}} & set(sys.modules)))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_other_readers_need_only_h5py_and_for_states_the_zstd_filter(shard: Path) -> None:
+    code = f"""
+import sys, h5py
+with h5py.File({str(shard)!r}) as file:
+    print(file["metrics/valid_loss"][:, 2].tolist(), "hdf5plugin" in sys.modules)
+    import hdf5plugin
+    state = file["states/00000005/values"][1]
+    name, rank, shape, offset = file["states/00000005/tensors"][1]
+    print(name.decode(), state[offset : offset + shape[0]].tolist(), "dtb_builder" in sys.modules)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    metrics, state = done.stdout.splitlines()
+    with Benchmark(shard) as benchmark:
+        expected = benchmark.run(5).state(epoch=1)["bn.weight"].tolist()
+    assert metrics == "[1.0, 1.0] False"
+    assert state == f"bn.weight {expected} False"
+
+
+def test_columns_hold_whole_numbers_as_such(shard: Path) -> None:
+    with Benchmark(shard) as benchmark:
+        assert benchmark.seeds.dtype == benchmark.numbers.dtype == np.int64
+        assert benchmark.num_parameters.tolist() == [30, 30]

@@ -1,0 +1,106 @@
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dtb_builder import Benchmark
+from dtb_builder.dataset import shard as shard_module
+from dtb_builder.dataset.journal import Journal
+from dtb_builder.dataset.shard import FailedRun, write_shard
+from dtb_builder.errors import DuplicateRunError, UnfinishedError
+from dtb_builder.record import METRICS
+from dtb_builder.space import sample_uniform
+
+MakeJournal = Callable[..., Journal]
+MakeShard = Callable[..., Path]
+
+
+def test_a_shard_says_what_its_journals_say(
+    make_shard: MakeShard, make_journal: MakeJournal
+) -> None:
+    path = make_shard("shard", [5, 3], kept=(0, 2))
+    with Benchmark(path) as benchmark:
+        assert benchmark.numbers.tolist() == [3, 5]
+        for run in benchmark:
+            journal = make_journal(run.number, kept=(0, 2))
+            assert run.genotype == sample_uniform(0, run.number)
+            assert run.tensors == journal.run.tensors
+            assert run.state_epochs == (0, 2)
+            for epoch in journal.epochs:
+                for name in METRICS:
+                    value = run.curve(name)[epoch.epoch]
+                    if name in epoch.metrics:
+                        assert value == epoch.metrics[name]
+                    else:
+                        assert value is np.ma.masked
+                assert run.environment(epoch=epoch.epoch) == epoch.environment
+
+
+def test_states_come_back_bit_for_bit(shard: Path) -> None:
+    from_seed = np.random.default_rng([5, 1]).standard_normal(30).astype(np.float32)
+    with Benchmark(shard) as benchmark:
+        state = benchmark.run(5).training_state(epoch=1)
+        assert state.values.tobytes() == from_seed.tobytes()
+        assert state.num_batches_tracked == 10
+        named = benchmark.run(5).state(epoch=1)
+        assert {name: array.shape for name, array in named.items()} == {
+            "stem.weight": (4, 3, 1, 2),
+            "bn.weight": (5,),
+            "scalar": (),
+        }
+        assert np.array_equal(named["bn.weight"], from_seed[24:29])
+
+
+def test_epochs_that_ran_elsewhere_keep_their_device(make_shard: MakeShard) -> None:
+    path = make_shard("shard", [1], device="abacus")
+    with Benchmark(path) as benchmark:
+        assert benchmark.environments == ({"device_name": "abacus"},)
+
+
+def test_failures_are_listed(make_shard: MakeShard, failed: FailedRun) -> None:
+    with Benchmark(make_shard("shard", [1], [failed])) as benchmark:
+        assert benchmark.failures == (failed,)
+
+
+def test_a_shard_may_hold_failures_or_no_states_alone(
+    make_shard: MakeShard, failed: FailedRun
+) -> None:
+    with Benchmark(make_shard("failures", [], [failed])) as benchmark:
+        assert len(benchmark) == 0
+        assert benchmark.failures == (failed,)
+        assert benchmark.top(3, by="valid_loss", epoch=-1) == ()
+    with Benchmark(make_shard("stateless", [1], kept=())) as benchmark:
+        assert benchmark.run(1).state_epochs == ()
+
+
+def test_an_unfinished_journal_is_refused(make_journal: MakeJournal, tmp_path: Path) -> None:
+    journal = make_journal(1, num_epochs=1)
+    with pytest.raises(UnfinishedError, match="ends at epoch 1/2"):
+        write_shard(tmp_path / "shard.h5", [journal], provenance="{}", num_epochs=2)
+
+
+def test_a_run_that_comes_twice_is_refused(make_journal: MakeJournal, tmp_path: Path) -> None:
+    journals = [make_journal(1), make_journal(1, seed=2)]
+    with pytest.raises(DuplicateRunError, match=r"\[1\]"):
+        write_shard(tmp_path / "shard.h5", journals, provenance="{}", num_epochs=2)
+
+
+def test_a_shard_is_whole_or_absent(
+    make_journal: MakeJournal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal = make_journal(1)
+    monkeypatch.setattr(shard_module, "place_columns", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        write_shard(tmp_path / "shard.h5", [journal], provenance="{}", num_epochs=2)
+    assert [path.name for path in tmp_path.iterdir()] == [journal.path.name]
+
+
+def test_a_name_that_the_schema_has_no_room_for_is_refused() -> None:
+    from dtb_builder.dataset.states import table_to_array
+    from dtb_builder.record import TensorTable
+
+    with pytest.raises(ValueError, match="at most 64 bytes"):
+        table_to_array(TensorTable(("x" * 65,), ((1,),)))
+    with pytest.raises(ValueError, match="4 sizes"):
+        table_to_array(TensorTable(("x",), ((1, 1, 1, 1, 1),)))
