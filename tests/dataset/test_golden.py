@@ -1,0 +1,46 @@
+"""Files of every schema version stay readable, for ever; a failure here is a broken promise."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dtb_builder import NAMED, Benchmark
+from dtb_builder.dataset import schema
+from dtb_builder.dataset.verify import verify
+
+GOLDEN = Path(__file__).parents[1] / "golden"
+
+
+def test_there_is_a_golden_file_of_this_version() -> None:
+    assert (GOLDEN / f"schema-{schema.SCHEMA_VERSION}.h5").exists()
+
+
+@pytest.mark.parametrize("path", sorted(GOLDEN.glob("*.h5")), ids=lambda path: path.stem)
+def test_a_golden_file_says_what_it_always_said(path: Path) -> None:
+    with Benchmark(path) as benchmark:
+        assert benchmark.numbers.tolist() == [0, 1]
+        assert benchmark.provenance == {"config": {"note": "golden"}}
+        run = benchmark[NAMED["DARTS_V2"]]
+        assert (run.number, run.seed, run.num_parameters) == (0, 7, 5)
+        assert run.curve("valid_accuracy").tolist() == [0.0, 0.25]
+        assert run.curve("train_seconds").tolist() == [None, 1.5]
+        state = benchmark.run(1).state(epoch=1)
+        assert state["stem.0.weight"].reshape(-1).tolist() == [10.5, 11.5]
+        assert state["classifier.bias"].tolist() == [12.5, 13.5, 14.5]
+        assert benchmark.run(1).training_state(epoch=1).num_batches_tracked == 3
+        assert benchmark.run(1).environment(epoch=0) == {"device_name": "golden"}
+        (failure,) = benchmark.failures
+        assert (failure.number, failure.attempts) == (2, 3)
+        assert failure.message == "RuntimeError: golden"
+
+
+@pytest.mark.parametrize("path", sorted(GOLDEN.glob("*.h5")), ids=lambda path: path.stem)
+def test_a_golden_file_is_sound(path: Path) -> None:
+    assert [checked for checked in verify(path) if checked.error] == []
+
+
+def test_states_have_the_bits_that_were_stored() -> None:
+    with Benchmark(GOLDEN / "schema-1.0.h5") as benchmark:
+        values = benchmark.run(0).training_state(epoch=0).values
+    assert values.tobytes() == np.arange(5, dtype=np.float32).tobytes()

@@ -1,0 +1,86 @@
+"""data_schema.md is held against schema.py, each way round."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+
+from dtb_builder import Benchmark
+from dtb_builder.dataset import schema
+from dtb_builder.dataset.opening import open_file
+
+PAGE = (Path(__file__).parents[2] / "data_schema.md").read_text()
+
+
+def table_under(heading: str) -> list[list[str]]:
+    """The cells of the first table after a heading, without its header."""
+    section = PAGE.partition(f"## {heading}\n")[2].partition("\n## ")[0]
+    lines = [line for line in section.splitlines() if line.startswith("|")]
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:]]
+    width = len(rows[0])
+    return [row for row in rows if len(row) == width]
+
+
+def shape_of(column: schema.Column) -> str:
+    sizes = ["E + 1" if size == "epochs" else str(size) for size in column.per_row]
+    first = "F" if column.counts_failures else "R"
+    return f"({', '.join([first, *sizes])}{'' if sizes else ','})"
+
+
+def test_the_page_has_every_column_and_no_other() -> None:
+    assert table_under("The index") == [
+        [f"`{column.name}`", column.dtype.str[1:], shape_of(column), column.meaning]
+        for column in schema.COLUMNS
+    ]
+
+
+def test_all_numbers_are_little_endian() -> None:
+    assert {column.dtype.str[0] for column in schema.COLUMNS} <= {"<", "|"}
+
+
+def test_the_page_has_every_text_and_no_other() -> None:
+    assert [row[0] for row in table_under("Texts")] == [f"`{name}`" for name in schema.TEXTS]
+
+
+def test_the_page_has_every_attribute_of_the_root_and_no_other(shard: Path) -> None:
+    listed = {row[0].strip("`"): row[1].strip("`") for row in table_under("Files")}
+    with open_file(shard) as file:
+        assert set(file.attrs) == set(listed)
+    assert listed[schema.FORMAT_ATTRIBUTE] == schema.FORMAT
+    assert listed[schema.VERSION_ATTRIBUTE] == schema.SCHEMA_VERSION
+    for kind in (schema.FileKind.SHARD, schema.FileKind.BENCHMARK, schema.FileKind.STATES):
+        assert f"`{kind}`" in f"`{listed[schema.KIND_ATTRIBUTE]}`"
+
+
+def test_the_page_describes_the_tensor_table() -> None:
+    assert re.search(r"`name` \(S64.*`rank` \(u1\), `shape` \(4 x i4.*`offset` \(i8", PAGE, re.S)
+    assert schema.TENSOR_DTYPE.itemsize == 89
+    assert f"{schema.MAX_FLOATS:,}" in PAGE
+    assert f"`{schema.run_group(12)}`" in PAGE
+
+
+def test_a_file_holds_what_the_page_lists_and_nothing_else(shard: Path) -> None:
+    found: list[str] = []
+    with open_file(shard) as file:
+        file.visititems(lambda name, item: found.append(name) if hasattr(item, "dtype") else None)
+    index = {column.name for column in schema.COLUMNS} | set(schema.TEXTS)
+    states = {
+        f"{schema.run_group(number)}/{name}"
+        for number in (3, 5)
+        for name in (schema.VALUES, schema.TENSORS)
+    }
+    assert set(found) == index | states
+
+
+def test_the_pages_example_reads_a_state() -> None:
+    golden = Path(__file__).parents[1] / "golden" / "schema-1.0.h5"
+    (example,) = re.findall(r"```python\n(.*?)```", PAGE, re.S)
+    names: dict[str, object] = {"path": golden}
+    exec(example, names)
+    state = names["state"]
+    assert isinstance(state, dict)
+    with Benchmark(golden) as benchmark:
+        expected = benchmark.run(1).state(epoch=1)
+    assert list(state) == list(expected)
+    for name, values in expected.items():
+        assert np.array_equal(state[name], values)
