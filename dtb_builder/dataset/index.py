@@ -100,18 +100,28 @@ class IndexReader:
             DamagedFileError: its bytes are not those that were written.
         """
         if name not in self._arrays:
-            column = self._columns[name]
-            with damage_is_named(self._path):
-                dataset = dataset_at(self._file, name)
-                rows = dataset.shape[0] if column.counts_failures else self.num_runs
-                shape = (rows, *column.row_shape(self.num_epochs))
-                if dataset.dtype != column.dtype or dataset.shape != shape:
-                    raise DamagedFileError(
-                        f"{name}: expected {column.dtype} of shape {shape}, "
-                        f"got {dataset.dtype} of shape {dataset.shape}"
-                    )
-                self._arrays[name] = self._load(dataset, name)
+            self._arrays[name] = self._column(name, damaged=False)
         return self._arrays[name]
+
+    def salvaged(self, name: str) -> NDArray[Any] | None:
+        """A column whatever its checksum, or None where not even its shape is right."""
+        try:
+            return self._column(name, damaged=True)
+        except DamagedFileError:
+            return None
+
+    def _column(self, name: str, *, damaged: bool) -> NDArray[Any]:
+        column = self._columns[name]
+        with damage_is_named(self._path):
+            dataset = dataset_at(self._file, name)
+            rows = dataset.shape[0] if column.counts_failures else self.num_runs
+            shape = (rows, *column.row_shape(self.num_epochs))
+            if dataset.dtype != column.dtype or dataset.shape != shape:
+                raise DamagedFileError(
+                    f"{name}: expected {column.dtype} of shape {shape}, "
+                    f"got {dataset.dtype} of shape {dataset.shape}"
+                )
+            return self._load(dataset, name, damaged=damaged)
 
     def texts(self, name: str) -> tuple[str, ...]:
         """One of the schema's string datasets."""
@@ -123,7 +133,7 @@ class IndexReader:
                 self._arrays[name] = self._load(dataset, name)
         return tuple(text.decode() for text in self._arrays[name].tolist())
 
-    def _load(self, dataset: h5py.Dataset, name: str) -> NDArray[Any]:
+    def _load(self, dataset: h5py.Dataset, name: str, *, damaged: bool = False) -> NDArray[Any]:
         """A dataset's array, if its layout is plain, its size possible and its checksum right."""
         num_bytes = math.prod(dataset.shape) * dataset.dtype.itemsize
         if dataset.chunks is not None or dataset.is_virtual or dataset.external:
@@ -131,6 +141,8 @@ class IndexReader:
         if num_bytes > self._num_bytes:
             raise DamagedFileError(f"{name}: {num_bytes} bytes in a file of {self._num_bytes}")
         array = np.ascontiguousarray(dataset[...])
+        if damaged:
+            return array
         expected = integer_attribute(dataset, self._path, schema.CHECKSUM_ATTRIBUTE)
         if crc32c(array.data, crc32c(name.encode())) != expected:
             raise DamagedFileError(f"{name}: its checksum is not {expected:#010x}")

@@ -22,22 +22,8 @@ from dtb_builder.errors import DTBError, DuplicateRunError, PlanMismatchError
 
 __all__ = ["MergedRun", "merge"]
 
-_RENUMBERED = (
-    "runs/environment",
-    "state_index/volume",
-    "state_index/tensors_offset",
-    "state_index/tensors_crc32c",
-    "state_index/offset",
-    "state_index/length",
-    "state_index/crc32c",
-)
-_COPIED = tuple(
-    column.name
-    for column in schema.COLUMNS
-    if not column.counts_failures and column.name not in _RENUMBERED
-)
+_COPIED = (*(column.name for column in schema.ROW_COLUMNS), "runs/crc32c")
 """The columns whose rows are the same in the shard and in the benchmark."""
-
 
 _BLOCK_RUNS = 1024
 _MOST_OPEN = 64
@@ -311,6 +297,6 @@ def _copy_run(
     except DTBError as error:
         error.add_note(f"in the states of run {number}")
         raise
-    columns = place_columns(places, kept)
-    columns["state_index/volume"] = len(volumes.names) - 1
-    return columns, num_bytes
+    columns = place_columns(places, kept) | {"state_index/volume": len(volumes.names) - 1}
+    new = ("state_index/volume", "state_index/tensors_offset", "state_index/offset")
+    return {name: columns[name] for name in new}, num_bytes

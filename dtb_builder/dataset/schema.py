@@ -112,12 +112,6 @@ COLUMNS: tuple[Column, ...] = (
         _column(f"measured/{name}", "|u1", ("epochs",), f"1 where metrics/{name} was measured")
         for name in METRICS
     ),
-    _column(
-        "runs/crc32c",
-        "<u4",
-        (),
-        "CRC-32C of the run's rows of the columns above but runs/environment, one after the other",
-    ),
     _column("state_index/volume", "<i4", (), "where the run's states lie: index of volumes"),
     _column("state_index/num_floats", "<i8", (), "length of the run's state vectors"),
     _column("state_index/num_tensors", "<i8", (), "tensors in the run's states"),
@@ -133,6 +127,13 @@ COLUMNS: tuple[Column, ...] = (
         ("epochs",),
         "training steps behind the state's batch-norm statistics",
     ),
+    _column(
+        "runs/crc32c",
+        "<u4",
+        (),
+        "CRC-32C of the run's rows of the columns above, one after the other, without "
+        "runs/environment, state_index/volume, state_index/tensors_offset and state_index/offset",
+    ),
     _column("failures/number", "<i8", (), "the failed run's number in the plan"),
     _column("failures/seed", "<i8", (), "its seed"),
     _column("failures/genotype", "|u1", (2, 8, 2), "its genotype, as in runs/genotype"),
@@ -140,11 +141,17 @@ COLUMNS: tuple[Column, ...] = (
 )
 """The index, in the order it is written."""
 
+_PLACES = (
+    "runs/environment",
+    "state_index/volume",
+    "state_index/tensors_offset",
+    "state_index/offset",
+)
+
 ROW_COLUMNS: tuple[Column, ...] = tuple(
     column
     for column in COLUMNS
-    if column.name.startswith(("runs/", "metrics/", "measured/"))
-    and column.name not in ("runs/environment", "runs/crc32c")
+    if not column.counts_failures and column.name not in (*_PLACES, "runs/crc32c")
 )
 """What runs/crc32c covers: what a merge leaves as it is, from the worker to the reader."""
 

@@ -1,19 +1,27 @@
 """What benchmarks and runs read through: the columns and the states of one open file."""
 
+import contextlib
 import json
 import os
+from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 from numpy.typing import NDArray
 
 from dtb_builder.dataset import codec, schema
 from dtb_builder.dataset.index import IndexReader
-from dtb_builder.dataset.opening import damage_is_named, integer_attribute, open_file
+from dtb_builder.dataset.opening import (
+    damage_is_named,
+    dataset_at,
+    integer_attribute,
+    open_file,
+)
 from dtb_builder.dataset.states import SpanReader, table_from_bytes
-from dtb_builder.errors import DamagedFileError, MissingVolumeError
+from dtb_builder.errors import DamagedFileError, DTBError, MissingVolumeError
 from dtb_builder.record import METRICS, TensorTable, TrainingState
 
 __all__ = ["Store"]
@@ -124,12 +132,72 @@ class Store:
         place = (self._cell(name, (row, epoch_row)) for name in ("offset", "length", "crc32c"))
         return self._volume(row).read(*place)
 
+    def salvaged_table(self, row: int, number: int, *, num_tensors: int, checksum: int) -> bytes:
+        """A tensor table of this checksum, found by the index or else by HDF5 itself.
+
+        Raises:
+            DamagedFileError: neither place holds it.
+        """
+        num_bytes = num_tensors * schema.TENSOR_DTYPE.itemsize
+        places = self._places(row, number, "tensors_offset", row, schema.TENSORS, None)
+        return self._first_sound(places, num_bytes, checksum, f"tensor table of run {number}")
+
+    def salvaged_frame(
+        self, row: int, number: int, epoch_row: int, position: int, *, length: int, checksum: int
+    ) -> bytes:
+        """A frame of this checksum, found by the index or else by HDF5 itself.
+
+        Raises:
+            DamagedFileError: neither place holds it.
+        """
+        places = self._places(row, number, "offset", (row, epoch_row), schema.VALUES, position)
+        what = f"state of run {number} after epoch {epoch_row}"
+        return self._first_sound(places, length, checksum, what)
+
+    def _first_sound(
+        self, places: Iterator[tuple[SpanReader, int]], length: int, checksum: int, what: str
+    ) -> bytes:
+        for volume, offset in places:
+            with contextlib.suppress(DamagedFileError):
+                return volume.read(offset, length, checksum)
+        raise DamagedFileError(f"the {what} is damaged")
+
+    def _places(
+        self,
+        row: int,
+        number: int,
+        column: str,
+        where: int | tuple[int, int],
+        name: str,
+        position: int | None,
+    ) -> Iterator[tuple[SpanReader, int]]:
+        """Where something of a run may lie: as the index says, then as HDF5 says."""
+        with contextlib.suppress(DTBError):
+            yield self._volume(row), self._cell(column, where)
+        with contextlib.suppress(DTBError):
+            names = self.index.texts(schema.VOLUMES)
+            for volume, file_name in enumerate(names):
+                path = self._volume_path(file_name)
+                with damage_is_named(path), h5py.File(path, "r", locking=False) as file:
+                    if schema.run_group(number) not in file:
+                        continue
+                    dataset = dataset_at(file, f"{schema.run_group(number)}/{name}")
+                    if position is None:
+                        offset = dataset.id.get_offset()
+                    else:
+                        offset = dataset.id.get_chunk_info_by_coord((position, 0)).byte_offset
+                if offset is not None:
+                    yield self._opened(volume), int(offset)
+
     def _cell(self, name: str, where: int | tuple[int, int]) -> int:
         return int(self.index.column(f"state_index/{name}")[where])
 
     def _volume(self, row: int) -> SpanReader:
         """The file that holds the states of a row."""
-        number = self._cell("volume", row)
+        return self._opened(self._cell("volume", row))
+
+    def _opened(self, number: int) -> SpanReader:
+        """A volume by its number."""
         if number not in self._spans:
             names = self.index.texts(schema.VOLUMES)
             if not 0 <= number < len(names):
