@@ -4,6 +4,7 @@ import argparse
 import json
 import logging
 import re
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
@@ -27,7 +28,8 @@ images=fashion_mnist. `dtb plan RUN_FOLDER --show` prints every key with its val
 
 _EPILOG = """\
 exit codes: 0 done; 1 done, but runs failed, work is left or damage was found; 2 the command, a
-setting, a file or the machine is not what it must be; 130 interrupted.
+setting, a file or the machine is not what it must be; 75 told to stop (SIGTERM) and 130
+interrupted: the same command goes on from there.
 """
 
 
@@ -56,6 +58,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("dtb: interrupted; the same command goes on from here", file=sys.stderr)
         return 130
+    except _Terminated:
+        print("dtb: told to stop; the same command goes on from here", file=sys.stderr)
+        return 75
+
+
+class _Terminated(BaseException):
+    """SIGTERM has come, as from Slurm before a time limit or from a cloud before a preemption."""
+
+
+def _stop_on_sigterm() -> None:
+    def stop(_signal: int, _frame: object) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # once is enough
+        raise _Terminated
+
+    signal.signal(signal.SIGTERM, stop)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -103,6 +120,14 @@ def _parser() -> argparse.ArgumentParser:
         "verify", _verify, "Read every byte of a benchmark or shard; name what is damaged."
     )
     verify.add_argument("file", metavar="FILE", type=Path)
+    verify.add_argument("--deep", action="store_true", help="evaluate every stored state again")
+    verify.add_argument("--root", metavar="FOLDER", type=Path, help="where the images are")
+    repair = add("repair", _repair, "Save the intact runs of a damaged file, or of all shards.")
+    repair.add_argument("path", metavar="FILE_OR_RUN_FOLDER", type=Path)
+    reproduce = add("reproduce", _reproduce, "Train a run again and compare it bit for bit.")
+    reproduce.add_argument("file", metavar="FILE", type=Path)
+    reproduce.add_argument("--run", metavar="NUMBER", type=int, required=True, help="which run")
+    reproduce.add_argument("--root", metavar="FOLDER", type=Path, help="where the images are")
     return parser
 
 
@@ -156,7 +181,11 @@ def _generate(given: argparse.Namespace) -> int:
         desc=f"{before.num_runs} runs",
         mininterval=1,
     ) as bar:
-        for event in generate(folder, launch):
+        _stop_on_sigterm()
+        events = generate(folder, launch)
+        next(events)
+        _stop_on_sigterm()  # again: starting Ray has put a handler of its own in its place
+        for event in events:
             if isinstance(event, Progress):
                 bar.update(max(0, event.num_epochs - bar.n))
             elif isinstance(event, RunFailed):
@@ -279,7 +308,64 @@ def _verify(given: argparse.Namespace) -> int:
             num_damaged += 1
             print(f"damaged: {checked.record}: {checked.error}")
     print(f"{given.file}: {num_records} records read, {num_damaged} damaged")
+    if num_damaged == 0 and given.deep:
+        num_damaged = _verify_deep(given.file, given.root)
     return 1 if num_damaged else 0
+
+
+def _verify_deep(file: Path, root: Path | None) -> int:
+    from dtb_builder.dataset import Benchmark
+    from dtb_builder.stages.reproduce import reevaluate
+
+    num_states = num_wrong = 0
+    with Benchmark(file) as benchmark:
+        for compared in reevaluate(benchmark, root=root):
+            num_states += 1
+            if compared.differences:
+                num_wrong += 1
+                found = "; ".join(compared.differences)
+                print(f"wrong: run {compared.number} epoch {compared.epoch}: {found}")
+    print(f"{file}: {num_states} states evaluated again, {num_wrong} wrong")
+    return num_wrong
+
+
+def _repair(given: argparse.Namespace) -> int:
+    from dtb_builder.stages.repair import repair_file, repair_folder
+    from dtb_builder.stages.run_folder import RunFolder
+
+    if given.path.is_dir():
+        repairs = list(repair_folder(RunFolder(given.path)))
+    else:
+        repairs = [repair for repair in (repair_file(given.path),) if repair is not None]
+    if not repairs:
+        print(f"{given.path}: nothing is damaged")
+    for repair in repairs:
+        print(f"{repair.path}: {repair.num_saved} runs saved to {repair.rebuilt}")
+        for lost in repair.lost:
+            which = "a run" if lost.number is None else f"run {lost.number}"
+            print(f"  {which} is lost: {lost.reason}")
+    if repairs and given.path.is_dir():
+        print(f"dtb generate {given.path} trains what is lost and makes the shards whole")
+    return 1 if any(repair.lost for repair in repairs) else 0
+
+
+def _reproduce(given: argparse.Namespace) -> int:
+    from dtb_builder.dataset import Benchmark
+    from dtb_builder.stages.reproduce import environment_differences, reproduce
+
+    same = True
+    with Benchmark(given.file) as benchmark:
+        for compared in reproduce(benchmark, given.run, root=given.root):
+            print(f"epoch {compared.epoch}: {'; '.join(compared.differences) or 'the same bits'}")
+            same &= not compared.differences
+        print(f"run {given.run} {'is' if same else 'is NOT'} reproduced bit for bit, times apart")
+        if not same:
+            run = benchmark.run(given.run)
+            found = environment_differences(run, -1)
+            print(
+                "\n".join(("this machine differs in", *found)) if found else "on an equal machine"
+            )
+    return 0 if same else 1
 
 
 # Configuration.

@@ -1,6 +1,7 @@
 """Opening HDF5 files: whether one is a DTB file, of a schema this version can read."""
 
 import contextlib
+import io
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -85,13 +86,67 @@ def integer_attribute(owner: h5py.File | h5py.Dataset, path: Path, name: str) ->
 
 @contextlib.contextmanager
 def create(path: Path, *, kind: str, provenance_crc32c: int) -> Iterator[h5py.File]:
-    """A new DTB file of a kind, closed when the context ends."""
-    with h5py.File(path, "w", libver=("v110", "v110")) as file:
-        file.attrs[schema.FORMAT_ATTRIBUTE] = schema.FORMAT
-        file.attrs[schema.VERSION_ATTRIBUTE] = schema.SCHEMA_VERSION
-        file.attrs[schema.KIND_ATTRIBUTE] = kind
-        file.attrs[schema.PROVENANCE_ATTRIBUTE] = provenance_crc32c
-        yield file
+    """A new DTB file of a kind, closed when the context ends.
+
+    Raises:
+        OSError: a write failed, as on a full disk; the file is worth nothing then.
+    """
+    with path.open("w+b", buffering=0) as raw:
+        target = _Target(raw)
+        try:
+            with h5py.File(target, "w", libver=("v110", "v110")) as file:
+                file.attrs[schema.FORMAT_ATTRIBUTE] = schema.FORMAT
+                file.attrs[schema.VERSION_ATTRIBUTE] = schema.SCHEMA_VERSION
+                file.attrs[schema.KIND_ATTRIBUTE] = kind
+                file.attrs[schema.PROVENANCE_ATTRIBUTE] = provenance_crc32c
+                yield file
+        finally:
+            if target.error is not None:
+                raise target.error
+
+
+class _Target:
+    """What HDF5 writes to: a file whose first failed write is remembered instead of raised.
+
+    HDF5 cannot give up a file that it cannot flush: it keeps it open and prints an error for every
+    object in it. So it is told that all is well, and whoever made the file is told the truth.
+    """
+
+    def __init__(self, raw: io.FileIO) -> None:
+        self._raw = raw
+        self.error: OSError | None = None
+
+    def write(self, data: memoryview) -> int:
+        left = memoryview(data)
+        try:
+            while left and self.error is None:
+                left = left[self._raw.write(left) :]
+        except OSError as error:
+            self.error = error
+        return len(data)
+
+    def truncate(self, size: int) -> int:
+        try:
+            self._raw.truncate(size)
+        except OSError as error:
+            self.error = self.error or error
+        return size
+
+    def read(self, size: int) -> bytes:
+        """Never called; by this method h5py knows a file."""
+        return self._raw.read(size) or b""
+
+    def readinto(self, buffer: memoryview) -> int:
+        return self._raw.readinto(buffer) or 0
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        return self._raw.seek(offset, whence)
+
+    def tell(self) -> int:
+        return self._raw.tell()
+
+    def flush(self) -> None:
+        """Nothing is buffered; the caller syncs the whole file at the end."""
 
 
 @contextlib.contextmanager

@@ -104,6 +104,7 @@ class _Driver:
     def events(self) -> Iterator[Event]:
         """Everything that happens until no work is left."""
         runs = self._runs()
+        yield Progress(0)  # the engine is up
         while True:
             while self._engine.has_room() and (run := self._next(runs)) is not None:
                 self._tasks[run.number] = run

@@ -9,6 +9,7 @@ from dtb_builder.dataset.shard import write_shard
 from dtb_builder.errors import MissingShardError, UnfinishedError
 from dtb_builder.stages.config import LaunchConfig
 from dtb_builder.stages.run_folder import PlannedRun, RunFolder
+from dtb_builder.stages.storage import storage_is_named
 from dtb_builder.stages.workers import finished_and_failed
 
 __all__ = ["merge_folder"]
@@ -26,8 +27,9 @@ def merge_folder(folder: RunFolder, launch: LaunchConfig) -> Iterator[MergedRun]
         MissingShardError: shards of the plan are not there, and nobody said that this is fine.
         UnfinishedError: there is nothing to merge.
         LockedError: somebody else works on the folder.
+        StorageError: the disk gave out; the benchmark that was there before is still there.
     """
-    with folder.locked(), contextlib.ExitStack() as stack:
+    with storage_is_named(folder.path), folder.locked(), contextlib.ExitStack() as stack:
         missing = [
             (shard, runs)
             for shard, runs in folder.shards()

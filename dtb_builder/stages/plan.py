@@ -13,6 +13,7 @@ from dtb_builder.network.spec import NetworkSpec
 from dtb_builder.space import NAMED, Genotype, mutate, read_genotypes, sample_uniform
 from dtb_builder.stages.config import Config, ImagesConfig, SpaceConfig
 from dtb_builder.stages.run_folder import PlannedRun, RunFolder
+from dtb_builder.stages.storage import storage_is_named
 from dtb_builder.training.images import Images
 from dtb_builder.training.loaders import load_images
 from dtb_builder.training.splits import Split, indices_sha256, stratified_split
@@ -26,6 +27,7 @@ def plan(folder: RunFolder, config: Config) -> None:
     Raises:
         PlanMismatchError: the folder was planned with another config, or its genotypes changed.
         ConfigError: the config asks for what cannot be, or the folder cannot be written to.
+        StorageError: the disk gave out while the plan was written; there is no plan then.
         ImagesError: the images cannot be read.
         GenotypeError: a genotype is not valid.
     """
@@ -37,7 +39,7 @@ def plan(folder: RunFolder, config: Config) -> None:
     images, split = load_split_images(config.images)
     provenance = _provenance(config, images, split)
     folder.check_writeable()
-    with folder.locked():
+    with storage_is_named(folder.path), folder.locked():
         folder.write_plan(config, provenance, runs)
 
 

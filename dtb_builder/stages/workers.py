@@ -32,6 +32,7 @@ from dtb_builder.errors import (
     UnfinishedError,
 )
 from dtb_builder.network.network import Network
+from dtb_builder.network.spec import NetworkSpec
 from dtb_builder.network.state import capture, tensor_table
 from dtb_builder.space import Genotype
 from dtb_builder.stages.config import Config, ImagesConfig
@@ -46,7 +47,7 @@ from dtb_builder.training.resident import ResidentImages, make_resident
 from dtb_builder.training.resume import Checkpoint
 from dtb_builder.training.setup import set_up_torch
 
-__all__ = ["RunOutcome", "close_shard", "finished_and_failed", "train_run"]
+__all__ = ["RunOutcome", "close_shard", "finished_and_failed", "initial_network", "train_run"]
 
 
 @dataclass(frozen=True)
@@ -119,6 +120,13 @@ def _close_shard(folder: RunFolder, runs: list[PlannedRun]) -> Path:
     return file
 
 
+def initial_network(genotype: Genotype, spec: NetworkSpec, seed: int) -> Network:
+    """The network of a run before its training, the same on every device."""
+    with torch.random.fork_rng([]):
+        torch.default_generator.manual_seed(seed)
+        return Network(genotype, spec)
+
+
 def finished_and_failed(
     folder: RunFolder, runs: list[PlannedRun]
 ) -> tuple[list[Journal], list[FailedRun]]:
@@ -150,10 +158,7 @@ def _epochs(folder: RunFolder, run: PlannedRun, log: logging.Logger) -> Iterator
     set_up_torch(threads=config.compute.threads, deterministic=config.compute.deterministic)
     images, data = _images(config.images, config.compute.device)
     _check_images(folder, images)
-    with torch.random.fork_rng([]):
-        # On the CPU, whatever the device: the initialisation is the same everywhere.
-        torch.default_generator.manual_seed(run.seed)
-        network = Network(Genotype.parse(run.genotype), network_spec(config, images))
+    network = initial_network(Genotype.parse(run.genotype), network_spec(config, images), run.seed)
     about = JournalRun(
         number=run.number,
         genotype=run.genotype,

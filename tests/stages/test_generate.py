@@ -1,4 +1,9 @@
+import errno
+import json
+import os
+import resource
 import shutil
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,7 +14,7 @@ import torch
 from dtb_builder import Benchmark
 from dtb_builder.dataset.journal import count_epochs, read_journal
 from dtb_builder.errors import LockedError
-from dtb_builder.stages import workers
+from dtb_builder.stages import run_folder, workers
 from dtb_builder.stages.run_folder import PlannedRun, RunFolder
 from dtb_builder.stages.status import status
 from dtb_builder.training import evaluate, make_resident, set_up_torch
@@ -256,3 +261,132 @@ def test_the_checkpoint_of_the_last_epoch_in_the_journal_is_always_there(
 
     monkeypatch.setattr(workers, "append_epoch", checking)
     assert generate(folder.path) == 0
+
+
+def test_a_training_that_diverges_is_a_failure_with_its_epoch(
+    tmp_path: Path, generate: Dtb, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = ("recipe.learning_rate=1e30", "recipe.gradient_clip=null", "cluster.max_attempts=2")
+    assert generate(tmp_path, *settings) == 1
+    assert "DivergedError: epoch 1 ended with {'train_loss': nan" in capsys.readouterr().out
+    folder = RunFolder(tmp_path)
+    for run in folder.plan():
+        failures = folder.failures(run)
+        assert len(failures.messages) == 2
+        assert "Traceback" in failures.messages[0]
+        assert count_epochs(folder.journal_file(run)) == 1
+
+
+def test_a_run_that_exceeds_its_time_limit_is_a_failure_and_the_others_go_on(
+    tmp_path: Path, generate: Dtb, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = workers._store
+
+    def slow(folder: RunFolder, run: PlannedRun, *rest: Any) -> None:
+        store(folder, run, *rest)
+        if run.number == 0:
+            time.sleep(30)
+
+    monkeypatch.setattr(workers, "_store", slow)
+    settings = ("cluster.time_limit=3", "cluster.max_attempts=1")
+    assert generate(tmp_path, *settings) == 1
+    found = status(RunFolder(tmp_path))
+    assert (found.num_finished, found.num_given_up) == (1, 1)
+    assert "TimeLimitError: took longer than cluster.time_limit = 3" in found.failed[0].reason
+
+
+@pytest.mark.parametrize("limit", [1_000, 20_000, 60_000])
+def test_a_full_disk_is_a_clear_error_that_harms_nothing(
+    limit: int,
+    finished: Path,
+    tmp_path: Path,
+    generate: Dtb,
+    dtb: Dtb,
+    content: Content,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    folder = RunFolder(tmp_path / "run")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
+    try:
+        assert generate(folder.path) == 2
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert "cannot be written to" in capsys.readouterr().err
+    if folder.is_planned:
+        assert not any(folder.failures(run).messages for run in folder.plan())
+    assert generate(folder.path) == 0
+    assert dtb("merge", folder.path) == 0
+    assert content(folder.benchmark_file) == content(finished / "dtb.h5")
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EDQUOT])
+def test_a_disk_that_fails_is_no_fault_of_the_run(
+    number: int,
+    tmp_path: Path,
+    generate: Dtb,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def failing(path: Path, **_epoch: Any) -> None:
+        raise OSError(number, os.strerror(number), str(path))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(workers, "append_epoch", failing)
+        assert generate(tmp_path) == 2
+    assert os.strerror(number) in capsys.readouterr().err
+    folder = RunFolder(tmp_path)
+    assert not any(folder.failures(run).messages for run in folder.plan())
+    assert generate(tmp_path) == 0
+
+
+def test_a_folder_that_vanishes_is_a_clear_error(
+    tmp_path: Path,
+    generate: Dtb,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    append = workers.append_epoch
+
+    def vanishing(path: Path, **epoch: Any) -> None:
+        append(path, **epoch)
+        if epoch["epoch"] == 1:
+            shutil.rmtree(tmp_path / "run")
+
+    monkeypatch.setattr(workers, "append_epoch", vanishing)
+    assert generate(tmp_path / "run") == 2
+    assert "cannot be written to: No such file or directory" in capsys.readouterr().err
+
+
+def test_a_lock_left_by_a_dead_holder_is_noticed_and_taken(
+    tmp_path: Path, dtb: Dtb, caplog: pytest.LogCaptureFixture
+) -> None:
+    dtb("plan", tmp_path)
+    left = {"host": "node7", "process": 4242, "since": "2026-01-01T00:00:00+00:00"}
+    (tmp_path / ".lock.json").write_text(json.dumps(left))
+    assert RunFolder(tmp_path).holder() is None
+    with RunFolder(tmp_path).locked():
+        assert "process 4242 on node7 since 2026-01-01" in caplog.text
+        assert "died" in caplog.text
+        holder = RunFolder(tmp_path).holder()
+        assert holder is not None
+        assert f"process {os.getpid()}" in holder
+
+
+def test_the_shard_size_may_not_change_and_says_so(
+    tmp_path: Path, dtb: Dtb, capsys: pytest.CaptureFixture[str]
+) -> None:
+    dtb("plan", tmp_path, "shard_size=2")
+    assert dtb("generate", tmp_path, "shard_size=3") == 2
+    assert "shard_size: 2 in the run folder, 3 now" in capsys.readouterr().err
+
+
+def test_a_run_is_held_by_one_process(tmp_path: Path, dtb: Dtb, monkeypatch: Any) -> None:
+    dtb("plan", tmp_path)
+    folder = RunFolder(tmp_path)
+    run = next(folder.plan())
+    monkeypatch.setattr(run_folder, "_RUN_LOCK_SECONDS", 0.1)
+    other = RunFolder(tmp_path)
+    refused = pytest.raises(LockedError, match="another process trains run 0")
+    with folder.run_locked(run), refused, other.run_locked(run):
+        pass

@@ -1,3 +1,4 @@
+import resource
 import shutil
 from collections.abc import Callable
 from hashlib import sha256
@@ -89,6 +90,23 @@ def test_a_run_in_two_shards_is_refused(
     error = capsys.readouterr().err
     assert "run 0 stands twice" in error
     assert "shard-00007.h5" in error
+
+
+@pytest.mark.parametrize("limit", [2_000, 20_000, 60_000])
+def test_a_merge_on_a_full_disk_leaves_the_benchmark_as_it_was(
+    limit: int, folder: RunFolder, dtb: Dtb, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = {path.name: path.read_bytes() for path in folder.path.glob("*.h5")}
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
+    try:
+        assert dtb("merge", folder.path) == 2
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert "cannot be written to" in capsys.readouterr().err
+    assert {path.name: path.read_bytes() for path in folder.path.glob("*.h5")} == before
+    assert not list(folder.path.glob(".*writing"))
+    assert dtb("merge", folder.path) == 0
 
 
 def test_volumes_hold_the_states_apart_from_the_index(folder: RunFolder, dtb: Dtb) -> None:

@@ -1,0 +1,152 @@
+"""Computing again what a published file says, from that file alone."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dtb_builder.dataset import Benchmark, Run
+from dtb_builder.errors import ConfigError, DTBError, ImagesError
+from dtb_builder.network.spec import NetworkSpec
+from dtb_builder.network.state import capture
+from dtb_builder.stages.config import ComputeConfig, ImagesConfig, parse
+from dtb_builder.stages.plan import load_split_images
+from dtb_builder.stages.workers import initial_network
+from dtb_builder.training.environment import environment
+from dtb_builder.training.evaluation import evaluate
+from dtb_builder.training.loop import train
+from dtb_builder.training.recipe import Recipe
+from dtb_builder.training.resident import ResidentImages, make_resident
+from dtb_builder.training.setup import set_up_torch
+
+__all__ = ["Compared", "environment_differences", "reevaluate", "reproduce"]
+
+_EVALUATED = ("valid_loss", "valid_accuracy", "test_loss", "test_accuracy")
+_LOSS_TOLERANCE = 1e-3
+_ACCURACY_TOLERANCE = 0.01
+"""How far another machine's arithmetic may move an evaluation; the same machine moves nothing."""
+
+
+@dataclass(frozen=True)
+class Compared:
+    """One epoch of a run, computed again.
+
+    Attributes:
+        number: the run's.
+        epoch: which epoch.
+        differences: what is not as stored; empty where all is.
+    """
+
+    number: int
+    epoch: int
+    differences: tuple[str, ...]
+
+
+def reproduce(benchmark: Benchmark, number: int, *, root: Path | None) -> Iterator[Compared]:
+    """Train a run again and compare it bit for bit, times apart, epoch by epoch.
+
+    Args:
+        benchmark: an open benchmark or shard.
+        number: which run.
+        root: where the images are, or None for their usual place.
+
+    Raises:
+        KeyError: the benchmark has no such run.
+        ImagesError: the images here are not those it was trained on.
+        ConfigError: the device it was trained on is not here.
+    """
+    run = benchmark.run(number)
+    data = _images(benchmark, root)
+    spec = NetworkSpec(**benchmark.provenance["network"])
+    network = initial_network(run.genotype, spec, run.seed)
+    recipe = parse(Recipe, benchmark.provenance["config"]["recipe"])
+    for finished in train(network, data, recipe, seed=run.seed):
+        differences = [
+            f"{name} {value!r}, stored {run.metric(name, epoch=finished.epoch)!r}"
+            for name, value in finished.metrics.items()
+            if not name.endswith("seconds") and value != run.metric(name, epoch=finished.epoch)
+        ]
+        if finished.epoch in run.state_epochs:
+            differences += _state_differences(run, finished.epoch, capture(finished.network).values)
+        yield Compared(number, finished.epoch, tuple(differences))
+
+
+def reevaluate(benchmark: Benchmark, *, root: Path | None) -> Iterator[Compared]:
+    """Evaluate every stored state again and compare with what is stored beside it.
+
+    Where the device and software are those of the training, the figures must be the same to the
+    last bit; elsewhere losses may differ by 0.1 % and accuracies by 0.01.
+
+    Raises:
+        ImagesError: the images here are not those it was trained on.
+        ConfigError: the device it was trained on is not here.
+    """
+    data = _images(benchmark, root)
+    precision = benchmark.provenance["config"]["recipe"]["precision"]
+    for run in benchmark:
+        for epoch in run.state_epochs:
+            try:
+                network = run.network(epoch=epoch).to(data.device)
+            except DTBError as error:
+                yield Compared(run.number, epoch, (str(error),))
+                continue
+            valid = evaluate(network, data.valid, data, precision=precision)
+            test = evaluate(network, data.test, data, precision=precision)
+            found = (valid.loss, valid.accuracy, test.loss, test.accuracy)
+            exact = not environment_differences(run, epoch)
+            yield Compared(
+                run.number,
+                epoch,
+                tuple(
+                    f"{name} {value!r}, stored {stored!r}"
+                    for name, value in zip(_EVALUATED, found, strict=True)
+                    if not _agrees(name, value, stored := run.metric(name, epoch=epoch), exact)
+                ),
+            )
+
+
+def environment_differences(run: Run, epoch: int) -> tuple[str, ...]:
+    """In what this machine differs from the one that an epoch ran on, as far as it matters."""
+    stored = run.environment(epoch=epoch)
+    here: dict[str, Any] = dict(environment(stored.get("device", "cpu")))
+    return tuple(
+        f"{key}: {stored.get(key)!r} then, {here.get(key)!r} now"
+        for key in sorted(stored.keys() | here.keys())
+        if stored.get(key) != here.get(key)
+    )
+
+
+def _images(benchmark: Benchmark, root: Path | None) -> ResidentImages:
+    """The benchmark's images on its device, with torch set up as for its training."""
+    import torch
+
+    provenance = benchmark.provenance
+    settings = provenance["config"]["images"] | {"root": None if root is None else str(root)}
+    images, split = load_split_images(parse(ImagesConfig, settings))
+    if images.sha256 != provenance["images"]["sha256"]:
+        raise ImagesError(
+            f"{images.name} on this machine is not what {benchmark.path} was trained on: "
+            f"SHA-256 {images.sha256[:12]}, stored {provenance['images']['sha256'][:12]}"
+        )
+    compute = parse(ComputeConfig, provenance["config"]["compute"])
+    if compute.device == "cuda" and not torch.cuda.is_available():
+        raise ConfigError(f"{benchmark.path} was trained on cuda, which this machine has not")
+    set_up_torch(threads=compute.threads, deterministic=compute.deterministic)
+    return make_resident(images, split, compute.device)
+
+
+def _state_differences(run: Run, epoch: int, values: Any) -> list[str]:
+    stored = run.training_state(epoch=epoch).values
+    if values.tobytes() == stored.tobytes():
+        return []
+    num_wrong = int((values.view("<u4") != stored.view("<u4")).sum())
+    return [f"{num_wrong} of {len(stored)} floats of the state"]
+
+
+def _agrees(name: str, value: float, stored: float, exact: bool) -> bool:
+    if exact:
+        return value == stored
+    if name.endswith("accuracy"):
+        return abs(value - stored) <= _ACCURACY_TOLERANCE
+    return math.isclose(value, stored, rel_tol=_LOSS_TOLERANCE)

@@ -1,0 +1,102 @@
+from collections.abc import Callable
+from pathlib import Path
+
+import h5py
+import pytest
+
+from dtb_builder import Benchmark
+from dtb_builder.dataset import schema
+from dtb_builder.dataset.journal import read_journal
+from dtb_builder.dataset.merge import merge
+from dtb_builder.dataset.opening import dataset_at
+from dtb_builder.dataset.salvage import LostRun, SavedRun, salvage
+from dtb_builder.dataset.shard import write_shard
+
+MakeShard = Callable[..., Path]
+Flip = Callable[..., None]
+
+
+@pytest.fixture
+def merged(make_shard: MakeShard, tmp_path: Path) -> Path:
+    """A benchmark of runs 0 to 3."""
+    path = tmp_path / "dtb.h5"
+    list(merge([make_shard("a", [0, 1]), make_shard("b", [2, 3])], path))
+    return path
+
+
+def salvaged(path: Path) -> tuple[list[int], list[int | None]]:
+    """The numbers of the saved and of the lost runs; the saved ones are what they were."""
+    folder = path.parent / "salvaged"
+    folder.mkdir(exist_ok=True)
+    outcomes = list(salvage(path, folder, plan="plan"))
+    saved = [outcome for outcome in outcomes if isinstance(outcome, SavedRun)]
+    journals = [read_journal(run.journal) for run in saved]
+    assert all(journal is not None and journal.last_epoch == 2 for journal in journals)
+    return (
+        [run.number for run in saved],
+        [outcome.number for outcome in outcomes if isinstance(outcome, LostRun)],
+    )
+
+
+def column_offset(path: Path, name: str, row: int) -> int:
+    """The first byte of a run's row of a column."""
+    with h5py.File(path) as file:
+        dataset = dataset_at(file, name)
+        return dataset.id.get_offset() + row * (dataset.nbytes // len(dataset))
+
+
+def test_a_sound_file_is_salvaged_whole(merged: Path, tmp_path: Path) -> None:
+    assert salvaged(merged) == ([0, 1, 2, 3], [])
+    journals = [read_journal(path) for path in sorted((tmp_path / "salvaged").iterdir())]
+    with Benchmark(merged) as benchmark:
+        provenance = '{"config": {"plan": "fake"}}'
+        assert benchmark.provenance == {"config": {"plan": "fake"}}
+    again = tmp_path / "again.h5"
+    write_shard(again, [j for j in journals if j is not None], provenance=provenance, num_epochs=2)
+    list(merge([again], tmp_path / "remerged.h5"))
+    assert (tmp_path / "remerged.h5").read_bytes() == merged.read_bytes()
+
+
+@pytest.mark.parametrize("column", [column.name for column in schema.ROW_COLUMNS])
+def test_damage_in_a_row_costs_that_run_alone_or_nothing(
+    column: str, merged: Path, flip: Flip
+) -> None:
+    flip(merged, column_offset(merged, column, 2), bit=1)
+    saved, lost = salvaged(merged)
+    if column in ("runs/key", "runs/iso_key"):
+        assert (saved, lost) == ([0, 1, 2, 3], [])
+    else:
+        assert (saved, lost) == ([0, 1, 3], [None])
+
+
+@pytest.mark.parametrize(
+    "column",
+    [
+        "runs/crc32c",
+        "runs/environment",
+        "state_index/offset",
+        "state_index/tensors_offset",
+        "state_index/volume",
+    ],
+)
+def test_damage_in_what_can_be_found_otherwise_costs_nothing(
+    column: str, merged: Path, flip: Flip
+) -> None:
+    for row in range(4):
+        flip(merged, column_offset(merged, column, row), bit=1)
+    assert salvaged(merged) == ([0, 1, 2, 3], [])
+
+
+def test_a_damaged_state_costs_its_run(merged: Path, flip: Flip) -> None:
+    with Benchmark(merged) as benchmark:
+        offset = int(benchmark._store.index.column("state_index/offset")[3, 1])
+    flip(merged, offset + 25)
+    saved, lost = salvaged(merged)
+    assert (saved, lost) == ([0, 1, 2], [3])
+
+
+def test_a_missing_column_costs_everything_and_says_which(merged: Path, tmp_path: Path) -> None:
+    with h5py.File(merged, "r+") as file:
+        del file["metrics/test_loss"]
+    outcomes = list(salvage(merged, tmp_path, plan="plan"))
+    assert outcomes == [LostRun(None, "the column metrics/test_loss is gone")] * 4
