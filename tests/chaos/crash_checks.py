@@ -1,0 +1,157 @@
+"""What must hold after a crash at any moment of a journal append, a shard close or a merge."""
+
+import shutil
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from chaos import fake_runs
+from chaos.crash_points import Call, crashes, record
+from dtb_builder.dataset import Benchmark
+from dtb_builder.dataset.codec import decode
+from dtb_builder.dataset.journal import read_journal
+from dtb_builder.dataset.verify import verify
+
+__all__ = ["PROGRAMS", "CrashReport", "check_crashes"]
+
+PROGRAMS = ("journal", "shard", "merge")
+
+
+@dataclass
+class CrashReport:
+    """What a program's crashes did.
+
+    Attributes:
+        num_calls: recorded system calls.
+        num_crashes: crashes replayed.
+        num_lost: acknowledged epochs that were not there afterwards.
+        num_wrong: values that were there and wrong.
+        num_unreadable: files under a final name that could not be read.
+        sound_files: the runs of files that were read and right, by their bytes.
+    """
+
+    num_calls: int = 0
+    num_crashes: int = 0
+    num_lost: int = 0
+    num_wrong: int = 0
+    num_unreadable: int = 0
+    sound_files: dict[bytes, list[int]] = field(default_factory=dict, repr=False)
+
+
+def check_crashes(program: str, work: Path, *, drop: str = "") -> CrashReport:
+    """Crash a program behind each of its calls and look at what is left.
+
+    Args:
+        program: one of PROGRAMS.
+        work: an empty folder.
+        drop: kinds of calls that are taken to have no effect: "S" shows that the check would
+            notice a missing sync.
+    """
+    root, before, build = work / "root", work / "before", work / "build"
+    root.mkdir()
+    build.mkdir()
+    _prepare(program, root)
+    shutil.copytree(root, before)
+    arguments = [str(Path(fake_runs.__file__)), program, str(root)]
+    calls = record(arguments, root, build)
+    report = CrashReport(num_calls=len(calls))
+    for num_calls, lost, folder in crashes(calls, before, root, work / "after", ignored=drop):
+        report.num_crashes += 1
+        if program == "journal":
+            acknowledged = _acknowledged(calls[:num_calls])
+            _look_at_journal(folder, acknowledged, report)
+        elif program == "shard":
+            _look_at_shard(folder, report)
+        else:
+            _look_at_merge(folder, report, allow_old=lost == "nothing" or num_calls < len(calls))
+    return report
+
+
+def _prepare(program: str, root: Path) -> None:
+    if program == "shard":
+        for number in (1, 2):
+            fake_runs.write_journal(root / f"{number}.journal", number)
+    elif program == "merge":
+        fake_runs.write_shard_of(root / "shard-00000.h5", range(2))
+        fake_runs.main("merge", root)  # an older benchmark, of fewer runs
+        fake_runs.write_shard_of(root / "shard-00001.h5", range(2, 4))
+
+
+def _acknowledged(calls: list[Call]) -> int:
+    """Epochs whose append had returned: the journal's syncs but that of its first record."""
+    num_syncs = sum(call.kind == "S" and call.path.endswith(".journal") for call in calls)
+    return max(0, num_syncs - 1)
+
+
+def _look_at_journal(folder: Path, acknowledged: int, report: CrashReport) -> None:
+    path = folder / "run.journal"
+    journal = read_journal(path) if path.exists() else None
+    epochs = () if journal is None else journal.epochs
+    report.num_lost += max(0, acknowledged - len(epochs))
+    if journal is not None:
+        _compare_journal(path, 1, report)
+
+
+def _compare_journal(path: Path, number: int, report: CrashReport) -> int:
+    journal = read_journal(path)
+    if journal is None:
+        return 0
+    for epoch, frame in journal.frames():
+        values = decode(frame, num_floats=30)
+        right = values.tobytes() == fake_runs.fake_state(number, epoch.epoch).tobytes()
+        right &= epoch.metrics["valid_loss"] == 3.0 - epoch.epoch
+        report.num_wrong += not right
+    return len(journal.epochs)
+
+
+def _look_at_shard(folder: Path, report: CrashReport) -> None:
+    """Each run is in the shard or in its journal, whole."""
+    shard = folder / "shard.h5"
+    if shard.exists():
+        found = _compare_file(shard, report)
+        report.num_lost += (fake_runs.NUM_EPOCHS + 1) * (2 - len(found))
+        return
+    for number in (1, 2):
+        path = folder / f"{number}.journal"
+        num_epochs = _compare_journal(path, number, report) if path.exists() else 0
+        report.num_lost += fake_runs.NUM_EPOCHS + 1 - num_epochs
+
+
+def _look_at_merge(folder: Path, report: CrashReport, *, allow_old: bool) -> None:
+    """The benchmark is the old one or the new one, whole; the shards are untouched."""
+    found = _compare_file(folder / "dtb.h5", report)
+    allowed = ([0, 1], [0, 1, 2, 3]) if allow_old else ([0, 1, 2, 3],)
+    if found not in allowed:
+        report.num_lost += 1
+    for name in ("shard-00000.h5", "shard-00001.h5"):
+        _compare_file(folder / name, report)
+
+
+def _compare_file(path: Path, report: CrashReport) -> list[int]:
+    """The runs of a file, each compared with what it should be; the same bytes are read once."""
+    data = path.read_bytes()
+    if data not in report.sound_files:
+        found = _read_file(path, report)
+        if not found:
+            return []
+        report.sound_files[data] = found
+    return report.sound_files[data]
+
+
+def _read_file(path: Path, report: CrashReport) -> list[int]:
+    try:
+        if any(checked.error for checked in verify(path)):
+            report.num_unreadable += 1
+            return []
+        with Benchmark(path) as benchmark:
+            for run in benchmark:
+                for epoch in range(fake_runs.NUM_EPOCHS + 1):
+                    values = run.training_state(epoch=epoch).values
+                    right = (
+                        values.tobytes() == fake_runs.fake_state(run.number, epoch).tobytes()
+                        and run.metric("valid_loss", epoch=epoch) == 3.0 - epoch
+                    )
+                    report.num_wrong += not right
+            return benchmark.numbers.tolist() if not report.num_wrong else []
+    except Exception:  # noqa: BLE001 - whatever it is, the file could not be read
+        report.num_unreadable += 1
+        return []
