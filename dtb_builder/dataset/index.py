@@ -1,7 +1,8 @@
 """The index of a DTB file: a checksummed array for every column of the schema."""
 
+import contextlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ __all__ = ["IndexReader", "IndexWriter", "Rows", "row_checksums"]
 
 Rows = slice | NDArray[np.intp]
 _BLOCK_ROWS = 2**16
+_INDEXED = (schema.FileKind.SHARD, schema.FileKind.BENCHMARK)
 
 
 def row_checksums(columns: Mapping[str, NDArray[Any]]) -> NDArray[np.uint32]:
@@ -85,13 +87,32 @@ class IndexReader:
         self._columns = {column.name: column for column in schema.COLUMNS}
         with damage_is_named(path):
             kind = file.attrs[schema.KIND_ATTRIBUTE]
-            if kind not in (schema.FileKind.SHARD, schema.FileKind.BENCHMARK):
+            if not isinstance(kind, str) or kind not in _INDEXED:
                 raise DamagedFileError(f"a file of kind {kind!r} has no index: open its benchmark")
-            shape = dataset_at(file, f"metrics/{next(iter(METRICS))}").shape
+            shapes = set(self._metric_shapes())
+            if len(shapes) != 1:
+                raise DamagedFileError(f"metrics should have one shape, got {sorted(shapes)}")
+            (shape,) = shapes
             if len(shape) != 2 or shape[1] < 1:
                 raise DamagedFileError(f"expected metrics of shape (runs, epochs + 1), got {shape}")
             self.num_runs: int = shape[0]
             self.num_epochs: int = shape[1] - 1
+
+    def _metric_shapes(self) -> Iterator[tuple[int, ...]]:
+        """The shapes of the metrics that are there to be looked at."""
+        for name in METRICS:
+            with contextlib.suppress(DamagedFileError, OSError, RuntimeError, KeyError):
+                yield dataset_at(self._file, f"metrics/{name}").shape
+
+    def check_numbers(self) -> None:
+        """See that the runs can be told apart and stand in order.
+
+        Raises:
+            DamagedFileError: they cannot.
+        """
+        numbers = self.column("runs/number")
+        if not (np.diff(numbers) > 0).all() or (len(numbers) and numbers[0] < 0):
+            raise DamagedFileError(f"{self._path}: run numbers should be >= 0 and increase")
 
     def column(self, name: str) -> NDArray[Any]:
         """A column of the schema, shape (rows, ...), not writeable.

@@ -164,6 +164,7 @@ class _Volumes:
 def _outline(path: Path) -> _Outline:
     with contextlib.closing(Store(path)) as store:
         index = store.index
+        index.check_numbers()
         names = [column.name for column in schema.COLUMNS if column.counts_failures]
         rows = zip(*(index.column(name) for name in names), strict=True)
         failures = [

@@ -43,7 +43,7 @@ def _check(file: h5py.File, path: Path) -> None:
     with damage_is_named(path):
         found = file.attrs.get(schema.FORMAT_ATTRIBUTE)
         version = file.attrs.get(schema.VERSION_ATTRIBUTE)
-    if found != schema.FORMAT:
+    if not isinstance(found, str) or found != schema.FORMAT:
         raise NotDTBFileError(
             f"{path} is an HDF5 file but not a DTB file: its attribute "
             f"{schema.FORMAT_ATTRIBUTE!r} is {found!r}, not {schema.FORMAT!r}"
@@ -51,8 +51,8 @@ def _check(file: h5py.File, path: Path) -> None:
     major = schema.SCHEMA_VERSION.partition(".")[0]
     if str(version).partition(".")[0] != major:
         raise SchemaVersionError(
-            f"{path} has schema version {version}, this dtb_builder reads versions {major}.x; "
-            "a newer dtb_builder may read it"
+            f"{path} has schema version {str(version)[:20]}, this dtb_builder reads versions "
+            f"{major}.x; a newer dtb_builder may read it"
         )
 
 

@@ -42,6 +42,11 @@ class Benchmark:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self._store = Store(path)
+        try:
+            self._store.index.check_numbers()
+        except BaseException:
+            self._store.close()
+            raise
 
     def close(self) -> None:
         """Give the files back; columns that were read stay usable."""

@@ -61,8 +61,12 @@ class Run:
             KeyError: there is no such epoch.
         """
         number = int(self._column("runs/environment")[self._store.epoch_row(epoch)])
-        with damage_is_named(self._store.path):
-            return self._store.environments[number]
+        environments = self._store.environments
+        if not 0 <= number < len(environments):
+            raise DamagedFileError(
+                f"{self._store.path} has {len(environments)} environments, none of number {number}"
+            )
+        return environments[number]
 
     def curve(self, metric: str) -> np.ma.MaskedArray:
         """A metric at every epoch, float64 of shape (num_epochs + 1,), masked where not measured.

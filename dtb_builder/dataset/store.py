@@ -119,7 +119,7 @@ class Store:
         frame = self.frame(row, epoch_row)
         with damage_is_named(self.path):
             values = codec.decode(frame, num_floats=num_floats)
-        return TrainingState(values, self._cell("num_batches_tracked", (row, epoch_row)))
+            return TrainingState(values, self._cell("num_batches_tracked", (row, epoch_row)))
 
     def table_bytes(self, row: int) -> bytes:
         """The rows of a run's tensor table, as they stand in the file."""

@@ -1,0 +1,96 @@
+"""A program that reads DTB files completely, and says of each whether it tells the truth."""
+
+import json
+import pickle
+import resource
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from dtb_builder.dataset import Benchmark
+from dtb_builder.errors import DTBError
+from dtb_builder.record import METRICS
+
+__all__ = ["main", "said"]
+
+
+def said(path: Path) -> Iterator[tuple[Any, Any]]:
+    """Everything a benchmark says: a question with its answer, or with the typed error."""
+    try:
+        benchmark = Benchmark(path)
+    except DTBError as error:
+        yield "open", error
+        return
+    with benchmark:
+        yield from _asked(benchmark)
+
+
+def _asked(benchmark: Benchmark) -> Iterator[tuple[Any, Any]]:
+    yield "length", len(benchmark)
+    for question in ("provenance", "environments", "failures", "num_epochs"):
+        yield question, _answer(lambda question=question: getattr(benchmark, question))
+    for name in METRICS:
+        yield ("array", name), _answer(lambda name=name: _plain(benchmark.array(name, epoch=None)))
+    for i, run in enumerate(benchmark):
+        if i == 10:
+            break
+        yield ("number", i), _answer(lambda run=run: run.number)
+        yield ("seed", i), _answer(lambda run=run: run.seed)
+        yield ("parameters", i), _answer(lambda run=run: run.num_parameters)
+        yield ("genotype", i), _answer(lambda run=run: str(run.genotype))
+        yield (
+            ("found", i),
+            _answer(lambda run=run: [r.seed for r in benchmark.runs_of(run.genotype)]),
+        )
+        for name in METRICS:
+            yield ("curve", i, name), _answer(lambda run=run, n=name: _plain(run.curve(n)))
+        yield ("kept", i), _answer(lambda run=run: run.state_epochs)
+        for epoch in range(4):
+            yield (
+                ("state", i, epoch),
+                _answer(lambda run=run, e=epoch: _state(run.training_state(epoch=e))),
+            )
+            yield (
+                ("environment", i, epoch),
+                _answer(lambda run=run, e=epoch: run.environment(epoch=e)),
+            )
+
+
+def _answer(ask: Any) -> Any:
+    try:
+        return ask()
+    except DTBError as error:
+        return error
+    except KeyError as error:
+        return repr(error)  # an answer too: it says what is not there
+
+
+def _plain(array: Any) -> bytes:
+    return array.filled(-1.5).tobytes()
+
+
+def _state(state: Any) -> tuple[bytes, int]:
+    return state.values.tobytes(), state.num_batches_tracked
+
+
+def main(truth_file: Path, paths: list[Path]) -> None:
+    """Print a line of JSON for each file: its outcome and the most memory used so far, in MiB."""
+    truth = pickle.loads(truth_file.read_bytes())  # this program's own, not a published file
+    for path in paths:
+        outcome, detail = "right", ""
+        try:
+            for question, answer in said(path):
+                if isinstance(answer, DTBError):
+                    outcome = "refused" if question == "open" else "refused in part"
+                elif question not in truth or truth[question] != answer:
+                    outcome, detail = "WRONG", f"{question}: {str(answer)[:100]}"
+                    break
+        except Exception as error:  # noqa: BLE001 - the very thing that is looked for
+            outcome, detail = "UNTYPED", f"{type(error).__name__}: {error}"[:200]
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        print(json.dumps([path.name, outcome, detail, peak]), flush=True)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), [Path(name) for name in sys.argv[2:]])
