@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: install quickstart test check format lint types imports pytest clean
+.PHONY: install quickstart test check format lint types imports pytest chaos clean
 
 install: $(INSTALLED)
 
@@ -37,6 +37,10 @@ imports: install
 
 pytest: install
 	$(BIN)/pytest
+
+# The long form of the fault suite: kills, crashes at every write, full disks, thousands of mutants.
+chaos: install
+	PYTHONPATH=tests $(BIN)/python -m chaos
 
 clean:
 	rm -rf $(VENV) runs build dist *.egg-info .hypothesis .pytest_cache .ruff_cache

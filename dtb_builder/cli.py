@@ -67,12 +67,32 @@ class _Terminated(BaseException):
     """SIGTERM has come, as from Slurm before a time limit or from a cloud before a preemption."""
 
 
-def _stop_on_sigterm() -> None:
-    def stop(_signal: int, _frame: object) -> None:
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # once is enough
-        raise _Terminated
+class _Sigterm:
+    """Listens for SIGTERM.
 
-    signal.signal(signal.SIGTERM, stop)
+    Args:
+        raising: whether to raise `_Terminated` at once. Ray's compiled code cannot pass on an
+            exception out of a signal handler; there the driver asks, at least once a second.
+    """
+
+    def __init__(self, *, raising: bool) -> None:
+        self._raising = raising
+        self._came = False
+
+    def listen(self) -> None:
+        """Take the signal over; to be repeated once Ray has put a handler of its own there."""
+        signal.signal(signal.SIGTERM, self._stop)
+
+    def check(self) -> None:
+        """Raise `_Terminated` if the signal has come."""
+        if self._came:
+            raise _Terminated
+
+    def _stop(self, _signal: int, _frame: object) -> None:
+        self._came = True
+        if self._raising:
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)  # once is enough
+            raise _Terminated
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -181,11 +201,13 @@ def _generate(given: argparse.Namespace) -> int:
         desc=f"{before.num_runs} runs",
         mininterval=1,
     ) as bar:
-        _stop_on_sigterm()
+        sigterm = _Sigterm(raising=launch.cluster.engine == "serial")
+        sigterm.listen()
         events = generate(folder, launch)
         next(events)
-        _stop_on_sigterm()  # again: starting Ray has put a handler of its own in its place
+        sigterm.listen()
         for event in events:
+            sigterm.check()
             if isinstance(event, Progress):
                 bar.update(max(0, event.num_epochs - bar.n))
             elif isinstance(event, RunFailed):
