@@ -8,7 +8,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -113,7 +113,9 @@ def kill_and_go_on(scenario: str, folder: Path, expected: dict[Any, Any]) -> Kil
 
 
 def _finish(folder: Path, report: KillReport) -> None:
-    done = subprocess.run(_command("generate", folder), check=False, **_quiet())
+    # With another number of workers than before, which must not matter either.
+    command = _command("generate", folder, "cluster.num_cpus=1")
+    done = subprocess.run(command, check=False, **_quiet())
     if done.returncode:
         report.notes.append(f"going on ended with {done.returncode}: {done.stderr[-500:]}")
     subprocess.run(_command("merge", folder), check=True, **_quiet())
@@ -214,10 +216,8 @@ def _kill_tree(root: int) -> None:
 
 
 def _kill(pid: int) -> None:
-    try:
+    with suppress(ProcessLookupError):
         os.kill(pid, signal.SIGKILL)
-    except ProcessLookupError:
-        pass
 
 
 def _workers(root: int | None = None) -> list[int]:
