@@ -188,7 +188,7 @@ class Benchmark:
         """Every run's trainable parameters, auxiliary head included, shape (runs,)."""
         return self._store.index.column("runs/num_parameters")
 
-    def array(self, metric: str, *, epoch: int | None) -> np.ma.MaskedArray:
+    def array(self, metric: str, *, epoch: int | None = None) -> np.ma.MaskedArray:
         """A metric of all runs, masked where it was not measured.
 
         Args:
@@ -230,7 +230,7 @@ class Benchmark:
             "num_parameters": np.repeat(self.num_parameters, num_rows),
         }
         for name in METRICS:
-            columns[name] = self.array(name, epoch=None).filled(np.nan).reshape(-1)
+            columns[name] = self.array(name).filled(np.nan).reshape(-1)
         return pandas.DataFrame(columns)
 
     def _runs_with(self, column: str, key: str) -> tuple[Run, ...]:

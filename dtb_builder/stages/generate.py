@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from dtb_builder.dataset.journal import count_epochs
-from dtb_builder.errors import StorageError
+from dtb_builder.errors import ImagesError, StorageError
 from dtb_builder.stages.config import LaunchConfig
 from dtb_builder.stages.engines import Engine, SerialEngine, Task, TaskEnd
 from dtb_builder.stages.run_folder import PlannedRun, RunFolder
@@ -64,6 +64,7 @@ def generate(folder: RunFolder, launch: LaunchConfig) -> Iterator[Event]:
         LockedError: somebody else works on the folder.
         ConfigError: it is not planned, or the cluster has no room for a run.
         StorageError: the folder cannot be written to any more; nothing finished is harmed.
+        ImagesError: a worker has not the images of the plan.
     """
     folder.config  # noqa: B018 - raises where there is none, before anything is started
     folder.check_writeable()
@@ -147,7 +148,7 @@ class _Driver:
         assert isinstance(end.key, int)
         run = self._tasks.pop(end.key)
         outcome: RunOutcome | None = end.result
-        if isinstance(end.error, StorageError):
+        if isinstance(end.error, StorageError | ImagesError):
             raise end.error
         if end.error is not None:
             # The worker died before it could write down what went wrong.

@@ -76,6 +76,7 @@ def train_run(path: Path, run: PlannedRun, time_limit: float | None) -> RunOutco
 
     Raises:
         StorageError: the run folder cannot be written to. That is no fault of the run.
+        ImagesError: the images are not here, or not those of the plan. Nor is that.
     """
     folder = RunFolder(path)
     with storage_is_named(path), _log(folder.log_file(run)) as log:
@@ -84,7 +85,7 @@ def train_run(path: Path, run: PlannedRun, time_limit: float | None) -> RunOutco
                 for epoch, line in _epochs(folder, run, log):
                     log.info("epoch %d: %s", epoch, line)
         except Exception as error:
-            if is_storage_fault(error):
+            if is_storage_fault(error) or isinstance(error, ImagesError):
                 raise
             log.exception("failed")
             folder.add_failure(run, traceback.format_exc())
