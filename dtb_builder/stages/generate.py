@@ -1,6 +1,6 @@
 """Training every run of a plan that is not finished, and closing every shard whose runs are."""
 
-import logging
+import os
 import traceback
 from collections import deque
 from collections.abc import Iterator
@@ -18,7 +18,6 @@ from dtb_builder.stages.workers import RunOutcome, close_shard, train_run
 __all__ = ["Progress", "RunFailed", "RunFinished", "ShardClosed", "generate"]
 
 _POLL_SECONDS = 1.0
-_logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -75,6 +74,9 @@ def generate(folder: RunFolder, launch: LaunchConfig) -> Iterator[Event]:
 def _engine(folder: RunFolder, launch: LaunchConfig) -> Engine:
     if launch.cluster.engine == "serial":
         return SerialEngine()
+    if launch.cluster.address is None:
+        # Ray's default for a cluster of one's own, but said aloud it is not warned of.
+        os.environ.setdefault("RAY_AUTH_MODE", "token")
     from dtb_builder.stages.ray_engine import RayEngine  # here: a serial generation needs no Ray
 
     return RayEngine(launch.cluster, folder.config.compute)
