@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,7 +16,8 @@ def whole_file(path: Path) -> Iterator[Path]:
     The bytes and the name have reached the disk when the context ends. When the body raises,
     nothing stands under the name that did not stand there before, and the temporary file is gone.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.writing")
+    # Machines that share a file system may share process ids, too.
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:16]}.writing")
     try:
         yield temporary
         _sync(temporary, os.O_RDWR)

@@ -26,15 +26,11 @@ def encode(values: NDArray[np.float32]) -> bytes:
     >>> bool((decode(encode(state), num_floats=1000) == state).all())
     True
     """
-    planes = np.ascontiguousarray(
-        values.astype("<f4", copy=False).view(np.uint8).reshape(-1, _ITEM).T
-    )
-    compressor = zstandard.ZstdCompressor(level=1, write_checksum=True).compressobj(
-        size=planes.size
-    )
+    items = values.astype("<f4", copy=False).view(np.uint8).reshape(-1, _ITEM)
+    compressor = zstandard.ZstdCompressor(level=1, write_checksum=True).compressobj(size=items.size)
     parts: list[bytes] = []
-    for plane in planes:
-        parts.append(compressor.compress(plane))
+    for j in range(_ITEM):
+        parts.append(compressor.compress(items[:, j].tobytes()))
         parts.append(compressor.flush(zstandard.COMPRESSOBJ_FLUSH_BLOCK))
     parts.append(compressor.flush(zstandard.COMPRESSOBJ_FLUSH_FINISH))
     return b"".join(parts)
@@ -51,8 +47,10 @@ def decode(frame: bytes, *, num_floats: int) -> NDArray[np.float32]:
         content = zstandard.frame_content_size(frame)
         if content != num_bytes:
             raise DamagedFileError(f"expected a frame of {num_bytes} bytes, got one of {content}")
-        raw = zstandard.ZstdDecompressor().decompress(frame, max_output_size=num_bytes)
+        raw = zstandard.ZstdDecompressor().decompress(frame, allow_extra_data=False)
     except zstandard.ZstdError as error:
         raise DamagedFileError(f"a state's frame of {len(frame)} bytes: {error}") from error
-    planes = np.frombuffer(raw, np.uint8).reshape(_ITEM, num_floats)
-    return np.ascontiguousarray(planes.T).view("<f4").reshape(num_floats)
+    items = np.empty((num_floats, _ITEM), np.uint8)
+    for j, plane in enumerate(np.frombuffer(raw, np.uint8).reshape(_ITEM, num_floats)):
+        items[:, j] = plane  # a third of the time that copying the transpose takes
+    return items.view("<f4").reshape(num_floats)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from dtb_builder.dataset import schema
 from dtb_builder.dataset.codec import crc32c
 from dtb_builder.dataset.opening import damage_is_named, dataset_at, integer_attribute
-from dtb_builder.errors import DamagedFileError
+from dtb_builder.errors import DamagedFileError, NotDTBFileError
 from dtb_builder.record import METRICS
 
 __all__ = ["IndexReader", "IndexWriter", "Rows", "row_checksums"]
@@ -64,7 +64,8 @@ class IndexWriter:
     def finish(self, texts: Mapping[str, Sequence[str]]) -> None:
         """Write the texts and every checksum; nothing may be put afterwards."""
         for name in schema.TEXTS:
-            encoded = [text.encode() for text in texts[name]]
+            # A traceback may quote a file name's undecodable bytes, as lone surrogates.
+            encoded = [text.encode(errors="backslashreplace") for text in texts[name]]
             width = max((len(text) for text in encoded), default=1) or 1
             data = np.array(encoded, dtype=h5py.string_dtype("utf-8", width))
             self._file.create_dataset(name, data=data)
@@ -77,18 +78,29 @@ class IndexWriter:
 
 
 class IndexReader:
-    """Reads the index of an open file, each column whole, checked and remembered."""
+    """Reads the index of an open file, each column whole, checked and remembered.
+
+    Raises:
+        NotDTBFileError: the file holds a benchmark's states and has no index.
+        DamagedFileError: here or in any method: the bytes are not those that were written.
+    """
 
     def __init__(self, file: h5py.File, path: Path) -> None:
         self._file = file
         self._path = path
         self._arrays: dict[str, NDArray[Any]] = {}
+        self._texts: dict[str, tuple[str, ...]] = {}
         self._num_bytes = path.stat().st_size
         self._columns = {column.name: column for column in schema.COLUMNS}
         with damage_is_named(path):
             kind = file.attrs[schema.KIND_ATTRIBUTE]
+            if isinstance(kind, str) and kind == schema.FileKind.STATES:
+                raise NotDTBFileError(
+                    f"{path} has no index: it holds the states of a benchmark; open that instead, "
+                    "commonly dtb.h5"
+                )
             if not isinstance(kind, str) or kind not in _INDEXED:
-                raise DamagedFileError(f"a file of kind {kind!r} has no index: open its benchmark")
+                raise DamagedFileError(f"expected a shard or a benchmark, got kind {kind!r}")
             shapes = set(self._metric_shapes())
             if len(shapes) != 1:
                 raise DamagedFileError(f"metrics should have one shape, got {sorted(shapes)}")
@@ -118,9 +130,11 @@ class IndexReader:
         """A column of the schema, shape (rows, ...), not writeable.
 
         Raises:
+            ValueError: the file was closed before the column was read.
             DamagedFileError: its bytes are not those that were written.
         """
         if name not in self._arrays:
+            self.check_open()
             self._arrays[name] = self._column(name, damaged=False)
         return self._arrays[name]
 
@@ -145,14 +159,25 @@ class IndexReader:
             return self._load(dataset, name, damaged=damaged)
 
     def texts(self, name: str) -> tuple[str, ...]:
-        """One of the schema's string datasets."""
-        if name not in self._arrays:
+        """One of the schema's string datasets; raises as `column`."""
+        if name not in self._texts:
+            self.check_open()
             with damage_is_named(self._path):
                 dataset = dataset_at(self._file, name)
                 if dataset.dtype.kind != "S" or dataset.ndim != 1:
                     raise DamagedFileError(f"{name}: expected strings, got {dataset.dtype}")
-                self._arrays[name] = self._load(dataset, name)
-        return tuple(text.decode() for text in self._arrays[name].tolist())
+                texts = self._load(dataset, name).tolist()
+                self._texts[name] = tuple(text.decode() for text in texts)
+        return self._texts[name]
+
+    def check_open(self) -> None:
+        """See that the file can still be read.
+
+        Raises:
+            ValueError: it was closed.
+        """
+        if not self._file:
+            raise ValueError(f"{self._path} was closed before this was read")
 
     def _load(self, dataset: h5py.Dataset, name: str, *, damaged: bool = False) -> NDArray[Any]:
         """A dataset's array, if its layout is plain, its size possible and its checksum right."""

@@ -17,7 +17,7 @@ from typing import Any, BinaryIO, NamedTuple
 from dtb_builder.dataset import codec
 from dtb_builder.dataset.atomic import sync_folder
 from dtb_builder.errors import DamagedFileError
-from dtb_builder.record import TensorTable
+from dtb_builder.record import METRICS, TensorTable
 
 __all__ = [
     "Journal",
@@ -199,7 +199,12 @@ def append_epoch(
     The caller holds the run: nobody else appends to its journal. A record that could not be
     written whole is cut off again. Arguments as in `JournalEpoch`; ``frame`` is empty where no
     state is kept.
+
+    Raises:
+        ValueError: a metric is unknown, so that no file would have a place for it.
     """
+    if unknown := sorted(metrics.keys() - METRICS.keys()):
+        raise ValueError(f"unknown metrics {', '.join(unknown)}: metrics are {', '.join(METRICS)}")
     text = {
         "epoch": epoch,
         "metrics": dict(metrics),
@@ -210,7 +215,7 @@ def append_epoch(
         before = file.seek(0, os.SEEK_END)
         try:
             _append(file.fileno(), _EPOCH, text, frame)
-        except OSError:
+        except BaseException:
             file.truncate(before)
             raise
 

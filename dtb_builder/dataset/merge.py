@@ -14,7 +14,7 @@ from dtb_builder.dataset import schema
 from dtb_builder.dataset.atomic import whole_file
 from dtb_builder.dataset.codec import crc32c
 from dtb_builder.dataset.index import IndexWriter, Rows
-from dtb_builder.dataset.opening import create
+from dtb_builder.dataset.opening import create, damage_is_named
 from dtb_builder.dataset.shard import place_columns
 from dtb_builder.dataset.states import write_states
 from dtb_builder.dataset.store import Store
@@ -135,6 +135,7 @@ class _Volumes:
         self._published = published
         self._opened = opened
         self._file = index
+        self._volume = contextlib.ExitStack()
         self._num_bytes = 0
         self.names: list[str] = [] if volume_size is not None else [""]
 
@@ -150,7 +151,9 @@ class _Volumes:
     def _start_volume(self) -> None:
         name = f"states-{len(self.names):05d}.h5"
         temporary = self._published.enter_context(whole_file(self._folder / name))
-        self._file = self._opened.enter_context(
+        self._volume.close()  # a benchmark may have more volumes than a process may have open
+        self._volume = self._opened.enter_context(contextlib.ExitStack())
+        self._file = self._volume.enter_context(
             create(
                 temporary,
                 kind=schema.FileKind.STATES,
@@ -176,7 +179,7 @@ def _outline(path: Path) -> _Outline:
             numbers=index.column("runs/number"),
             failures={int(failure.columns["failures/number"]): failure for failure in failures},
             environments=index.texts(schema.ENVIRONMENTS),
-            provenance=index.texts(schema.PROVENANCE)[0],
+            provenance=store.provenance_text,
             num_epochs=index.num_epochs,
         )
 
@@ -186,10 +189,11 @@ def _first(outline: _Outline) -> int:
 
 
 def _check_one_plan(outlines: Sequence[_Outline]) -> None:
+    first = outlines[0]
     for outline in outlines[1:]:
-        if outline.provenance != outlines[0].provenance:
+        if (outline.provenance, outline.num_epochs) != (first.provenance, first.num_epochs):
             raise PlanMismatchError(
-                f"{outline.path} and {outlines[0].path} were made from different plans"
+                f"{outline.path} and {first.path} were made from different plans"
             )
 
 
@@ -209,11 +213,13 @@ def _open_failures(outlines: Sequence[_Outline], numbers: NDArray[np.int64]) -> 
     failures: dict[int, _Failure] = {}
     for outline in outlines:
         for number, failure in outline.failures.items():
-            attempts = failure.columns["failures/attempts"]
-            known = failures.get(number)
-            if known is None or known.columns["failures/attempts"] < attempts:
-                failures[number] = failure
+            failures[number] = max(failure, failures.get(number, failure), key=_attempts)
     return [failures[number] for number in sorted(set(failures) - finished)]
+
+
+def _attempts(failure: _Failure) -> tuple[int, str]:
+    """By which one of several failures of a run is chosen, whatever their order."""
+    return int(failure.columns["failures/attempts"]), failure.message
 
 
 def _rows(positions: NDArray[np.intp]) -> Rows:
@@ -229,7 +235,8 @@ def _copy_columns(
     local = np.array([environments.index(text) for text in outline.environments], np.int32)
     with contextlib.closing(Store(outline.path)) as source:
         columns = {name: source.index.column(name) for name in _COPIED}
-        columns["runs/environment"] = local[source.index.column("runs/environment")]
+        with damage_is_named(outline.path):
+            columns["runs/environment"] = local[source.index.column("runs/environment")]
         index.put(columns, rows)
 
 

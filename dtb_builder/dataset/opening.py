@@ -25,8 +25,8 @@ def open_file(path: Path) -> h5py.File:
     """
     if not path.exists():
         raise FileNotFoundError(f"there is no file {path}")
-    if path.is_dir():
-        raise NotDTBFileError(f"{path} is a folder, not a DTB file")
+    if not path.is_file():  # a pipe would block whoever opens it
+        raise NotDTBFileError(f"{path} is a folder or a device, not a DTB file")
     try:
         file = h5py.File(path, "r", locking=False)
     except OSError as error:
@@ -157,5 +157,13 @@ def damage_is_named(path: Path | str) -> Iterator[None]:
     except DTBError as error:
         error.add_note(f"in {os.fspath(path)}")
         raise
-    except (OSError, RuntimeError, KeyError, ValueError, TypeError, AttributeError) as error:
+    except (
+        ArithmeticError,
+        AttributeError,
+        LookupError,
+        OSError,
+        RuntimeError,
+        TypeError,
+        ValueError,
+    ) as error:
         raise DamagedFileError(f"{os.fspath(path)} is damaged: {error}") from error

@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dtb_builder.dataset import schema
-from dtb_builder.dataset.opening import damage_is_named
 from dtb_builder.dataset.run import Run
 from dtb_builder.dataset.shard import FailedRun
 from dtb_builder.dataset.store import Store
@@ -201,11 +200,11 @@ class Benchmark:
         Raises:
             KeyError: there is no such metric or epoch.
         """
-        values, absent = self._store.metric(metric)
+        values, measured = self._store.metric(metric)
         if epoch is None:
-            return np.ma.masked_array(values, mask=absent)
+            return np.ma.masked_array(values, mask=measured == 0)
         row = self._store.epoch_row(epoch)
-        return np.ma.masked_array(values[:, row], mask=absent[:, row])
+        return np.ma.masked_array(values[:, row], mask=measured[:, row] == 0)
 
     def epoch_row(self, epoch: int) -> int:
         """The row of a curve that an epoch stands in, -1 being the last epoch.
@@ -247,11 +246,10 @@ class Benchmark:
     def _sorted_prefixes(self) -> dict[str, tuple[NDArray[np.uint64], NDArray[np.intp]]]:
         """For each key column, its keys' prefixes in order, and whose they are."""
         found: dict[str, tuple[NDArray[np.uint64], NDArray[np.intp]]] = {}
-        with damage_is_named(self.path):
-            for name in ("runs/key", "runs/iso_key"):
-                prefixes = _prefixes(self._store.index.column(name))
-                order = np.argsort(prefixes, kind="stable")
-                found[name] = (prefixes[order], order)
+        for name in ("runs/key", "runs/iso_key"):
+            prefixes = _prefixes(self._store.index.column(name))
+            order = np.argsort(prefixes, kind="stable")
+            found[name] = (prefixes[order], order)
         return found
 
 
@@ -261,4 +259,8 @@ def _prefixes(keys: NDArray[np.uint8]) -> NDArray[np.uint64]:
 
 
 def _genotype(genotype: Genotype | str) -> Genotype:
-    return Genotype.parse(genotype) if isinstance(genotype, str) else genotype
+    if isinstance(genotype, str):
+        return Genotype.parse(genotype)
+    if not isinstance(genotype, Genotype):
+        raise TypeError(f"expected a genotype or its text, got {genotype!r}; run() takes numbers")
+    return genotype

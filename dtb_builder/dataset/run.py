@@ -46,8 +46,9 @@ class Run:
     @cached_property
     def genotype(self) -> Genotype:
         """The genotype in canonical spelling."""
+        array = self._column("runs/genotype")
         with damage_is_named(self._store.path):
-            return Genotype.from_array(self._column("runs/genotype"))
+            return Genotype.from_array(array)
 
     @property
     def state_epochs(self) -> tuple[int, ...]:
@@ -74,8 +75,8 @@ class Run:
         Raises:
             KeyError: there is no such metric.
         """
-        values, absent = self._store.metric(metric)
-        return np.ma.masked_array(values[self._row], mask=absent[self._row])
+        values, measured = self._store.metric(metric)
+        return np.ma.masked_array(values[self._row], mask=measured[self._row] == 0)
 
     def metric(self, name: str, *, epoch: int) -> float:
         """A metric at one epoch, -1 being the last.
@@ -83,10 +84,10 @@ class Run:
         Raises:
             KeyError: there is no such metric or epoch, or it was not measured there.
         """
-        values, absent = self._store.metric(name)
+        values, measured = self._store.metric(name)
         row = self._store.epoch_row(epoch)
-        if absent[self._row, row]:
-            there = spans(np.flatnonzero(~absent[self._row]).tolist())
+        if not measured[self._row, row]:
+            there = spans(np.flatnonzero(measured[self._row]).tolist())
             raise KeyError(f"{name} was not measured at epoch {row}; it was at {there}")
         return float(values[self._row, row])
 
@@ -108,7 +109,7 @@ class Run:
                 f"run {self.number}: the state of epoch {row} was not kept; "
                 f"kept are {spans(self.state_epochs)}"
             )
-        return self._store.state(self._row, row, num_floats=self.tensors.num_floats)
+        return self._store.state(self._row, row)
 
     def state(self, *, epoch: int) -> dict[str, NDArray[np.float32]]:
         """The training state after an epoch, as named arrays; raises as `training_state`."""

@@ -1,6 +1,7 @@
 """Turning the journals of finished runs into a shard: a whole, checksummed DTB file."""
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -150,7 +151,9 @@ def _run_columns(journal: Journal, environments: Sequence[str]) -> dict[str, Any
         "state_index/num_batches_tracked": [number or 0 for number in tracked],
     }
     for name in METRICS:
-        columns[f"metrics/{name}"] = [epoch.metrics.get(name, 0.0) for epoch in journal.epochs]
+        # NaN, lest somebody who overlooks the mask averages over zeros.
+        values = [epoch.metrics.get(name, math.nan) for epoch in journal.epochs]
+        columns[f"metrics/{name}"] = values
         columns[f"measured/{name}"] = [name in epoch.metrics for epoch in journal.epochs]
     return columns
 

@@ -12,10 +12,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dtb_builder.dataset import codec, schema
+from dtb_builder.dataset.opening import dataset_at
 from dtb_builder.errors import DamagedFileError
 from dtb_builder.record import TensorTable
 
-__all__ = ["SpanReader", "StatePlaces", "table_from_bytes", "table_to_array", "write_states"]
+__all__ = [
+    "SpanReader",
+    "StatePlaces",
+    "check_states",
+    "table_from_bytes",
+    "table_to_array",
+    "write_states",
+]
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,12 +82,45 @@ def write_states(
     )
 
 
+def check_states(
+    file: h5py.File, number: int, places: StatePlaces, *, num_tensors: int, num_floats: int
+) -> None:
+    """See that HDF5 itself finds a run's states where the index does.
+
+    Raises:
+        DamagedFileError: it does not, so that other HDF5 tools would read something else.
+    """
+    group = schema.run_group(number)
+    tensors = dataset_at(file, f"{group}/{schema.TENSORS}")
+    values = dataset_at(file, f"{group}/{schema.VALUES}")
+    num_states = len(places.offset)
+    if (tensors.dtype, tensors.shape) != (schema.TENSOR_DTYPE, (num_tensors,)):
+        raise DamagedFileError(f"{tensors.name}: {tensors.dtype} of shape {tensors.shape}")
+    if (values.dtype, values.shape) != (np.dtype("<f4"), (num_states, num_floats)):
+        raise DamagedFileError(f"{values.name}: {values.dtype} of shape {values.shape}")
+    if num_tensors and tensors.id.get_offset() != places.tensors_offset:
+        raise DamagedFileError(f"{tensors.name}: HDF5 finds another table than the index")
+    if not num_states:
+        return
+    settings = values.id.get_create_plist()
+    filters = [settings.get_filter(i)[0] for i in range(settings.get_nfilters())]
+    if filters != [h5py.h5z.FILTER_SHUFFLE, hdf5plugin.Zstd.filter_id]:
+        raise DamagedFileError(f"{values.name}: expected shuffle and zstd, got filters {filters}")
+    for row, place in enumerate(zip(places.offset, places.length, strict=True)):
+        chunk = values.id.get_chunk_info_by_coord((row, 0))
+        if (chunk.byte_offset, chunk.size, chunk.filter_mask) != (*place, 0):
+            raise DamagedFileError(f"{values.name}: HDF5 finds another state {row} than the index")
+
+
 def table_to_array(table: TensorTable) -> NDArray[np.void]:
     """A tensor table as it stands in a file.
 
     Raises:
-        ValueError: a name or a shape is longer than the schema's row.
+        ValueError: a name or a shape is longer than the schema's row, or the states are empty or
+            longer than the schema allows.
     """
+    if not 1 <= table.num_floats <= schema.MAX_FLOATS:
+        raise ValueError(f"a state has 1 to {schema.MAX_FLOATS} floats, got {table.num_floats}")
     width = schema.TENSOR_DTYPE["name"].itemsize
     max_rank = schema.TENSOR_DTYPE["shape"].shape[0]
     array = np.ones(len(table.names), schema.TENSOR_DTYPE)
@@ -102,8 +143,8 @@ def table_from_bytes(data: bytes) -> TensorTable:
     Raises:
         DamagedFileError: they are not the rows of a tensor table.
     """
-    rows = np.frombuffer(data, schema.TENSOR_DTYPE)
     try:
+        rows = np.frombuffer(data, schema.TENSOR_DTYPE)
         names = tuple(name.decode() for name in rows["name"].tolist())
         shapes = tuple(
             tuple(shape[:rank])

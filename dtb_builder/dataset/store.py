@@ -4,7 +4,6 @@ import contextlib
 import json
 import os
 from collections.abc import Iterator
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ from dtb_builder.dataset.opening import (
     integer_attribute,
     open_file,
 )
-from dtb_builder.dataset.states import SpanReader, table_from_bytes
+from dtb_builder.dataset.states import SpanReader, StatePlaces, check_states, table_from_bytes
 from dtb_builder.errors import DamagedFileError, DTBError, MissingVolumeError
 from dtb_builder.record import METRICS, TensorTable, TrainingState
 
@@ -57,20 +56,31 @@ class Store:
     @property
     def schema_version(self) -> str:
         """The version of the schema that the file was written in."""
+        self.index.check_open()
         with damage_is_named(self.path):
             return str(self._file.attrs[schema.VERSION_ATTRIBUTE])
 
-    @cached_property
+    @property
     def provenance(self) -> dict[str, Any]:
         """How the file was made."""
+        text = self.provenance_text
         with damage_is_named(self.path):
-            return json.loads(self.index.texts(schema.PROVENANCE)[0])
+            return json.loads(text)
 
-    @cached_property
+    @property
+    def provenance_text(self) -> str:
+        """The provenance, as it stands in the file."""
+        texts = self.index.texts(schema.PROVENANCE)
+        if len(texts) != 1:
+            raise DamagedFileError(f"{self.path}: expected one provenance, got {len(texts)}")
+        return texts[0]
+
+    @property
     def environments(self) -> tuple[dict[str, Any], ...]:
         """The devices and software that epochs ran on."""
+        texts = self.index.texts(schema.ENVIRONMENTS)
         with damage_is_named(self.path):
-            return tuple(json.loads(text) for text in self.index.texts(schema.ENVIRONMENTS))
+            return tuple(json.loads(text) for text in texts)
 
     def epoch_row(self, epoch: int) -> int:
         """The row of an epoch, -1 being the last.
@@ -85,15 +95,15 @@ class Store:
             raise KeyError(f"no epoch {epoch}: epochs are 0 to {num_epochs}, -1 is the last")
         return epoch
 
-    def metric(self, name: str) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-        """A metric of all runs and epochs, and where it was not measured, (runs, num_epochs + 1).
+    def metric(self, name: str) -> tuple[NDArray[np.float64], NDArray[np.uint8]]:
+        """A metric of all runs and epochs, and 0 where it was not measured, (runs, num_epochs + 1).
 
         Raises:
             KeyError: there is no such metric.
         """
         if name not in METRICS:
             raise KeyError(f"no metric {name!r}: metrics are {', '.join(METRICS)}")
-        return self.index.column(f"metrics/{name}"), self.index.column(f"measured/{name}") == 0
+        return self.index.column(f"metrics/{name}"), self.index.column(f"measured/{name}")
 
     def tensors(self, row: int) -> TensorTable:
         """Where each named tensor lies in the states of a row.
@@ -102,24 +112,30 @@ class Store:
             MissingVolumeError: the file with the row's states is not there.
         """
         num_floats = self._cell("num_floats", row)
+        data = self.table_bytes(row)
         with damage_is_named(self.path):
-            table = table_from_bytes(self.table_bytes(row))
-            if table.num_floats != num_floats or num_floats > schema.MAX_FLOATS:
+            table = table_from_bytes(data)
+            if table.num_floats != num_floats:
                 raise DamagedFileError(
                     f"a tensor table of {table.num_floats} floats for states of {num_floats}"
                 )
         return table
 
-    def state(self, row: int, epoch_row: int, *, num_floats: int) -> TrainingState:
+    def state(self, row: int, epoch_row: int) -> TrainingState:
         """A kept state.
 
         Raises:
             MissingVolumeError: the file with the row's states is not there.
         """
+        num_floats = self._cell("num_floats", row)
         frame = self.frame(row, epoch_row)
+        num_batches_tracked = self._cell("num_batches_tracked", (row, epoch_row))
         with damage_is_named(self.path):
-            values = codec.decode(frame, num_floats=num_floats)
-            return TrainingState(values, self._cell("num_batches_tracked", (row, epoch_row)))
+            if not 1 <= num_floats <= schema.MAX_FLOATS:
+                raise DamagedFileError(
+                    f"expected a state of 1 to {schema.MAX_FLOATS} floats, got {num_floats}"
+                )
+            return TrainingState(codec.decode(frame, num_floats=num_floats), num_batches_tracked)
 
     def table_bytes(self, row: int) -> bytes:
         """The rows of a run's tensor table, as they stand in the file."""
@@ -131,6 +147,39 @@ class Store:
         """A kept state's frame, as it stands in the file."""
         place = (self._cell(name, (row, epoch_row)) for name in ("offset", "length", "crc32c"))
         return self._volume(row).read(*place)
+
+    def check_lists(self) -> None:
+        """See that HDF5 can list what is in the file and in its volumes.
+
+        Raises:
+            MissingVolumeError: a volume is not there.
+        """
+        for name in {"", *self.index.texts(schema.VOLUMES)}:
+            path = self._volume_path(name)
+            with damage_is_named(path), h5py.File(path, "r", locking=False) as file:
+                file.visit(lambda _: None)
+
+    def check_hdf5(self, row: int, number: int) -> None:
+        """See that HDF5 itself finds the states of a row, of this number, where the index does.
+
+        Raises:
+            MissingVolumeError: the file with the row's states is not there.
+        """
+        path = self._volume(row).path
+        kept = self.index.column("state_index/kept")[row] != 0
+        offset, length, checksum = (
+            self.index.column(f"state_index/{name}")[row, kept]
+            for name in ("offset", "length", "crc32c")
+        )
+        tensors = self._cell("tensors_offset", row), self._cell("tensors_crc32c", row)
+        with damage_is_named(path), h5py.File(path, "r", locking=False) as file:
+            check_states(
+                file,
+                number,
+                StatePlaces(*tensors, offset, length, checksum),
+                num_tensors=self._cell("num_tensors", row),
+                num_floats=self._cell("num_floats", row),
+            )
 
     def salvaged_table(self, row: int, number: int, *, num_tensors: int, checksum: int) -> bytes:
         """A tensor table of this checksum, found by the index or else by HDF5 itself.
@@ -199,6 +248,7 @@ class Store:
     def _opened(self, number: int) -> SpanReader:
         """A volume by its number."""
         if number not in self._spans:
+            self.index.check_open()
             names = self.index.texts(schema.VOLUMES)
             if not 0 <= number < len(names):
                 raise DamagedFileError(f"{self.path}: no volume {number} of {len(names)}")

@@ -43,10 +43,10 @@ def verify(path: Path) -> Iterator[Checked]:
             checked = Checked(record, _error_of(read))
             sound &= checked.error is None
             yield checked
-    if sound:
-        with Benchmark(path) as benchmark:
-            for record, read in _runs(benchmark):
-                yield Checked(record, _error_of(read))
+        if sound:
+            with Benchmark(path) as benchmark:
+                for record, read in _runs(benchmark, store):
+                    yield Checked(record, _error_of(read))
 
 
 def _columns(store: Store) -> Iterator[tuple[str, Callable[[], object]]]:
@@ -58,9 +58,12 @@ def _columns(store: Store) -> Iterator[tuple[str, Callable[[], object]]]:
     yield "rows of runs/crc32c", partial(_check_rows, store)
 
 
-def _runs(benchmark: Benchmark) -> Iterator[tuple[str, Callable[[], object]]]:
-    for run in benchmark:
+def _runs(benchmark: Benchmark, store: Store) -> Iterator[tuple[str, Callable[[], object]]]:
+    yield "lists of HDF5", store.check_lists
+    for row, run in enumerate(benchmark):
         yield f"run {run.number} keys", partial(_check_keys, benchmark, run)
+        yield f"run {run.number} tensors", partial(store.tensors, row)
+        yield f"run {run.number} in HDF5", partial(store.check_hdf5, row, run.number)
         for epoch in run.state_epochs:
             name = f"run {run.number} state of epoch {epoch}"
             yield name, partial(run.training_state, epoch=epoch)

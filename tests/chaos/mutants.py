@@ -188,13 +188,22 @@ def _plant(file: h5py.File, frame: bytes) -> None:
 
 
 def _bomb(file: h5py.File) -> None:
-    """A frame of 4 GiB of zeros in a few hundred kB, promised by a right index."""
+    """A frame of 4 GiB of zeros in a few hundred kB, promised by a right index and tensor table."""
     import zstandard
 
     compressor = zstandard.ZstdCompressor(level=1, write_checksum=True).compressobj(size=2**32)
     block = bytes(2**24)
     frame = b"".join(compressor.compress(block) for _ in range(2**8)) + compressor.flush()
-    dataset_at(file, "state_index/num_floats")[1] = 2**30
+    table = np.array([(b"bomb", 2, (2**15, 2**15, 1, 1), 0)], schema.TENSOR_DTYPE)
+    planted = file.create_dataset("planted table", data=table)
+    places = {
+        "num_floats": 2**30,
+        "num_tensors": 1,
+        "tensors_offset": planted.id.get_offset(),
+        "tensors_crc32c": crc32c(table.tobytes()),
+    }
+    for name, value in places.items():
+        dataset_at(file, f"state_index/{name}")[1] = value
     _plant(file, frame)
 
 
@@ -238,6 +247,8 @@ HOSTILE: dict[str, Change] = {
     "a column is absurdly long": _replace("metrics/test_loss", shape=(2**50, 4), dtype="<f8"),
     "all columns seem long": _replace("metrics/train_loss", shape=(2**40, 4), dtype="<f8"),
     "epochs seem endless": _replace("metrics/train_loss", shape=(2, 2**40), dtype="<f8"),
+    "failures seem endless": _replace("failures/attempts", shape=(2**60,), dtype="<i8"),
+    "failures seem many": _replace("failures/attempts", shape=(2**28,), dtype="<i8"),
     "no runs, it seems": _replace("metrics/train_loss", shape=(0, 4), dtype="<f8"),
     "a column is a scalar": _replace("metrics/train_loss", shape=(), dtype="<f8"),
     "a column is of strings": _replace("runs/seed", shape=(4,), dtype=h5py.string_dtype()),

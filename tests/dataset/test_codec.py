@@ -66,3 +66,29 @@ def test_the_stock_filters_of_hdf5_read_a_frame(tmp_path: Path) -> None:
 def test_weights_shrink() -> None:
     values = (np.random.default_rng(0).standard_normal(100_000) * 0.05).astype(np.float32)
     assert values.nbytes / len(encode(values)) > 1.18
+
+
+def test_no_single_flipped_bit_of_a_frame_gives_other_floats() -> None:
+    values = np.arange(6, dtype=np.float32)
+    frame = encode(values)
+    refused = 0
+    for position in range(8 * len(frame)):
+        damaged = bytearray(frame)
+        damaged[position // 8] ^= 1 << (position % 8)
+        try:
+            assert decode(bytes(damaged), num_floats=6).tobytes() == values.tobytes(), position
+        except DamagedFileError:
+            refused += 1
+    assert refused > 0.98 * 8 * len(frame)
+
+
+def test_bytes_behind_a_frame_are_refused() -> None:
+    with pytest.raises(DamagedFileError):
+        decode(encode(np.zeros(10, np.float32)) + b"x", num_floats=10)
+
+
+@pytest.mark.parametrize("num_floats", [0, 1, 2])
+def test_what_was_decoded_can_be_written_to(num_floats: int) -> None:
+    values = decode(encode(np.zeros(num_floats, np.float32)), num_floats=num_floats)
+    values += 1
+    assert values.tolist() == [1.0] * num_floats

@@ -133,3 +133,17 @@ def test_a_write_that_fails_leaves_the_journal_as_it_was(
 
 def test_there_are_no_epochs_where_there_is_no_journal(tmp_path: Path) -> None:
     assert count_epochs(tmp_path / "nothing") == 0
+
+
+def test_a_metric_that_no_file_has_a_place_for_is_refused(make_journal: Make) -> None:
+    journal = make_journal(1)
+    with pytest.raises(ValueError, match="unknown metrics top5: metrics are train_loss, "):
+        append_epoch(
+            journal.path,
+            epoch=3,
+            metrics={"top5": 0.9},
+            environment={},
+            num_batches_tracked=None,
+            frame=b"",
+        )
+    assert count_epochs(journal.path) == 3

@@ -1,5 +1,6 @@
 import itertools
 from collections.abc import Callable
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,7 @@ import pytest
 
 from dtb_builder import Benchmark
 from dtb_builder.dataset.merge import merge
-from dtb_builder.dataset.shard import FailedRun
+from dtb_builder.dataset.shard import FailedRun, write_shard
 from dtb_builder.dataset.verify import verify
 from dtb_builder.errors import (
     DamagedFileError,
@@ -169,5 +170,40 @@ def test_a_damaged_state_stops_the_merge_and_is_named(
     with pytest.raises(DamagedFileError) as caught:
         merged(shards, tmp_path / "dtb.h5", volume_size=1)
     assert "in the states of run 6" in caught.value.__notes__
+    left = {path.name for path in tmp_path.glob("*.h5")} | {p.name for p in tmp_path.glob(".*")}
+    assert left == {path.name for path in shards}
+
+
+def test_no_more_than_one_volume_is_open_at_a_time(make_shard: MakeShard, tmp_path: Path) -> None:
+    shards = [make_shard("many", range(12))]
+    most_open = 0
+    for _ in merge(shards, tmp_path / "dtb.h5", volume_size=1):
+        links = [path.readlink() for path in Path("/proc/self/fd").iterdir() if path.is_symlink()]
+        most_open = max(most_open, sum(link.name.startswith(".states-") for link in links))
+    assert most_open == 1
+
+
+def test_shards_of_different_lengths_are_refused(make_shard: MakeShard, tmp_path: Path) -> None:
+    write_shard(tmp_path / "short.h5", [], provenance='{"config": {"plan": "fake"}}', num_epochs=1)
+    with pytest.raises(PlanMismatchError, match="different plans"):
+        merged([make_shard("a", [1]), tmp_path / "short.h5"], tmp_path / "dtb.h5")
+
+
+def test_of_two_failures_of_a_run_the_order_of_the_shards_does_not_choose(
+    make_shard: MakeShard, failed: FailedRun, tmp_path: Path
+) -> None:
+    (tmp_path / "again").mkdir()
+    other = replace(failed, message="another reason")
+    shards = [make_shard("a", [], [failed]), make_shard("again/a", [], [other])]
+    orders = (shards, shards[::-1])
+    assert len({merged(order, tmp_path / "dtb.h5") for order in orders}) == 1
+
+
+def test_nothing_is_left_of_a_merge_that_nobody_finished(
+    shards: list[Path], tmp_path: Path
+) -> None:
+    unfinished = merge(shards, tmp_path / "dtb.h5", volume_size=1)
+    next(unfinished)
+    unfinished.close()  # pyright: ignore[reportAttributeAccessIssue]
     left = {path.name for path in tmp_path.glob("*.h5")} | {p.name for p in tmp_path.glob(".*")}
     assert left == {path.name for path in shards}

@@ -1,3 +1,5 @@
+import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -10,7 +12,7 @@ import pytest
 from dtb_builder import Benchmark, Genotype
 from dtb_builder.dataset import schema
 from dtb_builder.dataset.merge import merge
-from dtb_builder.errors import DamagedFileError, DTBError, NotDTBFileError, SchemaVersionError
+from dtb_builder.errors import DTBError, NotDTBFileError, SchemaVersionError
 from dtb_builder.record import METRICS
 from dtb_builder.space import NAMED, Edge, sample_uniform
 
@@ -46,6 +48,8 @@ def test_a_miss_names_what_is_there(shard: Path) -> None:
             benchmark.run(4)
         with pytest.raises(KeyError, match=r"has no run 9"):
             benchmark.run(9)
+        with pytest.raises(TypeError, match=r"or its text, got 3; run\(\) takes numbers"):
+            benchmark[3]  # pyright: ignore[reportArgumentType]
 
 
 def test_a_miss_hints_at_isomorphic_genotypes(make_shard: MakeShard) -> None:
@@ -138,12 +142,30 @@ def test_what_was_returned_can_be_changed_without_changing_the_next_answer(shard
         assert run.state(epoch=0)["scalar"] != 99
         with pytest.raises(ValueError, match="read-only"):
             run.curve("valid_loss").data[0] = 99
+        benchmark.provenance["config"]["plan"] = "another"
+        run.environment(epoch=0)["device_name"] = "another"
+        assert benchmark.provenance == {"config": {"plan": "fake"}}
+        assert run.environment(epoch=0) == {"device_name": "abacus"}
 
 
 def test_columns_that_were_read_outlive_the_benchmark(shard: Path) -> None:
     with Benchmark(shard) as benchmark:
         losses = benchmark.array("valid_loss", epoch=-1)
     assert losses.tolist() == [1.0, 1.0]
+
+
+def test_what_was_not_read_before_closing_says_so(shard: Path) -> None:
+    with Benchmark(shard) as benchmark:
+        run = benchmark.run(3)
+        run.state(epoch=0)
+    for read in (
+        lambda: run.state(epoch=1),
+        lambda: run.curve("valid_loss"),
+        lambda: benchmark.provenance,
+        lambda: benchmark.schema_version,
+    ):
+        with pytest.raises(ValueError, match="was closed before this was read"):
+            read()
 
 
 def test_a_forgotten_benchmark_gives_its_files_back(shard: Path) -> None:
@@ -167,6 +189,9 @@ def test_files_that_are_not_dtb_are_refused(tmp_path: Path) -> None:
     ):
         with pytest.raises(NotDTBFileError, match=message):
             Benchmark(tmp_path / name)
+    os.mkfifo(tmp_path / "pipe.h5")
+    with pytest.raises(NotDTBFileError, match="or a device"):
+        Benchmark(tmp_path / "pipe.h5")
     with pytest.raises(FileNotFoundError, match="there is no file"):
         Benchmark(tmp_path / "missing.h5")
 
@@ -190,7 +215,7 @@ def test_an_unknown_major_version_is_refused(version: str, shard: Path) -> None:
 
 def test_a_volume_is_no_benchmark(shard: Path, tmp_path: Path) -> None:
     list(merge([shard], tmp_path / "dtb.h5", volume_size=1))
-    with pytest.raises(DamagedFileError, match="has no index"):
+    with pytest.raises(NotDTBFileError, match=r"has no index.*commonly dtb\.h5"):
         Benchmark(tmp_path / "states-00000.h5")
 
 
@@ -227,3 +252,34 @@ def test_columns_hold_whole_numbers_as_such(shard: Path) -> None:
     with Benchmark(shard) as benchmark:
         assert benchmark.seeds.dtype == benchmark.numbers.dtype == np.int64
         assert benchmark.num_parameters.tolist() == [30, 30]
+
+
+@pytest.mark.skipif(shutil.which("h5dump") is None, reason="HDF5's own tools are not installed")
+def test_the_tools_of_hdf5_show_a_metric(shard: Path) -> None:
+    command = ["h5dump", "-d", "/metrics/valid_loss", "-y", "-w", "0", str(shard)]
+    shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert "H5T_IEEE_F64LE" in shown
+    assert "3, 2, 1," in " ".join(shown.split())
+
+
+def test_one_metric_of_one_run_costs_the_same_in_a_large_benchmark(
+    shard: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever asks run by run must not pay for all runs each time."""
+    with Benchmark(shard) as benchmark:
+        measured = np.ones((1_000_000, 3), np.uint8).view(_Counted)
+        monkeypatch.setitem(benchmark._store.index._arrays, "measured/valid_loss", measured)
+        assert benchmark.run(3).metric("valid_loss", epoch=0) == 3.0
+        assert benchmark.run(3).curve("valid_loss").tolist() == [3.0, 2.0, 1.0]
+    assert _Counted.most_compared <= 3
+
+
+class _Counted(np.ndarray):
+    """Remembers how many numbers were compared at once."""
+
+    most_compared = 0
+
+    def __array_ufunc__(self, *args: object, **kwargs: object) -> object:
+        _Counted.most_compared = max(_Counted.most_compared, self.size)
+        plain = [np.asarray(arg) if isinstance(arg, np.ndarray) else arg for arg in args]
+        return super().__array_ufunc__(*plain, **kwargs)  # pyright: ignore[reportArgumentType]

@@ -72,15 +72,17 @@ def test_a_file_holds_what_the_page_lists_and_nothing_else(shard: Path) -> None:
     assert set(found) == index | states
 
 
-def test_the_pages_example_reads_a_state() -> None:
+def test_the_pages_examples_read_a_state() -> None:
     golden = Path(__file__).parents[1] / "golden" / "schema-1.0.h5"
-    (example,) = re.findall(r"```python\n(.*?)```", PAGE, re.S)
     names: dict[str, object] = {"path": golden}
-    exec(example, names)
-    state = names["state"]
+    for example in re.findall(r"```python\n(.*?)```", PAGE, re.S):
+        exec(example, names)
+    state, vector = names["state"], names["vector"]
     assert isinstance(state, dict)
+    assert isinstance(vector, np.ndarray)
     with Benchmark(golden) as benchmark:
         expected = benchmark.run(1).state(epoch=1)
+        assert np.array_equal(vector, benchmark.run(1).training_state(epoch=1).values)
     assert list(state) == list(expected)
     for name, values in expected.items():
         assert np.array_equal(state[name], values)

@@ -1,15 +1,18 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 
 from dtb_builder import Benchmark
 from dtb_builder.dataset import shard as shard_module
+from dtb_builder.dataset.atomic import whole_file
 from dtb_builder.dataset.journal import Journal
 from dtb_builder.dataset.shard import FailedRun, write_shard
+from dtb_builder.dataset.states import table_to_array
 from dtb_builder.errors import DuplicateRunError, UnfinishedError
-from dtb_builder.record import METRICS
+from dtb_builder.record import METRICS, TensorTable
 from dtb_builder.space import sample_uniform
 
 MakeJournal = Callable[..., Journal]
@@ -97,10 +100,39 @@ def test_a_shard_is_whole_or_absent(
 
 
 def test_a_name_that_the_schema_has_no_room_for_is_refused() -> None:
-    from dtb_builder.dataset.states import table_to_array
-    from dtb_builder.record import TensorTable
-
     with pytest.raises(ValueError, match="at most 64 bytes"):
         table_to_array(TensorTable(("x" * 65,), ((1,),)))
     with pytest.raises(ValueError, match="4 sizes"):
         table_to_array(TensorTable(("x",), ((1, 1, 1, 1, 1),)))
+
+
+def test_states_that_the_schema_has_no_room_for_are_refused() -> None:
+    for shape in ((2**26 + 1,), (0,)):
+        with pytest.raises(ValueError, match="a state has 1 to 67108864 floats"):
+            table_to_array(TensorTable(("x",), (shape,)))
+
+
+def test_a_value_that_was_not_measured_is_no_number_to_those_who_overlook_the_mask(
+    shard: Path,
+) -> None:
+    with h5py.File(shard) as file:
+        values, measured = (
+            np.asarray(file[f"{name}/train_loss"]) for name in ("metrics", "measured")
+        )
+    assert np.array_equal(np.isnan(values), measured == 0)
+
+
+def test_a_traceback_of_undecodable_bytes_is_kept(make_shard: MakeShard) -> None:
+    message = "OSError: " + b"caf\xe9.png".decode(errors="surrogateescape")
+    failure = FailedRun(4, sample_uniform(0, 4), 0, 1, message)
+    with Benchmark(make_shard("shard", [1], [failure])) as benchmark:
+        assert benchmark.failures[0].message == r"OSError: caf\udce9.png"
+
+
+def test_two_writers_of_one_file_do_not_disturb_each_other(tmp_path: Path) -> None:
+    target = tmp_path / "file"
+    with whole_file(target) as one, whole_file(target) as other:
+        one.write_bytes(b"same")
+        other.write_bytes(b"same")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+    assert target.read_bytes() == b"same"

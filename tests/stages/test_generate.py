@@ -263,7 +263,17 @@ def test_the_checkpoint_of_the_last_epoch_in_the_journal_is_always_there(
             run = next(run for run in folder.plan() if folder.journal_file(run) == path)
             assert folder.checkpoint_file(run, epoch["epoch"]).exists()
 
+    store = workers._store
+
+    def storing(
+        folder: RunFolder, run: PlannedRun, config: Any, finished: FinishedEpoch, facts: Any
+    ) -> None:
+        store(folder, run, config, finished, facts)
+        if finished.epoch < 3:
+            assert folder.checkpoint_file(run, finished.epoch).exists()
+
     monkeypatch.setattr(workers, "append_epoch", checking)
+    monkeypatch.setattr(workers, "_store", storing)
     assert generate(folder.path) == 0
 
 
