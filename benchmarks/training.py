@@ -1,0 +1,193 @@
+"""How fast a training step is, beside the reference's own.
+
+    python benchmarks/training.py --reference PATH [--device cuda] [--packed]
+
+PATH is a checkout of https://github.com/quark0/darts; nothing of it is copied.
+"""
+
+import argparse
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+from benchmarks.reference import Reference
+from dtb_builder.network import NetworkSpec
+from dtb_builder.network.network import Network
+from dtb_builder.space import Genotype
+from dtb_builder.space.sampling import sample_uniform
+from dtb_builder.training import (
+    RECIPES,
+    LabelledImages,
+    Recipe,
+    ResidentImages,
+    environment,
+    set_up_torch,
+    train,
+)
+
+BATCH = 96
+IMAGE_SIZE = 32
+SIZES = {"C=16 L=8": (16, 8), "C=8 L=5": (8, 5)}
+RECIPE = replace(RECIPES["darts"], num_epochs=10_000)
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Milliseconds per step of one genotype, one entry per turn."""
+
+    reference: list[float]
+    ours: list[float]
+
+    @property
+    def ratio(self) -> float:
+        """How many of our steps fit into one of the reference's, by the medians."""
+        return statistics.median(self.reference) / statistics.median(self.ours)
+
+
+def main() -> None:
+    """Print the tables."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--reference", type=Path, required=True, help="a checkout of quark0/darts")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--genotypes", type=int, default=10)
+    parser.add_argument("--turns", type=int, default=5, help="of each side, A B A B")
+    parser.add_argument("--steps", type=int, default=2, help="in a turn")
+    parser.add_argument("--sizes", nargs="*", choices=SIZES, default=list(SIZES))
+    parser.add_argument(
+        "--plain", action="store_true", help="without the auxiliary head and drop-path"
+    )
+    arguments = parser.parse_args()
+    set_up_torch(threads=1, deterministic=False)
+    facts = environment(arguments.device)
+    print("  ".join(f"{name}={value}" for name, value in facts.items()))
+    reference = Reference(arguments.reference)
+    for size in arguments.sizes:
+        channels, layers = SIZES[size]
+        spec = NetworkSpec(
+            channels=channels,
+            layers=layers,
+            num_classes=10,
+            image_size=IMAGE_SIZE,
+            auxiliary=not arguments.plain,
+        )
+        print(f"\n{size}, batch {BATCH}, one thread; ms per step, median of {arguments.turns}")
+        print("| genotype | reference | ours | ratio | ratio of the fastest turns |")
+        print("|---|---|---|---|---|")
+        timings = []
+        for i in range(arguments.genotypes):
+            genotype = sample_uniform(seed=0, index=i)
+            timing = _compare(reference, genotype, spec, arguments)
+            timings.append(timing)
+            _print_row(str(i), timing)
+        mean = statistics.mean(timing.ratio for timing in timings)
+        fastest = statistics.mean(min(t.reference) / min(t.ours) for t in timings)
+        print(f"| mean | | | **{mean:.2f}** | {fastest:.2f} |")
+
+
+def _print_row(name: str, timing: Timing) -> None:
+    theirs, ours = statistics.median(timing.reference), statistics.median(timing.ours)
+    fastest = min(timing.reference) / min(timing.ours)
+    print(f"| {name} | {theirs:.0f} | {ours:.0f} | {timing.ratio:.2f} | {fastest:.2f} |", flush=True)
+
+
+def _compare(
+    reference: Reference, genotype: Genotype, spec: NetworkSpec, arguments: argparse.Namespace
+) -> Timing:
+    device = arguments.device
+    torch.manual_seed(0)
+    theirs = reference.build(genotype, spec)
+    ours = Network(genotype, spec)
+    ours.load_state_dict(theirs.state_dict())
+    recipe = replace(RECIPE, drop_path_ramp=False)
+    if not spec.auxiliary:
+        recipe = replace(recipe, auxiliary_weight=0.0, drop_path_probability=0.0)
+    data = _images(arguments.steps, device)
+    turns = [
+        _reference_turns(theirs.to(device), recipe, data, arguments.steps),
+        _our_turns(ours, recipe, data),
+    ]
+    seconds: tuple[list[float], list[float]] = ([], [])
+    for _ in range(arguments.turns + 1):
+        for side, turn in zip(seconds, turns, strict=True):
+            begin = _now(data.device)
+            next(turn)
+            side.append((_now(data.device) - begin) / arguments.steps)
+    # The first turn of each warms up.
+    return Timing(*([1000 * value for value in side[1:]] for side in seconds))
+
+
+def _our_turns(
+    network: nn.Module, recipe: Recipe, data: ResidentImages
+) -> Iterator[object]:
+    """Epochs of train: with its augmentation, its metrics and its evaluation of four images."""
+    epochs = train(network, data, recipe, seed=0)
+    next(epochs)
+    return epochs
+
+
+def _reference_turns(
+    network: nn.Module, recipe: Recipe, data: ResidentImages, num_steps: int
+) -> Iterator[None]:
+    """Steps of the reference's loop, given batches that are ready: no augmentation."""
+    optimizer = torch.optim.SGD(
+        network.parameters(),
+        recipe.learning_rate,
+        momentum=recipe.momentum,
+        weight_decay=recipe.weight_decay,
+    )
+    network.drop_path_prob = recipe.drop_path_probability  # pyright: ignore[reportArgumentType]
+    images = data.train.images.float().div(255).sub(0.5).div(0.25)
+    assert recipe.gradient_clip is not None
+    while True:
+        network.train()
+        for i in range(num_steps):
+            batch = slice(i * BATCH, (i + 1) * BATCH)
+            labels = data.train.labels[batch]
+            optimizer.zero_grad()
+            logits, auxiliary_logits = network(images[batch])
+            loss = functional.cross_entropy(logits, labels)
+            if recipe.auxiliary_weight > 0:
+                loss = loss + recipe.auxiliary_weight * functional.cross_entropy(
+                    auxiliary_logits, labels
+                )
+            loss.backward()
+            nn.utils.clip_grad_norm_(network.parameters(), recipe.gradient_clip)
+            optimizer.step()
+            loss.item()
+            logits.topk(5).indices.eq(labels[:, None]).float().sum(0).tolist()
+        yield
+
+
+def _images(num_batches: int, device: str) -> ResidentImages:
+    """Noise to train on, and two images of it to evaluate with, as little as train accepts."""
+    rng = np.random.default_rng(0)
+
+    def part(num_images: int) -> LabelledImages:
+        pixels = rng.integers(0, 256, (num_images, 3, IMAGE_SIZE, IMAGE_SIZE), np.uint8)
+        labels = rng.integers(0, 10, num_images)
+        return LabelledImages(torch.tensor(pixels).to(device), torch.tensor(labels).to(device))
+
+    half = torch.full((3,), 0.5, device=device)
+    return ResidentImages(part(num_batches * BATCH), part(2), part(2), half, half / 2)
+
+
+def _now(device: torch.device) -> float:
+    """Seconds; on the CPU those that this process was given, so that others' work counts less."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+        return time.perf_counter()
+    return time.process_time()
+
+
+if __name__ == "__main__":
+    main()
