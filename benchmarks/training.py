@@ -9,13 +9,13 @@ import argparse
 import statistics
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn import functional
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
@@ -97,7 +97,9 @@ def main() -> None:
 def _print_row(name: str, timing: Timing) -> None:
     theirs, ours = statistics.median(timing.reference), statistics.median(timing.ours)
     fastest = min(timing.reference) / min(timing.ours)
-    print(f"| {name} | {theirs:.0f} | {ours:.0f} | {timing.ratio:.2f} | {fastest:.2f} |", flush=True)
+    print(
+        f"| {name} | {theirs:.0f} | {ours:.0f} | {timing.ratio:.2f} | {fastest:.2f} |", flush=True
+    )
 
 
 def _compare(
@@ -126,9 +128,7 @@ def _compare(
     return Timing(*([1000 * value for value in side[1:]] for side in seconds))
 
 
-def _our_turns(
-    network: nn.Module, recipe: Recipe, data: ResidentImages
-) -> Iterator[object]:
+def _our_turns(network: nn.Module, recipe: Recipe, data: ResidentImages) -> Iterator[object]:
     """Epochs of train: with its augmentation, its metrics and its evaluation of four images."""
     epochs = train(network, data, recipe, seed=0)
     next(epochs)
