@@ -79,7 +79,7 @@ def merge(
     """
     if not shards:
         raise ValueError("there are no shards to merge")
-    outlines = sorted((_outline(path) for path in shards), key=lambda o: (_first(o), o.path.name))
+    outlines = [_outline(path) for path in shards]
     _check_one_plan(outlines)
     numbers = _all_numbers(outlines)
     failures = _open_failures(outlines, numbers)
@@ -182,10 +182,6 @@ def _outline(path: Path) -> _Outline:
             provenance=store.provenance_text,
             num_epochs=index.num_epochs,
         )
-
-
-def _first(outline: _Outline) -> int:
-    return int(outline.numbers[0]) if len(outline.numbers) else -1
 
 
 def _check_one_plan(outlines: Sequence[_Outline]) -> None:

@@ -81,6 +81,18 @@ def test_a_column_of_another_kind_is_refused(settings: dict[str, object], shard:
         benchmark.array("valid_loss", epoch=0)
 
 
+def test_a_compressed_column_is_refused_though_its_values_are_right(shard: Path) -> None:
+    """Its size in memory would have nothing to do with its size in the file."""
+    with h5py.File(shard) as file:
+        values = np.asarray(file["metrics/valid_loss"])
+    replaced(shard, "metrics/valid_loss", data=values, compression="gzip")
+    with (
+        Benchmark(shard) as benchmark,
+        pytest.raises(DamagedFileError, match="expected a contiguous dataset"),
+    ):
+        benchmark.array("valid_loss")
+
+
 def test_an_absurd_shape_is_refused_before_it_takes_memory(shard: Path) -> None:
     replaced(shard, "failures/attempts", shape=(2**40,), dtype=np.int64)
     with Benchmark(shard) as benchmark, pytest.raises(DamagedFileError, match="bytes in a file of"):
