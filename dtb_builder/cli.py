@@ -9,9 +9,14 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dtb_builder.errors import ConfigError, DTBError
+
+if TYPE_CHECKING:
+    from dtb_builder.stages.config import Config, LaunchConfig
+    from dtb_builder.stages.run_folder import RunFolder
+    from dtb_builder.stages.status import Status
 
 __all__ = ["main"]
 
@@ -109,7 +114,9 @@ def _parser() -> argparse.ArgumentParser:
         sub.set_defaults(command=command, name=name)
         return sub
 
-    def add_folder_command(name: str, command: Callable[[Any], int], text: str) -> Any:
+    def add_folder_command(
+        name: str, command: Callable[[Any], int], text: str
+    ) -> argparse.ArgumentParser:
         sub = add(name, command, text)
         sub.add_argument("run_folder", metavar="RUN_FOLDER", type=Path)
         sub.add_argument("settings", metavar="SETTING", nargs="*", help="key=value or group=name")
@@ -155,7 +162,6 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _plan(given: argparse.Namespace) -> int:
-    from dtb_builder.stages.config import Config
     from dtb_builder.stages.estimate import estimate
     from dtb_builder.stages.plan import plan
     from dtb_builder.stages.run_folder import RunFolder
@@ -168,7 +174,6 @@ def _plan(given: argparse.Namespace) -> int:
         return 0
     folder = RunFolder(given.run_folder)
     config = _data_config(folder, given.settings, settings)
-    assert isinstance(config, Config)
     plan(folder, config)
     cost = estimate(config)
     print(f"run folder  {folder.path}")
@@ -422,7 +427,7 @@ def _is_launch_setting(setting: str) -> bool:
     return setting.partition("=")[0].lstrip("+~").partition(".")[0] in LAUNCH_KEYS
 
 
-def _data_config(folder: Any, given: Sequence[str], composed: dict[str, Any]) -> Any:
+def _data_config(folder: "RunFolder", given: Sequence[str], composed: dict[str, Any]) -> "Config":
     """The config to plan with: a planned folder's own, unless settings of the data were given."""
     from dtb_builder.stages.config import LAUNCH_KEYS, Config, parse
 
@@ -432,7 +437,7 @@ def _data_config(folder: Any, given: Sequence[str], composed: dict[str, Any]) ->
     return parse(Config, data)
 
 
-def _launch_config(composed: dict[str, Any]) -> Any:
+def _launch_config(composed: dict[str, Any]) -> "LaunchConfig":
     from dtb_builder.stages.config import LAUNCH_KEYS, LaunchConfig, parse
 
     return parse(LaunchConfig, {key: composed[key] for key in LAUNCH_KEYS})
@@ -441,7 +446,7 @@ def _launch_config(composed: dict[str, Any]) -> Any:
 # Printing.
 
 
-def _print_failed(status: Any) -> None:
+def _print_failed(status: "Status") -> None:
     for failed in status.failed:
         fate = ", given up" if failed.given_up else ""
         print(f"run {failed.number} failed {failed.attempts} times{fate}: {failed.reason}")

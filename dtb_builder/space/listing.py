@@ -6,7 +6,7 @@ from dtb_builder.errors import GenotypeError
 from dtb_builder.space.genotype import Genotype
 from dtb_builder.space.named import NAMED
 
-__all__ = ["read_genotypes"]
+__all__ = ["find_genotype", "read_genotypes"]
 
 
 def read_genotypes(path: str | Path) -> tuple[Genotype, ...]:
@@ -31,7 +31,7 @@ def read_genotypes(path: str | Path) -> tuple[Genotype, ...]:
         entry = line.partition("#")[0].strip()
         if entry:
             try:
-                genotypes.append(_genotype(entry))
+                genotypes.append(find_genotype(entry))
             except GenotypeError as error:
                 raise GenotypeError(f"{path}, line {number}: {error}") from error
     if not genotypes:
@@ -39,7 +39,12 @@ def read_genotypes(path: str | Path) -> tuple[Genotype, ...]:
     return tuple(genotypes)
 
 
-def _genotype(entry: str) -> Genotype:
+def find_genotype(entry: str) -> Genotype:
+    """The genotype of this name in NAMED, or of this published text.
+
+    Raises:
+        GenotypeError: It is neither.
+    """
     if not entry.isidentifier():
         return Genotype.parse(entry)
     if entry not in NAMED:

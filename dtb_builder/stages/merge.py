@@ -39,7 +39,7 @@ def merge_folder(folder: RunFolder, launch: LaunchConfig) -> Iterator[MergedRun]
             raise MissingShardError(_explain(folder, missing))
         shards = folder.shard_files()
         for shard, runs in missing:
-            partial = folder.working_folder(shard) / "partial.h5"
+            partial = folder.partial_file(shard)
             stack.callback(partial.unlink, missing_ok=True)
             if _write_partial(folder, runs, partial):
                 shards.append(partial)

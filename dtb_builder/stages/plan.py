@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from dtb_builder.errors import ConfigError, ImagesError, PlanMismatchError
 from dtb_builder.network.spec import NetworkSpec
 from dtb_builder.space import NAMED, Genotype, mutate, read_genotypes, sample_uniform
+from dtb_builder.space.listing import find_genotype
 from dtb_builder.stages.config import Config, ImagesConfig, SpaceConfig
 from dtb_builder.stages.run_folder import PlannedRun, RunFolder
 from dtb_builder.stages.storage import storage_is_named
@@ -18,7 +19,7 @@ from dtb_builder.training.images import Images
 from dtb_builder.training.loaders import load_images
 from dtb_builder.training.splits import Split, indices_sha256, stratified_split
 
-__all__ = ["genotypes_of", "load_split_images", "network_spec", "plan"]
+__all__ = ["check_images", "genotypes_of", "load_split_images", "network_spec", "plan"]
 
 
 def plan(folder: RunFolder, config: Config) -> None:
@@ -58,6 +59,19 @@ def load_split_images(config: ImagesConfig) -> tuple[Images, Split]:
     return images, split
 
 
+def check_images(images: Images, expected_sha256: str, *, user: Path) -> None:
+    """See that images are those that a run folder or a file was made with.
+
+    Raises:
+        ImagesError: they are not.
+    """
+    if images.sha256 != expected_sha256:
+        raise ImagesError(
+            f"{images.name} on this machine is not what {user} was made with: "
+            f"SHA-256 {images.sha256[:12]}, expected {expected_sha256[:12]}"
+        )
+
+
 def network_spec(config: Config, images: Images) -> NetworkSpec:
     """How the config's networks are grown for its images.
 
@@ -93,7 +107,7 @@ def genotypes_of(space: SpaceConfig) -> Iterator[Genotype]:
     elif space.kind == "mutations":
         assert space.num_genotypes is not None
         assert space.parent is not None
-        parent = NAMED.get(space.parent) or Genotype.parse(space.parent)
+        parent = find_genotype(space.parent)
         yield parent.canonical()
         yield from (mutate(parent, space.seed, i) for i in range(space.num_genotypes - 1))
     elif space.kind == "file":

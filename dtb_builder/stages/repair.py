@@ -101,7 +101,7 @@ def _take_apart(folder: RunFolder, shard: int, runs: list[PlannedRun]) -> Repair
     lost = (*lost, *(LostRun(number, "it is gone") for number in sorted(planned.keys() - found)))
     # Rows without a number stand for runs that are listed by theirs.
     lost = tuple(run for run in lost if run.number is not None)
-    aside = folder.path / "damaged" / file.name
+    aside = folder.damaged_file(shard)
     aside.parent.mkdir(exist_ok=True)
     file.replace(aside)
     return Repair(file, len(saved), lost, working)

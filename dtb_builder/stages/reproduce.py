@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from dtb_builder.dataset import Benchmark, Run
-from dtb_builder.errors import ConfigError, DTBError, ImagesError
+from dtb_builder.errors import ConfigError, DTBError
 from dtb_builder.network.spec import NetworkSpec
 from dtb_builder.network.state import capture
 from dtb_builder.stages.config import ComputeConfig, ImagesConfig, parse
-from dtb_builder.stages.plan import load_split_images
+from dtb_builder.stages.plan import check_images, load_split_images
 from dtb_builder.stages.workers import initial_network
 from dtb_builder.training.environment import environment
 from dtb_builder.training.evaluation import evaluate
@@ -124,11 +124,7 @@ def _images(benchmark: Benchmark, root: Path | None) -> ResidentImages:
     provenance = benchmark.provenance
     settings = provenance["config"]["images"] | {"root": None if root is None else str(root)}
     images, split = load_split_images(parse(ImagesConfig, settings))
-    if images.sha256 != provenance["images"]["sha256"]:
-        raise ImagesError(
-            f"{images.name} on this machine is not what {benchmark.path} was trained on: "
-            f"SHA-256 {images.sha256[:12]}, stored {provenance['images']['sha256'][:12]}"
-        )
+    check_images(images, provenance["images"]["sha256"], user=benchmark.path)
     compute = parse(ComputeConfig, provenance["config"]["compute"])
     if compute.device == "cuda" and not torch.cuda.is_available():
         raise ConfigError(f"{benchmark.path} was trained on cuda, which this machine has not")

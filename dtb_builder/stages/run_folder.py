@@ -77,8 +77,9 @@ class RunFolder:
     ``plan.csv``              a line for every run; written last, so that it marks a whole plan
     ``shards/``               finished shards
     ``working/``              journals, checkpoints and failures of the shards in progress
+    ``damaged/``              damaged shards that a repair has set aside
     ``logs/``                 one text file per run
-    ``dtb.h5``                the merged benchmark
+    ``dtb.h5``                the merged benchmark; ``states-*.h5`` beside it are its volumes
     ========================  ==============================================================
     """
 
@@ -137,6 +138,14 @@ class RunFolder:
         """Drop what is left of a shard in progress, once its file is there."""
         assert self.shard_file(shard).exists(), f"shard {shard} has no file yet"
         shutil.rmtree(self.working_folder(shard), ignore_errors=True)
+
+    def partial_file(self, shard: int) -> Path:
+        """What there is of a shard in progress, while a merge takes it along."""
+        return self.working_folder(shard) / "partial.h5"
+
+    def damaged_file(self, shard: int) -> Path:
+        """Where a repair sets a damaged shard aside."""
+        return self.path / "damaged" / self.shard_file(shard).name
 
     def failures_file(self, run: PlannedRun) -> Path:
         """The failed attempts at a run."""

@@ -36,7 +36,7 @@ from dtb_builder.network.spec import NetworkSpec
 from dtb_builder.network.state import capture, tensor_table
 from dtb_builder.space import Genotype
 from dtb_builder.stages.config import Config, ImagesConfig
-from dtb_builder.stages.plan import load_split_images, network_spec
+from dtb_builder.stages.plan import check_images, load_split_images, network_spec
 from dtb_builder.stages.run_folder import PlannedRun, RunFolder
 from dtb_builder.stages.storage import is_storage_fault, storage_is_named
 from dtb_builder.training.environment import environment
@@ -158,7 +158,7 @@ def _epochs(folder: RunFolder, run: PlannedRun, log: logging.Logger) -> Iterator
     config = folder.config
     set_up_torch(threads=config.compute.threads, deterministic=config.compute.deterministic)
     images, data = _images(config.images, config.compute.device)
-    _check_images(folder, images)
+    check_images(images, folder.provenance_settings["images"]["sha256"], user=folder.path)
     network = initial_network(Genotype.parse(run.genotype), network_spec(config, images), run.seed)
     about = JournalRun(
         number=run.number,
@@ -237,16 +237,6 @@ def _check_finite(finished: FinishedEpoch) -> None:
     bad = {k: v for k, v in finished.metrics.items() if k.endswith("loss") and not math.isfinite(v)}
     if bad:
         raise DivergedError(f"epoch {finished.epoch} ended with {bad}")
-
-
-def _check_images(folder: RunFolder, images: Images) -> None:
-    """Refuse other images than those the plan was made with."""
-    planned = folder.provenance_settings["images"]["sha256"]
-    if images.sha256 != planned:
-        raise ImagesError(
-            f"{images.name} on this machine is not what {folder.path} was planned with: "
-            f"SHA-256 {images.sha256[:12]}, planned {planned[:12]}"
-        )
 
 
 @lru_cache(maxsize=1)

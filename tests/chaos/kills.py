@@ -76,7 +76,9 @@ def content(path: Path) -> dict[Any, Any]:
                 if not name.endswith("seconds"):
                     found[run.number, name] = run.curve(name).filled(-1).tobytes()
             for epoch in run.state_epochs:
-                found[run.number, epoch] = run.training_state(epoch=epoch).values.tobytes()
+                state = run.training_state(epoch=epoch)
+                found[run.number, epoch] = (state.values.tobytes(), state.num_batches_tracked)
+    assert found, f"{path} says nothing"
     return found
 
 

@@ -3,13 +3,13 @@
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from chaos import kills
 
-from dtb_builder import Benchmark
 from dtb_builder.cli import main
-from dtb_builder.record import METRICS
 
 TINY = (
     "images=digits",
@@ -54,24 +54,9 @@ def generate(dtb: Callable[..., int]) -> Callable[..., int]:
 
 
 @pytest.fixture
-def content() -> Callable[[Path], dict[tuple[int, int, str], object]]:
+def content() -> Callable[[Path], dict[Any, Any]]:
     """Everything a benchmark says that does not depend on the clock."""
-
-    def read(path: Path) -> dict[tuple[int, int, str], object]:
-        found: dict[tuple[int, int, str], object] = {}
-        with Benchmark(path) as benchmark:
-            for run in benchmark:
-                for name in METRICS:
-                    if not name.endswith("seconds"):
-                        found[run.number, -1, name] = run.curve(name).filled(-1).tobytes()
-                for epoch in run.state_epochs:
-                    state = run.training_state(epoch=epoch)
-                    found[run.number, epoch, "state"] = state.values.tobytes()
-                    found[run.number, epoch, "batches"] = state.num_batches_tracked
-        assert found
-        return found
-
-    return read
+    return kills.content
 
 
 @pytest.fixture(scope="session")
