@@ -1,15 +1,17 @@
 """What is remembered of a run: the handshake between training and dataset."""
 
 import math
+import operator
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from types import MappingProxyType
+from typing import SupportsIndex
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["METRICS", "TensorTable", "TrainingState"]
+__all__ = ["HIGHER_IS_BETTER", "METRICS", "TensorTable", "TrainingState", "whole_number"]
 
 METRICS: Mapping[str, str] = MappingProxyType(
     {
@@ -26,6 +28,33 @@ METRICS: Mapping[str, str] = MappingProxyType(
     }
 )
 """Every metric's name and meaning. At epoch 0 nothing was trained, so no training metric exists."""
+
+
+HIGHER_IS_BETTER: Mapping[str, bool] = MappingProxyType(
+    {
+        name: name.endswith("accuracy")
+        for name in METRICS
+        if name.endswith(("accuracy", "loss", "seconds"))
+    }
+)
+"""Which way a metric is better, of those that have a better and a worse."""
+
+
+def whole_number(name: str, value: SupportsIndex) -> int:
+    """A number that somebody gave for ``name``, if it is whole.
+
+    Raises:
+        TypeError: it is not; True and 1.0 count for no numbers here.
+
+    >>> whole_number("epoch", np.int64(3))
+    3
+    """
+    if isinstance(value, bool):
+        raise TypeError(f"{name} must be a whole number, got {value!r}")
+    try:
+        return operator.index(value)
+    except TypeError:
+        raise TypeError(f"{name} must be a whole number, got {value!r}") from None
 
 
 @dataclass(frozen=True)

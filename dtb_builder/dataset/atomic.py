@@ -6,7 +6,7 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
-__all__ = ["sync_folder", "whole_file", "write_whole"]
+__all__ = ["remove_unfinished", "sync_folder", "whole_file", "write_whole"]
 
 
 @contextlib.contextmanager
@@ -31,6 +31,12 @@ def write_whole(path: Path, data: bytes) -> None:
     """Make ``path`` hold just ``data``; a crash leaves the old file or the new one."""
     with whole_file(path) as temporary:
         temporary.write_bytes(data)
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Remove the temporary files of writers that were killed; nobody may be writing there now."""
+    for temporary in folder.glob(".*.writing"):
+        temporary.unlink(missing_ok=True)
 
 
 def sync_folder(folder: Path) -> None:

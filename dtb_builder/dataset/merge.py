@@ -1,8 +1,9 @@
 """Consolidating shards into the benchmark: states are checked and copied as they are."""
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -15,16 +16,17 @@ from dtb_builder.dataset.atomic import whole_file
 from dtb_builder.dataset.codec import crc32c
 from dtb_builder.dataset.index import IndexWriter, Rows
 from dtb_builder.dataset.opening import create, damage_is_named
-from dtb_builder.dataset.shard import place_columns
+from dtb_builder.dataset.shard import failure_columns, place_columns
 from dtb_builder.dataset.states import write_states
-from dtb_builder.dataset.store import Store
+from dtb_builder.dataset.store import FailedRun, Store
 from dtb_builder.errors import DTBError, DuplicateRunError, PlanMismatchError
 
-__all__ = ["MergedRun", "merge"]
+__all__ = ["MergedRun", "merge", "remove_old_volumes"]
 
 _COPIED = (*(column.name for column in schema.ROW_COLUMNS), "runs/crc32c")
 """The columns whose rows are the same in the shard and in the benchmark."""
 
+_VOLUME_NAMES = "states-*.h5"
 _BLOCK_RUNS = 1024
 _MOST_OPEN = 64
 
@@ -43,18 +45,11 @@ class _Outline:
 
     path: Path
     numbers: NDArray[np.int64]
-    failures: Mapping[int, "_Failure"]
+    checksums: NDArray[np.uint32]
+    failures: tuple[FailedRun, ...]
     environments: tuple[str, ...]
     provenance: str
     num_epochs: int
-
-
-@dataclass(frozen=True, eq=False)
-class _Failure:
-    """A failed run's row of each failure column, and its message."""
-
-    columns: Mapping[str, Any]
-    message: str
 
 
 def merge(
@@ -66,7 +61,9 @@ def merge(
         shards: the shards of one plan.
         target: the benchmark's index, commonly ``dtb.h5``.
         volume_size: None puts the states into the index file; otherwise they go into files
-            ``states-00000.h5`` and so on beside it, each closed once it holds so many bytes.
+            ``states-0123456789ab-00000.h5`` and so on beside it, each closed once it holds so many
+            bytes. The middle of their names comes from what is in them, so that a merge of other
+            runs, or of another volume size, never touches the volumes that the old index names.
 
     Yields:
         each run as its states have been copied, by number.
@@ -93,7 +90,14 @@ def merge(
         file = opened.enter_context(
             create(temporary, kind=schema.FileKind.BENCHMARK, provenance_crc32c=checksum)
         )
-        volumes = _Volumes(file, target.parent, volume_size, checksum, published, opened)
+        volumes = _Volumes(
+            file,
+            target.with_name(f"states-{_content_id(outlines, numbers, volume_size)}.h5"),
+            volume_size,
+            checksum,
+            published,
+            opened,
+        )
         index = IndexWriter(
             file,
             num_runs=len(numbers),
@@ -105,8 +109,7 @@ def merge(
             _copy_columns(outline, index, rows, environments)
         yield from _copy_states(outlines, numbers, index, volumes)
         if failures:
-            names = failures[0].columns
-            index.put({name: np.array([f.columns[name] for f in failures]) for name in names})
+            index.put(failure_columns(failures))
         index.finish(
             {
                 schema.PROVENANCE: [provenance],
@@ -117,19 +120,31 @@ def merge(
         )
 
 
+def remove_old_volumes(target: Path) -> None:
+    """Remove the volumes beside a benchmark that it does not name, as an earlier merge leaves them.
+
+    For a folder that holds no other benchmark.
+    """
+    with contextlib.closing(Store(target)) as store:
+        named = store.index.texts(schema.VOLUMES)
+    for volume in target.parent.glob(_VOLUME_NAMES):
+        if volume.name not in named:
+            volume.unlink()
+
+
 class _Volumes:
     """The files that take the merged states, one after the other."""
 
     def __init__(
         self,
         index: h5py.File,
-        folder: Path,
+        path: Path,
         volume_size: int | None,
         provenance_crc32c: int,
         published: contextlib.ExitStack,
         opened: contextlib.ExitStack,
     ) -> None:
-        self._folder = folder
+        self._path = path
         self._volume_size = volume_size
         self._provenance_crc32c = provenance_crc32c
         self._published = published
@@ -149,8 +164,8 @@ class _Volumes:
         return self._file
 
     def _start_volume(self) -> None:
-        name = f"states-{len(self.names):05d}.h5"
-        temporary = self._published.enter_context(whole_file(self._folder / name))
+        path = self._path.with_stem(f"{self._path.stem}-{len(self.names):05d}")
+        temporary = self._published.enter_context(whole_file(path))
         self._volume.close()  # a benchmark may have more volumes than a process may have open
         self._volume = self._opened.enter_context(contextlib.ExitStack())
         self._file = self._volume.enter_context(
@@ -161,23 +176,18 @@ class _Volumes:
             )
         )
         self._num_bytes = 0
-        self.names.append(name)
+        self.names.append(path.name)
 
 
 def _outline(path: Path) -> _Outline:
     with contextlib.closing(Store(path)) as store:
         index = store.index
         index.check_numbers()
-        names = [column.name for column in schema.COLUMNS if column.counts_failures]
-        rows = zip(*(index.column(name) for name in names), strict=True)
-        failures = [
-            _Failure(dict(zip(names, row, strict=True)), message)
-            for row, message in zip(rows, index.texts(schema.FAILURE_MESSAGES), strict=True)
-        ]
         return _Outline(
             path=path,
             numbers=index.column("runs/number"),
-            failures={int(failure.columns["failures/number"]): failure for failure in failures},
+            checksums=index.column("runs/crc32c"),
+            failures=store.failures,
             environments=index.texts(schema.ENVIRONMENTS),
             provenance=store.provenance_text,
             num_epochs=index.num_epochs,
@@ -203,19 +213,34 @@ def _all_numbers(outlines: Sequence[_Outline]) -> NDArray[np.int64]:
     return unique
 
 
-def _open_failures(outlines: Sequence[_Outline], numbers: NDArray[np.int64]) -> list[_Failure]:
+def _content_id(
+    outlines: Sequence[_Outline], numbers: NDArray[np.int64], volume_size: int | None
+) -> str:
+    """A hash of everything that decides the bytes of the volumes, whatever the shards' order."""
+    checksums = np.empty(len(numbers), np.uint32)
+    for outline in outlines:
+        checksums[np.searchsorted(numbers, outline.numbers)] = outline.checksums
+    about = (outlines[0].provenance, str(volume_size), h5py.version.hdf5_version)
+    digest = sha256("\0".join(about).encode())
+    digest.update(numbers.tobytes())
+    digest.update(checksums.tobytes())
+    return digest.hexdigest()[:12]
+
+
+def _open_failures(outlines: Sequence[_Outline], numbers: NDArray[np.int64]) -> list[FailedRun]:
     """The failed runs that no shard finished, each with its most attempts, by number."""
     finished = set(numbers.tolist())
-    failures: dict[int, _Failure] = {}
+    failures: dict[int, FailedRun] = {}
     for outline in outlines:
-        for number, failure in outline.failures.items():
-            failures[number] = max(failure, failures.get(number, failure), key=_attempts)
-    return [failures[number] for number in sorted(set(failures) - finished)]
+        for failure in outline.failures:
+            known = failures.get(failure.number, failure)
+            failures[failure.number] = max(failure, known, key=_attempts)
+    return [failures[number] for number in sorted(failures.keys() - finished)]
 
 
-def _attempts(failure: _Failure) -> tuple[int, str]:
+def _attempts(failure: FailedRun) -> tuple[int, str]:
     """By which one of several failures of a run is chosen, whatever their order."""
-    return int(failure.columns["failures/attempts"]), failure.message
+    return failure.attempts, failure.message
 
 
 def _rows(positions: NDArray[np.intp]) -> Rows:

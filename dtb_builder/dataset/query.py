@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from dtb_builder.dataset import schema
-from dtb_builder.dataset.run import Run
-from dtb_builder.dataset.shard import FailedRun
-from dtb_builder.dataset.store import Store
-from dtb_builder.record import METRICS
+from dtb_builder.dataset.run import Run, numbered_run
+from dtb_builder.dataset.store import FailedRun, Store
+from dtb_builder.errors import GenotypeError
+from dtb_builder.record import HIGHER_IS_BETTER, METRICS, whole_number
 from dtb_builder.space import Genotype
+from dtb_builder.space.listing import find_genotype
 
 if TYPE_CHECKING:
     import pandas
@@ -46,6 +46,10 @@ class Benchmark:
         except BaseException:
             self._store.close()
             raise
+
+    def __reduce__(self) -> tuple[type["Benchmark"], tuple[Path]]:
+        """Another process opens the file for itself."""
+        return Benchmark, (self.path,)
 
     def close(self) -> None:
         """Give the files back; columns that were read stay usable."""
@@ -95,14 +99,7 @@ class Benchmark:
     @cached_property
     def failures(self) -> tuple[FailedRun, ...]:
         """The runs of the plan that were given up, with their last error."""
-        index = self._store.index
-        names = ("number", "genotype", "seed", "attempts")
-        columns = (index.column(f"failures/{name}") for name in names)
-        rows = zip(*columns, index.texts(schema.FAILURE_MESSAGES), strict=True)
-        return tuple(
-            FailedRun(int(number), Genotype.from_array(genotype), int(seed), int(attempts), message)
-            for number, genotype, seed, attempts, message in rows
-        )
+        return self._store.failures
 
     # Its runs.
 
@@ -117,15 +114,12 @@ class Benchmark:
 
         Raises:
             KeyError: the benchmark has no such run.
+            TypeError: the number is not whole.
         """
-        row = int(np.searchsorted(self.numbers, number))
-        if row == len(self) or self.numbers[row] != number:
-            span = f", {self.numbers[0]} to {self.numbers[-1]}" if len(self) else ""
-            raise KeyError(f"{self.path} has no run {number}; it has {len(self)} runs{span}")
-        return Run(self._store, row)
+        return numbered_run(self._store, number)
 
     def runs_of(self, genotype: Genotype | str) -> tuple[Run, ...]:
-        """All runs of a genotype, in any spelling, by number; empty where there are none."""
+        """All runs of a genotype, in any spelling or by its name; empty where there are none."""
         return self._runs_with("runs/key", _genotype(genotype).key)
 
     def isomorphic_to(self, genotype: Genotype | str) -> tuple[Run, ...]:
@@ -133,14 +127,17 @@ class Benchmark:
         return self._runs_with("runs/iso_key", _genotype(genotype).iso_key)
 
     def __contains__(self, genotype: object) -> bool:
-        return isinstance(genotype, Genotype | str) and bool(self.runs_of(genotype))
+        try:
+            return isinstance(genotype, Genotype | str) and bool(self.runs_of(genotype))
+        except GenotypeError:
+            return False
 
     def __getitem__(self, genotype: Genotype | str) -> Run:
-        """The one run of a genotype, in any spelling.
+        """The one run of a genotype, in any spelling, or of the published one of this name.
 
         Raises:
             KeyError: there is none, or there are several: `runs_of` gives them all.
-            GenotypeError: the text is not a genotype's.
+            GenotypeError: the text is not a genotype's, nor a name in NAMED.
         """
         genotype = _genotype(genotype)
         runs = self.runs_of(genotype)
@@ -156,18 +153,24 @@ class Benchmark:
         )
 
     def top(self, k: int, *, by: str, epoch: int) -> tuple[Run, ...]:
-        """The k runs with the largest metric at an epoch, best first; ties go by number.
+        """The k best runs by a metric at an epoch, best first; ties go by number.
 
-        A run whose metric was not measured there, or is not a number, is left out.
+        The best accuracy is the highest; the best loss, and the best time, is the lowest. A run
+        whose metric was not measured there, or is not a number, is left out.
 
         Raises:
             KeyError: there is no such metric or epoch.
+            ValueError: k is negative, or the metric has no better and worse.
         """
+        k = whole_number("k", k)
         if k < 0:
             raise ValueError(f"k must be at least 0, got {k}")
         values = self.array(by, epoch=epoch).filled(np.nan)
+        if by not in HIGHER_IS_BETTER:
+            raise ValueError(f"no {by} is better than another; sort array({by!r}) as you like")
         usable = np.flatnonzero(~np.isnan(values))
-        best = usable[np.argsort(-values[usable], kind="stable")[:k]]
+        ascending = -values[usable] if HIGHER_IS_BETTER[by] else values[usable]
+        best = usable[np.argsort(ascending, kind="stable")[:k]]
         return tuple(Run(self._store, row) for row in best.tolist())
 
     # Their columns.
@@ -260,7 +263,7 @@ def _prefixes(keys: NDArray[np.uint8]) -> NDArray[np.uint64]:
 
 def _genotype(genotype: Genotype | str) -> Genotype:
     if isinstance(genotype, str):
-        return Genotype.parse(genotype)
+        return find_genotype(genotype)
     if not isinstance(genotype, Genotype):
         raise TypeError(f"expected a genotype or its text, got {genotype!r}; run() takes numbers")
     return genotype

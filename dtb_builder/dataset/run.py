@@ -1,5 +1,6 @@
 """One run of a benchmark: its metrics and its training states."""
 
+from collections.abc import Callable
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -9,13 +10,13 @@ from numpy.typing import NDArray
 from dtb_builder.dataset.opening import damage_is_named
 from dtb_builder.dataset.store import Store
 from dtb_builder.errors import DamagedFileError
-from dtb_builder.record import TensorTable, TrainingState
+from dtb_builder.record import TensorTable, TrainingState, whole_number
 from dtb_builder.space import Genotype
 
 if TYPE_CHECKING:
     from dtb_builder.network.network import Network
 
-__all__ = ["Run"]
+__all__ = ["Run", "numbered_run"]
 
 
 class Run:
@@ -24,6 +25,19 @@ class Run:
     def __init__(self, store: Store, row: int) -> None:
         self._store = store
         self._row = row
+
+    def __eq__(self, other: object) -> bool:
+        """Whether it is the same run of the same file."""
+        if not isinstance(other, Run):
+            return NotImplemented
+        return (self._store.path, self.number) == (other._store.path, other.number)
+
+    def __hash__(self) -> int:
+        return hash((self._store.path, self.number))
+
+    def __reduce__(self) -> tuple[Callable[[Store, int], "Run"], tuple[Store, int]]:
+        """Another process opens the file for itself."""
+        return numbered_run, (self._store, self.number)
 
     def __repr__(self) -> str:
         return f"<Run {self.number} of {self._store.path}: seed {self.seed}, {self.genotype}>"
@@ -139,6 +153,17 @@ class Run:
 
     def _column(self, name: str) -> NDArray[Any]:
         return self._store.index.column(name)[self._row]
+
+
+def numbered_run(store: Store, number: int) -> Run:
+    """The run of this number in the plan; raises as `Benchmark.run`."""
+    number = whole_number("a run's number", number)
+    numbers = store.index.column("runs/number")
+    row = int(np.searchsorted(numbers, number))
+    if row == len(numbers) or numbers[row] != number:
+        span = f", {numbers[0]} to {numbers[-1]}" if len(numbers) else ""
+        raise KeyError(f"{store.path} has no run {number}; it has {len(numbers)} runs{span}")
+    return Run(store, row)
 
 
 def spans(numbers: tuple[int, ...] | list[int]) -> str:

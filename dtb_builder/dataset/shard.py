@@ -3,7 +3,6 @@
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,30 +16,12 @@ from dtb_builder.dataset.index import IndexWriter, row_checksums
 from dtb_builder.dataset.journal import Journal
 from dtb_builder.dataset.opening import create
 from dtb_builder.dataset.states import StatePlaces, table_to_array, write_states
+from dtb_builder.dataset.store import FailedRun
 from dtb_builder.errors import DuplicateRunError, UnfinishedError
 from dtb_builder.record import METRICS
 from dtb_builder.space import Genotype
 
-__all__ = ["FailedRun", "place_columns", "write_shard"]
-
-
-@dataclass(frozen=True)
-class FailedRun:
-    """A run that was tried as often as allowed and never finished.
-
-    Attributes:
-        number: the run's number in the plan.
-        genotype: its genotype.
-        seed: its seed.
-        attempts: how often it was tried.
-        message: the last attempt's traceback.
-    """
-
-    number: int
-    genotype: Genotype
-    seed: int
-    attempts: int
-    message: str
+__all__ = ["failure_columns", "place_columns", "write_shard"]
 
 
 def write_shard(
@@ -98,7 +79,7 @@ def write_shard(
             arrays["runs/crc32c"] = row_checksums(arrays)
             index.put(arrays, slice(row, row + 1))
         if failures:
-            index.put(_failure_columns(failures))
+            index.put(failure_columns(failures))
         index.finish(
             {
                 schema.PROVENANCE: [provenance],
@@ -158,7 +139,8 @@ def _run_columns(journal: Journal, environments: Sequence[str]) -> dict[str, Any
     return columns
 
 
-def _failure_columns(failures: Sequence[FailedRun]) -> dict[str, NDArray[Any]]:
+def failure_columns(failures: Sequence[FailedRun]) -> dict[str, NDArray[Any]]:
+    """The columns of an index that say which runs failed, but for their messages."""
     return {
         "failures/number": np.array([failure.number for failure in failures]),
         "failures/seed": np.array([failure.seed for failure in failures]),

@@ -159,11 +159,14 @@ def table_from_bytes(data: bytes) -> TensorTable:
 
 
 class SpanReader:
-    """Reads spans of bytes of a file, each in one request, checked against its checksum."""
+    """Reads spans of bytes of an open file, each in one request, checked against its checksum.
 
-    def __init__(self, path: Path) -> None:
+    It keeps to that file, though it were renamed or another took its name.
+    """
+
+    def __init__(self, file: h5py.File, path: Path) -> None:
         self.path = path
-        self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        self._descriptor = os.dup(file.id.get_vfd_handle())
         # A reader that nobody closed gives its file back when it is forgotten.
         self._close = weakref.finalize(self, os.close, self._descriptor)
         self.num_bytes = os.fstat(self._descriptor).st_size

@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +22,29 @@ from dtb_builder.dataset.opening import (
 )
 from dtb_builder.dataset.states import SpanReader, StatePlaces, check_states, table_from_bytes
 from dtb_builder.errors import DamagedFileError, DTBError, MissingVolumeError
-from dtb_builder.record import METRICS, TensorTable, TrainingState
+from dtb_builder.record import METRICS, TensorTable, TrainingState, whole_number
+from dtb_builder.space import Genotype
 
-__all__ = ["Store"]
+__all__ = ["FailedRun", "Store"]
+
+
+@dataclass(frozen=True)
+class FailedRun:
+    """A run that was tried as often as allowed and never finished.
+
+    Attributes:
+        number: the run's number in the plan.
+        genotype: its genotype.
+        seed: its seed.
+        attempts: how often it was tried.
+        message: the last attempt's traceback.
+    """
+
+    number: int
+    genotype: Genotype
+    seed: int
+    attempts: int
+    message: str
 
 
 class Store:
@@ -37,7 +58,7 @@ class Store:
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = Path(path)
+        self.path = Path(path).absolute()  # found again by its volumes after a change of folder
         self._file = open_file(self.path)
         try:
             self.index = IndexReader(self._file, self.path)
@@ -45,6 +66,9 @@ class Store:
             self._file.close()
             raise
         self._spans: dict[int, SpanReader] = {}
+
+    def __reduce__(self) -> tuple[type["Store"], tuple[Path]]:
+        return Store, (self.path,)
 
     def close(self) -> None:
         """Give the files back; columns that were read stay usable."""
@@ -82,12 +106,30 @@ class Store:
         with damage_is_named(self.path):
             return tuple(json.loads(text) for text in texts)
 
+    @property
+    def failures(self) -> tuple[FailedRun, ...]:
+        """The runs of the plan that were given up, with their last error."""
+        names = ("number", "genotype", "seed", "attempts")
+        columns = [self.index.column(f"failures/{name}") for name in names]
+        messages = self.index.texts(schema.FAILURE_MESSAGES)
+        with damage_is_named(self.path):
+            return tuple(
+                FailedRun(
+                    int(number), Genotype.from_array(genotype), int(seed), int(attempts), message
+                )
+                for number, genotype, seed, attempts, message in zip(
+                    *columns, messages, strict=True
+                )
+            )
+
     def epoch_row(self, epoch: int) -> int:
         """The row of an epoch, -1 being the last.
 
         Raises:
             KeyError: there is no such epoch.
+            TypeError: it is not a whole number.
         """
+        epoch = whole_number("epoch", epoch)
         num_epochs = self.index.num_epochs
         if epoch == -1:
             return num_epochs
@@ -252,7 +294,12 @@ class Store:
             names = self.index.texts(schema.VOLUMES)
             if not 0 <= number < len(names):
                 raise DamagedFileError(f"{self.path}: no volume {number} of {len(names)}")
-            self._spans[number] = SpanReader(self._volume_path(names[number]))
+            if names[number] == "":
+                self._spans[number] = SpanReader(self._file, self.path)
+            else:
+                path = self._volume_path(names[number])
+                with open_file(path) as volume:
+                    self._spans[number] = SpanReader(volume, path)
         return self._spans[number]
 
     def _volume_path(self, name: str) -> Path:

@@ -4,7 +4,7 @@ import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from dtb_builder.dataset.merge import MergedRun, merge
+from dtb_builder.dataset.merge import MergedRun, merge, remove_old_volumes
 from dtb_builder.dataset.shard import write_shard
 from dtb_builder.errors import MissingShardError, UnfinishedError
 from dtb_builder.stages.config import LaunchConfig
@@ -46,6 +46,7 @@ def merge_folder(folder: RunFolder, launch: LaunchConfig) -> Iterator[MergedRun]
         if not shards:
             raise UnfinishedError(f"{folder.path} has no finished run to merge")
         yield from merge(shards, folder.benchmark_file, volume_size=launch.volume_size)
+        remove_old_volumes(folder.benchmark_file)
 
 
 def _write_partial(folder: RunFolder, runs: list[PlannedRun], path: Path) -> bool:

@@ -20,7 +20,7 @@ from typing import Any
 import yaml
 from filelock import FileLock, Timeout
 
-from dtb_builder.dataset.atomic import write_whole
+from dtb_builder.dataset.atomic import remove_unfinished, write_whole
 from dtb_builder.errors import ConfigError, DamagedFileError, LockedError, PlanMismatchError
 from dtb_builder.stages.config import Config, differences, parse
 
@@ -296,6 +296,8 @@ class RunFolder:
                 "process": os.getpid(),
                 "since": datetime.now(UTC).isoformat(timespec="seconds"),
             }
+            for folder in (self.path, self.shards_folder):
+                remove_unfinished(folder)
             write_whole(self._holder_file, json.dumps(about).encode())
             yield
         finally:

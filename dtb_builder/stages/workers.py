@@ -23,7 +23,8 @@ from dtb_builder.dataset.journal import (
     open_journal,
     read_journal,
 )
-from dtb_builder.dataset.shard import FailedRun, write_shard
+from dtb_builder.dataset.shard import write_shard
+from dtb_builder.dataset.store import FailedRun
 from dtb_builder.errors import (
     DamagedFileError,
     DivergedError,

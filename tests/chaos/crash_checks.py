@@ -13,7 +13,7 @@ from dtb_builder.dataset.verify import verify
 
 __all__ = ["PROGRAMS", "CrashReport", "check_crashes"]
 
-PROGRAMS = ("journal", "shard", "merge")
+PROGRAMS = ("journal", "shard", "merge", "merge into volumes")
 
 
 @dataclass
@@ -70,9 +70,10 @@ def _prepare(program: str, root: Path) -> None:
     if program == "shard":
         for number in (1, 2):
             fake_runs.write_journal(root / f"{number}.journal", number)
-    elif program == "merge":
+    elif program in fake_runs.VOLUME_SIZES:
         fake_runs.write_shard_of(root / "shard-00000.h5", range(2))
-        fake_runs.main("merge", root)  # an older benchmark, of fewer runs
+        # An older benchmark, of fewer runs, and cut into other volumes.
+        fake_runs.main("merge" if program == "merge" else "merge into one volume", root)
         fake_runs.write_shard_of(root / "shard-00001.h5", range(2, 4))
 
 
@@ -128,7 +129,8 @@ def _look_at_merge(folder: Path, report: CrashReport, *, allow_old: bool) -> Non
 
 def _compare_file(path: Path, report: CrashReport) -> list[int]:
     """The runs of a file, each compared with what it should be; the same bytes are read once."""
-    data = path.read_bytes()
+    files = [path, *sorted(path.parent.glob("states-*.h5"))]
+    data = b"".join(file.name.encode() + file.read_bytes() for file in files)
     if data not in report.sound_files:
         found = _read_file(path, report)
         if not found:

@@ -13,7 +13,7 @@ from dtb_builder.dataset.journal import (
     open_journal,
     read_journal,
 )
-from dtb_builder.dataset.merge import merge
+from dtb_builder.dataset.merge import merge, remove_old_volumes
 from dtb_builder.dataset.shard import write_shard
 from dtb_builder.record import TensorTable
 from dtb_builder.space import sample_uniform
@@ -22,6 +22,7 @@ __all__ = ["NUM_EPOCHS", "PROVENANCE", "fake_state", "main", "write_journal", "w
 
 TABLE = TensorTable(("weight", "bias"), ((4, 5), (10,)))
 NUM_EPOCHS = 3
+VOLUME_SIZES = {"merge": None, "merge into volumes": 1, "merge into one volume": 10**9}
 PROVENANCE = '{"config": {"plan": "fake"}}'
 
 
@@ -68,7 +69,7 @@ def write_shard_of(path: Path, numbers: range) -> None:
 
 
 def main(program: str, folder: Path) -> None:
-    """Do one of the three things that write files, in a folder that is ready for it."""
+    """Do one of the things that write files, in a folder that is ready for it."""
     if program == "journal":
         write_journal(folder / "run.journal", 1)
     elif program == "shard":
@@ -81,12 +82,13 @@ def main(program: str, folder: Path) -> None:
         )
         for path in folder.glob("*.journal"):
             path.unlink()
-    elif program == "merge":
+    elif program in VOLUME_SIZES:
         shards = sorted(folder.glob("shard-*.h5"))
-        for _ in merge(shards, folder / "dtb.h5", volume_size=None):
+        for _ in merge(shards, folder / "dtb.h5", volume_size=VOLUME_SIZES[program]):
             pass
+        remove_old_volumes(folder / "dtb.h5")
     else:
-        raise ValueError(f"program must be journal, shard or merge, got {program}")
+        raise ValueError(f"program must be journal, shard or a merge, got {program}")
 
 
 if __name__ == "__main__":

@@ -15,7 +15,8 @@ from chaos import fake_runs, reading
 from chaos.mutants import damaged, hostile
 from dtb_builder.dataset.journal import Journal, read_journal
 from dtb_builder.dataset.merge import merge
-from dtb_builder.dataset.shard import FailedRun, write_shard
+from dtb_builder.dataset.shard import write_shard
+from dtb_builder.dataset.store import FailedRun
 from dtb_builder.space import sample_uniform
 
 __all__ = ["MAX_MIB", "MutantReport", "check_damaged", "check_hostile", "make_files"]

@@ -14,7 +14,8 @@ from dtb_builder.dataset.journal import (
     open_journal,
     read_journal,
 )
-from dtb_builder.dataset.shard import FailedRun, write_shard
+from dtb_builder.dataset.shard import write_shard
+from dtb_builder.dataset.store import FailedRun
 from dtb_builder.record import TensorTable
 from dtb_builder.space import Genotype, sample_uniform
 
@@ -43,6 +44,7 @@ def make_journal(tmp_path: Path) -> Callable[..., Journal]:
         num_epochs: int = NUM_EPOCHS,
         kept: Sequence[int] = (0, 1, 2),
         device: str = "abacus",
+        metrics: Callable[[int, int], dict[str, float]] = fake_metrics,
     ) -> Journal:
         path = tmp_path / f"{number}-{seed}.journal"
         genotype = genotype or sample_uniform(0, number)
@@ -52,7 +54,7 @@ def make_journal(tmp_path: Path) -> Callable[..., Journal]:
             append_epoch(
                 path,
                 epoch=epoch,
-                metrics=fake_metrics(number, epoch),
+                metrics=metrics(number, epoch),
                 environment={"device_name": device},
                 num_batches_tracked=10 * epoch if epoch in kept else None,
                 frame=codec.encode(fake_state(number, epoch)) if epoch in kept else b"",

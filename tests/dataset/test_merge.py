@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from dtb_builder import Benchmark
-from dtb_builder.dataset.merge import merge
-from dtb_builder.dataset.shard import FailedRun, write_shard
+from dtb_builder.dataset.merge import merge, remove_old_volumes
+from dtb_builder.dataset.shard import write_shard
+from dtb_builder.dataset.store import FailedRun
 from dtb_builder.dataset.verify import verify
 from dtb_builder.errors import (
     DamagedFileError,
@@ -98,12 +99,13 @@ def test_volumes_say_what_one_file_says(
 
 def test_the_index_stands_without_its_volumes(shards: list[Path], tmp_path: Path) -> None:
     merged(shards, tmp_path / "dtb.h5", volume_size=1)
-    (tmp_path / "states-00003.h5").unlink()
+    (volume,) = tmp_path.glob("states-*-00003.h5")
+    volume.unlink()
     with Benchmark(tmp_path / "dtb.h5") as benchmark:
         assert benchmark.array("valid_loss", epoch=-1).count() == 7
         missing = [run for run in benchmark if not has_states(run)]
         assert len(missing) == 1
-        with pytest.raises(MissingVolumeError, match=r"states-00003\.h5"):
+        with pytest.raises(MissingVolumeError, match=volume.name):
             missing[0].state(epoch=2)
 
 
@@ -121,9 +123,11 @@ def test_a_volume_of_another_benchmark_is_refused(
     merged(shards, tmp_path / "dtb.h5", volume_size=10**9)
     other = tmp_path / "other"
     other.mkdir()
-    foreign = make_shard("foreign", [1], seed=7, provenance='{"another": "plan"}')
-    merged([foreign], other / "dtb.h5", volume_size=10**9)
-    (other / "states-00000.h5").replace(tmp_path / "states-00000.h5")
+    another = make_shard("foreign", [1], seed=7, provenance='{"another": "plan"}')
+    merged([another], other / "dtb.h5", volume_size=10**9)
+    (volume,) = tmp_path.glob("states-*.h5")
+    (foreign,) = other.glob("states-*.h5")
+    foreign.replace(volume)
     with (
         Benchmark(tmp_path / "dtb.h5") as benchmark,
         pytest.raises(DamagedFileError, match="belongs to another benchmark"),
@@ -172,6 +176,32 @@ def test_a_damaged_state_stops_the_merge_and_is_named(
     assert "in the states of run 6" in caught.value.__notes__
     left = {path.name for path in tmp_path.glob("*.h5")} | {p.name for p in tmp_path.glob(".*")}
     assert left == {path.name for path in shards}
+
+
+@pytest.mark.parametrize("sizes", [(1, 10**9), (10**9, 1), (None, 1), (1, None)])
+def test_a_second_merge_leaves_what_the_first_published_until_it_is_done(
+    sizes: tuple[int | None, int | None], shards: list[Path], tmp_path: Path
+) -> None:
+    target = tmp_path / "dtb.h5"
+    merged(shards[:2], target, volume_size=sizes[0])
+    before = said(target)
+    with Benchmark(target) as reader:
+        for _ in merge(shards, target, volume_size=sizes[1]):
+            assert said(target) == before
+        # Who has the old index open reads the old states, for they have names of their own.
+        states = {run.number: run.training_state(epoch=2).values.tobytes() for run in reader}
+    assert states == {number: before[number, 2][0] for number in states}
+    assert said(target).keys() > before.keys()
+
+
+def test_the_volumes_of_an_earlier_merge_can_be_removed(shards: list[Path], tmp_path: Path) -> None:
+    target = tmp_path / "dtb.h5"
+    merged(shards, target, volume_size=1)
+    merged(shards, target, volume_size=10**9)
+    assert len(list(tmp_path.glob("states-*.h5"))) == 8
+    remove_old_volumes(target)
+    assert len(list(tmp_path.glob("states-*.h5"))) == 1
+    merged(shards, target, volume_size=10**9)  # verified
 
 
 def test_no_more_than_one_volume_is_open_at_a_time(make_shard: MakeShard, tmp_path: Path) -> None:

@@ -1,9 +1,11 @@
 import os
+import pickle
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -12,7 +14,7 @@ import pytest
 from dtb_builder import Benchmark, Genotype
 from dtb_builder.dataset import schema
 from dtb_builder.dataset.merge import merge
-from dtb_builder.errors import DTBError, NotDTBFileError, SchemaVersionError
+from dtb_builder.errors import DTBError, GenotypeError, NotDTBFileError, SchemaVersionError
 from dtb_builder.record import METRICS
 from dtb_builder.space import NAMED, Edge, sample_uniform
 
@@ -50,6 +52,75 @@ def test_a_miss_names_what_is_there(shard: Path) -> None:
             benchmark.run(9)
         with pytest.raises(TypeError, match=r"or its text, got 3; run\(\) takes numbers"):
             benchmark[3]  # pyright: ignore[reportArgumentType]
+
+
+def test_a_published_genotype_is_found_by_its_name(make_shard: MakeShard) -> None:
+    with Benchmark(make_shard("named", [2], genotype=NAMED["DARTS_V2"])) as benchmark:
+        assert "DARTS_V2" in benchmark
+        assert benchmark["DARTS_V2"].number == 2
+        assert "DARTS_V1" not in benchmark
+        assert "nonsense" not in benchmark
+        with pytest.raises(GenotypeError, match="got nonsense"):
+            benchmark["nonsense"]
+
+
+@pytest.mark.parametrize("epoch", [True, 1.0, "1", None])
+def test_only_whole_numbers_are_epochs_runs_and_counts(epoch: Any, shard: Path) -> None:
+    with Benchmark(shard) as benchmark:
+        run = benchmark.run(3)
+        for asked in (
+            lambda: run.metric("valid_loss", epoch=epoch),
+            lambda: run.state(epoch=epoch),
+            lambda: run.environment(epoch=epoch),
+            lambda: benchmark.epoch_row(epoch),
+            lambda: benchmark.top(1, by="valid_loss", epoch=epoch or True),
+            lambda: benchmark.array("valid_loss", epoch=epoch or True),
+            lambda: benchmark.run(epoch),
+            lambda: benchmark.top(epoch, by="valid_loss", epoch=0),
+        ):
+            with pytest.raises(TypeError, match="must be a whole number, got"):
+                asked()
+
+
+def test_numbers_of_numpy_are_numbers(shard: Path) -> None:
+    with Benchmark(shard) as benchmark:
+        assert benchmark.run(benchmark.numbers[1]).number == 5
+        assert benchmark.run(3).metric("valid_loss", epoch=benchmark.numbers[0] - 2) == 2.0
+
+
+def test_a_run_is_itself_however_it_was_found(shard: Path) -> None:
+    with Benchmark(shard) as benchmark, Benchmark(shard) as again:
+        assert benchmark.run(3) == again.run(3)
+        assert benchmark.run(3) != benchmark.run(5)
+        assert len({*benchmark, *again}) == 2
+
+
+def test_benchmarks_and_runs_can_be_sent_to_another_process(shard: Path) -> None:
+    with Benchmark(shard) as benchmark:
+        sent = pickle.dumps((benchmark, list(benchmark)))
+        states = [run.state(epoch=-1)["scalar"] for run in benchmark]
+    code = (
+        "import pickle, sys; benchmark, runs = pickle.load(sys.stdin.buffer); "
+        "print(len(benchmark), *(float(run.state(epoch=-1)['scalar']) for run in runs))"
+    )
+    read = subprocess.run([sys.executable, "-c", code], input=sent, capture_output=True, check=True)
+    number, *values = read.stdout.split()
+    assert int(number) == 2
+    assert [float(value) for value in values] == [float(state) for state in states]
+
+
+def test_a_benchmark_outlives_a_change_of_folder_and_of_its_name(
+    shard: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for _ in merge([shard], tmp_path / "dtb.h5", volume_size=1):
+        pass
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path)
+    with Benchmark("shard.h5") as single, Benchmark("dtb.h5") as volumes:
+        monkeypatch.chdir(tmp_path / "elsewhere")
+        assert volumes.run(3).state(epoch=-1)
+        shard.rename(tmp_path / "elsewhere" / "moved.h5")
+        assert single.run(3).state(epoch=-1)
 
 
 def test_a_miss_hints_at_isomorphic_genotypes(make_shard: MakeShard) -> None:
@@ -124,6 +195,23 @@ def test_the_top_is_by_metric_then_by_number_without_what_is_no_number(
         assert benchmark.top(9, by="train_loss", epoch=0) == ()
         with pytest.raises(ValueError, match="k must be at least 0, got -1"):
             benchmark.top(-1, by="valid_loss", epoch=0)
+
+
+def test_the_best_loss_is_the_lowest_and_the_best_time_the_shortest(
+    make_shard: MakeShard,
+) -> None:
+    values = {1: 0.3, 2: 0.1, 3: 0.2}
+
+    def measured(number: int, _epoch: int) -> dict[str, float]:
+        names = ("valid_loss", "train_seconds", "test_accuracy", "learning_rate")
+        return dict.fromkeys(names, values[number])
+
+    with Benchmark(make_shard("shard", [1, 2, 3], metrics=measured)) as benchmark:
+        for name in ("valid_loss", "train_seconds"):
+            assert [run.number for run in benchmark.top(3, by=name, epoch=1)] == [2, 3, 1]
+        assert [run.number for run in benchmark.top(3, by="test_accuracy", epoch=1)] == [1, 3, 2]
+        with pytest.raises(ValueError, match="no learning_rate is better"):
+            benchmark.top(1, by="learning_rate", epoch=1)
 
 
 def test_everything_fits_a_table(shard: Path) -> None:
@@ -216,7 +304,7 @@ def test_an_unknown_major_version_is_refused(version: str, shard: Path) -> None:
 def test_a_volume_is_no_benchmark(shard: Path, tmp_path: Path) -> None:
     list(merge([shard], tmp_path / "dtb.h5", volume_size=1))
     with pytest.raises(NotDTBFileError, match=r"has no index.*commonly dtb\.h5"):
-        Benchmark(tmp_path / "states-00000.h5")
+        Benchmark(next(tmp_path.glob("states-*.h5")))
 
 
 def test_reading_needs_neither_torch_nor_ray(shard: Path) -> None:

@@ -9,8 +9,9 @@ from dtb_builder import Benchmark
 from dtb_builder.dataset import shard as shard_module
 from dtb_builder.dataset.atomic import whole_file
 from dtb_builder.dataset.journal import Journal
-from dtb_builder.dataset.shard import FailedRun, write_shard
+from dtb_builder.dataset.shard import write_shard
 from dtb_builder.dataset.states import table_to_array
+from dtb_builder.dataset.store import FailedRun
 from dtb_builder.errors import DuplicateRunError, UnfinishedError
 from dtb_builder.record import METRICS, TensorTable
 from dtb_builder.space import sample_uniform

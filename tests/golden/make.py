@@ -8,7 +8,8 @@ import numpy as np
 from dtb_builder.dataset import codec, schema
 from dtb_builder.dataset.journal import JournalRun, append_epoch, open_journal, read_journal
 from dtb_builder.dataset.merge import merge
-from dtb_builder.dataset.shard import FailedRun, write_shard
+from dtb_builder.dataset.shard import write_shard
+from dtb_builder.dataset.store import FailedRun
 from dtb_builder.record import TensorTable
 from dtb_builder.space import NAMED, sample_uniform
 

@@ -113,9 +113,9 @@ def test_volumes_hold_the_states_apart_from_the_index(folder: RunFolder, dtb: Dt
     assert dtb("merge", folder.path, "volume_size=1") == 0
     first, second = sorted(folder.path.glob("states-*.h5"))
     second.unlink()
-    assert first.name == "states-00000.h5"
+    assert first.name.endswith("-00000.h5")
     with Benchmark(folder.benchmark_file) as benchmark:
         assert benchmark.array("test_accuracy", epoch=-1).count() == 2
         assert benchmark.run(0).state(epoch=0)
-        with pytest.raises(MissingVolumeError, match=r"states-00001\.h5"):
+        with pytest.raises(MissingVolumeError, match=second.name):
             benchmark.run(1).state(epoch=0)
