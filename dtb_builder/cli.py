@@ -6,7 +6,7 @@ import logging
 import re
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from dtb_builder.errors import ConfigError, DTBError
 
 if TYPE_CHECKING:
-    from dtb_builder.stages.config import Config, LaunchConfig
+    from dtb_builder.stages.config import LaunchConfig
     from dtb_builder.stages.run_folder import RunFolder
     from dtb_builder.stages.status import Status
 
@@ -30,6 +30,13 @@ Generate, publish and query trained DARTS architectures with their training stat
 SETTING is a Hydra override: key=value as in recipe.num_epochs=4, or group=name as in
 images=fashion_mnist. `dtb plan RUN_FOLDER --show` prints every key with its value.
 """
+
+_MERGED = {
+    "no": "no",
+    "yes": "yes",
+    "stale": "not with all that is finished by now: run dtb merge again",
+    "damaged": "but damaged: run dtb merge again",
+}
 
 _EPILOG = """\
 exit codes: 0 done; 1 done, but runs failed, work is left or damage was found; 2 the command, a
@@ -73,19 +80,16 @@ class _Terminated(BaseException):
 
 
 class _Sigterm:
-    """Listens for SIGTERM.
+    """Listens for SIGTERM, from the moment it is made.
 
-    Args:
+    Attributes:
         raising: whether to raise `_Terminated` at once. Ray's compiled code cannot pass on an
             exception out of a signal handler; there the driver asks, at least once a second.
     """
 
-    def __init__(self, *, raising: bool) -> None:
-        self._raising = raising
+    def __init__(self) -> None:
+        self.raising = True
         self._came = False
-
-    def listen(self) -> None:
-        """Take the signal over; to be repeated once Ray has put a handler of its own there."""
         signal.signal(signal.SIGTERM, self._stop)
 
     def check(self) -> None:
@@ -94,9 +98,8 @@ class _Sigterm:
             raise _Terminated
 
     def _stop(self, _signal: int, _frame: object) -> None:
-        self._came = True
-        if self._raising:
-            signal.signal(signal.SIGTERM, signal.SIG_IGN)  # once is enough
+        first, self._came = not self._came, True
+        if self.raising and first:  # once is enough
             raise _Terminated
 
 
@@ -137,12 +140,15 @@ def _parser() -> argparse.ArgumentParser:
     info.add_argument("--json", action="store_true", help="the whole provenance, for programs")
     query = add("query", _query, "Print metrics of a benchmark's runs.")
     query.add_argument("file", metavar="FILE", type=Path)
-    query.add_argument("--genotype", metavar="TEXT", help="only its runs, at every epoch")
-    query.add_argument("--run", metavar="NUMBER", type=int, help="only this run, at every epoch")
-    query.add_argument("--top", metavar="K", type=int, help="only the best K runs")
-    query.add_argument("--by", metavar="METRIC", help="what --top sorts by")
+    which = query.add_mutually_exclusive_group()
+    which.add_argument("--genotype", metavar="TEXT", help="only its runs, at every epoch")
+    which.add_argument("--run", metavar="NUMBER", type=int, help="only this run, at every epoch")
+    which.add_argument("--top", metavar="K", type=int, help="only the best K runs by --by")
+    which.add_argument("--csv", action="store_true", help="every run and epoch, as CSV")
+    query.add_argument(
+        "--by", metavar="METRIC", help="what --top sorts by: high accuracy, low loss or time first"
+    )
     query.add_argument("--epoch", metavar="E", type=int, help="the epoch shown; -1 is the last")
-    query.add_argument("--csv", action="store_true", help="every run and epoch, as CSV")
     verify = add(
         "verify", _verify, "Read every byte of a benchmark or shard; name what is damaged."
     )
@@ -163,19 +169,20 @@ def _parser() -> argparse.ArgumentParser:
 
 def _plan(given: argparse.Namespace) -> int:
     from dtb_builder.stages.estimate import estimate
-    from dtb_builder.stages.plan import plan
     from dtb_builder.stages.run_folder import RunFolder
 
     settings = _compose(given.settings)
+    folder = RunFolder(given.run_folder)
     if given.show:
         import yaml
 
+        if _is_own_config(folder, given.settings):
+            settings |= yaml.safe_load(folder.config_file.read_text())
         print(yaml.safe_dump(settings, sort_keys=False), end="")
         return 0
-    folder = RunFolder(given.run_folder)
-    config = _data_config(folder, given.settings, settings)
-    plan(folder, config)
-    cost = estimate(config)
+    _ensure_planned(folder, given.settings, settings)
+    config = folder.config
+    cost = estimate(folder)
     print(f"run folder  {folder.path}")
     print(f"runs        {cost.num_runs:,} of {config.recipe.num_epochs} epochs")
     print(f"shards      {cost.num_shards:,} of up to {config.shard_size} runs")
@@ -187,18 +194,22 @@ def _plan(given: argparse.Namespace) -> int:
 
 
 def _generate(given: argparse.Namespace) -> int:
+    sigterm = _Sigterm()
     from tqdm import tqdm
 
     from dtb_builder.stages.generate import Progress, RunFailed, generate
-    from dtb_builder.stages.plan import plan
     from dtb_builder.stages.run_folder import RunFolder
     from dtb_builder.stages.status import status
 
     settings = _compose(given.settings)
     folder = RunFolder(given.run_folder)
     launch = _launch_config(settings)
-    plan(folder, _data_config(folder, given.settings, settings))
+    _ensure_planned(folder, given.settings, settings)
     before = status(folder)
+    sigterm.raising = launch.cluster.engine == "serial"
+    events = generate(folder, launch)
+    next(events)
+    sigterm.check()
     with tqdm(
         total=before.num_planned_epochs,
         initial=before.num_epochs,
@@ -206,11 +217,6 @@ def _generate(given: argparse.Namespace) -> int:
         desc=f"{before.num_runs} runs",
         mininterval=1,
     ) as bar:
-        sigterm = _Sigterm(raising=launch.cluster.engine == "serial")
-        sigterm.listen()
-        events = generate(folder, launch)
-        next(events)
-        sigterm.listen()
         for event in events:
             sigterm.check()
             if isinstance(event, Progress):
@@ -263,7 +269,7 @@ def _status(given: argparse.Namespace) -> int:
         print(f"epochs  {found.num_epochs} of {found.num_planned_epochs} ({share:.1f} %)")
         print(f"shards  {found.num_closed_shards} of {found.num_shards} closed")
         print(f"disk    {_bytes(found.num_bytes)}")
-        print(f"merged  {'yes' if found.is_merged else 'no'}")
+        print(f"merged  {_MERGED[found.merged]}")
         print(f"worked on by {found.holder}" if found.holder else "nobody works on it")
         _print_failed(found)
     return 1 if given.check and not found.is_complete else 0
@@ -306,6 +312,13 @@ def _query(given: argparse.Namespace) -> int:
     epoch: int | None = given.epoch
     genotype: str | None = given.genotype
     number: int | None = given.run
+    if (k is None) != (by is None):
+        raise ConfigError("--top and --by belong together: nothing is chosen for you")
+    if k is not None and k < 1:
+        raise ConfigError(f"--top must be at least 1, got {k}")
+    every_epoch = given.csv or number is not None or genotype is not None
+    if every_epoch and epoch is not None:
+        raise ConfigError("--genotype, --run and --csv show every epoch: leave out --epoch")
     with Benchmark(given.file) as benchmark:
         if given.csv:
             benchmark.to_dataframe().to_csv(sys.stdout, index=False)
@@ -316,12 +329,14 @@ def _query(given: argparse.Namespace) -> int:
                 print_run(run)
         elif epoch is None:
             raise ConfigError("say which epoch: --epoch -1 is the last one")
-        elif k is None and by is None:
-            print_runs(benchmark, epoch=benchmark.epoch_row(epoch))
         elif k is None or by is None:
-            raise ConfigError("--top and --by belong together: nothing is chosen for you")
+            print_runs(benchmark, epoch=benchmark.epoch_row(epoch))
         else:
-            print_runs(benchmark.top(k, by=by, epoch=epoch), epoch=benchmark.epoch_row(epoch))
+            try:
+                best = benchmark.top(k, by=by, epoch=epoch)
+            except ValueError as error:
+                raise ConfigError(f"--by {by}: {error}") from error
+            print_runs(best, epoch=benchmark.epoch_row(epoch))
     return 0
 
 
@@ -371,9 +386,11 @@ def _repair(given: argparse.Namespace) -> int:
         for lost in repair.lost:
             which = "a run" if lost.number is None else f"run {lost.number}"
             print(f"  {which} is lost: {lost.reason}")
+        if repair.lost_failures is not None:
+            print(f"  the list of failed runs is lost: {repair.lost_failures}")
     if repairs and given.path.is_dir():
         print(f"dtb generate {given.path} trains what is lost and makes the shards whole")
-    return 1 if any(repair.lost for repair in repairs) else 0
+    return 1 if any(repair.lost or repair.lost_failures for repair in repairs) else 0
 
 
 def _reproduce(given: argparse.Namespace) -> int:
@@ -405,7 +422,7 @@ def _compose(settings: Sequence[str]) -> dict[str, Any]:
         ConfigError: a setting is unknown or cannot be read.
     """
     from hydra import compose, initialize_config_module
-    from hydra.errors import HydraException
+    from hydra.errors import HydraException, OverrideParseException
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
@@ -416,6 +433,8 @@ def _compose(settings: Sequence[str]) -> dict[str, Any]:
     except (HydraException, OmegaConfBaseException, ValueError) as error:
         # What follows advises Hydra's own ways to add keys and folders, which dtb does not take.
         reason = re.split(r"\n\s*(?:To append|Config search path|full_key)", str(error))[0].strip()
+        if isinstance(error, OverrideParseException):
+            reason += "\na value with = , ~ or a space wants quotes: 'images.root=\"/data/a=b\"'"
         raise ConfigError(f"{reason}\ndtb plan RUN_FOLDER --show prints every setting") from error
     assert isinstance(plain, dict)
     return {str(key): value for key, value in plain.items()}
@@ -427,14 +446,19 @@ def _is_launch_setting(setting: str) -> bool:
     return setting.partition("=")[0].lstrip("+~").partition(".")[0] in LAUNCH_KEYS
 
 
-def _data_config(folder: "RunFolder", given: Sequence[str], composed: dict[str, Any]) -> "Config":
-    """The config to plan with: a planned folder's own, unless settings of the data were given."""
-    from dtb_builder.stages.config import LAUNCH_KEYS, Config, parse
+def _is_own_config(folder: "RunFolder", given: Sequence[str]) -> bool:
+    """Whether the folder is planned, and no setting of the data was given."""
+    return folder.is_planned and all(_is_launch_setting(setting) for setting in given)
 
-    if folder.is_planned and all(_is_launch_setting(setting) for setting in given):
-        return folder.config
-    data = {key: value for key, value in composed.items() if key not in LAUNCH_KEYS}
-    return parse(Config, data)
+
+def _ensure_planned(folder: "RunFolder", given: Sequence[str], composed: Mapping[str, Any]) -> None:
+    """Plan a folder; a planned one is checked against the settings of the data that were given."""
+    from dtb_builder.stages.config import LAUNCH_KEYS, Config, parse
+    from dtb_builder.stages.plan import plan
+
+    if not _is_own_config(folder, given):
+        data = {key: value for key, value in composed.items() if key not in LAUNCH_KEYS}
+        plan(folder, parse(Config, data))
 
 
 def _launch_config(composed: dict[str, Any]) -> "LaunchConfig":

@@ -1,5 +1,6 @@
 """What a person can set, as checked values: what decides the data, apart from how it is made."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, TypeVar, get_args, get_origin
@@ -18,6 +19,7 @@ __all__ = [
     "NetworkConfig",
     "SpaceConfig",
     "StatesConfig",
+    "deciding_settings",
     "differences",
     "parse",
 ]
@@ -32,10 +34,10 @@ class SpaceConfig:
     Attributes:
         kind: drawn uniformly, read from a file, named, or a parent and mutations of it.
         seed: of the draws.
-        num_genotypes: how many to draw, the parent counted in.
-        file: text file, one genotype to a line.
-        parent: a genotype's name or text.
-        names: named genotypes; empty means all.
+        num_genotypes: for uniform and mutations: how many to draw, the parent counted in.
+        file: for file: a text file, one genotype to a line.
+        parent: for mutations: a genotype's name or text.
+        names: for named: those wanted; empty means all.
     """
 
     kind: Literal["uniform", "file", "named", "mutations"]
@@ -51,10 +53,18 @@ class SpaceConfig:
         drawn = self.kind in ("uniform", "mutations")
         if drawn and (self.num_genotypes is None or self.num_genotypes < 1):
             raise ValueError(f"space.num_genotypes must be at least 1, got {self.num_genotypes}")
-        if self.kind == "file" and self.file is None:
-            raise ValueError("space.kind=file needs space.file")
-        if self.kind == "mutations" and self.parent is None:
-            raise ValueError("space.kind=mutations needs space.parent")
+        if not drawn and self.num_genotypes is not None:
+            raise ValueError(f"space.num_genotypes means nothing for space.kind={self.kind}")
+        for name, value, kind in (
+            ("file", self.file, "file"),
+            ("parent", self.parent, "mutations"),
+        ):
+            if self.kind == kind and value is None:
+                raise ValueError(f"space.kind={kind} needs space.{name}")
+            if self.kind != kind and value is not None:
+                raise ValueError(f"space.{name} means nothing for space.kind={self.kind}")
+        if self.kind != "named" and self.names:
+            raise ValueError(f"space.names means nothing for space.kind={self.kind}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -219,23 +229,33 @@ def parse(kind: type[T], settings: Mapping[str, Any]) -> T:
         ConfigError: a setting is missing, unknown, of the wrong type or out of range.
     """
     hooks = {float: _float, int: _whole}
+    if not isinstance(settings, Mapping):
+        raise ConfigError(f"the configuration must be keys with values, got {settings!r}")
     try:
         return dacite.from_dict(
             kind, _tuples(settings), dacite.Config(strict=True, type_hooks=hooks)
         )
     except dacite.WrongTypeError as error:
+        given = _flat(settings).get(error.field_path or "", error.value)
         raise ConfigError(
-            f"{error.field_path} must be {_described(error.field_type)}, got {error.value!r}"
+            f"{error.field_path} must be {_described(error.field_type)}, got {given!r}"
         ) from error
     except (dacite.DaciteError, ValueError, TypeError) as error:
         raise ConfigError(f"the configuration is not valid: {error}") from error
 
 
-def differences(stored: Config, given: Config) -> list[str]:
-    """The settings in which two configs differ, as ``key: stored, given`` texts."""
-    one, other = _flat(asdict(stored)), _flat(asdict(given))
+def deciding_settings(config: Config) -> dict[str, Any]:
+    """What decides the data, as plain values: the config without the paths of this machine."""
+    settings: dict[str, Any] = json.loads(json.dumps(asdict(config)))  # tuples to lists
+    del settings["images"]["root"], settings["space"]["file"]
+    return settings
+
+
+def differences(stored: Mapping[str, Any], given: Mapping[str, Any]) -> list[str]:
+    """In what two `deciding_settings` differ, as ``key: stored, given`` texts."""
+    one, other = _flat(stored), _flat(given)
     return [
-        f"{key}: {one.get(key)!r} in the run folder, {other.get(key)!r} now"
+        f"{key}: {one.get(key)!r} when it was planned, {other.get(key)!r} now"
         for key in sorted(one.keys() | other.keys())
         if one.get(key) != other.get(key)
     ]
@@ -259,12 +279,14 @@ def _described(kind: Any) -> str:
 
 def _float(value: Any) -> Any:
     """A whole number where a float is wanted is that float; the type check sees to the rest."""
-    return float(value) if type(value) is int else _whole(value)
+    return float(value) if type(value) in (int, float) else _whole(value)
 
 
 def _whole(value: Any) -> Any:
-    """True and false are no numbers here, though Python takes them for 1 and 0."""
-    return str(value).lower() if isinstance(value, bool) else value
+    """True and false are no numbers here, though Python takes them for 1 and 0; 1e9 is one."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -9,8 +9,9 @@ from torch.nn import functional
 
 from dtb_builder.network.network import Network
 from dtb_builder.network.state import tensor_table
-from dtb_builder.stages.config import Config
-from dtb_builder.stages.plan import genotypes_of, load_split_images, network_spec
+from dtb_builder.space import Genotype
+from dtb_builder.stages.plan import load_split_images, network_spec
+from dtb_builder.stages.run_folder import RunFolder
 
 __all__ = ["Estimate", "estimate"]
 
@@ -43,16 +44,21 @@ class Estimate:
     device: str
 
 
-def estimate(config: Config) -> Estimate:
-    """Time a few steps of the first genotypes on this machine; takes seconds, writes nothing."""
+def estimate(folder: RunFolder) -> Estimate:
+    """Time a few steps of a plan's first genotypes on this machine; takes seconds, writes nothing.
+
+    Raises:
+        ConfigError: the folder is not planned.
+    """
+    config = folder.config
     images, split = load_split_images(config.images)
     spec = network_spec(config, images)
     device = "cuda" if config.compute.device == "cuda" and torch.cuda.is_available() else "cpu"
     threads = torch.get_num_threads()
     torch.set_num_threads(config.compute.threads)
     try:
-        genotypes = list(itertools.islice(genotypes_of(config.space), _SAMPLE))
-        networks = [Network(genotype, spec).to(device) for genotype in genotypes]
+        texts = dict.fromkeys(run.genotype for run in itertools.islice(folder.plan(), _SAMPLE))
+        networks = [Network(Genotype.parse(text), spec).to(device) for text in texts]
         num_images = min(config.recipe.batch_size, _MOST_IMAGES)
         seconds = sum(_step_seconds(network, num_images) for network in networks) / len(networks)
     finally:
@@ -63,7 +69,7 @@ def estimate(config: Config) -> Estimate:
     run_seconds = per_image * (
         num_epochs * len(split.train) + (num_epochs + 1) * num_evaluated * _FORWARD_SHARE
     )
-    num_runs = sum(1 for _ in genotypes_of(config.space)) * len(config.seeds)
+    num_runs = sum(1 for _ in folder.plan())
     num_states = sum(config.states.keeps(epoch, num_epochs) for epoch in range(num_epochs + 1))
     num_floats = sum(tensor_table(network).num_floats for network in networks) / len(networks)
     return Estimate(

@@ -62,10 +62,12 @@ def generate(folder: RunFolder, launch: LaunchConfig) -> Iterator[Event]:
     Raises:
         LockedError: somebody else works on the folder.
         ConfigError: it is not planned, or the cluster has no room for a run.
+        PlanMismatchError: its config or its plan was edited since it was planned.
         StorageError: the folder cannot be written to any more; nothing finished is harmed.
         ImagesError: a worker has not the images of the plan.
     """
     folder.config  # noqa: B018 - raises where there is none, before anything is started
+    folder.check_plan()
     folder.check_writeable()
     with storage_is_named(folder.path), folder.locked(), _engine(folder, launch) as engine:
         yield from _Driver(folder, launch, engine).events()

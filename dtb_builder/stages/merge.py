@@ -26,9 +26,13 @@ def merge_folder(folder: RunFolder, launch: LaunchConfig) -> Iterator[MergedRun]
     Raises:
         MissingShardError: shards of the plan are not there, and nobody said that this is fine.
         UnfinishedError: there is nothing to merge.
+        ConfigError: the folder is not planned.
+        PlanMismatchError: its config or its plan was edited since it was planned.
         LockedError: somebody else works on the folder.
         StorageError: the disk gave out; the benchmark that was there before is still there.
     """
+    folder.config  # noqa: B018 - raises where there is none, or not the one that was planned
+    folder.check_plan()
     with storage_is_named(folder.path), folder.locked(), contextlib.ExitStack() as stack:
         missing = [
             (shard, runs)

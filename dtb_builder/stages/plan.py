@@ -1,7 +1,8 @@
 """From a config to a plan: which runs there will be, and what every file of theirs will say."""
 
-from collections.abc import Iterator
-from dataclasses import asdict
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from dtb_builder.errors import ConfigError, ImagesError, PlanMismatchError
 from dtb_builder.network.spec import NetworkSpec
 from dtb_builder.space import NAMED, Genotype, mutate, read_genotypes, sample_uniform
 from dtb_builder.space.listing import find_genotype
-from dtb_builder.stages.config import Config, ImagesConfig, SpaceConfig
+from dtb_builder.stages.config import Config, ImagesConfig, SpaceConfig, deciding_settings
 from dtb_builder.stages.run_folder import PlannedRun, RunFolder
 from dtb_builder.stages.storage import storage_is_named
 from dtb_builder.training.images import Images
@@ -21,9 +22,14 @@ from dtb_builder.training.splits import Split, indices_sha256, stratified_split
 
 __all__ = ["check_images", "genotypes_of", "load_split_images", "network_spec", "plan"]
 
+_MOST_DRAWS = 100
+"""Draws for each genotype wanted, after which there are taken to be no more."""
+
 
 def plan(folder: RunFolder, config: Config) -> None:
     """Plan a run folder; the same config on a planned folder changes nothing.
+
+    But for one thing: images that have moved may be given with their new root.
 
     Raises:
         PlanMismatchError: the folder was planned with another config, or its genotypes changed.
@@ -32,9 +38,13 @@ def plan(folder: RunFolder, config: Config) -> None:
         ImagesError: the images cannot be read.
         GenotypeError: a genotype is not valid.
     """
+    config = _with_absolute_paths(config)
     if folder.is_planned:
         folder.check_config(config)
         _check_runs(folder, _runs(config))
+        if config.images.root not in (None, folder.config.images.root):
+            with storage_is_named(folder.path), folder.locked():
+                folder.write_config(replace(folder.config, images=config.images))
         return
     runs = list(_runs(config))
     images, split = load_split_images(config.images)
@@ -42,6 +52,19 @@ def plan(folder: RunFolder, config: Config) -> None:
     folder.check_writeable()
     with storage_is_named(folder.path), folder.locked():
         folder.write_plan(config, provenance, runs)
+
+
+def _with_absolute_paths(config: Config) -> Config:
+    """The config as another working folder, and another machine's worker, can use it."""
+
+    def absolute(path: str | None) -> str | None:
+        return None if path is None else str(Path(path).expanduser().absolute())
+
+    return replace(
+        config,
+        images=replace(config.images, root=absolute(config.images.root)),
+        space=replace(config.space, file=absolute(config.space.file)),
+    )
 
 
 def load_split_images(config: ImagesConfig) -> tuple[Images, Split]:
@@ -95,33 +118,67 @@ def network_spec(config: Config, images: Images) -> NetworkSpec:
 
 
 def genotypes_of(space: SpaceConfig) -> Iterator[Genotype]:
-    """The genotypes that a config asks for, in canonical spelling.
+    """The genotypes that a config asks for, all different, in canonical spelling.
+
+    A draw that repeats an earlier one is passed over for the next.
 
     Raises:
         GenotypeError: one is not valid; the file and line are named.
-        ConfigError: the file cannot be read, or there is no such named genotype.
+        ConfigError: the file cannot be read, there is no such named genotype, one is listed twice,
+            or there are not as many different ones as asked for.
     """
     if space.kind == "uniform":
-        assert space.num_genotypes is not None
-        yield from (sample_uniform(space.seed, i) for i in range(space.num_genotypes))
+        yield from _different(
+            (sample_uniform(space.seed, i) for i in itertools.count()), space.num_genotypes
+        )
     elif space.kind == "mutations":
-        assert space.num_genotypes is not None
         assert space.parent is not None
         parent = find_genotype(space.parent)
-        yield parent.canonical()
-        yield from (mutate(parent, space.seed, i) for i in range(space.num_genotypes - 1))
+        mutations = (mutate(parent, space.seed, i) for i in itertools.count())
+        yield from _different(itertools.chain([parent.canonical()], mutations), space.num_genotypes)
     elif space.kind == "file":
         assert space.file is not None
         try:
             genotypes = read_genotypes(space.file)
         except OSError as error:
             raise ConfigError(f"space.file cannot be read: {error}") from error
-        yield from (genotype.canonical() for genotype in genotypes)
+        yield from _listed_once(genotypes, f"space.file {space.file}")
     else:
         names = space.names or tuple(NAMED)
         if unknown := sorted(set(names) - set(NAMED)):
             raise ConfigError(f"space.names: no genotype {unknown}; there are {sorted(NAMED)}")
-        yield from (NAMED[name].canonical() for name in names)
+        yield from _listed_once([NAMED[name] for name in names], "space.names")
+
+
+def _different(draws: Iterator[Genotype], wanted: int | None) -> Iterator[Genotype]:
+    """So many different ones of endless draws, in their order."""
+    assert wanted is not None, "checked by SpaceConfig"
+    seen: set[str] = set()
+    for in_vain in itertools.count():
+        if in_vain > _MOST_DRAWS * wanted + _MOST_DRAWS:
+            raise ConfigError(
+                f"space.num_genotypes={wanted}: only {len(seen)} different ones were drawn"
+            )
+        genotype = next(draws)
+        if genotype.key not in seen:
+            seen.add(genotype.key)
+            yield genotype
+        if len(seen) == wanted:
+            return
+
+
+def _listed_once(genotypes: Sequence[Genotype], where: str) -> Iterator[Genotype]:
+    """Listed genotypes, each of which would otherwise be trained twice under one name."""
+    seen: dict[Genotype, int] = {}
+    for position, listed in enumerate(genotypes, start=1):
+        genotype = listed.canonical()
+        if genotype in seen:
+            raise ConfigError(
+                f"{where} lists one genotype twice, as number {seen[genotype]} and {position}: "
+                f"{genotype}; to train it more than once, give several seeds"
+            )
+        seen[genotype] = position
+        yield genotype
 
 
 def _runs(config: Config) -> Iterator[PlannedRun]:
@@ -152,11 +209,9 @@ def _check_runs(folder: RunFolder, runs: Iterator[PlannedRun]) -> None:
 
 def _provenance(config: Config, images: Images, split: Split) -> dict[str, Any]:
     """What every file of the plan says of its making; without the paths of this machine."""
-    settings = asdict(config)
-    del settings["images"]["root"], settings["space"]["file"]
     test = np.arange(len(images.test_labels), dtype=np.int64)
     return {
-        "config": settings,
+        "config": deciding_settings(config),
         "network": asdict(network_spec(config, images)),
         "images": {
             "name": images.name,

@@ -1,8 +1,10 @@
 """Tasks on a Ray cluster, on one machine or many."""
 
+import contextlib
 import logging
 import os
-from collections.abc import Hashable
+import signal
+from collections.abc import Hashable, Iterator
 from types import TracebackType
 from typing import Any, Self
 
@@ -36,12 +38,13 @@ class RayEngine:
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
         local = self._cluster.address is None
         try:
-            ray.init(
-                address="local" if local else self._cluster.address,
-                num_cpus=self._cluster.num_cpus if local else None,
-                include_dashboard=False if local else None,
-                logging_level=logging.WARNING,
-            )
+            with _sigterm_kept():
+                ray.init(
+                    address="local" if local else self._cluster.address,
+                    num_cpus=self._cluster.num_cpus if local else None,
+                    include_dashboard=False if local else None,
+                    logging_level=logging.WARNING,
+                )
         except ConnectionError as error:
             raise ConfigError(f"cluster.address={self._cluster.address}: {error}") from error
         if self._capacity() < 1:
@@ -120,3 +123,22 @@ class RayEngine:
         if needed["num_gpus"]:
             rooms.append(total.get("GPU", 0) / needed["num_gpus"])
         return int(min(rooms))
+
+
+@contextlib.contextmanager
+def _sigterm_kept() -> Iterator[None]:
+    """Keep Ray from taking SIGTERM over, as it does while it starts.
+
+    Its own handler raises SystemExit wherever the process happens to be: within compiled code that
+    is swallowed, or aborts the process.
+    """
+    real = signal.signal
+
+    def selective(number: int, handler: Any) -> Any:
+        return signal.getsignal(number) if number == signal.SIGTERM else real(number, handler)
+
+    signal.signal = selective
+    try:
+        yield
+    finally:
+        signal.signal = real

@@ -1,6 +1,7 @@
 """Saving the intact runs of damaged files, and naming those that must be trained again."""
 
 import contextlib
+import itertools
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from dtb_builder.dataset.merge import merge
 from dtb_builder.dataset.salvage import LostRun, SavedRun, salvage
 from dtb_builder.dataset.schema import PROVENANCE
 from dtb_builder.dataset.shard import write_shard
-from dtb_builder.dataset.store import Store
+from dtb_builder.dataset.store import FailedRun, Store
 from dtb_builder.dataset.verify import verify
 from dtb_builder.errors import DTBError, UnfinishedError
 from dtb_builder.stages.run_folder import PlannedRun, RunFolder
@@ -29,12 +30,14 @@ class Repair:
         num_saved: runs that were read whole.
         lost: the runs that were not, with the reason.
         rebuilt: where the saved runs are now.
+        lost_failures: why the list of failed runs could not be read, or None.
     """
 
     path: Path
     num_saved: int
     lost: tuple[LostRun, ...]
     rebuilt: Path
+    lost_failures: str | None = None
 
 
 def repair_folder(folder: RunFolder) -> Iterator[Repair]:
@@ -53,7 +56,9 @@ def repair_folder(folder: RunFolder) -> Iterator[Repair]:
 
 
 def repair_file(path: Path) -> Repair | None:
-    """Write the intact runs of a damaged benchmark or shard to a file beside it.
+    """Write the intact runs of a damaged benchmark or shard, and its failed ones, to a new file.
+
+    It stands beside the damaged one; what an earlier repair has saved is never written over.
 
     Returns:
         what was done, or None where nothing is damaged.
@@ -67,17 +72,23 @@ def repair_file(path: Path) -> Repair | None:
     with contextlib.closing(Store(path)) as store:
         provenance = store.index.texts(PROVENANCE)[0]
         num_epochs = store.index.num_epochs
-    rebuilt = path.with_suffix(".repaired.h5")
+        failures: tuple[FailedRun, ...] = ()
+        lost_failures = None
+        try:
+            failures = store.failures
+        except DTBError as error:
+            lost_failures = str(error)
+    rebuilt = _unused(path.with_suffix(".repaired.h5"))
     with tempfile.TemporaryDirectory(prefix=".repair-", dir=path.parent) as name:
         saved, lost = _salvaged(path, Path(name), plan="repair")
         journals = [journal for run in saved if (journal := read_journal(run.journal))]
         if not journals:
             raise UnfinishedError(f"{path} has no run that is intact")
         whole = Path(name) / "whole.h5"
-        write_shard(whole, journals, provenance=provenance, num_epochs=num_epochs)
+        write_shard(whole, journals, failures, provenance=provenance, num_epochs=num_epochs)
         for _ in merge([whole], rebuilt):
             pass
-    return Repair(path, len(saved), lost, rebuilt)
+    return Repair(path, len(saved), lost, rebuilt, lost_failures)
 
 
 def _is_damaged(path: Path) -> bool:
@@ -101,10 +112,16 @@ def _take_apart(folder: RunFolder, shard: int, runs: list[PlannedRun]) -> Repair
     lost = (*lost, *(LostRun(number, "it is gone") for number in sorted(planned.keys() - found)))
     # Rows without a number stand for runs that are listed by theirs.
     lost = tuple(run for run in lost if run.number is not None)
-    aside = folder.damaged_file(shard)
+    aside = _unused(folder.damaged_file(shard))
     aside.parent.mkdir(exist_ok=True)
     file.replace(aside)
     return Repair(file, len(saved), lost, working)
+
+
+def _unused(path: Path) -> Path:
+    """The path, or with a number in its name where there is something already."""
+    numbered = (path.with_stem(f"{path.stem}-{i}") for i in itertools.count(2))
+    return next(found for found in itertools.chain([path], numbered) if not found.exists())
 
 
 def _is_as_planned(saved: SavedRun, planned: dict[int, PlannedRun]) -> bool:

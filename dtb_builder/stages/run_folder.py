@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from functools import cached_property
-from hashlib import sha256
+from hashlib import file_digest, sha256
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from filelock import FileLock, Timeout
 
 from dtb_builder.dataset.atomic import remove_unfinished, write_whole
 from dtb_builder.errors import ConfigError, DamagedFileError, LockedError, PlanMismatchError
-from dtb_builder.stages.config import Config, differences, parse
+from dtb_builder.stages.config import Config, deciding_settings, differences, parse
 
 __all__ = ["Failures", "PlannedRun", "RunFolder"]
 
@@ -143,6 +143,12 @@ class RunFolder:
         """What there is of a shard in progress, while a merge takes it along."""
         return self.working_folder(shard) / "partial.h5"
 
+    def data_files(self) -> Iterator[Path]:
+        """Every file of shards, of work in progress and of the benchmark."""
+        for place in (self.shards_folder, self.path / "working"):
+            yield from (file for file in place.rglob("*") if file.is_file())
+        yield from self.path.glob("*.h5")
+
     def damaged_file(self, shard: int) -> Path:
         """Where a repair sets a damaged shard aside."""
         return self.path / "damaged" / self.shard_file(shard).name
@@ -168,20 +174,38 @@ class RunFolder:
 
         Raises:
             ConfigError: there is none, or it does not describe a config.
+            PlanMismatchError: it was edited since.
+            DamagedFileError: a file of the plan is not there, or cannot be read.
         """
-        if not self.config_file.exists():
+        if not self.is_planned:
             raise ConfigError(f"{self.path} is not planned: run dtb plan {self.path} first")
-        return parse(Config, yaml.safe_load(self.config_file.read_text()))
+        try:
+            config = parse(Config, yaml.safe_load(_read_text(self.config_file)))
+        except yaml.YAMLError as error:
+            raise ConfigError(f"{self.config_file} is not YAML: {error}") from error
+        except ConfigError as error:
+            error.add_note(f"in {self.config_file}")
+            raise
+        self._check_settings(config, f"{self.config_file} is not what {self.path} was planned with")
+        return config
 
     @cached_property
     def provenance(self) -> str:
-        """The JSON text that every file of the plan carries."""
-        return self.provenance_file.read_text()
+        """The JSON text that every file of the plan carries.
+
+        Raises:
+            DamagedFileError: it is not there.
+        """
+        return _read_text(self.provenance_file)
 
     @cached_property
     def provenance_settings(self) -> dict[str, Any]:
-        """The provenance, parsed."""
-        return json.loads(self.provenance)
+        """The provenance, parsed.
+
+        Raises:
+            DamagedFileError: it is not there, or not JSON.
+        """
+        return _parse_json(self.provenance_file, self.provenance)
 
     @cached_property
     def plan_id(self) -> str:
@@ -194,12 +218,35 @@ class RunFolder:
         Raises:
             PlanMismatchError: naming what differs.
         """
-        if found := differences(self.config, config):
+        self._check_settings(config, f"{self.path} was planned with another config")
+
+    def _check_settings(self, config: Config, otherwise: str) -> None:
+        planned = self.provenance_settings["config"]
+        if found := differences(planned, deciding_settings(config)):
             listed = "\n  ".join(found)
             raise PlanMismatchError(
-                f"{self.path} was planned with another config:\n  {listed}\n"
-                "use the folder's settings, or another run folder"
+                f"{otherwise}:\n  {listed}\nuse the folder's settings, or another run folder"
             )
+
+    def check_plan(self) -> None:
+        """See that the plan's lines are those that were planned.
+
+        Raises:
+            PlanMismatchError: they were edited.
+        """
+        with self.plan_file.open("rb") as file:
+            found = file_digest(file, "sha256").hexdigest()
+        if found != self.provenance_settings["plan"]["sha256"]:
+            raise PlanMismatchError(
+                f"{self.plan_file} is not what {self.path} was planned with: its SHA-256 is "
+                f"{found[:12]}, expected {self.provenance_settings['plan']['sha256'][:12]}"
+            )
+
+    def write_config(self, config: Config) -> None:
+        """Write the config, as for a plan, or because the images have moved."""
+        settings = json.loads(json.dumps(asdict(config)))  # tuples to lists
+        write_whole(self.config_file, yaml.safe_dump(settings, sort_keys=False).encode())
+        self.__dict__.pop("config", None)  # what is remembered of the old one
 
     def write_plan(
         self, config: Config, provenance: dict[str, Any], runs: list[PlannedRun]
@@ -207,14 +254,16 @@ class RunFolder:
         """Write config, provenance and plan: the same arguments, the same bytes."""
         for folder in (self.shards_folder, self.path / "working", self.path / "logs"):
             folder.mkdir(parents=True, exist_ok=True)
-        settings = json.loads(json.dumps(asdict(config)))  # tuples to lists
-        write_whole(self.config_file, yaml.safe_dump(settings, sort_keys=False).encode())
-        write_whole(self.provenance_file, json.dumps(provenance, sort_keys=True, indent=1).encode())
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(_PLAN_FIELDS)
         writer.writerows((run.number, run.shard, run.seed, run.genotype) for run in runs)
-        write_whole(self.plan_file, text.getvalue().encode())
+        lines = text.getvalue().encode()
+        plan = {"runs": len(runs), "sha256": sha256(lines).hexdigest()}
+        stored = json.dumps(provenance | {"plan": plan}, sort_keys=True, indent=1)
+        self.write_config(config)
+        write_whole(self.provenance_file, stored.encode())
+        write_whole(self.plan_file, lines)
 
     def plan(self) -> Iterator[PlannedRun]:
         """The planned runs, by number.
@@ -254,7 +303,7 @@ class RunFolder:
         file = self.failures_file(run)
         if not file.exists():
             return Failures((), given_up=False)
-        stored = json.loads(file.read_text())
+        stored = _parse_json(file, file.read_text())
         return Failures(tuple(stored["messages"]), given_up=stored["given_up"])
 
     def add_failure(self, run: PlannedRun, message: str) -> None:
@@ -331,6 +380,8 @@ class RunFolder:
             lock.acquire(timeout=0)
         except Timeout:
             return self._holder_text()
+        except OSError:  # a folder that may only be read
+            return f"{self._holder_text()}, unless that has died"
         lock.release()
         return None
 
@@ -362,3 +413,20 @@ class RunFolder:
         except OSError as error:
             reason = os.strerror(error.errno or errno.EIO)
             raise ConfigError(f"{self.path} cannot be written to: {reason}") from error
+
+
+def _read_text(file: Path) -> str:
+    try:
+        return file.read_text()
+    except FileNotFoundError:
+        raise DamagedFileError(f"{file} is not there, though the folder is planned") from None
+
+
+def _parse_json(file: Path, text: str) -> dict[str, Any]:
+    try:
+        parsed = json.loads(text)
+    except ValueError as error:
+        raise DamagedFileError(f"{file} is not JSON: {error}") from error
+    if not isinstance(parsed, dict):
+        raise DamagedFileError(f"{file}: expected keys with values, got {parsed!r:.40}")
+    return parsed

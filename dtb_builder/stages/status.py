@@ -1,11 +1,17 @@
 """Where a generation stands, from its files alone."""
 
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
 
+from dtb_builder.dataset import Benchmark
 from dtb_builder.dataset.journal import count_epochs
+from dtb_builder.errors import DTBError
 from dtb_builder.stages.run_folder import RunFolder
 
 __all__ = ["FailedStatus", "Status", "status"]
+
+Merged = Literal["no", "yes", "stale", "damaged"]
 
 
 @dataclass(frozen=True)
@@ -39,10 +45,10 @@ class Status:
         num_planned_epochs: of the whole plan.
         num_shards: planned.
         num_closed_shards: under their final names.
-        num_bytes: of shards and work in progress.
+        num_bytes: of shards, work in progress and the benchmark.
         failed: the runs with failed attempts that have not finished.
         holder: who works on the folder now, or None.
-        is_merged: whether the benchmark is there.
+        merged: whether the benchmark is there, and holds all that is finished: "stale" if not.
     """
 
     num_runs: int
@@ -57,7 +63,7 @@ class Status:
     num_bytes: int
     failed: tuple[FailedStatus, ...]
     holder: str | None
-    is_merged: bool
+    merged: Merged
 
     @property
     def is_complete(self) -> bool:
@@ -106,13 +112,29 @@ def status(folder: RunFolder) -> Status:
         num_planned_epochs=num_runs * rows,
         num_shards=num_shards,
         num_closed_shards=num_closed_shards,
-        num_bytes=sum(
-            file.stat().st_size
-            for place in (folder.shards_folder, folder.path / "working")
-            for file in place.rglob("*")
-            if file.is_file()
-        ),
+        num_bytes=sum(_size(file) for file in folder.data_files()),
         failed=tuple(failed),
         holder=folder.holder(),
-        is_merged=folder.benchmark_file.exists(),
+        merged=_merged(folder, num_finished),
     )
+
+
+def _merged(folder: RunFolder, num_finished: int) -> Merged:
+    if not folder.benchmark_file.exists():
+        return "no"
+    try:
+        with Benchmark(folder.benchmark_file) as benchmark:
+            num_merged = len(benchmark)
+    except DTBError:
+        return "damaged"
+    newest = max((file.stat().st_mtime for file in folder.shard_files()), default=0.0)
+    older = folder.benchmark_file.stat().st_mtime < newest
+    return "stale" if older or num_merged < num_finished else "yes"
+
+
+def _size(file: Path) -> int:
+    """Bytes of a file, which may be gone by now where somebody works."""
+    try:
+        return file.stat().st_size
+    except FileNotFoundError:
+        return 0

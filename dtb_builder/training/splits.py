@@ -2,7 +2,6 @@
 
 import hashlib
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,16 +35,6 @@ class Split:
             raise ValueError(
                 f"train and valid must together be 0..{len(together) - 1}, each index once"
             )
-
-    @cached_property
-    def train_sha256(self) -> str:
-        """Hash of train as little-endian int64, in hexadecimal."""
-        return indices_sha256(self.train)
-
-    @cached_property
-    def valid_sha256(self) -> str:
-        """Hash of valid as little-endian int64, in hexadecimal."""
-        return indices_sha256(self.valid)
 
 
 def stratified_split(labels: NDArray[np.integer], num_valid: int, seed: int) -> Split:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from chaos.crash_checks import PROGRAMS, check_crashes
 from chaos.full_disk import fill_and_go_on
-from chaos.kills import SCENARIOS, kill_and_go_on, uninterrupted
+from chaos.kills import SCENARIOS, kill_and_go_on, terminate_while_starting, uninterrupted
 from chaos.mutant_checks import GOOD, MutantReport, check_damaged, check_hostile, make_files
 
 _HEADER = ("fault", "injected", "epochs lost", "wrong", "unreadable", "seconds", "notes")
@@ -62,6 +62,18 @@ def _rows(work: Path, num_mutants: int, repeat: int) -> Iterator[Row]:
     notes = "; ".join(full.notes)
     lost, wrong, unreadable = full.num_lost, full.num_wrong, full.num_unreadable
     yield f"full disk, {how}", num_full, lost, wrong, unreadable, seconds, notes
+    begin = time.monotonic()
+    ends = [terminate_while_starting(work / f"start-{i}", 0.25 * i) for i in range(6 * repeat)]
+    slowest = max(seconds for _, seconds in ends)
+    yield (
+        "SIGTERM while it starts",
+        len(ends),
+        0,
+        0,
+        sum(code != 75 or seconds > 30 for code, seconds in ends),
+        round(time.monotonic() - begin, 1),
+        f"exit codes {sorted({code for code, _ in ends})}, at most {slowest:.1f} s",
+    )
     expected = uninterrupted(work / "plain")
     for scenario in SCENARIOS:
         begin = time.monotonic()

@@ -20,7 +20,14 @@ from dtb_builder.record import METRICS
 from dtb_builder.stages.run_folder import RunFolder
 from dtb_builder.stages.status import status
 
-__all__ = ["SCENARIOS", "KillReport", "content", "kill_and_go_on", "uninterrupted"]
+__all__ = [
+    "SCENARIOS",
+    "KillReport",
+    "content",
+    "kill_and_go_on",
+    "terminate_while_starting",
+    "uninterrupted",
+]
 
 NUM_EPOCHS = 7
 
@@ -114,6 +121,31 @@ def kill_and_go_on(scenario: str, folder: Path, expected: dict[Any, Any]) -> Kil
     return report
 
 
+def terminate_while_starting(folder: Path, seconds: float) -> tuple[int, float]:
+    """Start the plan and tell it to stop so soon after it has begun to listen.
+
+    Returns:
+        its exit code, and the seconds it took to end.
+    """
+    process = _started(folder)
+    try:
+        _wait_until(lambda: _listens(process.pid))
+        time.sleep(seconds)
+        begin = time.monotonic()
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=60)
+        return process.returncode, time.monotonic() - begin
+    finally:
+        _kill_tree(process.pid)
+        process.communicate()
+
+
+def _listens(pid: int) -> bool:
+    """Whether a process has a handler of its own for SIGTERM."""
+    caught = re.search(r"SigCgt:\s*([0-9a-f]+)", Path(f"/proc/{pid}/status").read_text())
+    return caught is not None and bool(int(caught[1], 16) >> (signal.SIGTERM - 1) & 1)
+
+
 def _finish(folder: Path, report: KillReport) -> None:
     # With another number of workers than before, which must not matter either.
     command = _command("generate", folder, "cluster.num_cpus=1")
@@ -131,10 +163,8 @@ def _quiet() -> dict[str, Any]:
     return {"env": os.environ | _ENVIRONMENT, "capture_output": True, "text": True, "timeout": 300}
 
 
-@contextmanager
-def _running(folder: Path, *settings: str) -> Iterator[subprocess.Popen[str]]:
-    """A generation that has finished two epochs of some run."""
-    process = subprocess.Popen(
+def _started(folder: Path, *settings: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
         _command("generate", folder, *PLAN, *settings),
         env=os.environ | _ENVIRONMENT,
         stdout=subprocess.DEVNULL,
@@ -142,6 +172,12 @@ def _running(folder: Path, *settings: str) -> Iterator[subprocess.Popen[str]]:
         text=True,
         start_new_session=True,
     )
+
+
+@contextmanager
+def _running(folder: Path, *settings: str) -> Iterator[subprocess.Popen[str]]:
+    """A generation that has finished two epochs of some run."""
+    process = _started(folder, *settings)
     try:
         _wait_until(lambda: _num_epochs(folder) >= 3)
         yield process

@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 
 from chaos.full_disk import fill_and_go_on
-from chaos.kills import kill_and_go_on, uninterrupted
+from chaos.kills import kill_and_go_on, terminate_while_starting, uninterrupted
 
 pytestmark = pytest.mark.ray
 
@@ -26,6 +26,13 @@ def test_a_generation_that_was_struck_goes_on_to_the_same_bits(
     assert report.fewest_after_resume is not None
     assert report.fewest_after_resume >= 2, report
     assert (report.num_lost, report.num_wrong, report.num_unreadable) == (0, 0, 0), report
+
+
+@pytest.mark.parametrize("seconds", [0.0, 1.5, 2.5])
+def test_a_generation_told_to_stop_while_it_starts_stops(seconds: float, tmp_path: Path) -> None:
+    code, took = terminate_while_starting(tmp_path / "run", seconds)
+    assert code == 75
+    assert took < 30
 
 
 def test_a_disk_that_fills_up_costs_nothing_that_is_finished(tmp_path: Path) -> None:

@@ -10,6 +10,8 @@ import pytest
 from dtb_builder import Benchmark
 from dtb_builder.record import METRICS
 from dtb_builder.stages.config import Config, LaunchConfig
+from dtb_builder.stages.run_folder import RunFolder
+from dtb_builder.stages.status import status
 
 Dtb = Callable[..., int]
 
@@ -35,6 +37,8 @@ Dtb = Callable[..., int]
         ("images.num_valid=9999", "num_valid must be in 1..1437, got 9999"),
         ("network.auxiliary=true", "images of 29 to 40 pixels would fit"),
         ("'unclosed", "unclosed"),
+        ("images.root=/a=b", "wants quotes"),
+        ("space.names=DARTS_V2", "space.names must be a list of str, got 'DARTS_V2'"),
     ],
 )
 def test_a_bad_setting_is_refused_and_explained(
@@ -57,6 +61,7 @@ def test_a_bad_setting_is_refused_and_explained(
         ("cluster.max_in_flight=0", "cluster.max_in_flight must be at least 1"),
         ("retry=all", "retry must be 'failed' or null, got 'all'"),
         ("volume_size=0", "volume_size must be at least 1 byte"),
+        ("volume_size=1.5", "volume_size must be int or null, got 1.5"),
     ],
 )
 def test_a_bad_launch_setting_is_refused_before_anything_is_planned(
@@ -83,6 +88,17 @@ def test_settings_may_stand_before_and_after_an_option(
     assert "num_epochs: 7" in shown
     assert "- -1" in shown
     assert not list(tmp_path.iterdir())
+
+
+def test_a_planned_folder_shows_its_own_settings(
+    tmp_path: Path, dtb: Dtb, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert dtb("plan", tmp_path, "recipe.num_epochs=7") == 0
+    capsys.readouterr()
+    assert dtb("plan", tmp_path, "--show", "cluster=serial") == 0
+    shown = capsys.readouterr().out
+    assert "num_epochs: 7" in shown
+    assert "engine: serial" in shown
 
 
 def test_an_unknown_option_is_refused(
@@ -132,6 +148,27 @@ def test_status_counts_and_checks(
     assert json.loads(capsys.readouterr().out)["num_epochs"] == 8
 
 
+def test_status_tells_a_benchmark_from_one_that_lacks_what_is_finished(
+    finished: Path, tmp_path: Path, dtb: Dtb, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = RunFolder(shutil.copytree(finished, tmp_path / "run"))
+    size = status(folder).num_bytes
+    assert status(folder).merged == "yes"
+    shard = folder.shard_file(1).rename(tmp_path / "shard.h5")
+    assert dtb("merge", folder.path, "allow_missing=true") == 0
+    assert status(folder).merged == "yes"
+    shard.rename(folder.shard_file(1))
+    assert status(folder).merged == "stale"
+    capsys.readouterr()
+    dtb("status", folder.path)
+    assert "run dtb merge again" in capsys.readouterr().out
+    folder.benchmark_file.write_bytes(b"torn")
+    assert status(folder).merged == "damaged"
+    folder.benchmark_file.unlink()
+    assert status(folder).merged == "no"
+    assert status(folder).num_bytes < size
+
+
 def test_info_names_what_the_benchmark_is_made_of(
     finished: Path, dtb: Dtb, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -153,6 +190,27 @@ def test_query_prints_the_best_runs_first(
     shown = [float(line.split()[column]) for line in lines]
     assert shown == sorted(shown, reverse=True)
     assert len(shown) == 2
+
+
+def test_query_prints_the_lowest_losses_first(
+    finished: Path, dtb: Dtb, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert dtb("query", finished / "dtb.h5", "--top", 1, "--by", "valid_loss", "--epoch", 1) == 0
+    header, line = capsys.readouterr().out.splitlines()
+    with Benchmark(finished / "dtb.h5") as benchmark:
+        lowest = benchmark.array("valid_loss", epoch=1).min()
+    assert float(line.split()[header.split().index("valid_loss")]) == pytest.approx(
+        lowest, abs=1e-4
+    )
+
+
+def test_query_takes_one_question_at_a_time(
+    finished: Path, dtb: Dtb, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as stop:
+        dtb("query", finished / "dtb.h5", "--run", 0, "--top", 2)
+    assert stop.value.code == 2
+    assert "not allowed with argument" in capsys.readouterr().err
 
 
 def test_query_shows_a_run_by_number_and_by_genotype(
@@ -186,6 +244,11 @@ def test_query_writes_every_run_and_epoch_as_csv(
         (("--top", "2", "--by", "accuracy", "--epoch", "0"), "no metric 'accuracy'"),
         (("--run", "5"), "has no run 5"),
         (("--genotype", "Genotype()"), "Genotype"),
+        (("--genotype", "DARTS_V1"), "has none of Genotype("),
+        (("--top", "-2", "--by", "valid_loss", "--epoch", "0"), "--top must be at least 1, got -2"),
+        (("--top", "2", "--by", "learning_rate", "--epoch", "1"), "no learning_rate is better"),
+        (("--by", "valid_loss", "--epoch", "0"), "--top and --by belong together"),
+        (("--run", "0", "--epoch", "0"), "leave out --epoch"),
     ],
 )
 def test_a_query_that_has_no_answer_says_why(

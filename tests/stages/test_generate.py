@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from filelock import FileLock
 
 from dtb_builder import Benchmark
 from dtb_builder.dataset.journal import count_epochs, read_journal
@@ -387,12 +388,38 @@ def test_a_lock_left_by_a_dead_holder_is_noticed_and_taken(
         assert f"process {os.getpid()}" in holder
 
 
+def test_a_lock_that_may_not_be_tried_is_still_told_of(
+    tmp_path: Path, generate: Dtb, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    generate(tmp_path)
+    (tmp_path / ".lock.json").write_text('{"host": "far", "process": 7, "since": "then"}')
+
+    def denied(*_: Any, **__: Any) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(FileLock, "acquire", denied)
+    holder = status(RunFolder(tmp_path)).holder
+    assert holder == "process 7 on far since then, unless that has died"
+
+
+def test_a_torn_list_of_failures_is_named(
+    tmp_path: Path, dtb: Dtb, capsys: pytest.CaptureFixture[str]
+) -> None:
+    dtb("plan", tmp_path)
+    folder = RunFolder(tmp_path)
+    file = folder.failures_file(next(folder.plan()))
+    file.parent.mkdir(parents=True)
+    file.write_text("")
+    assert dtb("status", tmp_path) == 2
+    assert f"{file} is not JSON" in capsys.readouterr().err
+
+
 def test_the_shard_size_may_not_change_and_says_so(
     tmp_path: Path, dtb: Dtb, capsys: pytest.CaptureFixture[str]
 ) -> None:
     dtb("plan", tmp_path, "shard_size=2")
     assert dtb("generate", tmp_path, "shard_size=3") == 2
-    assert "shard_size: 2 in the run folder, 3 now" in capsys.readouterr().err
+    assert "shard_size: 2 when it was planned, 3 now" in capsys.readouterr().err
 
 
 def test_a_run_is_held_by_one_process(tmp_path: Path, dtb: Dtb, monkeypatch: Any) -> None:

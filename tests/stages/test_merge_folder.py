@@ -110,6 +110,7 @@ def test_a_merge_on_a_full_disk_leaves_the_benchmark_as_it_was(
 
 
 def test_volumes_hold_the_states_apart_from_the_index(folder: RunFolder, dtb: Dtb) -> None:
+    assert dtb("merge", folder.path, "volume_size=1e9") == 0
     assert dtb("merge", folder.path, "volume_size=1") == 0
     first, second = sorted(folder.path.glob("states-*.h5"))
     second.unlink()
@@ -119,3 +120,16 @@ def test_volumes_hold_the_states_apart_from_the_index(folder: RunFolder, dtb: Dt
         assert benchmark.run(0).state(epoch=0)
         with pytest.raises(MissingVolumeError, match=second.name):
             benchmark.run(1).state(epoch=0)
+
+
+def test_what_a_killed_writer_left_is_removed(folder: RunFolder, dtb: Dtb) -> None:
+    left = [
+        folder.path / ".dtb.h5.0123456789abcdef.writing",
+        folder.shards_folder / ".shard-00001.h5.0123456789abcdef.writing",
+        folder.path / "states-0123456789ab-00000.h5",
+    ]
+    for file in left:
+        file.write_bytes(b"half")
+    assert dtb("merge", folder.path) == 0
+    assert not [file for file in left if file.exists()]
+    assert dtb("verify", folder.benchmark_file) == 0

@@ -8,6 +8,7 @@ from dtb_builder.space import NAMED, sample_uniform
 from dtb_builder.stages import plan as plan_stage
 from dtb_builder.stages.run_folder import RunFolder
 from dtb_builder.training import Images
+from dtb_builder.training.loaders import load_images
 
 Dtb = Callable[..., int]
 
@@ -52,9 +53,140 @@ def test_another_config_is_refused_with_the_difference(
     before = files(tmp_path)
     assert dtb("plan", tmp_path, "space.num_genotypes=4", "recipe.num_epochs=9") == 2
     error = capsys.readouterr().err
-    assert "recipe.num_epochs: 2 in the run folder, 9 now" in error
-    assert "space.num_genotypes: 3 in the run folder, 4 now" in error
+    assert "recipe.num_epochs: 2 when it was planned, 9 now" in error
+    assert "space.num_genotypes: 3 when it was planned, 4 now" in error
     assert files(tmp_path) == before
+
+
+@pytest.mark.parametrize("command", ["status", "generate", "merge"])
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("num_epochs: 2", "num_epochs: 9", "recipe.num_epochs: 2 when it was planned, 9 now"),
+        ("num_epochs: 2", "", "recipe.num_epochs"),
+        ("seeds:", "seeds: {", "is not YAML"),
+    ],
+)
+def test_an_edited_config_is_refused_with_the_difference(
+    command: str,
+    old: str,
+    new: str,
+    message: str,
+    tmp_path: Path,
+    dtb: Dtb,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    dtb("plan", tmp_path)
+    config = tmp_path / "config.yaml"
+    config.write_text(config.read_text().replace(old, new))
+    assert dtb(command, tmp_path) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert "config.yaml" in error
+
+
+@pytest.mark.parametrize("command", ["generate", "merge"])
+def test_an_edited_plan_is_refused(
+    command: str, tmp_path: Path, dtb: Dtb, capsys: pytest.CaptureFixture[str]
+) -> None:
+    dtb("plan", tmp_path)
+    plan = tmp_path / "plan.csv"
+    plan.write_text(plan.read_text().replace("sep_conv_3x3", "sep_conv_5x5", 1))
+    assert dtb(command, tmp_path) == 2
+    assert "plan.csv is not what" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["config.yaml", "provenance.json"])
+def test_a_file_of_the_plan_that_is_gone_is_named(
+    name: str, tmp_path: Path, dtb: Dtb, capsys: pytest.CaptureFixture[str]
+) -> None:
+    dtb("plan", tmp_path)
+    (tmp_path / name).unlink()
+    for command in ("status", "generate", "merge"):
+        assert dtb(command, tmp_path) == 2
+        assert f"{name} is not there" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("text", ["", "7\n"])
+def test_a_config_that_is_none_is_refused(
+    text: str, tmp_path: Path, dtb: Dtb, capsys: pytest.CaptureFixture[str]
+) -> None:
+    dtb("plan", tmp_path)
+    (tmp_path / "config.yaml").write_text(text)
+    assert dtb("status", tmp_path) == 2
+    assert "must be keys with values" in capsys.readouterr().err
+
+
+def test_the_file_of_genotypes_is_needed_only_to_plan(tmp_path: Path, dtb: Dtb) -> None:
+    listing = tmp_path / "genotypes.txt"
+    listing.write_text("DARTS_V1\nDARTS_V2\n")
+    settings = ("space=file", f"space.file={listing}")
+    assert dtb("plan", tmp_path / "run", *settings) == 0
+    moved = listing.rename(tmp_path / "moved.txt")
+    assert dtb("plan", tmp_path / "run") == 0
+    assert dtb("plan", tmp_path / "run", "space=file", f"space.file={moved}") == 0
+
+
+def test_images_may_move(
+    tmp_path: Path, dtb: Dtb, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked: list[Path | None] = []
+
+    def load(name: str, root: Path | None) -> Images:
+        asked.append(root)
+        return load_images(name, None)
+
+    monkeypatch.setattr(plan_stage, "load_images", load)
+    monkeypatch.chdir(tmp_path)
+    assert dtb("plan", "run", "images.root=here") == 0
+    assert set(asked) == {tmp_path / "here"}
+    before = files(tmp_path / "run")
+    assert dtb("plan", "run") == 0
+    assert files(tmp_path / "run") == before
+    asked.clear()
+    assert dtb("plan", "run", "images.root=there") == 0
+    assert set(asked) == {tmp_path / "there"}
+    after = files(tmp_path / "run")
+    assert {name for name in after if after[name] != before[name]} == {"config.yaml"}
+    assert dtb("plan", "run", "space.num_genotypes=8") == 0  # says nothing of a root
+    assert files(tmp_path / "run") == after
+    assert not capsys.readouterr().err
+
+
+def test_a_genotype_listed_twice_is_refused(
+    tmp_path: Path, dtb: Dtb, capsys: pytest.CaptureFixture[str]
+) -> None:
+    listing = tmp_path / "genotypes.txt"
+    listing.write_text(f"DARTS_V1\nDARTS_V2\n{NAMED['DARTS_V1'].canonical()}\n")
+    for settings in (
+        ("space=file", f"space.file={listing}"),
+        ("space=named", "space.names=[DARTS_V1,DARTS_V2,DARTS_V1]"),
+    ):
+        assert dtb("plan", tmp_path / "run", *settings) == 2
+        assert "one genotype twice, as number 1 and 3" in capsys.readouterr().err
+
+
+def test_drawn_genotypes_are_all_different(
+    tmp_path: Path, dtb: Dtb, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = ("space=mutations", "space.parent=DARTS_V2")
+    assert dtb("plan", tmp_path / "run", *settings, "space.num_genotypes=60") == 0
+    genotypes = [run.genotype for run in RunFolder(tmp_path / "run").plan()]
+    assert len(set(genotypes)) == 60
+    # 96 other operations, and some other predecessors: there are no 200 one-step mutations.
+    assert dtb("plan", tmp_path / "more", *settings, "space.num_genotypes=200") == 2
+    assert "different ones were drawn" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "setting",
+    ["space.file=x", "space.parent=DARTS_V1", "space.names=[DARTS_V1]"],
+)
+def test_a_setting_that_would_do_nothing_is_refused(
+    setting: str, tmp_path: Path, dtb: Dtb, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert dtb("plan", tmp_path / "run", setting) == 2
+    assert "means nothing for space.kind=uniform" in capsys.readouterr().err
 
 
 def test_a_changed_file_of_genotypes_is_refused(

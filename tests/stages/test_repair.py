@@ -2,13 +2,20 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import h5py
 import pytest
 
 from dtb_builder import Benchmark
+from dtb_builder.dataset.journal import Journal, read_journal
+from dtb_builder.dataset.salvage import SavedRun, salvage
+from dtb_builder.dataset.shard import write_shard
+from dtb_builder.dataset.store import FailedRun
+from dtb_builder.space import sample_uniform
 from dtb_builder.stages import workers
 from dtb_builder.stages.run_folder import RunFolder
 
 Dtb = Callable[..., int]
+NUM_EPOCHS = 3
 Content = Callable[[Path], dict[Any, Any]]
 
 
@@ -23,7 +30,12 @@ def damage_state(path: Path, row: int) -> None:
 @pytest.fixture
 def folder(dtb: Dtb, tmp_path: Path) -> RunFolder:
     """Two runs in one shard, trained and merged."""
-    settings = ("images.num_valid=1300", "network.channels=2", "network.layers=2")
+    settings = (
+        "images.num_valid=1300",
+        "network.channels=2",
+        "network.layers=2",
+        f"recipe.num_epochs={NUM_EPOCHS}",
+    )
     assert dtb("generate", tmp_path, *settings, "space.num_genotypes=2", "cluster=serial") == 0
     assert dtb("merge", tmp_path) == 0
     return RunFolder(tmp_path)
@@ -103,3 +115,57 @@ def test_a_repair_that_was_stopped_can_be_repeated(folder: RunFolder, dtb: Dtb) 
     assert dtb("repair", folder.path) == 1
     assert dtb("generate", folder.path, "cluster=serial") == 0
     assert dtb("status", folder.path, "--check") == 0
+
+
+def test_a_repaired_benchmark_still_lists_its_failed_runs(
+    folder: RunFolder, dtb: Dtb, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    failed = FailedRun(7, sample_uniform(0, 7), 0, 3, "RuntimeError: no luck")
+    journals = [journal_of(folder, number, tmp_path) for number in (0, 1)]
+    damaged = tmp_path / "with_failures.h5"
+    write_shard(damaged, journals, [failed], provenance=folder.provenance, num_epochs=NUM_EPOCHS)
+    damage_state(damaged, 0)
+    assert dtb("repair", damaged) == 1
+    with Benchmark(tmp_path / "with_failures.repaired.h5") as benchmark:
+        assert benchmark.failures == (failed,)
+        assert benchmark.numbers.tolist() == [1]
+    with h5py.File(damaged, "r+") as file:
+        attempts = file["failures/attempts"]
+        assert isinstance(attempts, h5py.Dataset)
+        attempts[0] = 4
+    capsys.readouterr()
+    assert dtb("repair", damaged) == 1
+    assert "the list of failed runs is lost" in capsys.readouterr().out
+
+
+def journal_of(folder: RunFolder, number: int, work: Path) -> Journal:
+    saved = next(
+        run
+        for run in salvage(folder.shard_file(0), work, plan=folder.plan_id)
+        if isinstance(run, SavedRun) and run.number == number
+    )
+    journal = read_journal(saved.journal)
+    assert journal is not None
+    return journal
+
+
+def test_a_second_repair_keeps_what_the_first_one_saved(folder: RunFolder, dtb: Dtb) -> None:
+    damage_state(folder.benchmark_file, 0)
+    assert dtb("repair", folder.benchmark_file) == 1
+    first = folder.path / "dtb.repaired.h5"
+    saved = first.read_bytes()
+    damage_state(folder.benchmark_file, 0)  # mends run 0
+    damage_state(folder.benchmark_file, 1)
+    assert dtb("repair", folder.benchmark_file) == 1
+    assert first.read_bytes() == saved
+    with Benchmark(folder.path / "dtb.repaired-2.h5") as benchmark:
+        assert benchmark.numbers.tolist() == [0]
+
+
+def test_every_shard_that_was_set_aside_is_kept(folder: RunFolder, dtb: Dtb) -> None:
+    for _ in range(2):
+        damage_state(folder.shard_file(0), 1)
+        assert dtb("repair", folder.path) == 1
+        assert dtb("generate", folder.path, "cluster=serial") == 0
+    names = sorted(path.name for path in (folder.path / "damaged").iterdir())
+    assert names == ["shard-00000-2.h5", "shard-00000.h5"]
