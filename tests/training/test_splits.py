@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dtb_builder.training import Split, indices_sha256, stratified_split
+from dtb_builder.training import Split, stratified_split
+from dtb_builder.training.splits import indices_sha256
 
 SEEDS = st.integers(0, 2**63)
 LABELS = st.lists(st.integers(-3, 6), min_size=2, max_size=60).map(np.array)
