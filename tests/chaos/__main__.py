@@ -35,7 +35,7 @@ Row = tuple[str, int, int, int, int, float, str]
 
 def _rows(work: Path, num_mutants: int, repeat: int) -> Iterator[Row]:
     for program in PROGRAMS:
-        begin, folder = time.monotonic(), work / program
+        begin, folder = time.monotonic(), work / program.replace(" ", "-")
         folder.mkdir()
         crash = check_crashes(program, folder)
         yield (
