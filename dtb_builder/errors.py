@@ -14,9 +14,11 @@ __all__ = [
     "NotDTBFileError",
     "PlanMismatchError",
     "SchemaVersionError",
+    "SingularKernelError",
     "StorageError",
     "TimeLimitError",
     "UnfinishedError",
+    "UnseenReLUError",
 ]
 
 
@@ -50,6 +52,14 @@ class StorageError(DTBError, OSError):
 
 class DivergedError(DTBError, ArithmeticError):
     """A training's loss is not a number any more."""
+
+
+class SingularKernelError(DTBError, ArithmeticError):
+    """A network does not tell all probe images apart, so that its score is no number."""
+
+
+class UnseenReLUError(DTBError, ValueError):
+    """A network has ReLUs that are not modules, which hooks cannot see."""
 
 
 class TimeLimitError(DTBError, TimeoutError):
