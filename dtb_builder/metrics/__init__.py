@@ -9,18 +9,41 @@ from dtb_builder.metrics.ability import (
     mean_hamming_distance,
     wot,
 )
+from dtb_builder.metrics.choosing import Choice, choose
+from dtb_builder.metrics.curves import training_speed
 from dtb_builder.metrics.kernel import Agreement, agreement
 from dtb_builder.metrics.probe import ProbeImages, choose_probe
+from dtb_builder.metrics.ranking import (
+    Comparison,
+    Interval,
+    bootstrap,
+    compare,
+    kendall_tau,
+    partial_tau,
+    spearman_rho,
+    top_overlap,
+)
 from dtb_builder.metrics.units import activation_units
 
 __all__ = [
     "Agreement",
+    "Choice",
+    "Comparison",
+    "Interval",
     "ProbeImages",
     "activation_units",
     "agreement",
+    "bootstrap",
+    "choose",
     "choose_probe",
+    "compare",
     "distinguishing_ability",
+    "kendall_tau",
     "max_distinguishing_ability",
     "mean_hamming_distance",
+    "partial_tau",
+    "spearman_rho",
+    "top_overlap",
+    "training_speed",
     "wot",
 ]
