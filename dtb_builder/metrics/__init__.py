@@ -10,6 +10,7 @@ from dtb_builder.metrics.ability import (
     wot,
 )
 from dtb_builder.metrics.choosing import Choice, choose
+from dtb_builder.metrics.combining import Atoms, Moments, das, linear, log_rank, rank_sum, z_sum
 from dtb_builder.metrics.curves import training_speed
 from dtb_builder.metrics.kernel import Agreement, agreement
 from dtb_builder.metrics.probe import ProbeImages, choose_probe
@@ -23,27 +24,38 @@ from dtb_builder.metrics.ranking import (
     spearman_rho,
     top_overlap,
 )
+from dtb_builder.metrics.reference import ReferenceSample, find_reference, shipped_references
 from dtb_builder.metrics.units import activation_units
 
 __all__ = [
     "Agreement",
+    "Atoms",
     "Choice",
     "Comparison",
     "Interval",
+    "Moments",
     "ProbeImages",
+    "ReferenceSample",
     "activation_units",
     "agreement",
     "bootstrap",
     "choose",
     "choose_probe",
     "compare",
+    "das",
     "distinguishing_ability",
+    "find_reference",
     "kendall_tau",
+    "linear",
+    "log_rank",
     "max_distinguishing_ability",
     "mean_hamming_distance",
     "partial_tau",
+    "rank_sum",
+    "shipped_references",
     "spearman_rho",
     "top_overlap",
     "training_speed",
     "wot",
+    "z_sum",
 ]
