@@ -16,6 +16,7 @@ __all__ = [
     "SchemaVersionError",
     "SingularKernelError",
     "StorageError",
+    "TableError",
     "TimeLimitError",
     "UnfinishedError",
     "UnseenReLUError",
@@ -60,6 +61,10 @@ class SingularKernelError(DTBError, ArithmeticError):
 
 class UnseenReLUError(DTBError, ValueError):
     """A network has ReLUs that are not modules, which hooks cannot see."""
+
+
+class TableError(DTBError, ValueError):
+    """A file of trained networks that others published is damaged or of another format."""
 
 
 class TimeLimitError(DTBError, TimeoutError):

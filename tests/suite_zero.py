@@ -9,7 +9,8 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from dtb_builder.network.nasbench101 import Cell101, Network101
+from dtb_builder.network.cell101 import Cell101
+from dtb_builder.network.nasbench101 import Network101
 from dtb_builder.space import OPERATIONS, Genotype
 
 __all__ = ["cells", "column", "genotypes", "initialise"]

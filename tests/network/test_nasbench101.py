@@ -2,7 +2,8 @@ import pytest
 import torch
 from suite_zero import cells, column
 
-from dtb_builder.network.nasbench101 import Cell101, Network101
+from dtb_builder.network.cell101 import Cell101
+from dtb_builder.network.nasbench101 import Network101
 
 
 def test_every_published_parameter_count_is_reproduced() -> None:
