@@ -57,7 +57,8 @@ def zico(network: nn.Module, batches: Sequence[tuple[Tensor, Tensor]]) -> float:
     other weights, as their terms are not defined.
 
     Source: Li et al., ZiCo: Zero-shot NAS via Inverse Coefficient of Variation on Gradients,
-    ICLR 2023. Its code, SLDGroup/ZiCo, takes the deviation of g where the paper has that of |g|.
+    ICLR 2023. Its code, SLDGroup/ZiCo, takes the deviation of g, not of |g|, and each batch's
+    gradient is there added to those before it.
 
     Args:
         network: maps images to logits; it is left as it is.
