@@ -14,9 +14,12 @@ __all__ = [
     "NotDTBFileError",
     "PlanMismatchError",
     "SchemaVersionError",
+    "SingularKernelError",
     "StorageError",
+    "TableError",
     "TimeLimitError",
     "UnfinishedError",
+    "UnseenReLUError",
 ]
 
 
@@ -50,6 +53,18 @@ class StorageError(DTBError, OSError):
 
 class DivergedError(DTBError, ArithmeticError):
     """A training's loss is not a number any more."""
+
+
+class SingularKernelError(DTBError, ArithmeticError):
+    """A network does not tell all probe images apart, so that its score is no number."""
+
+
+class UnseenReLUError(DTBError, ValueError):
+    """A network has ReLUs that are not modules, which hooks cannot see."""
+
+
+class TableError(DTBError, ValueError):
+    """A file of trained networks that others published is damaged or of another format."""
 
 
 class TimeLimitError(DTBError, TimeoutError):

@@ -1,0 +1,43 @@
+"""Drawing a reference sample for any network and probe."""
+
+import torch
+from torch import Tensor
+
+from dtb_builder.metrics.ability import distinguishing_ability
+from dtb_builder.metrics.activations import network_agreement
+from dtb_builder.metrics.reference import ReferenceSample
+from dtb_builder.network import NetworkSpec
+from dtb_builder.space import sample_uniform
+
+__all__ = ["draw_reference"]
+
+
+def draw_reference(
+    spec: NetworkSpec, images: Tensor, probe_sha256: str, num_genotypes: int, *, seed: int
+) -> ReferenceSample:
+    """Score uniformly drawn genotypes at initialisation; torch's default generator stays as it is.
+
+    Args:
+        spec: how a genotype is grown.
+        images: the probe, normalised, shape (images, channels, height, width).
+        probe_sha256: the probe's ``ProbeImages.sha256``.
+        num_genotypes: how many, at least MIN_GENOTYPES.
+        seed: of the genotypes; genotype i is initialised with the seed i, on the CPU.
+
+    Raises:
+        SingularKernelError: a genotype does not tell all images apart.
+    """
+    kernels = []
+    for i in range(num_genotypes):
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(i)
+            network = spec.build(sample_uniform(seed, i))
+        kernels.append(network_agreement(network.to(images.device), images))
+    return ReferenceSample(
+        spec=spec,
+        probe_sha256=probe_sha256,
+        num_images=len(images),
+        seed=seed,
+        abilities=tuple(distinguishing_ability(kernel) for kernel in kernels),
+        activation_units=tuple(kernel.activation_units for kernel in kernels),
+    )

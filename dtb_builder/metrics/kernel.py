@@ -1,0 +1,99 @@
+"""The agreement kernel: for how many units two images agree on whether a unit fires."""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["Agreement", "agreement"]
+
+_CHUNK = 2**20  # units at a time; below 2**24, to which float32 counts exactly
+
+
+@dataclass(frozen=True, eq=False)
+class Agreement:
+    """The kernel K_H[i, j] = N_A - hamming(c_i, c_j) of the activation codes c of n images.
+
+    Source: Mellor et al., Neural Architecture Search without Training, ICML 2021.
+
+    Attributes:
+        counts: K_H, int64, shape (images, images).
+
+    Raises:
+        ValueError: ``counts`` cannot be such a kernel.
+    """
+
+    counts: NDArray[np.int64]
+
+    def __post_init__(self) -> None:
+        counts = self.counts
+        if counts.dtype != np.int64 or counts.ndim != 2 or counts.shape[0] != counts.shape[1]:
+            raise ValueError(
+                f"counts must be int64 of shape (images, images), "
+                f"got {counts.dtype} of shape {counts.shape}"
+            )
+        if len(counts) < 2:
+            raise ValueError(f"an agreement needs at least 2 images, got {len(counts)}")
+        units = counts[0, 0]
+        if units < 1 or (np.diag(counts) != units).any():
+            raise ValueError(
+                f"an image must agree with itself on all units, at least 1, "
+                f"got {np.unique(np.diag(counts))} on the diagonal"
+            )
+        if (counts != counts.T).any() or counts.min() < 0 or counts.max() > units:
+            raise ValueError(f"counts must be symmetric and in 0..{units}")
+
+    @property
+    def num_images(self) -> int:
+        """How many images: n."""
+        return len(self.counts)
+
+    @property
+    def activation_units(self) -> int:
+        """How many units: N_A."""
+        return int(self.counts[0, 0])
+
+    @property
+    def smallest_eigenvalue(self) -> float:
+        """Of K_H / N_A, whose eigenvalues have the mean 1; 0 or rounding noise if singular."""
+        return float(self._eigenvalues[0])
+
+    @property
+    def singular(self) -> bool:
+        """Whether K_H has no logarithm of a determinant, as with two images of one code.
+
+        The smallest eigenvalue is compared with the error it is computed with, as numpy's
+        matrix_rank does. Neither the sign of a computed determinant nor a Cholesky factorisation
+        shows it: rounding lets both pass.
+        """
+        noise = self.num_images * np.finfo(np.float64).eps * self._eigenvalues[-1]
+        return bool(self._eigenvalues[0] <= noise)
+
+    @cached_property
+    def _eigenvalues(self) -> NDArray[np.floating]:
+        """Of K_H / N_A, in float64, ascending, shape (images,)."""
+        return np.linalg.eigvalsh(self.counts / self.activation_units)
+
+
+def agreement(codes: NDArray[np.bool_]) -> Agreement:
+    """The kernel of activation codes, exactly.
+
+    Args:
+        codes: which units fire for which image, shape (images, units).
+
+    >>> agreement(np.array([[True, False, True], [True, True, True]])).counts
+    array([[3, 2],
+           [2, 3]])
+    """
+    if codes.dtype != np.bool_ or codes.ndim != 2:
+        raise ValueError(
+            f"codes must be bool of shape (images, units), got {codes.dtype} of shape {codes.shape}"
+        )
+    num_images, num_units = codes.shape
+    products = np.zeros((num_images, num_images), np.int64)
+    for start in range(0, num_units, _CHUNK):
+        signs = np.where(codes[:, start : start + _CHUNK], np.float32(1), np.float32(-1))
+        products += (signs @ signs.T).astype(np.int64)
+    # A product of signs sums 1 for each agreement and -1 for each of the other units.
+    return Agreement((products + num_units) // 2)

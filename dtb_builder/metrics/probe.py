@@ -1,0 +1,97 @@
+"""Probe images: the few that networks are scored on, which scores must name to be comparable."""
+
+import hashlib
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["ProbeImages", "choose_probe"]
+
+
+@dataclass(frozen=True, eq=False)
+class ProbeImages:
+    """Images that are all different; two equal ones would make every kernel singular.
+
+    Attributes:
+        pixels: uint8, shape (images, channels, height, width).
+        indices: where each stands in its image set, int64, shape (images,).
+
+    Raises:
+        ValueError: shapes or types are others, or two images are equal.
+    """
+
+    pixels: NDArray[np.uint8]
+    indices: NDArray[np.int64]
+
+    def __post_init__(self) -> None:
+        if self.pixels.dtype != np.uint8 or self.pixels.ndim != 4 or len(self.pixels) < 2:
+            raise ValueError(
+                "probe pixels must be uint8 of shape (images, channels, height, width), at least "
+                f"2 images, got {self.pixels.dtype} of shape {self.pixels.shape}"
+            )
+        if self.indices.dtype != np.int64 or self.indices.shape != self.pixels.shape[:1]:
+            raise ValueError(
+                f"probe indices must be int64 of shape ({len(self.pixels)},), "
+                f"got {self.indices.dtype} of shape {self.indices.shape}"
+            )
+        num_different = len({image.tobytes() for image in self.pixels})
+        if num_different < len(self.pixels):
+            raise ValueError(
+                f"probe images must all differ, got {num_different} different ones "
+                f"in {len(self.pixels)}"
+            )
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+    @cached_property
+    def sha256(self) -> str:
+        """Hash of shape and pixels, in hexadecimal; scores of other probes are not comparable."""
+        digest = hashlib.sha256(f"{self.pixels.shape} ".encode())
+        digest.update(np.ascontiguousarray(self.pixels).data)
+        return digest.hexdigest()
+
+    def normalised(
+        self, mean: NDArray[np.float64], std: NDArray[np.float64]
+    ) -> NDArray[np.float32]:
+        """The images as networks see them, float32, shape (images, channels, height, width).
+
+        Args:
+            mean: of each channel with pixels scaled to [0, 1], shape (channels,).
+            std: standard deviation of each channel, likewise.
+        """
+        scaled = self.pixels.astype(np.float32) / np.float32(255)
+        shape = (1, -1, 1, 1)
+        mean, std = mean.reshape(shape), std.reshape(shape)
+        return (scaled - mean.astype(np.float32)) / std.astype(np.float32)
+
+
+def choose_probe(
+    images: NDArray[np.uint8], candidates: NDArray[np.int64], num_images: int, *, seed: int
+) -> ProbeImages:
+    """Draw probe images; one that repeats an earlier one is passed over.
+
+    Args:
+        images: an image set, shape (all images, channels, height, width).
+        candidates: indices to draw from, commonly those of the training split.
+        num_images: how many.
+        seed: the same seed gives the same images, on any machine and with any version of numpy.
+
+    Raises:
+        ValueError: the candidates have fewer different images.
+    """
+    if num_images < 2:
+        raise ValueError(f"num_images must be at least 2, got {num_images}")
+    # Of numpy only the raw stream is promised never to change.
+    order = np.argsort(np.random.PCG64(seed).random_raw(len(candidates)), kind="stable")
+    chosen: dict[bytes, int] = {}
+    for index in candidates[order].tolist():
+        chosen.setdefault(images[index].tobytes(), index)
+        if len(chosen) == num_images:
+            indices = np.array(list(chosen.values()), np.int64)
+            return ProbeImages(images[indices], indices)
+    raise ValueError(
+        f"wanted {num_images} different images, got {len(chosen)} among {len(candidates)}"
+    )

@@ -1,0 +1,13 @@
+"""Tables of trained networks that others published, read from the files that a user brings."""
+
+from dtb_builder.tables.nasbench101 import Evaluation, TrainedCell, read_nasbench101
+from dtb_builder.tables.nds import Outsider, TrainedGenotype, read_nds
+
+__all__ = [
+    "Evaluation",
+    "Outsider",
+    "TrainedCell",
+    "TrainedGenotype",
+    "read_nasbench101",
+    "read_nds",
+]

@@ -1,0 +1,143 @@
+"""NAS-Bench-101's own file: cells with their accuracies, one record per training.
+
+Format: google-research/nasbench. A record of nasbench_full.tfrecord or nasbench_only108.tfrecord
+is a JSON list of the cell's hash, the epochs of the training, the adjacency matrix as digits, the
+vertices' operations with commas between, and a base64-coded protocol buffer ``ModelMetrics``, whose
+evaluations are at the beginning, half way and at the end.
+"""
+
+import base64
+import binascii
+import json
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from math import isqrt
+from typing import BinaryIO
+
+from dtb_builder.errors import TableError
+from dtb_builder.network.cell101 import Cell101
+from dtb_builder.tables.tfrecord import read_records
+
+__all__ = ["Evaluation", "TrainedCell", "read_nasbench101"]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """How good a network was at one moment of its training.
+
+    Attributes:
+        training_seconds: trained until then, on the TPU of the publishers.
+        train_accuracy: on 10,000 of the training images, in [0, 1].
+        valid_accuracy: on images that were not trained on, in [0, 1].
+        test_accuracy: on CIFAR-10's test images, in [0, 1].
+    """
+
+    training_seconds: float
+    train_accuracy: float
+    valid_accuracy: float
+    test_accuracy: float
+
+
+@dataclass(frozen=True)
+class TrainedCell:
+    """One training of a cell's network; a cell has commonly three for each number of epochs.
+
+    Attributes:
+        module_hash: the table's name of the cell, the same for isomorphic cells.
+        cell: the cell.
+        num_epochs: how long it was trained.
+        num_parameters: as the table has it.
+        halfway: after half of the epochs.
+        final: after all of them.
+    """
+
+    module_hash: str
+    cell: Cell101
+    num_epochs: int
+    num_parameters: int
+    halfway: Evaluation
+    final: Evaluation
+
+
+def read_nasbench101(file: BinaryIO) -> Iterator[TrainedCell]:
+    """All trainings of a file opened for reading bytes, in its order.
+
+    Raises:
+        TableError: the file is damaged or of another format; it says which record.
+    """
+    for number, record in enumerate(read_records(file)):
+        try:
+            yield _trained_cell(record)
+        except (ValueError, TypeError, binascii.Error, struct.error, IndexError) as error:
+            raise TableError(f"record {number} is none of NAS-Bench-101: {error}") from error
+
+
+def _trained_cell(record: bytes) -> TrainedCell:
+    module_hash, num_epochs, adjacency, operations, metrics = json.loads(record)
+    size = isqrt(len(adjacency))
+    if len(adjacency) != size**2:
+        raise ValueError(f"an adjacency matrix must be square, got {len(adjacency)} entries")
+    rows = [[int(digit) for digit in adjacency[i * size :][:size]] for i in range(size)]
+    first, *inner, last = operations.split(",")
+    if (first, last) != ("input", "output"):
+        raise ValueError(f"operations must go from input to output, got {operations}")
+    fields = _fields(base64.b64decode(metrics, validate=True))
+    evaluations = [_evaluation(value) for key, value in fields if key == 1]
+    (num_parameters,) = (value for key, value in fields if key == 2)
+    if len(evaluations) != 3 or not isinstance(num_parameters, int):
+        raise ValueError(f"wanted 3 evaluations and a parameter count, got {len(evaluations)}")
+    return TrainedCell(
+        module_hash=module_hash,
+        cell=Cell101.from_matrix(rows, inner),
+        num_epochs=num_epochs,
+        num_parameters=num_parameters,
+        halfway=evaluations[1],
+        final=evaluations[2],
+    )
+
+
+def _evaluation(message: object) -> Evaluation:
+    """Fields 2 to 5 of ``EvaluationData``; 1 is the epoch, 6 the path of a checkpoint."""
+    if not isinstance(message, bytes):
+        raise TypeError(f"an evaluation must be a message, got {message!r}")
+    values = {key: value for key, value in _fields(message) if isinstance(value, float)}
+    if not {2, 3, 4, 5} <= values.keys():
+        raise ValueError(f"an evaluation must have the fields 2 to 5, got {sorted(values)}")
+    return Evaluation(*(values[key] for key in (2, 3, 4, 5)))
+
+
+def _fields(message: bytes) -> list[tuple[int, int | float | bytes]]:
+    """The numbers and values of a protocol buffer's fields, of the three kinds that occur here."""
+    fields: list[tuple[int, int | float | bytes]] = []
+    position = 0
+    while position < len(message):
+        tag, position = _varint(message, position)
+        match tag & 7:
+            case 0:
+                value, position = _varint(message, position)
+            case 1:
+                (value,) = struct.unpack_from("<d", message, position)
+                position += 8
+            case 2:
+                length, position = _varint(message, position)
+                value = message[position : position + length]
+                if len(value) < length:
+                    raise ValueError("a message ends within a field")
+                position += length
+            case kind:
+                raise ValueError(f"a field must be of kind 0, 1 or 2, got {kind}")
+        fields.append((tag >> 3, value))
+    return fields
+
+
+def _varint(message: bytes, position: int) -> tuple[int, int]:
+    """The number that stands there, seven bits a byte, and where it ends."""
+    value = 0
+    for shift in range(0, 64, 7):
+        byte = message[position]
+        position += 1
+        value |= (byte & 127) << shift
+        if byte < 128:
+            return value, position
+    raise ValueError("a number has more than 64 bits")
