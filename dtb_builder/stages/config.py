@@ -85,12 +85,14 @@ class ImagesConfig:
         root: a local copy, or None.
         num_valid: images taken from the training part for validation.
         split_seed: of that division.
+        num_train: images trained on, of those that are left; None is all of them.
     """
 
     name: str
     root: str | None
     num_valid: int
     split_seed: int
+    num_train: int | None = None  # files made before it was a setting trained on all
 
 
 @dataclass(frozen=True, kw_only=True)

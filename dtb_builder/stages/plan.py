@@ -72,13 +72,15 @@ def load_split_images(config: ImagesConfig) -> tuple[Images, Split]:
 
     Raises:
         ImagesError: they cannot be read.
-        ConfigError: there are not enough to validate with.
+        ConfigError: there are not enough to train and to validate with.
     """
     images = load_images(config.name, None if config.root is None else Path(config.root))
     try:
-        split = stratified_split(images.train_labels, config.num_valid, config.split_seed)
+        split = stratified_split(
+            images.train_labels, config.num_valid, config.split_seed, num_train=config.num_train
+        )
     except ValueError as error:
-        raise ConfigError(f"images.num_valid: {error}") from error
+        raise ConfigError(f"images.{error}") from error
     return images, split
 
 

@@ -54,10 +54,10 @@ class ResidentImages:
 
 def make_resident(images: Images, split: Split, device: torch.device | str) -> ResidentImages:
     """Copy an image set, divided by a split, to a device."""
-    num_split = len(split.train) + len(split.valid)
-    if num_split != len(images.train_images):
+    last = max(split.train[-1], split.valid[-1])
+    if last >= len(images.train_images):
         raise ValueError(
-            f"split must be of {len(images.train_images)} training images, got {num_split}"
+            f"split must be of {len(images.train_images)} training images, got an index {last}"
         )
 
     def labelled(images: np.ndarray, labels: np.ndarray) -> LabelledImages:

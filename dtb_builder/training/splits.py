@@ -11,11 +11,11 @@ __all__ = ["Split", "indices_sha256", "stratified_split"]
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """Which training images are trained on, and which validate.
+    """Which training images are trained on, and which validate; an image may do neither.
 
     Attributes:
         train: int64 indices, ascending.
-        valid: int64 indices, ascending; together with train they are 0..N-1, each once.
+        valid: int64 indices, ascending, none of them in train.
     """
 
     train: NDArray[np.int64]
@@ -30,38 +30,60 @@ class Split:
                 )
             if (np.diff(indices) <= 0).any():
                 raise ValueError(f"{name} indices must ascend")
-        together = np.sort(np.concatenate([self.train, self.valid]))
-        if not np.array_equal(together, np.arange(len(together))):
-            raise ValueError(
-                f"train and valid must together be 0..{len(together) - 1}, each index once"
-            )
+            if len(indices) == 0:
+                raise ValueError(f"{name} must not be empty")
+            if indices[0] < 0:
+                raise ValueError(f"{name} indices must be at least 0, got {indices[0]}")
+        if len(both := np.intersect1d(self.train, self.valid)):
+            raise ValueError(f"train and valid must be disjoint, got image {both[0]} in both")
 
 
-def stratified_split(labels: NDArray[np.integer], num_valid: int, seed: int) -> Split:
-    """Draw valid images such that every class has its share, to within one image.
+def stratified_split(
+    labels: NDArray[np.integer], num_valid: int, seed: int, *, num_train: int | None = None
+) -> Split:
+    """Draw valid and train images such that every class has its share of each, to within one image.
 
     Args:
         labels: one class per image, shape (images,).
-        num_valid: images to draw, at least 1 and fewer than all.
+        num_valid: images to draw for validation, at least 1 and fewer than all.
         seed: the same seed gives the same split, on any machine and with any version of numpy.
+        num_train: images to draw for training from those that are left; None takes them all. It
+            does not change which images validate.
     """
     if not 1 <= num_valid < len(labels):
         raise ValueError(f"num_valid must be in 1..{len(labels) - 1}, got {num_valid}")
+    num_left = len(labels) - num_valid
+    if num_train is None:
+        num_train = num_left
+    if not 1 <= num_train <= num_left:
+        raise ValueError(f"num_train must be in 1..{num_left}, got {num_train}")
     classes, counts = np.unique(labels, return_counts=True)
-    # Largest remainder, in whole numbers: no rounding decides who gets the last image.
-    quotas, remainders = np.divmod(counts * num_valid, len(labels))
-    quotas[np.argsort(-remainders, kind="stable")[: num_valid - quotas.sum()]] += 1
+    valid_quotas = _quotas(counts, num_valid)
+    train_quotas = _quotas(counts - valid_quotas, num_train)
 
     # Published benchmarks are compared by this split, so it is not scikit-learn's, whose draws
     # may change between versions. Of numpy only the raw stream is promised never to change.
     shuffled = np.argsort(np.random.PCG64(seed).random_raw(len(labels)), kind="stable")
-    drawn = [
-        shuffled[labels[shuffled] == label][:quota]
-        for label, quota in zip(classes, quotas, strict=True)
-    ]
-    valid = np.sort(np.concatenate(drawn)).astype(np.int64)
-    train = np.setdiff1d(np.arange(len(labels), dtype=np.int64), valid, assume_unique=True)
-    return Split(train=train, valid=valid)
+    valid, train = [], []
+    for label, num_first, num_next in zip(classes, valid_quotas, train_quotas, strict=True):
+        of_class = shuffled[labels[shuffled] == label]
+        valid.append(of_class[:num_first])
+        train.append(of_class[num_first : num_first + num_next])
+    return Split(train=_ascending(train), valid=_ascending(valid))
+
+
+def _quotas(counts: NDArray[np.int64], wanted: int) -> NDArray[np.int64]:
+    """How many of each class make up the wanted number, by largest remainder.
+
+    In whole numbers: no rounding decides who gets the last image.
+    """
+    quotas, remainders = np.divmod(counts * wanted, counts.sum())
+    quotas[np.argsort(-remainders, kind="stable")[: wanted - quotas.sum()]] += 1
+    return quotas
+
+
+def _ascending(drawn: list[NDArray[np.int64]]) -> NDArray[np.int64]:
+    return np.sort(np.concatenate(drawn)).astype(np.int64)
 
 
 def indices_sha256(indices: NDArray[np.int64]) -> str:

@@ -35,6 +35,7 @@ Dtb = Callable[..., int]
         ("space=file", "file"),
         ("space.kind=mutations", "space.parent"),
         ("images.num_valid=9999", "num_valid must be in 1..1437, got 9999"),
+        ("images.num_train=9999", "images.num_train must be in 1..1238, got 9999"),
         ("network.auxiliary=true", "images of 29 to 40 pixels would fit"),
         ("'unclosed", "unclosed"),
         ("images.root=/a=b", "wants quotes"),

@@ -33,5 +33,5 @@ def test_images_that_cannot_be_written_are_copied_without_a_warning(images: Imag
 
 def test_a_split_of_other_images_is_refused(images: Images) -> None:
     split = Split(train=np.arange(50), valid=np.arange(50, 61))
-    with pytest.raises(ValueError, match="split must be of 60 training images, got 61"):
+    with pytest.raises(ValueError, match="split must be of 60 training images, got an index 60"):
         make_resident(images, split, "cpu")

@@ -1,4 +1,6 @@
-"""A split is a partition, fair to every class, and never drifts."""
+"""A split is disjoint, fair to every class, and never drifts."""
+
+from typing import Any
 
 import numpy as np
 import pytest
@@ -37,6 +39,22 @@ def test_each_class_has_its_share_to_within_one(sizes: tuple[np.ndarray, int], s
         assert abs((labels[split.valid] == label).sum() - share) < 1
 
 
+@given(st.data(), labels_and_num_valid(), SEEDS)
+def test_fewer_images_to_train_on_are_a_fair_draw_of_those_that_do_not_validate(
+    data: st.DataObject, sizes: tuple[np.ndarray, int], seed: int
+) -> None:
+    labels, num_valid = sizes
+    num_train = data.draw(st.integers(1, len(labels) - num_valid))
+    whole = stratified_split(labels, num_valid, seed)
+    part = stratified_split(labels, num_valid, seed, num_train=num_train)
+    assert np.array_equal(part.valid, whole.valid)
+    assert len(part.train) == num_train
+    assert set(part.train) <= set(whole.train)
+    for label in np.unique(labels[whole.train]):
+        share = (labels[whole.train] == label).sum() * num_train / len(whole.train)
+        assert abs((labels[part.train] == label).sum() - share) < 1
+
+
 @given(labels_and_num_valid(), SEEDS)
 def test_the_same_seed_gives_the_same_split(sizes: tuple[np.ndarray, int], seed: int) -> None:
     one, two = stratified_split(*sizes, seed), stratified_split(*sizes, seed)
@@ -63,15 +81,22 @@ def test_neither_part_may_be_empty(num_valid: int) -> None:
         stratified_split(np.zeros(10, np.int64), num_valid, 0)
 
 
+@pytest.mark.parametrize("num_train", [-1, 0, 8])
+def test_no_more_may_be_trained_on_than_are_left(num_train: int) -> None:
+    with pytest.raises(ValueError, match=rf"num_train must be in 1\.\.7, got {num_train}"):
+        stratified_split(np.zeros(10, np.int64), 3, 0, num_train=num_train)
+
+
 @pytest.mark.parametrize(
     ("train", "valid", "message"),
     [
-        ([0, 1], [1, 2], "each index once"),
-        ([0, 1], [3], r"must together be 0\.\.2"),
+        ([0, 1], [1, 2], "must be disjoint, got image 1 in both"),
+        (np.array([], np.int64), [3], "train must not be empty"),
+        ([-1, 1], [3], "train indices must be at least 0, got -1"),
         ([1, 0], [2], "train indices must ascend"),
         ([0.0], [1.0], "train must be int64"),
     ],
 )
-def test_what_is_not_a_partition_is_refused(train: list, valid: list, message: str) -> None:
+def test_what_is_no_split_is_refused(train: Any, valid: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Split(train=np.array(train), valid=np.array(valid))
