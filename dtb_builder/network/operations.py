@@ -7,6 +7,7 @@ from collections import OrderedDict
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from dtb_builder.space import OPERATIONS
 
@@ -63,22 +64,26 @@ class FactorizedReduce(nn.Module):
     """Half the resolution: one 1x1 convolution reads the even pixels, another the odd ones.
 
     A map of odd size counts as one with a last row and column of zeros more, so that both
-    convolutions give ceil(n / 2) pixels.
+    convolutions give ceil(n / 2) pixels. The pixels are picked before the convolutions: a strided
+    1x1 convolution of few channels to one writes outside its memory in the backward pass of torch
+    2.13 on a CPU with AVX2.
     """
 
     def __init__(self, channels_in: int, channels_out: int) -> None:
         super().__init__()
         half = channels_out // 2
         self.relu = nn.ReLU()
-        self.conv_1 = nn.Conv2d(channels_in, half, 1, stride=2, bias=False)
-        # Padding makes this one read pixels -1, 1, 3, ...; the first is dropped again.
-        self.conv_2 = nn.Conv2d(channels_in, half, 1, stride=2, padding=1, bias=False)
+        self.conv_1 = nn.Conv2d(channels_in, half, 1, bias=False)
+        self.conv_2 = nn.Conv2d(channels_in, half, 1, bias=False)
         self.bn = nn.BatchNorm2d(channels_out)
 
     def forward(self, maps: Tensor) -> Tensor:
         """Maps of shape (batch, channels_out, ceil(height / 2), ceil(width / 2))."""
         active = self.relu(maps)
-        even, odd = self.conv_1(active), self.conv_2(active)[:, :, 1:, 1:]
+        height, width = active.shape[2:]
+        padded = functional.pad(active, (0, width % 2, 0, height % 2))
+        even = self.conv_1(active[:, :, ::2, ::2])
+        odd = self.conv_2(padded[:, :, 1::2, 1::2])
         return self.bn(torch.cat([even, odd], dim=1))
 
 
