@@ -41,6 +41,7 @@ from dtb_builder.stages.config import Config, ImagesConfig
 from dtb_builder.stages.plan import check_images, load_split_images, network_spec
 from dtb_builder.stages.run_folder import PlannedRun, RunFolder
 from dtb_builder.stages.storage import is_storage_fault, storage_is_named
+from dtb_builder.stages.storing import Storing
 from dtb_builder.training.environment import environment
 from dtb_builder.training.finished import FinishedEpoch
 from dtb_builder.training.images import Images
@@ -163,13 +164,14 @@ def _epochs(folder: RunFolder, run: PlannedRun, log: logging.Logger) -> Iterator
     images, data = _images(config.images, config.compute.device)
     check_images(images, folder.provenance_settings["images"]["sha256"], user=folder.path)
     network = initial_network(Genotype.parse(run.genotype), network_spec(config, images), run.seed)
+    storing = Storing(config.states, tensor_table(network))
     about = JournalRun(
         number=run.number,
         genotype=run.genotype,
         seed=run.seed,
         plan=folder.plan_id,
         num_parameters=sum(p.numel() for p in network.parameters() if p.requires_grad),
-        tensors=tensor_table(network),
+        tensors=storing.tensors,
     )
     folder.working_folder(run.shard).mkdir(parents=True, exist_ok=True)
     journal, checkpoint = _recovered(folder, run, about, log)
@@ -185,7 +187,7 @@ def _epochs(folder: RunFolder, run: PlannedRun, log: logging.Logger) -> Iterator
         resume=checkpoint,
     ):
         _check_finite(finished)
-        _store(folder, run, config, finished, facts)
+        _store(folder, run, config, storing, finished, facts)
         yield finished.epoch, "  ".join(f"{k}={v:.4g}" for k, v in finished.metrics.items())
     for used in folder.checkpoint_files(run):
         used.unlink()
@@ -212,6 +214,7 @@ def _store(
     folder: RunFolder,
     run: PlannedRun,
     config: Config,
+    storing: Storing,
     finished: FinishedEpoch,
     facts: dict[str, str | int],
 ) -> None:
@@ -222,11 +225,13 @@ def _store(
     epoch = finished.epoch
     begin = time.perf_counter()
     state = (
-        capture(finished.network) if config.states.keeps(epoch, config.recipe.num_epochs) else None
+        storing.stored(capture(finished.network))
+        if config.states.keeps(epoch, config.recipe.num_epochs)
+        else None
     )
     frame = b"" if state is None else codec.encode(state.values)
     step_frames = [
-        StepFrame(step, within.num_batches_tracked, codec.encode(within.values))
+        StepFrame(step, within.num_batches_tracked, codec.encode(storing.stored(within).values))
         for step, within in finished.step_states.items()
     ]
     metrics = dict(finished.metrics)
