@@ -16,7 +16,6 @@ from dtb_builder.errors import ConfigError, DTBError
 if TYPE_CHECKING:
     from dtb_builder.stages.config import LaunchConfig
     from dtb_builder.stages.run_folder import RunFolder
-    from dtb_builder.stages.status import Status
 
 __all__ = ["main"]
 
@@ -30,13 +29,6 @@ Generate, publish and query trained DARTS architectures with their training stat
 SETTING is a Hydra override: key=value as in recipe.num_epochs=4, or group=name as in
 images=fashion_mnist. `dtb plan RUN_FOLDER --show` prints every key with its value.
 """
-
-_MERGED = {
-    "no": "no",
-    "yes": "yes",
-    "stale": "not with all that is finished by now: run dtb merge again",
-    "damaged": "but damaged: run dtb merge again",
-}
 
 _EPILOG = """\
 exit codes: 0 done; 1 done, but runs failed, work is left or damage was found; 2 the command, a
@@ -131,7 +123,16 @@ def _parser() -> argparse.ArgumentParser:
     add_folder_command("merge", _merge, "Consolidate the shards into RUN_FOLDER/dtb.h5.")
     status = add("status", _status, "Say how far a generation is.")
     status.add_argument("run_folder", metavar="RUN_FOLDER", type=Path)
-    status.add_argument("--json", action="store_true", help="for programs")
+    how = status.add_mutually_exclusive_group()
+    how.add_argument("--json", action="store_true", help="for programs")
+    how.add_argument(
+        "--watch",
+        metavar="SECONDS",
+        nargs="?",
+        type=_seconds,
+        const=2.0,
+        help="again every so many seconds, until every run has finished",
+    )
     status.add_argument(
         "--check", action="store_true", help="exit with 1 unless every run finished"
     )
@@ -164,11 +165,20 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _seconds(text: str) -> float:
+    """The seconds that a person gave; argparse turns the ValueError into a message."""
+    seconds = float(text)
+    if not 0.1 <= seconds <= 86400:
+        raise ValueError(f"expected 0.1 to 86400 seconds, got {text}")
+    return seconds
+
+
 # Commands. Each imports what it needs, so that a query starts without torch or Ray.
 
 
 def _plan(given: argparse.Namespace) -> int:
     from dtb_builder.stages.estimate import estimate
+    from dtb_builder.stages.monitor import byte_text
     from dtb_builder.stages.run_folder import RunFolder
 
     settings = _compose(given.settings)
@@ -186,7 +196,7 @@ def _plan(given: argparse.Namespace) -> int:
     print(f"run folder  {folder.path}")
     print(f"runs        {cost.num_runs:,} of {config.recipe.num_epochs} epochs")
     print(f"shards      {cost.num_shards:,} of up to {config.shard_size} runs")
-    print(f"disk        about {_bytes(cost.num_bytes)}")
+    print(f"disk        about {byte_text(cost.num_bytes)}")
     print(f"time        about {cost.hours:.3g} hours of one worker, as timed on {cost.device} here")
     if cost.device != config.compute.device:
         print(f"            this machine has no {config.compute.device}, which will be faster")
@@ -198,6 +208,7 @@ def _generate(given: argparse.Namespace) -> int:
     from tqdm import tqdm
 
     from dtb_builder.stages.generate import Progress, RunFailed, generate
+    from dtb_builder.stages.monitor import failed_lines
     from dtb_builder.stages.run_folder import RunFolder
     from dtb_builder.stages.status import status
 
@@ -205,7 +216,7 @@ def _generate(given: argparse.Namespace) -> int:
     folder = RunFolder(given.run_folder)
     launch = _launch_config(settings)
     _ensure_planned(folder, given.settings, settings)
-    before = status(folder)
+    before = status(folder, launch.cluster.shard_range)
     sigterm.raising = launch.cluster.engine == "serial"
     events = generate(folder, launch)
     next(events)
@@ -224,12 +235,13 @@ def _generate(given: argparse.Namespace) -> int:
             elif isinstance(event, RunFailed):
                 fate = "given up" if event.given_up else "will be tried again"
                 bar.write(f"run {event.run.number} failed, {fate}: {event.error}", file=sys.stderr)
-    after = status(folder)
+    after = status(folder, launch.cluster.shard_range)
     print(
         f"{after.num_finished} of {after.num_runs} runs finished, "
         f"{after.num_closed_shards} of {after.num_shards} shards closed"
     )
-    _print_failed(after)
+    for line in failed_lines(after):
+        print(line)
     return 0 if after.is_complete else 1
 
 
@@ -255,23 +267,19 @@ def _merge(given: argparse.Namespace) -> int:
 
 
 def _status(given: argparse.Namespace) -> int:
+    from dtb_builder.stages.monitor import status_lines, watched
     from dtb_builder.stages.run_folder import RunFolder
     from dtb_builder.stages.status import status
 
-    found = status(RunFolder(given.run_folder))
+    folder = RunFolder(given.run_folder)
+    if given.watch is not None:
+        *_, found = watched(folder, seconds=given.watch)
+        return 1 if given.check and not found.is_complete else 0
+    found = status(folder)
     if given.json:
-        print(json.dumps(asdict(found), indent=1))
+        print(json.dumps(asdict(found) | {"is_complete": found.is_complete}, indent=1))
     else:
-        share = 100 * found.num_epochs / max(1, found.num_planned_epochs)
-        print(f"runs    {found.num_finished} of {found.num_runs} finished, ", end="")
-        print(f"{found.num_started} begun, {found.num_waiting} waiting, ", end="")
-        print(f"{found.num_given_up} given up")
-        print(f"epochs  {found.num_epochs} of {found.num_planned_epochs} ({share:.1f} %)")
-        print(f"shards  {found.num_closed_shards} of {found.num_shards} closed")
-        print(f"disk    {_bytes(found.num_bytes)}")
-        print(f"merged  {_MERGED[found.merged]}")
-        print(f"worked on by {found.holder}" if found.holder else "nobody works on it")
-        _print_failed(found)
+        print("\n".join(status_lines(found)))
     return 1 if given.check and not found.is_complete else 0
 
 
@@ -465,23 +473,6 @@ def _launch_config(composed: dict[str, Any]) -> "LaunchConfig":
     from dtb_builder.stages.config import LAUNCH_KEYS, LaunchConfig, parse
 
     return parse(LaunchConfig, {key: composed[key] for key in LAUNCH_KEYS})
-
-
-# Printing.
-
-
-def _print_failed(status: "Status") -> None:
-    for failed in status.failed:
-        fate = ", given up" if failed.given_up else ""
-        print(f"run {failed.number} failed {failed.attempts} times{fate}: {failed.reason}")
-
-
-def _bytes(num_bytes: float) -> str:
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if num_bytes < 1024:
-            return f"{num_bytes:.3g} {unit}"
-        num_bytes /= 1024
-    return f"{num_bytes:.3g} TiB"
 
 
 if __name__ == "__main__":

@@ -48,7 +48,14 @@ from dtb_builder.training.resident import ResidentImages, make_resident
 from dtb_builder.training.resume import Checkpoint
 from dtb_builder.training.setup import set_up_torch
 
-__all__ = ["RunOutcome", "close_shard", "finished_and_failed", "initial_network", "train_run"]
+__all__ = [
+    "RunOutcome",
+    "close_shard",
+    "finished_and_failed",
+    "initial_network",
+    "train_run",
+    "train_runs",
+]
 
 
 @dataclass(frozen=True)
@@ -62,6 +69,13 @@ class RunOutcome:
 
     number: int
     error: str | None
+
+
+def train_runs(
+    path: Path, runs: tuple[PlannedRun, ...], time_limit: float | None
+) -> list[RunOutcome]:
+    """Train some runs, one after the other; arguments and errors as in `train_run`."""
+    return [train_run(path, run, time_limit) for run in runs]
 
 
 def train_run(path: Path, run: PlannedRun, time_limit: float | None) -> RunOutcome:
