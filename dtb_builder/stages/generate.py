@@ -12,9 +12,9 @@ from dtb_builder.dataset.journal import count_epochs
 from dtb_builder.errors import ConfigError, ImagesError, StorageError
 from dtb_builder.stages.config import LaunchConfig
 from dtb_builder.stages.engines import Engine, SerialEngine, Task, TaskEnd
+from dtb_builder.stages.outcomes import RunOutcome, close_shard
 from dtb_builder.stages.run_folder import PlannedRun, RunFolder
 from dtb_builder.stages.storage import storage_is_named
-from dtb_builder.stages.workers import RunOutcome, close_shard, train_runs
 
 __all__ = ["Progress", "RunFailed", "RunFinished", "ShardClosed", "generate"]
 
@@ -58,14 +58,15 @@ Training = Callable[[Path, tuple[PlannedRun, ...], float | None], list[RunOutcom
 
 
 def generate(
-    folder: RunFolder, launch: LaunchConfig, *, train: Training = train_runs
+    folder: RunFolder, launch: LaunchConfig, *, train: Training | None = None
 ) -> Iterator[Event]:
     """Do all the work of a plan, or of a range of its shards, that is left; nothing is done twice.
 
     Args:
         folder: a planned run folder.
         launch: how to do it.
-        train: what a worker calls with the run folder, some runs and the time limit of each.
+        train: what a worker calls with the run folder, some runs and the time limit of each;
+            None is `workers.train_runs`.
 
     Yields:
         what happens, as it happens, and at least once a second a `Progress`.
@@ -80,6 +81,8 @@ def generate(
     folder.config  # noqa: B018 - raises where there is none, before anything is started
     folder.check_plan()
     folder.check_writeable()
+    if train is None:
+        from dtb_builder.stages.workers import train_runs as train  # here: it needs torch
     shards = launch.cluster.shard_range
     if shards is not None and shards.first >= folder.num_shards:
         raise ConfigError(

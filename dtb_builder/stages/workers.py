@@ -1,4 +1,4 @@
-"""What a worker does: train one run to its end, or close one shard; knows no Ray."""
+"""What a worker does: train runs to their end, each epoch safe on disk as it ends; knows no Ray."""
 
 import logging
 import math
@@ -7,7 +7,6 @@ import time
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
@@ -21,22 +20,19 @@ from dtb_builder.dataset.journal import (
     append_epoch,
     cut_journal,
     open_journal,
-    read_journal,
 )
-from dtb_builder.dataset.shard import write_shard
-from dtb_builder.dataset.store import FailedRun
 from dtb_builder.errors import (
     DamagedFileError,
     DivergedError,
     ImagesError,
     TimeLimitError,
-    UnfinishedError,
 )
 from dtb_builder.network.network import Network
 from dtb_builder.network.spec import NetworkSpec
 from dtb_builder.network.state import capture, tensor_table
 from dtb_builder.space import Genotype
 from dtb_builder.stages.config import Config, ImagesConfig
+from dtb_builder.stages.outcomes import RunOutcome
 from dtb_builder.stages.plan import check_images, load_split_images, network_spec
 from dtb_builder.stages.run_folder import PlannedRun, RunFolder
 from dtb_builder.stages.storage import is_storage_fault, storage_is_named
@@ -48,27 +44,7 @@ from dtb_builder.training.resident import ResidentImages, make_resident
 from dtb_builder.training.resume import Checkpoint
 from dtb_builder.training.setup import set_up_torch
 
-__all__ = [
-    "RunOutcome",
-    "close_shard",
-    "finished_and_failed",
-    "initial_network",
-    "train_run",
-    "train_runs",
-]
-
-
-@dataclass(frozen=True)
-class RunOutcome:
-    """How a try at a run ended.
-
-    Attributes:
-        number: the run's.
-        error: None where it finished; otherwise what was raised.
-    """
-
-    number: int
-    error: str | None
+__all__ = ["initial_network", "train_run", "train_runs"]
 
 
 def train_runs(
@@ -108,64 +84,11 @@ def train_run(path: Path, run: PlannedRun, time_limit: float | None) -> RunOutco
     return RunOutcome(run.number, None)
 
 
-def close_shard(path: Path, runs: list[PlannedRun]) -> Path:
-    """Write the shard of these runs, all of them finished, and clear their files.
-
-    Raises:
-        UnfinishedError: a run did not finish.
-    """
-    with storage_is_named(path):
-        return _close_shard(RunFolder(path), runs)
-
-
-def _close_shard(folder: RunFolder, runs: list[PlannedRun]) -> Path:
-    shard = runs[0].shard
-    journals, _ = finished_and_failed(folder, runs)
-    if len(journals) < len(runs):
-        missing = {run.number for run in runs} - {journal.run.number for journal in journals}
-        raise UnfinishedError(f"runs {sorted(missing)} of shard {shard} are not finished")
-    file = folder.shard_file(shard)
-    file.parent.mkdir(exist_ok=True)
-    write_shard(
-        file,
-        journals,
-        provenance=folder.provenance,
-        num_epochs=folder.config.recipe.num_epochs,
-    )
-    folder.clear_working_folder(shard)
-    return file
-
-
 def initial_network(genotype: Genotype, spec: NetworkSpec, seed: int) -> Network:
     """The network of a run before its training, the same on every device."""
     with torch.random.fork_rng([]):
         torch.default_generator.manual_seed(seed)
         return Network(genotype, spec)
-
-
-def finished_and_failed(
-    folder: RunFolder, runs: list[PlannedRun]
-) -> tuple[list[Journal], list[FailedRun]]:
-    """The journals of the finished runs of a shard in progress, and its runs that were given up."""
-    journals: list[Journal] = []
-    failures: list[FailedRun] = []
-    for run in runs:
-        file = folder.journal_file(run)
-        journal = read_journal(file) if file.exists() else None
-        failed = folder.failures(run)
-        if journal is not None and journal.last_epoch == folder.config.recipe.num_epochs:
-            journals.append(journal)
-        elif failed.given_up:
-            failures.append(
-                FailedRun(
-                    number=run.number,
-                    genotype=Genotype.parse(run.genotype),
-                    seed=run.seed,
-                    attempts=len(failed.messages),
-                    message=failed.messages[-1],
-                )
-            )
-    return journals, failures
 
 
 def _epochs(folder: RunFolder, run: PlannedRun, log: logging.Logger) -> Iterator[tuple[int, str]]:

@@ -81,9 +81,13 @@ def test_what_kubernetes_itself_defines_in_the_rayjob_is_valid() -> None:
     kubernetes_validate.validate(volume, version, strict=True)
     cluster = job["spec"]["rayClusterSpec"]
     groups = [cluster["headGroupSpec"], *cluster["workerGroupSpecs"]]
-    for group in groups:
-        pod = {"apiVersion": "v1", "kind": "PodTemplate", "template": group["template"]}
+    pods = [
+        {"apiVersion": "v1", "kind": "PodTemplate", "template": group["template"]}
+        for group in groups
+    ]
+    for pod in pods:
         kubernetes_validate.validate(pod, version, strict=True)
+    pod = pods[0]
     pod["template"]["spec"]["containers"][0]["resources"]["limit"] = {}
     with pytest.raises(kubernetes_validate.ValidationError):
         kubernetes_validate.validate(pod, version, strict=True)
