@@ -4,7 +4,7 @@
     python benchmarks/scale.py plan              # a plan of 1,000,000 runs, and dtb status on it
 
 The peer of `runs` is Ray alone: the same sleeps as bare tasks, without a journal, a driver or a
-shard. All nodes share this machine's cores, so that start-up and shutdown are far slower than theirs.
+shard. All nodes share the cores of this machine, which is not what nodes are for.
 """
 
 import argparse

@@ -119,6 +119,9 @@ def _parser() -> argparse.ArgumentParser:
 
     plan = add_folder_command("plan", _plan, "Choose the genotypes and print what they will cost.")
     plan.add_argument("--show", action="store_true", help="print the whole configuration instead")
+    plan.add_argument(
+        "--calibrate", action="store_true", help="train two epochs of three genotypes to know"
+    )
     add_folder_command("generate", _generate, "Train what is left of a plan; plan it if need be.")
     add_folder_command("merge", _merge, "Consolidate the shards into RUN_FOLDER/dtb.h5.")
     status = add("status", _status, "Say how far a generation is.")
@@ -192,12 +195,18 @@ def _plan(given: argparse.Namespace) -> int:
         return 0
     _ensure_planned(folder, given.settings, settings)
     config = folder.config
-    cost = estimate(folder)
+    if given.calibrate:
+        from dtb_builder.stages.calibrate import calibrate
+
+        cost, how = calibrate(folder), "from two epochs of three genotypes"
+    else:
+        cost, how = estimate(folder), "from a few steps: --calibrate is closer"
     print(f"run folder  {folder.path}")
     print(f"runs        {cost.num_runs:,} of {config.recipe.num_epochs} epochs")
     print(f"shards      {cost.num_shards:,} of up to {config.shard_size} runs")
     print(f"disk        about {byte_text(cost.num_bytes)}")
     print(f"time        about {cost.hours:.3g} hours of one worker, as timed on {cost.device} here")
+    print(f"            {how}")
     if cost.device != config.compute.device:
         print(f"            this machine has no {config.compute.device}, which will be faster")
     return 0

@@ -5,7 +5,7 @@ import math
 import signal
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
@@ -44,7 +44,7 @@ from dtb_builder.training.resident import ResidentImages, make_resident
 from dtb_builder.training.resume import Checkpoint
 from dtb_builder.training.setup import set_up_torch
 
-__all__ = ["initial_network", "train_run", "train_runs"]
+__all__ = ["initial_network", "train_run", "train_runs", "training"]
 
 
 def train_runs(
@@ -73,7 +73,8 @@ def train_run(path: Path, run: PlannedRun, time_limit: float | None) -> RunOutco
     with storage_is_named(path), _log(folder.log_file(run)) as log:
         try:
             with folder.run_locked(run), _limited(time_limit):
-                for epoch, line in _epochs(folder, run, log):
+                for epoch, metrics in training(folder, run, log):
+                    line = "  ".join(f"{name}={value:.4g}" for name, value in metrics.items())
                     log.info("epoch %d: %s", epoch, line)
         except Exception as error:
             if is_storage_fault(error) or isinstance(error, ImagesError):
@@ -91,8 +92,13 @@ def initial_network(genotype: Genotype, spec: NetworkSpec, seed: int) -> Network
         return Network(genotype, spec)
 
 
-def _epochs(folder: RunFolder, run: PlannedRun, log: logging.Logger) -> Iterator[tuple[int, str]]:
-    """Train and store a run; each epoch with a line about it, once it is safe on disk."""
+def training(
+    folder: RunFolder, run: PlannedRun, log: logging.Logger
+) -> Iterator[tuple[int, Mapping[str, float]]]:
+    """Train a run and store it; each epoch with its metrics, once it is safe on disk.
+
+    The caller holds the run. What goes wrong is raised, and recorded nowhere.
+    """
     config = folder.config
     set_up_torch(threads=config.compute.threads, deterministic=config.compute.deterministic)
     images, data = _images(config.images, config.compute.device)
@@ -114,7 +120,7 @@ def _epochs(folder: RunFolder, run: PlannedRun, log: logging.Logger) -> Iterator
     for finished in train(network, data, config.recipe, seed=run.seed, resume=checkpoint):
         _check_finite(finished)
         _store(folder, run, config, finished, facts)
-        yield finished.epoch, "  ".join(f"{k}={v:.4g}" for k, v in finished.metrics.items())
+        yield finished.epoch, finished.metrics
     for used in folder.checkpoint_files(run):
         used.unlink()
 

@@ -94,7 +94,7 @@ def test_generating_again_does_nothing(
     finished: Path, tmp_path: Path, generate: Dtb, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = shutil.copytree(finished, tmp_path / "run")
-    monkeypatch.setattr(workers, "_epochs", lambda *_: pytest.fail("something was trained"))
+    monkeypatch.setattr(workers, "training", lambda *_: pytest.fail("something was trained"))
     before = {path: path.stat().st_mtime_ns for path in folder.rglob("*.h5")}
     assert generate(folder) == 0
     assert {path: path.stat().st_mtime_ns for path in folder.rglob("*.h5")} == before
