@@ -159,6 +159,14 @@ def _parser() -> argparse.ArgumentParser:
     verify.add_argument("file", metavar="FILE", type=Path)
     verify.add_argument("--deep", action="store_true", help="evaluate every stored state again")
     verify.add_argument("--root", metavar="FOLDER", type=Path, help="where the images are")
+    report = add("report", _report, "Write one HTML page about a benchmark, for a browser.")
+    report.add_argument("file", metavar="FILE", type=Path)
+    report.add_argument("--into", metavar="FILE", type=Path, help="beside FILE, report.html")
+    draw = add("draw", _draw, "Draw the two cells of a genotype.")
+    draw.add_argument("genotype", metavar="GENOTYPE", help="its text, or a published one's name")
+    draw.add_argument(
+        "--into", metavar="FILE", type=Path, required=True, help="ends with .svg or .png"
+    )
     repair = add("repair", _repair, "Save the intact runs of a damaged file, or of all shards.")
     repair.add_argument("path", metavar="FILE_OR_RUN_FOLDER", type=Path)
     reproduce = add("reproduce", _reproduce, "Train a run again and compare it bit for bit.")
@@ -354,6 +362,27 @@ def _query(given: argparse.Namespace) -> int:
             except ValueError as error:
                 raise ConfigError(f"--by {by}: {error}") from error
             print_runs(best, epoch=benchmark.epoch_row(epoch))
+    return 0
+
+
+def _report(given: argparse.Namespace) -> int:
+    from dtb_builder.dataset import Benchmark
+    from dtb_builder.stages.report import write_report
+
+    into: Path = given.into or given.file.with_name("report.html")
+    scores: Path = given.file.with_name("scores.parquet")
+    with Benchmark(given.file) as benchmark:
+        write_report(benchmark, into, scores if scores.exists() else None)
+    print(into)
+    return 0
+
+
+def _draw(given: argparse.Namespace) -> int:
+    from dtb_builder.space.listing import find_genotype
+    from dtb_builder.stages.draw import draw
+
+    draw(find_genotype(given.genotype), given.into)
+    print(given.into)
     return 0
 
 

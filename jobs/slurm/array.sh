@@ -24,14 +24,13 @@ per_task="${DTB_SHARDS_PER_TASK:?set DTB_SHARDS_PER_TASK to the shards of each t
 first=$((SLURM_ARRAY_TASK_ID * per_task))
 last=$((first + per_task - 1))
 
-# In the background, so that this shell hears Slurm's SIGTERM at once and passes it on; the first wait
-# then ends early, and the second one has the exit code.
+# In the background, so that this shell hears Slurm's SIGTERM at once and passes it on; that ends the
+# first wait early, and a second one has the exit code.
 dtb_generate "$@" "cluster.shards=$first-$last" &
-worker=$!
-trap 'kill -TERM "$worker" 2>/dev/null' TERM
-status=0
+worker=$! stopped=0 status=0
+trap 'stopped=1; kill -TERM "$worker" 2>/dev/null || true' TERM
 wait "$worker" || status=$?
-if kill -0 "$worker" 2>/dev/null; then
+if [ "$stopped" -eq 1 ]; then
   status=0
   wait "$worker" || status=$?
 fi

@@ -132,20 +132,20 @@ def stand_in(tmp_path: Path, name: str, body: str) -> None:
     command.chmod(0o755)
 
 
-def test_the_tasks_of_an_array_make_what_one_process_makes(
-    planned: RunFolder,
-    finished: Path,
-    tmp_path: Path,
-    dtb: Callable[..., int],
-    content: Callable[[Path], dict[Any, Any]],
-) -> None:
-    for task in ("0", "1"):
-        given = environment(tmp_path, SLURM_ARRAY_TASK_ID=task, DTB_SHARDS_PER_TASK="1")
-        command = ["bash", str(JOBS / "slurm" / "array.sh"), "cluster=serial"]
-        subprocess.run(command, env=given, check=True, timeout=120)
-        assert [file.exists() for file in map(planned.shard_file, (0, 1))] == [True, task == "1"]
-    assert dtb("merge", planned.path) == 0
-    assert content(planned.benchmark_file) == content(finished / "dtb.h5")
+def test_the_tasks_of_an_array_share_the_shards_out(tmp_path: Path) -> None:
+    given = environment(tmp_path, DTB_SHARDS_PER_TASK="10")
+    stand_in(tmp_path, "dtb", 'echo "$@"; exit "$SLURM_ARRAY_TASK_ID"')
+    command = ["bash", str(JOBS / "slurm" / "array.sh"), "recipe=nb301"]
+    for task, shards in ((0, "0-9"), (1, "10-19"), (12, "120-129")):
+        done = subprocess.run(
+            command,
+            env=given | {"SLURM_ARRAY_TASK_ID": str(task)},
+            stdout=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+        expected = f"generate {tmp_path / 'run'} recipe=nb301 cluster.shards={shards}\n"
+        assert (done.returncode, done.stdout) == (task, expected)
 
 
 def test_a_task_of_an_array_that_is_told_to_stop_puts_itself_back_in_the_queue(
