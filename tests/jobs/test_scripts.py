@@ -6,7 +6,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -154,7 +153,7 @@ def test_a_task_of_an_array_that_is_told_to_stop_puts_itself_back_in_the_queue(
     given = environment(
         tmp_path, SLURM_ARRAY_TASK_ID="3", SLURM_ARRAY_JOB_ID="77", DTB_SHARDS_PER_TASK="5"
     )
-    stand_in(tmp_path, "dtb", 'echo "$@"; trap "exit 75" TERM; while :; do sleep 0.05; done')
+    stand_in(tmp_path, "dtb", 'trap "exit 75" TERM; echo "$@"; while :; do sleep 0.05; done')
     stand_in(tmp_path, "scontrol", f'echo "$@" > {tmp_path}/queued')
     job = subprocess.Popen(
         ["bash", str(JOBS / "slurm" / "array.sh"), "recipe=nb301"],
@@ -165,9 +164,9 @@ def test_a_task_of_an_array_that_is_told_to_stop_puts_itself_back_in_the_queue(
     assert job.stdout is not None
     line = job.stdout.readline()
     assert line == f"generate {tmp_path / 'run'} recipe=nb301 cluster.shards=15-19\n"
-    time.sleep(0.1)
     job.send_signal(signal.SIGTERM)
     assert job.wait(timeout=30) == 75
+    job.stdout.close()
     assert (tmp_path / "queued").read_text() == "requeue 77_3\n"
 
 

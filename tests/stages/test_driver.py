@@ -1,5 +1,6 @@
 """The loop that keeps an engine busy, with an engine that does what a test says."""
 
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import pytest
 from chaos.fake_runs import append, fake_run, write_journal
 
+from dtb_builder.cli import main
 from dtb_builder.dataset.journal import append_epoch, open_journal
 from dtb_builder.stages import generate as driver
 from dtb_builder.stages.config import LaunchConfig, parse
@@ -51,12 +53,19 @@ def pretend(path: Path, runs: tuple[PlannedRun, ...], _limit: float | None) -> l
     return [RunOutcome(run.number, None) for run in runs]
 
 
-@pytest.fixture
-def folder(tmp_path: Path, dtb: Dtb) -> RunFolder:
-    """A plan of seven runs, three to a shard."""
+@pytest.fixture(scope="module")
+def planned(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A plan of seven runs, three to a shard; not to be written to."""
+    folder = tmp_path_factory.mktemp("planned") / "run"
     settings = ("space.num_genotypes=7", "recipe.num_epochs=3", "shard_size=3")
-    assert dtb("plan", tmp_path, *settings) == 0
-    return RunFolder(tmp_path)
+    assert main(["plan", str(folder), "network.channels=2", *settings]) == 0
+    return folder
+
+
+@pytest.fixture
+def folder(planned: Path, tmp_path: Path) -> RunFolder:
+    """The plan, for one test."""
+    return RunFolder(shutil.copytree(planned, tmp_path / "run"))
 
 
 def launch(**cluster: Any) -> LaunchConfig:
