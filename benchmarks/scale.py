@@ -8,6 +8,7 @@ shard. All nodes share the cores of this machine, which is not what nodes are fo
 """
 
 import argparse
+import logging
 import os
 import resource
 import subprocess
@@ -105,7 +106,7 @@ def bare_seconds(address: str, num_runs: int, runs_per_task: int) -> float:
     """The peer: Ray's own tasks that only sleep, in a loop like the driver's."""
     import ray
 
-    ray.init(address=address, logging_level="WARNING")
+    ray.init(address=address, logging_level=logging.WARNING)
 
     @ray.remote(num_cpus=1, num_gpus=1, max_calls=1)
     def sleep(count: int) -> None:

@@ -199,7 +199,6 @@ def _scores(benchmark: Benchmark, file: Path | None) -> Iterator[str]:
         return
     import pandas
     import plotly.graph_objects as go
-    from scipy.stats import kendalltau
 
     table = pandas.read_parquet(file)
     names = [name for name in _score_names(table) if table[name].notna().any()]
@@ -210,10 +209,7 @@ def _scores(benchmark: Benchmark, file: Path | None) -> Iterator[str]:
     taus, figure = go.Figure(), go.Figure()
     for name in names:
         found = [table[(table["t"] == t) & table[name].notna()] for t in moments]
-        tau = [
-            kendalltau(part[name], part["accuracy"]).statistic if len(part) > 2 else None
-            for part in found
-        ]
+        tau = [_tau(part[name], part["accuracy"]) for part in found]
         taus.add_scatter(x=moments, y=tau, mode="lines+markers", name=name)
         for t, part in zip(moments, found, strict=True):
             figure.add_scatter(
@@ -239,6 +235,16 @@ def _score_names(table: Any) -> list[str]:
         for name in table.select_dtypes("number").columns
         if name not in facts and not name.endswith("_seconds")
     ]
+
+
+def _tau(scores: Any, accuracies: Any) -> float | None:
+    """Kendall's tau, or None where it does not exist, as where all have one score."""
+    from dtb_builder.metrics.ranking import kendall_tau  # here: it needs scipy
+
+    try:
+        return kendall_tau(scores, accuracies)
+    except ValueError:
+        return None
 
 
 def _moments(table: Any) -> Any:

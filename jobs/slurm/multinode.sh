@@ -17,7 +17,7 @@ source "${DTB_JOBS:-${SLURM_SUBMIT_DIR:-.}/jobs}/common.sh"
 
 export RAY_SYMMETRIC_RUN_CLUSTER_WAIT_TIMEOUT="${RAY_SYMMETRIC_RUN_CLUSTER_WAIT_TIMEOUT:-300}"
 port="${DTB_RAY_PORT:-6379}"
-head="$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)"
+mapfile -t nodes < <(scontrol show hostnames "$SLURM_JOB_NODELIST")
 
 # The token is made once, before the nodes ask for it; the home folder is taken to be shared.
 if [ "$RAY_AUTH_MODE" = token ]; then
@@ -26,7 +26,7 @@ fi
 
 jobs="${DTB_JOBS:-${SLURM_SUBMIT_DIR:-.}/jobs}"
 srun --kill-on-bad-exit=0 ray symmetric-run \
-  --address "$head:$port" \
+  --address "${nodes[0]}:$port" \
   --min-nodes "$SLURM_JOB_NUM_NODES" \
   -- bash "$jobs/one_box.sh" "$@" cluster=auto || true
 
