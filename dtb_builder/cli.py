@@ -3,6 +3,7 @@
 import argparse
 import json
 import logging
+import os
 import re
 import signal
 import sys
@@ -154,9 +155,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     query.add_argument("--epoch", metavar="E", type=int, help="the epoch shown; -1 is the last")
     verify = add(
-        "verify", _verify, "Read every byte of a benchmark or shard; name what is damaged."
+        "verify",
+        _verify,
+        "Read every byte of a benchmark, shard or published folder; name the damaged.",
     )
-    verify.add_argument("file", metavar="FILE", type=Path)
+    verify.add_argument("file", metavar="FILE_OR_FOLDER", type=Path)
     verify.add_argument("--deep", action="store_true", help="evaluate every stored state again")
     verify.add_argument("--root", metavar="FOLDER", type=Path, help="where the images are")
     report = add("report", _report, "Write one HTML page about a benchmark, for a browser.")
@@ -167,6 +170,16 @@ def _parser() -> argparse.ArgumentParser:
     draw.add_argument(
         "--into", metavar="FILE", type=Path, required=True, help="ends with .svg or .png"
     )
+    publish = add("publish", _publish, "Make a folder for the Hugging Face Hub or Zenodo.")
+    publish.add_argument("file", metavar="FILE", type=Path)
+    publish.add_argument("--into", metavar="FOLDER", type=Path, required=True, help="a new folder")
+    publish.add_argument("--name", required=True, help="of the data set")
+    publish.add_argument("--author", action="append", required=True, help="may be given again")
+    publish.add_argument("--licence", required=True, help="of the data, such as CC-BY-4.0")
+    publish.add_argument("--url", required=True, help="where it will be found")
+    where = publish.add_mutually_exclusive_group(required=True)
+    where.add_argument("--dry-run", action="store_true", help="make the folder, upload nothing")
+    where.add_argument("--repository", metavar="OWNER/NAME", help="of the Hub, to upload to")
     repair = add("repair", _repair, "Save the intact runs of a damaged file, or of all shards.")
     repair.add_argument("path", metavar="FILE_OR_RUN_FOLDER", type=Path)
     reproduce = add("reproduce", _reproduce, "Train a run again and compare it bit for bit.")
@@ -386,11 +399,39 @@ def _draw(given: argparse.Namespace) -> int:
     return 0
 
 
+def _publish(given: argparse.Namespace) -> int:
+    from datetime import UTC, datetime
+
+    from dtb_builder.dataset import Benchmark
+    from dtb_builder.stages.monitor import byte_text
+    from dtb_builder.stages.publish import Publication, make_folder, upload
+
+    about = Publication(
+        name=given.name,
+        authors=tuple(given.author),
+        licence=given.licence,
+        url=given.url,
+        released=datetime.now(UTC).date(),
+    )
+    with Benchmark(given.file) as benchmark:
+        files = make_folder(benchmark, about, given.into)
+    for file in files:
+        print(f"{byte_text(file.stat().st_size):>10}  {file.relative_to(given.into)}")
+    if given.dry_run:
+        print(f"{given.into}: {len(files)} files, nothing uploaded")
+    else:
+        print(upload(given.into, given.repository, os.environ.get("HF_TOKEN")))
+    return 0
+
+
 def _verify(given: argparse.Namespace) -> int:
+    from dtb_builder.dataset.manifest import verify_manifest
     from dtb_builder.dataset.verify import verify
 
+    if given.file.is_dir() and given.deep:
+        raise ConfigError(f"--deep is for a file, {given.file} is a folder")
     num_records = num_damaged = 0
-    for checked in verify(given.file):
+    for checked in verify_manifest(given.file) if given.file.is_dir() else verify(given.file):
         num_records += 1
         if checked.error is not None:
             num_damaged += 1
