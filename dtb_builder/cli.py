@@ -312,7 +312,7 @@ def _info(given: argparse.Namespace) -> int:
             print(json.dumps(provenance, indent=1))
             return 0
         images, network = provenance["images"], provenance["network"]
-        num_states = sum(len(run.state_epochs) for run in benchmark)
+        num_states = sum(len(run.state_epochs) + len(run.state_steps) for run in benchmark)
         print(f"file        {benchmark.path}, schema {benchmark.schema_version}")
         print(f"runs        {len(benchmark)} of {benchmark.num_epochs} epochs")
         print(f"states      {num_states}")

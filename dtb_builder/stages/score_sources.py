@@ -36,11 +36,6 @@ class Moment:
         if (self.epoch is None) == (self.step is None):
             raise ValueError(f"give either epoch or step, got {self.epoch} and {self.step}")
 
-    @property
-    def asked(self) -> dict[str, Any]:
-        """TEMP."""
-        return {"epoch": self.epoch} if self.step is None else {"step": self.step}
-
 
 @dataclass(frozen=True)
 class Unit:
@@ -172,9 +167,9 @@ class _Networks:
 
     def at(self, moment: Moment) -> tuple[nn.Module, int]:
         """The network with the weights of a state, and the training steps behind them."""
-        state = self._run.training_state(**moment.asked)
+        state = self._run.training_state(epoch=moment.epoch, step=moment.step)
         if self._network is None:
-            self._network = self._run.network(**moment.asked)
+            self._network = self._run.network(epoch=moment.epoch, step=moment.step)
         else:
             restore(self._network, state)
         return self._network, state.num_batches_tracked
@@ -184,7 +179,7 @@ def _moments(run: Run) -> tuple[Moment, ...]:
     """When the kept states of a run were captured, the earlier the sooner."""
     epochs = [Moment(epoch=epoch) for epoch in run.state_epochs]
     first = [moment for moment in epochs if moment.epoch == 0]
-    steps = [Moment(step=step) for step in getattr(run, "state_steps", ())]  # TEMP
+    steps = [Moment(step=step) for step in run.state_steps]
     return (*first, *steps, *epochs[len(first) :])
 
 

@@ -100,6 +100,21 @@ def test_a_row_has_the_scores_of_its_state(
             assert all(row[f"{name}_seconds"] > 0 for name in NAMES)
 
 
+def test_states_within_the_first_epoch_are_scored_between_epochs_0_and_1(
+    tmp_path: Path, dtb: Dtb, generate: Dtb
+) -> None:
+    folder = tmp_path / "run"
+    settings = ("space.num_genotypes=1", "recipe.num_epochs=1", "states.steps=[1,2]")
+    assert generate(folder, *settings) == 0
+    assert dtb("merge", folder) == 0
+    assert dtb("score", folder / "dtb.h5", *QUICK) == 0
+    rows = read_scores(folder / "scores.parquet").rows
+    when = [(row["epoch"], row["step"]) for row in rows]
+    assert when == [(0, 0), (None, 1), (None, 2), (1, 3)]
+    assert len({row["wot"] for row in rows}) > 1
+    assert dtb("score", folder / "dtb.h5", *QUICK) == 0
+
+
 def test_the_probe_is_named_by_index_and_hash(scored: Path) -> None:
     table = read_scores(scored)
     probe = table.about["probe"]
