@@ -212,9 +212,10 @@ def test_the_command_prints_a_table_and_writes_json_and_a_plot(
     tmp_path: Path, dtb: Dtb, generate: Dtb, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = tmp_path / "run"
-    assert generate(folder, "space.num_genotypes=4", "recipe.num_epochs=1") == 0
+    assert generate(folder, "space.num_genotypes=3", "recipe.num_epochs=1") == 0
     assert dtb("merge", folder) == 0
-    settings = ("num_images=8", "num_reference=null", "cluster=serial")
+    names = "wot,distinguishing_ability,activation_units,num_parameters"
+    settings = ("num_images=8", "num_reference=null", "cluster=serial", f"scores=[{names}]")
     assert dtb("score", folder / "dtb.h5", *settings) == 0
     capsys.readouterr()
     assert dtb("rank", folder / "dtb.h5", "--resamples", 50) == 0
@@ -222,7 +223,8 @@ def test_the_command_prints_a_table_and_writes_json_and_a_plot(
     for word in ("wot", "epoch 1", "partial tau", "DAS / WOT", "significant", "not adjusted"):
         assert word in shown
     written = json.loads((folder / "rank.json").read_text())
-    assert {row["moment"] for row in written["ranked"]} == {"epoch 0", "epoch 1"}
+    moments = list(dict.fromkeys(row["moment"] for row in written["ranked"]))
+    assert moments == ["epoch 0", "step 1", "step 3", "epoch 1"]
     assert written["about"]["probe"]["sha256"]
     assert len(read_ranking(folder / "rank.json")) == len(written["ranked"])
     page = (folder / "rank.html").read_text()

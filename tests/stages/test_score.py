@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from filelock import FileLock
 
-from dtb_builder import Benchmark
+from dtb_builder import Benchmark, Run
 from dtb_builder.metrics import Atoms, Moments, z_sum
 from dtb_builder.metrics.scoring import score_network
 from dtb_builder.stages import score_worker
@@ -24,11 +24,12 @@ from dtb_builder.stages.score_table import read_scores
 Dtb = Callable[..., int]
 NAMES = ("wot", "distinguishing_ability", "activation_units", "snip", "num_parameters")
 QUICK = ("num_images=8", "num_reference=null", f"scores=[{','.join(NAMES)}]", "cluster=serial")
+NUM_STATES = 12
 
 
 @pytest.fixture
 def benchmark(finished: Path, tmp_path: Path) -> Path:
-    """A benchmark of two runs of four states, to write beside."""
+    """A benchmark of two runs of six states, two of them within the first epoch."""
     return Path(shutil.copy(finished / "dtb.h5", tmp_path / "dtb.h5"))
 
 
@@ -47,6 +48,12 @@ def content(file: Path) -> tuple[Any, list[dict[str, Any]]]:
     table = read_scores(file)
     rows = [{k: v for k, v in row.items() if not k.endswith("seconds")} for row in table.rows]
     return table.about, rows
+
+
+def when(run: Run) -> list[tuple[int | None, int | None, dict[str, int]]]:
+    """Every kept state's epoch or step, in the order in which they were reached."""
+    epochs = [(epoch, None, {"epoch": epoch}) for epoch in run.state_epochs]
+    return epochs[:1] + [(None, step, {"step": step}) for step in run.state_steps] + epochs[1:]
 
 
 def stop_after(monkeypatch: pytest.MonkeyPatch, num_lines: int, *, before: bool) -> None:
@@ -68,15 +75,14 @@ def stop_after(monkeypatch: pytest.MonkeyPatch, num_lines: int, *, before: bool)
 def test_every_kept_state_of_every_run_has_a_row(finished: Path, scored: Path) -> None:
     rows = read_scores(scored).rows
     with Benchmark(finished / "dtb.h5") as benchmark:
-        wanted = [(run.number, epoch) for run in benchmark for epoch in run.state_epochs]
-        steps = [
-            run.training_state(epoch=epoch).num_batches_tracked
+        wanted = [
+            (run.number, None if step else epoch, run.training_state(**asked).num_batches_tracked)
             for run in benchmark
-            for epoch in run.state_epochs
+            for epoch, step, asked in when(run)
         ]
         assert {row["genotype"] for row in rows} == {str(run.genotype) for run in benchmark}
-    assert [(row["run"], row["epoch"]) for row in rows] == wanted
-    assert [row["step"] for row in rows] == steps
+    assert [(row["run"], row["epoch"], row["step"]) for row in rows] == wanted
+    assert len(rows) == NUM_STATES
     assert {row["num_images"] for row in rows} == {8}
     assert not any(row["errors"] or row["singular"] for row in rows)
 
@@ -94,25 +100,11 @@ def test_a_row_has_the_scores_of_its_state(
     dtb("score", finished / "dtb.h5", *QUICK, "--into", tmp_path / "again.parquet")
     with Benchmark(finished / "dtb.h5") as benchmark:
         for row in read_scores(scored).rows:
-            network = benchmark.run(row["run"]).network(epoch=row["epoch"])
+            asked = {"step": row["step"]} if row["epoch"] is None else {"epoch": row["epoch"]}
+            network = benchmark.run(row["run"]).network(**asked)
             expected = score_network(network, probes[0], NAMES).values
             assert {name: row[name] for name in NAMES} == expected
             assert all(row[f"{name}_seconds"] > 0 for name in NAMES)
-
-
-def test_states_within_the_first_epoch_are_scored_between_epochs_0_and_1(
-    tmp_path: Path, dtb: Dtb, generate: Dtb
-) -> None:
-    folder = tmp_path / "run"
-    settings = ("space.num_genotypes=1", "recipe.num_epochs=1", "states.steps=[1,2]")
-    assert generate(folder, *settings) == 0
-    assert dtb("merge", folder) == 0
-    assert dtb("score", folder / "dtb.h5", *QUICK) == 0
-    rows = read_scores(folder / "scores.parquet").rows
-    when = [(row["epoch"], row["step"]) for row in rows]
-    assert when == [(0, 0), (None, 1), (None, 2), (1, 3)]
-    assert len({row["wot"] for row in rows}) > 1
-    assert dtb("score", folder / "dtb.h5", *QUICK) == 0
 
 
 def test_the_probe_is_named_by_index_and_hash(scored: Path) -> None:
@@ -132,7 +124,7 @@ def test_scoring_again_does_nothing(
     assert file.stat().st_mtime_ns == before
 
 
-@pytest.mark.parametrize(("num_lines", "before"), [(1, True), (4, False), (5, True), (8, False)])
+@pytest.mark.parametrize(("num_lines", "before"), [(1, True), (6, False), (8, True), (12, False)])
 def test_a_stopped_scoring_goes_on_to_the_same_scores(
     num_lines: int,
     before: bool,
@@ -150,7 +142,7 @@ def test_a_stopped_scoring_goes_on_to_the_same_scores(
         score_worker, "append_line", lambda *args: (counts.append(1), append_line(*args))
     )
     assert dtb("score", benchmark, *QUICK) == 0
-    assert len(counts) == 8 - num_lines + before
+    assert len(counts) == NUM_STATES - num_lines + before
     assert content(benchmark.with_name("scores.parquet")) == content(scored)
     assert not list(benchmark.parent.glob("*.working"))
 
@@ -210,9 +202,9 @@ def test_a_damaged_state_is_recorded_and_the_others_are_scored(
     assert dtb("score", benchmark, *QUICK) == 1
     assert "1 states lack a score" in capsys.readouterr().out
     rows, whole = content(file)[1], content(scored)[1]
-    assert rows[:6] + rows[7:] == whole[:6] + whole[7:]
-    assert json.loads(rows[6]["errors"])["state"].startswith("DamagedFileError")
-    assert rows[6]["wot"] is None
+    assert rows[:10] + rows[11:] == whole[:10] + whole[11:]
+    assert json.loads(rows[10]["errors"])["state"].startswith("DamagedFileError")
+    assert rows[10]["wot"] is None
 
     shutil.copy(finished / "dtb.h5", benchmark)
     assert dtb("score", benchmark, *QUICK) == 1
@@ -237,8 +229,8 @@ def test_a_worker_that_dies_is_tried_again_and_then_recorded(
     assert dtb("score", benchmark, *QUICK) == 1
     assert tries.count(0) == 3
     rows = read_scores(benchmark.with_name("scores.parquet")).rows
-    assert len(rows) == 8
-    assert all("the node went away" in row["errors"] for row in rows[:4])
+    assert len(rows) == NUM_STATES
+    assert all("the node went away" in row["errors"] for row in rows[:6])
     assert "run 0 failed, given up" in capsys.readouterr().err
 
 
@@ -259,7 +251,7 @@ def test_runs_that_are_merged_later_are_scored_without_the_others(
     shard = (folder / "shards" / "shard-00001.h5").rename(tmp_path / "shard.h5")
     assert dtb("merge", folder, "allow_missing=true") == 0
     assert dtb("score", folder / "dtb.h5", *QUICK) == 0
-    assert len(read_scores(folder / "scores.parquet").rows) == 4
+    assert len(read_scores(folder / "scores.parquet").rows) == 6
     shard.rename(folder / "shards" / "shard-00001.h5")
     assert dtb("merge", folder) == 0
     networks: list[int] = []
@@ -269,7 +261,7 @@ def test_runs_that_are_merged_later_are_scored_without_the_others(
         lambda *args, **rest: (networks.append(1), score_network(*args, **rest))[1],
     )
     assert dtb("score", folder / "dtb.h5", *QUICK) == 0
-    assert len(networks) == 4
+    assert len(networks) == 6
     assert content(folder / "scores.parquet") == content(scored)
 
 
