@@ -106,7 +106,7 @@ class _Scoring:
         about = self._about()
         rows = self._taken_over(about)
         if rows is not None:
-            self._folder.working.exists() and self._folder.clear()
+            self._folder.clear()
             failed = sum(row["errors"] is not None for row in rows)
             yield ScoreProgress(len(rows), failed, self._num_wanted)
             return

@@ -253,10 +253,12 @@ class _Search:
         for index in range(start, stop):
             parent = best[index % len(best)]
             genotype = Genotype.parse(self._lines[parent]["genotype"])
-            for i in range(_MOST_MUTATIONS):
-                text = str(mutate(genotype, config.seed, index * _MOST_MUTATIONS + i))
-                if text not in known:
-                    break
+            text = next(
+                text
+                for i in range(_MOST_MUTATIONS)
+                if (text := str(mutate(genotype, config.seed, index * _MOST_MUTATIONS + i)))
+                not in known
+            )
             known.add(text)
             candidates.append(Candidate(index, text, parent))
         return candidates

@@ -52,8 +52,12 @@ def content(file: Path) -> tuple[Any, list[dict[str, Any]]]:
 
 def when(run: Run) -> list[tuple[int | None, int | None, dict[str, int]]]:
     """Every kept state's epoch or step, in the order in which they were reached."""
-    epochs = [(epoch, None, {"epoch": epoch}) for epoch in run.state_epochs]
-    return epochs[:1] + [(None, step, {"step": step}) for step in run.state_steps] + epochs[1:]
+    found: list[tuple[int | None, int | None, dict[str, int]]] = []
+    for epoch in run.state_epochs:
+        found.append((epoch, None, {"epoch": epoch}))
+        if epoch == 0:
+            found += [(None, step, {"step": step}) for step in run.state_steps]
+    return found
 
 
 def stop_after(monkeypatch: pytest.MonkeyPatch, num_lines: int, *, before: bool) -> None:
