@@ -14,10 +14,20 @@ from dtb_builder.metrics.names import SCORES
 from dtb_builder.record import METRICS
 from dtb_builder.stages.score_table import ScoreTable, seconds_name
 
-__all__ = ["LINEAR_WEIGHTS", "Population", "combined", "populations_of", "scores_of"]
+__all__ = [
+    "EARLY_FIGURES",
+    "LINEAR_WEIGHTS",
+    "Population",
+    "combined",
+    "populations_of",
+    "scores_of",
+]
 
 LINEAR_WEIGHTS = (0.03, 0.1, 0.3)
 """Of A beside D / n, in the combinations that are ranked; 0 is D and 1 is WOT."""
+
+EARLY_FIGURES = ("training_speed", "train_loss", "valid_accuracy", "valid_loss")
+"""What the training itself gives, beside which every score must stand."""
 
 _CURVES = {
     "valid_accuracy": ("valid_accuracy", 1.0),

@@ -192,9 +192,9 @@ def _partial(
     counts: NDArray[np.float64],
 ) -> Interval | None:
     """The partial tau, with the interval that the three taus of each resample give."""
-    if abs(kendall_tau(scores, given)) > 1 - _ROUNDING:
-        return None
     try:
+        if abs(kendall_tau(scores, given)) > 1 - _ROUNDING:
+            return None
         value = partial_tau(scores, accuracies, given)
     except ValueError:
         return None

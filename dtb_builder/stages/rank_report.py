@@ -9,6 +9,7 @@ from typing import Any
 from dtb_builder.dataset.atomic import write_whole
 from dtb_builder.errors import DamagedFileError
 from dtb_builder.metrics import Interval
+from dtb_builder.stages.population import EARLY_FIGURES
 from dtb_builder.stages.rank import Ranked, Ranking
 from dtb_builder.stages.rank_choice import ChosenRule
 
@@ -41,6 +42,7 @@ def print_ranking(ranking: Ranking, *, every: bool) -> None:
         lines += [_cells(row) for row in chosen]
     print()
     _print_table(lines)
+    _print_costs(ranking.ranked, moments)
     _print_differences(ranking, moments)
     for reason in ranking.left_out:
         print(f"left out: {reason}")
@@ -131,6 +133,26 @@ def _ranked(entry: Mapping[str, Any]) -> Ranked:
         for name in ("tau", "rho", "partial")
     }
     return Ranked(**{**entry, **intervals})
+
+
+def _print_costs(ranked: Sequence[Ranked], moments: Sequence[str]) -> None:
+    """The best score and the best early figure of each moment, and what a network costs then."""
+    whole = max(row.train_seconds for row in ranked)
+    lines = [["fast training", "best", "tau", "seconds a network", "of the longest training"]]
+    for moment in moments:
+        rows = [row for row in ranked if row.moment == moment]
+        for kind in (_is_early, lambda row: not _is_early(row)):
+            if best := max(filter(kind, rows), key=lambda row: row.tau.value, default=None):
+                seconds = best.train_seconds + best.score_seconds
+                share = f"{100 * seconds / whole:.1f} %" if whole else "-"
+                lines.append([moment, best.score, _text(best.tau), f"{seconds:.3g}", share])
+    print()
+    _print_table(lines)
+
+
+def _is_early(row: Ranked) -> bool:
+    """Whether it is a figure that the training gives."""
+    return row.score in EARLY_FIGURES
 
 
 def _print_differences(ranking: Ranking, moments: Sequence[str]) -> None:

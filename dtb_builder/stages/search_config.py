@@ -6,13 +6,11 @@ from dataclasses import dataclass
 from dtb_builder.errors import ConfigError
 from dtb_builder.metrics.names import SCORES
 from dtb_builder.stages.config import ComputeConfig, ImagesConfig, NetworkConfig
+from dtb_builder.stages.population import EARLY_FIGURES
 from dtb_builder.stages.rank import Ranked
 from dtb_builder.training.recipe import Recipe
 
-__all__ = ["EARLY_FIGURES", "SearchConfig", "SearchRule", "affordable_rule", "named_rule"]
-
-EARLY_FIGURES = ("training_speed", "train_loss", "valid_accuracy", "valid_loss")
-"""Rules that the training itself gives, after at least an epoch."""
+__all__ = ["SearchConfig", "SearchRule", "affordable_rule", "named_rule"]
 
 _COMBINED = ("das", "z_sum")
 RULES = (*SCORES, *_COMBINED, *EARLY_FIGURES)

@@ -17,7 +17,8 @@ from dtb_builder.network import NetworkSpec
 from dtb_builder.space import Genotype
 from dtb_builder.stages.das_reference import probe_tensor
 from dtb_builder.stages.plan import load_split_images
-from dtb_builder.stages.search_config import EARLY_FIGURES, SearchConfig, SearchRule
+from dtb_builder.stages.population import EARLY_FIGURES
+from dtb_builder.stages.search_config import SearchConfig, SearchRule
 from dtb_builder.stages.storage import is_storage_fault
 from dtb_builder.stages.workers import initial_network
 from dtb_builder.training.loop import train

@@ -1,5 +1,6 @@
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -103,6 +104,13 @@ def test_parameters_have_no_partial_tau_given_themselves() -> None:
     ranking = rank([population(num_parameters=parameters)], seed=0, num_resamples=50)
     row = next(row for row in ranking.ranked if row.score == "num_parameters")
     assert row.partial is None
+
+
+def test_without_different_parameters_there_is_no_partial_tau() -> None:
+    for parameters in (np.ones(30), np.full(30, np.nan)):
+        people = replace(population(), num_parameters=parameters)
+        ranking = rank([people], seed=0, num_resamples=50)
+        assert [row.partial for row in ranking.ranked] == [None, None]
 
 
 def test_the_ratio_of_das_to_wot_has_an_interval() -> None:
