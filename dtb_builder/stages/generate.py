@@ -1,6 +1,5 @@
 """Training every run of a plan that is not finished, and closing every shard whose runs are."""
 
-import os
 import time
 import traceback
 from collections import deque
@@ -11,7 +10,7 @@ from pathlib import Path
 from dtb_builder.dataset.journal import count_epochs
 from dtb_builder.errors import ConfigError, ImagesError, StorageError
 from dtb_builder.stages.config import LaunchConfig
-from dtb_builder.stages.engines import Engine, SerialEngine, Task, TaskEnd
+from dtb_builder.stages.engines import Engine, Task, TaskEnd, open_engine
 from dtb_builder.stages.outcomes import RunOutcome, close_shard
 from dtb_builder.stages.run_folder import PlannedRun, RunFolder
 from dtb_builder.stages.storage import storage_is_named
@@ -89,19 +88,9 @@ def generate(
             f"cluster.shards={shards}: {folder.path} has shards 0 to {folder.num_shards - 1}"
         )
     lock = folder.locked() if shards is None else folder.shards_locked(shards)
-    with storage_is_named(folder.path), lock, _engine(folder, launch) as engine:
+    engine = open_engine(launch.cluster, folder.config.compute)
+    with storage_is_named(folder.path), lock, engine:
         yield from _Driver(folder, launch, engine, train).events()
-
-
-def _engine(folder: RunFolder, launch: LaunchConfig) -> Engine:
-    if launch.cluster.engine == "serial":
-        return SerialEngine()
-    if launch.cluster.address is None:
-        # Ray's default for a cluster of one's own, but said aloud it is not warned of.
-        os.environ.setdefault("RAY_AUTH_MODE", "token")
-    from dtb_builder.stages.ray_engine import RayEngine  # here: a serial generation needs no Ray
-
-    return RayEngine(launch.cluster, folder.config.compute)
 
 
 @dataclass

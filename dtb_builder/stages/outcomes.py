@@ -50,6 +50,7 @@ def _close_shard(folder: RunFolder, runs: list[PlannedRun]) -> Path:
         journals,
         provenance=folder.provenance,
         num_epochs=folder.config.recipe.num_epochs,
+        steps=folder.config.states.steps,
     )
     folder.clear_working_folder(shard)
     return file

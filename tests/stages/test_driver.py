@@ -87,7 +87,7 @@ def launch(**cluster: Any) -> LaunchConfig:
 def drive(
     folder: RunFolder, engine: MortalEngine, monkeypatch: pytest.MonkeyPatch, **cluster: Any
 ) -> list[driver.Event]:
-    monkeypatch.setattr(driver, "_engine", lambda *_: engine)
+    monkeypatch.setattr(driver, "open_engine", lambda *_: engine)
     return list(driver.generate(folder, launch(**cluster), train=pretend))
 
 
