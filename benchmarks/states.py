@@ -150,7 +150,10 @@ class Format:
 
 def formats(folder: Path, size: str, tensors: TensorTable) -> dict[str, Format]:
     """This package and its peers, each with files of its own."""
-    from safetensors.numpy import load_file, save_file
+    from safetensors.numpy import (  # pyright: ignore[reportMissingImports]
+        load_file,
+        save_file,
+    )
 
     benchmark = Benchmark(folder / f"{size}.h5")
     run = benchmark.run(0)
@@ -185,8 +188,7 @@ def formats(folder: Path, size: str, tensors: TensorTable) -> dict[str, Format]:
         return sum(group[name].id.get_storage_size() for name in named)
 
     def read_per_tensor(number: int) -> dict[str, NDArray[np.float32]]:
-        group = per_tensor[str(number)]
-        return {name: group[name][...] for name in tensors.names}
+        return {name: np.asarray(per_tensor[f"{number}/{name}"]) for name in tensors.names}
 
     return {
         "DTB": Format(write_dtb, lambda number: run.state(epoch=run.state_epochs[number])),

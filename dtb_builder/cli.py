@@ -3,6 +3,7 @@
 import argparse
 import json
 import logging
+import os
 import re
 import signal
 import sys
@@ -15,8 +16,10 @@ from dtb_builder.errors import ConfigError, DTBError
 
 if TYPE_CHECKING:
     from dtb_builder.stages.config import LaunchConfig
+    from dtb_builder.stages.population import Population
     from dtb_builder.stages.run_folder import RunFolder
-    from dtb_builder.stages.status import Status
+    from dtb_builder.stages.score_config import ScoreConfig, ScoreLaunch
+    from dtb_builder.stages.score_sources import Source
 
 __all__ = ["main"]
 
@@ -30,13 +33,6 @@ Generate, publish and query trained DARTS architectures with their training stat
 SETTING is a Hydra override: key=value as in recipe.num_epochs=4, or group=name as in
 images=fashion_mnist. `dtb plan RUN_FOLDER --show` prints every key with its value.
 """
-
-_MERGED = {
-    "no": "no",
-    "yes": "yes",
-    "stale": "not with all that is finished by now: run dtb merge again",
-    "damaged": "but damaged: run dtb merge again",
-}
 
 _EPILOG = """\
 exit codes: 0 done; 1 done, but runs failed, work is left or damage was found; 2 the command, a
@@ -127,11 +123,23 @@ def _parser() -> argparse.ArgumentParser:
 
     plan = add_folder_command("plan", _plan, "Choose the genotypes and print what they will cost.")
     plan.add_argument("--show", action="store_true", help="print the whole configuration instead")
+    plan.add_argument(
+        "--calibrate", action="store_true", help="train two epochs of three genotypes to know"
+    )
     add_folder_command("generate", _generate, "Train what is left of a plan; plan it if need be.")
     add_folder_command("merge", _merge, "Consolidate the shards into RUN_FOLDER/dtb.h5.")
     status = add("status", _status, "Say how far a generation is.")
     status.add_argument("run_folder", metavar="RUN_FOLDER", type=Path)
-    status.add_argument("--json", action="store_true", help="for programs")
+    how = status.add_mutually_exclusive_group()
+    how.add_argument("--json", action="store_true", help="for programs")
+    how.add_argument(
+        "--watch",
+        metavar="SECONDS",
+        nargs="?",
+        type=_seconds,
+        const=2.0,
+        help="again every so many seconds, until every run has finished",
+    )
     status.add_argument(
         "--check", action="store_true", help="exit with 1 unless every run finished"
     )
@@ -150,18 +158,71 @@ def _parser() -> argparse.ArgumentParser:
     )
     query.add_argument("--epoch", metavar="E", type=int, help="the epoch shown; -1 is the last")
     verify = add(
-        "verify", _verify, "Read every byte of a benchmark or shard; name what is damaged."
+        "verify",
+        _verify,
+        "Read every byte of a benchmark, shard or published folder; name the damaged.",
     )
-    verify.add_argument("file", metavar="FILE", type=Path)
+    verify.add_argument("file", metavar="FILE_OR_FOLDER", type=Path)
     verify.add_argument("--deep", action="store_true", help="evaluate every stored state again")
     verify.add_argument("--root", metavar="FOLDER", type=Path, help="where the images are")
+    report = add("report", _report, "Write one HTML page about a benchmark, for a browser.")
+    report.add_argument("file", metavar="FILE", type=Path)
+    report.add_argument("--into", metavar="FILE", type=Path, help="beside FILE, report.html")
+    draw = add("draw", _draw, "Draw the two cells of a genotype.")
+    draw.add_argument("genotype", metavar="GENOTYPE", help="its text, or a published one's name")
+    draw.add_argument(
+        "--into", metavar="FILE", type=Path, required=True, help="ends with .svg or .png"
+    )
+    publish = add("publish", _publish, "Make a folder for the Hugging Face Hub or Zenodo.")
+    publish.add_argument("file", metavar="FILE", type=Path)
+    publish.add_argument("--into", metavar="FOLDER", type=Path, required=True, help="a new folder")
+    publish.add_argument("--name", required=True, help="of the data set")
+    publish.add_argument("--author", action="append", required=True, help="may be given again")
+    publish.add_argument("--licence", required=True, help="of the data, such as CC-BY-4.0")
+    publish.add_argument("--url", required=True, help="where it will be found")
+    where = publish.add_mutually_exclusive_group(required=True)
+    where.add_argument("--dry-run", action="store_true", help="make the folder, upload nothing")
+    where.add_argument("--repository", metavar="OWNER/NAME", help="of the Hub, to upload to")
     repair = add("repair", _repair, "Save the intact runs of a damaged file, or of all shards.")
     repair.add_argument("path", metavar="FILE_OR_RUN_FOLDER", type=Path)
     reproduce = add("reproduce", _reproduce, "Train a run again and compare it bit for bit.")
     reproduce.add_argument("file", metavar="FILE", type=Path)
     reproduce.add_argument("--run", metavar="NUMBER", type=int, required=True, help="which run")
     reproduce.add_argument("--root", metavar="FOLDER", type=Path, help="where the images are")
+    score = add("score", _score, "Score every kept state of a benchmark; goes on after a stop.")
+    score.add_argument("file", metavar="FILE", type=Path)
+    score.add_argument("settings", metavar="SETTING", nargs="*", help="key=value or group=name")
+    score.add_argument("--into", metavar="FILE", type=Path, help="beside FILE, scores.parquet")
+    rank = add("rank", _rank, "Say how well each score orders a benchmark's networks, and when.")
+    rank.add_argument("file", metavar="FILE", type=Path)
+    rank.add_argument("settings", metavar="SETTING", nargs="*", help="with --benchmark: key=value")
+    rank.add_argument(
+        "--benchmark", metavar="TABLE", help="FILE is that of nasbench101 or nds; scores it first"
+    )
+    rank.add_argument("--scores", metavar="FILE", type=Path, help="beside FILE, scores.parquet")
+    rank.add_argument(
+        "--into", metavar="STEM", type=Path, help="beside FILE, rank: STEM.json, .html"
+    )
+    rank.add_argument(
+        "--by", metavar="METRIC", default="test_accuracy", help="at the last epoch; test_accuracy"
+    )
+    rank.add_argument("--choose", action="store_true", help="a rule on one half, for the other")
+    rank.add_argument("--splits", metavar="N", type=int, default=5, help="in halves, for --choose")
+    rank.add_argument("--all", action="store_true", help="print every interval")
+    rank.add_argument("--seed", type=int, default=0, help="of the bootstrap and the splits")
+    rank.add_argument("--resamples", metavar="N", type=int, default=1000, help="of the bootstrap")
+    add_folder_command(
+        "search", _search, "Search the space by a rule within a budget, then train the winner."
+    )
     return parser
+
+
+def _seconds(text: str) -> float:
+    """The seconds that a person gave; argparse turns the ValueError into a message."""
+    seconds = float(text)
+    if not 0.1 <= seconds <= 86400:
+        raise ValueError(f"expected 0.1 to 86400 seconds, got {text}")
+    return seconds
 
 
 # Commands. Each imports what it needs, so that a query starts without torch or Ray.
@@ -169,6 +230,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _plan(given: argparse.Namespace) -> int:
     from dtb_builder.stages.estimate import estimate
+    from dtb_builder.stages.monitor import byte_text
     from dtb_builder.stages.run_folder import RunFolder
 
     settings = _compose(given.settings)
@@ -182,12 +244,18 @@ def _plan(given: argparse.Namespace) -> int:
         return 0
     _ensure_planned(folder, given.settings, settings)
     config = folder.config
-    cost = estimate(folder)
+    if given.calibrate:
+        from dtb_builder.stages.calibrate import calibrate
+
+        cost, how = calibrate(folder), "from two epochs of three genotypes"
+    else:
+        cost, how = estimate(folder), "from a few steps: --calibrate is closer"
     print(f"run folder  {folder.path}")
     print(f"runs        {cost.num_runs:,} of {config.recipe.num_epochs} epochs")
     print(f"shards      {cost.num_shards:,} of up to {config.shard_size} runs")
-    print(f"disk        about {_bytes(cost.num_bytes)}")
+    print(f"disk        about {byte_text(cost.num_bytes)}")
     print(f"time        about {cost.hours:.3g} hours of one worker, as timed on {cost.device} here")
+    print(f"            {how}")
     if cost.device != config.compute.device:
         print(f"            this machine has no {config.compute.device}, which will be faster")
     return 0
@@ -198,6 +266,7 @@ def _generate(given: argparse.Namespace) -> int:
     from tqdm import tqdm
 
     from dtb_builder.stages.generate import Progress, RunFailed, generate
+    from dtb_builder.stages.monitor import failed_lines
     from dtb_builder.stages.run_folder import RunFolder
     from dtb_builder.stages.status import status
 
@@ -205,7 +274,7 @@ def _generate(given: argparse.Namespace) -> int:
     folder = RunFolder(given.run_folder)
     launch = _launch_config(settings)
     _ensure_planned(folder, given.settings, settings)
-    before = status(folder)
+    before = status(folder, launch.cluster.shard_range)
     sigterm.raising = launch.cluster.engine == "serial"
     events = generate(folder, launch)
     next(events)
@@ -224,12 +293,13 @@ def _generate(given: argparse.Namespace) -> int:
             elif isinstance(event, RunFailed):
                 fate = "given up" if event.given_up else "will be tried again"
                 bar.write(f"run {event.run.number} failed, {fate}: {event.error}", file=sys.stderr)
-    after = status(folder)
+    after = status(folder, launch.cluster.shard_range)
     print(
         f"{after.num_finished} of {after.num_runs} runs finished, "
         f"{after.num_closed_shards} of {after.num_shards} shards closed"
     )
-    _print_failed(after)
+    for line in failed_lines(after):
+        print(line)
     return 0 if after.is_complete else 1
 
 
@@ -255,23 +325,19 @@ def _merge(given: argparse.Namespace) -> int:
 
 
 def _status(given: argparse.Namespace) -> int:
+    from dtb_builder.stages.monitor import status_lines, watched
     from dtb_builder.stages.run_folder import RunFolder
     from dtb_builder.stages.status import status
 
-    found = status(RunFolder(given.run_folder))
+    folder = RunFolder(given.run_folder)
+    if given.watch is not None:
+        *_, found = watched(folder, seconds=given.watch)
+        return 1 if given.check and not found.is_complete else 0
+    found = status(folder)
     if given.json:
-        print(json.dumps(asdict(found), indent=1))
+        print(json.dumps(asdict(found) | {"is_complete": found.is_complete}, indent=1))
     else:
-        share = 100 * found.num_epochs / max(1, found.num_planned_epochs)
-        print(f"runs    {found.num_finished} of {found.num_runs} finished, ", end="")
-        print(f"{found.num_started} begun, {found.num_waiting} waiting, ", end="")
-        print(f"{found.num_given_up} given up")
-        print(f"epochs  {found.num_epochs} of {found.num_planned_epochs} ({share:.1f} %)")
-        print(f"shards  {found.num_closed_shards} of {found.num_shards} closed")
-        print(f"disk    {_bytes(found.num_bytes)}")
-        print(f"merged  {_MERGED[found.merged]}")
-        print(f"worked on by {found.holder}" if found.holder else "nobody works on it")
-        _print_failed(found)
+        print("\n".join(status_lines(found)))
     return 1 if given.check and not found.is_complete else 0
 
 
@@ -340,11 +406,60 @@ def _query(given: argparse.Namespace) -> int:
     return 0
 
 
+def _report(given: argparse.Namespace) -> int:
+    from dtb_builder.dataset import Benchmark
+    from dtb_builder.stages.report import write_report
+
+    into: Path = given.into or given.file.with_name("report.html")
+    scores: Path = given.file.with_name("scores.parquet")
+    with Benchmark(given.file) as benchmark:
+        write_report(benchmark, into, scores if scores.exists() else None)
+    print(into)
+    return 0
+
+
+def _draw(given: argparse.Namespace) -> int:
+    from dtb_builder.space.listing import find_genotype
+    from dtb_builder.stages.draw import draw
+
+    draw(find_genotype(given.genotype), given.into)
+    print(given.into)
+    return 0
+
+
+def _publish(given: argparse.Namespace) -> int:
+    from datetime import UTC, datetime
+
+    from dtb_builder.dataset import Benchmark
+    from dtb_builder.stages.monitor import byte_text
+    from dtb_builder.stages.publish import Publication, make_folder, upload
+
+    about = Publication(
+        name=given.name,
+        authors=tuple(given.author),
+        licence=given.licence,
+        url=given.url,
+        released=datetime.now(UTC).date(),
+    )
+    with Benchmark(given.file) as benchmark:
+        files = make_folder(benchmark, about, given.into)
+    for file in files:
+        print(f"{byte_text(file.stat().st_size):>10}  {file.relative_to(given.into)}")
+    if given.dry_run:
+        print(f"{given.into}: {len(files)} files, nothing uploaded")
+    else:
+        print(upload(given.into, given.repository, os.environ.get("HF_TOKEN")))
+    return 0
+
+
 def _verify(given: argparse.Namespace) -> int:
+    from dtb_builder.dataset.manifest import verify_manifest
     from dtb_builder.dataset.verify import verify
 
+    if given.file.is_dir() and given.deep:
+        raise ConfigError(f"--deep is for a file, {given.file} is a folder")
     num_records = num_damaged = 0
-    for checked in verify(given.file):
+    for checked in verify_manifest(given.file) if given.file.is_dir() else verify(given.file):
         num_records += 1
         if checked.error is not None:
             num_damaged += 1
@@ -412,11 +527,177 @@ def _reproduce(given: argparse.Namespace) -> int:
     return 0 if same else 1
 
 
+def _score(given: argparse.Namespace) -> int:
+    from dtb_builder.dataset import Benchmark
+    from dtb_builder.stages.config import parse
+    from dtb_builder.stages.score_config import SCORE_LAUNCH_KEYS, ScoreConfig, ScoreLaunch
+    from dtb_builder.stages.score_sources import BenchmarkSource
+
+    composed = _compose(given.settings, "score")
+    launch = parse(ScoreLaunch, {key: composed.pop(key) for key in SCORE_LAUNCH_KEYS})
+    config = parse(ScoreConfig, composed)
+    into: Path = (given.into or given.file.with_name("scores.parquet")).absolute()
+    with Benchmark(given.file) as benchmark:
+        sha256 = benchmark.provenance["images"]["sha256"]
+    source = BenchmarkSource(given.file.absolute())
+    num_failed = _score_source(source, into, config, launch, sha256=sha256)
+    return 1 if num_failed else 0
+
+
+def _score_source(
+    source: "Source",
+    into: Path,
+    config: "ScoreConfig",
+    launch: "ScoreLaunch",
+    *,
+    sha256: str | None,
+) -> int:
+    """Score a source with a progress bar; how many states lack a score."""
+    sigterm = _Sigterm()
+    from tqdm import tqdm
+
+    from dtb_builder.stages.score import score
+
+    sigterm.raising = launch.cluster.engine == "serial"
+    events = score(source, into, config, launch, images_sha256=sha256)
+    at = next(events)
+    with tqdm(total=at.num_wanted, initial=at.num_states, unit="state", mininterval=1) as bar:
+        for at in events:
+            sigterm.check()
+            bar.update(max(0, at.num_states - bar.n))
+            if at.message is not None:
+                bar.write(at.message, file=sys.stderr)
+    print(f"{into}: {at.num_states} of {at.num_wanted} states scored")
+    if at.num_failed:
+        print(
+            f"{at.num_failed} states lack a score, see the column errors; retry=failed tries again"
+        )
+    return at.num_failed
+
+
+def _rank(given: argparse.Namespace) -> int:
+    from dtb_builder.dataset import Benchmark
+    from dtb_builder.stages.population import populations_of
+    from dtb_builder.stages.rank import rank
+    from dtb_builder.stages.rank_choice import choose_rules
+    from dtb_builder.stages.rank_report import (
+        print_choices,
+        print_ranking,
+        write_plot,
+        write_ranking,
+    )
+    from dtb_builder.stages.score_table import read_scores
+
+    if given.seed < 0 or given.resamples < 1 or given.splits < 1:
+        raise ConfigError("--seed must be at least 0, --resamples and --splits at least 1")
+    if given.benchmark is not None:
+        populations, about = _table_populations(given)
+    elif given.settings:
+        raise ConfigError(f"without --benchmark, rank takes no {given.settings[0]!r}")
+    else:
+        table = read_scores(given.scores or given.file.with_name("scores.parquet"))
+        with Benchmark(given.file) as benchmark:
+            populations = populations_of(benchmark, table, accuracy=given.by)
+        about = dict(table.about)
+    ranking = rank(populations, seed=given.seed, num_resamples=given.resamples)
+    print(f"to {given.by} at the end; intervals of 95 %, {given.resamples} resamples")
+    print_ranking(ranking, every=given.all)
+    choices = [
+        choice
+        for population in (populations if given.choose else ())
+        for choice in choose_rules(
+            population,
+            seed=given.seed,
+            num_splits=given.splits,
+            num_resamples=given.resamples,
+        )
+    ]
+    if choices:
+        print_choices(choices)
+    stem: Path = given.into or given.file.with_name("rank")
+    about |= {"by": given.by, "seed": given.seed, "resamples": given.resamples}
+    write_ranking(stem.with_name(f"{stem.name}.json"), ranking, choices, about)
+    write_plot(
+        stem.with_name(f"{stem.name}.html"),
+        ranking,
+        title=f"Scores of {len(populations[0].accuracies)} networks, by {given.by} at the end",
+    )
+    print(f"written: {stem}.json, {stem}.html")
+    return 0
+
+
+def _table_populations(given: argparse.Namespace) -> tuple[list["Population"], dict[str, Any]]:
+    """Networks of a table that others published, scored at their initialisation."""
+    from dtb_builder.stages.config import parse
+    from dtb_builder.stages.score_config import SCORE_LAUNCH_KEYS, ScoreConfig, ScoreLaunch
+    from dtb_builder.stages.score_table import read_scores
+    from dtb_builder.stages.table_source import (
+        TableConfig,
+        make_source,
+        read_table,
+        table_population,
+    )
+
+    if given.by != "test_accuracy":
+        raise ConfigError(f"a table's networks have a test_accuracy only, got --by {given.by}")
+    composed = _compose(given.settings, "table")
+    launch = parse(ScoreLaunch, {key: composed.pop(key) for key in SCORE_LAUNCH_KEYS})
+    names = TableConfig.__dataclass_fields__
+    config = parse(TableConfig, {key: composed.pop(key) for key in names})
+    digest, networks, num_outside = read_table(given.benchmark, given.file, config)
+    print(f"{given.file}: {len(networks)} networks drawn, {num_outside} outside the space")
+    into: Path = (given.scores or given.file.with_name("scores.parquet")).absolute()
+    source = make_source(given.benchmark, digest, networks, config, launch.images_root)
+    _score_source(source, into, parse(ScoreConfig, composed), launch, sha256=None)
+    table = read_scores(into)
+    return [table_population(source, table)], dict(table.about)
+
+
+def _search(given: argparse.Namespace) -> int:
+    sigterm = _Sigterm()
+    from tqdm import tqdm
+
+    from dtb_builder.stages.config import ClusterConfig, parse
+    from dtb_builder.stages.search import Found, SearchFolder, search
+    from dtb_builder.stages.search_config import SearchConfig
+    from dtb_builder.stages.winner import train_winner, winners_run
+
+    composed = _compose(given.settings, "search")
+    cluster = parse(ClusterConfig, composed.pop("cluster"))
+    config = parse(SearchConfig, composed)
+    folder = SearchFolder(given.run_folder.absolute())
+    sigterm.raising = cluster.engine == "serial"
+    found: Found | None = None
+    with tqdm(total=config.num_candidates, unit="candidate", mininterval=1) as bar:
+        for at in search(folder, config, cluster):
+            sigterm.check()
+            bar.update(max(0, at.num_candidates - bar.n))
+            found = at if isinstance(at, Found) else None
+    assert found is not None
+    when = f"epoch {found.rule.epoch}" if found.rule.step is None else f"step {found.rule.step}"
+    print(f"rule      {found.rule.score} at {when}")
+    print(
+        f"tried     {found.num_candidates} candidates, {found.steps} training steps, "
+        f"{found.seconds:.0f} s of work"
+    )
+    print(f"winner    candidate {found.candidate.index}, score {found.score:.6g}")
+    print(f"          {found.candidate.genotype}")
+    num_epochs = config.recipe.num_epochs
+    with tqdm(total=num_epochs + 1, unit="epoch", desc="winner", mininterval=1) as bar:
+        for progress in train_winner(folder, config, cluster):
+            sigterm.check()
+            bar.update(max(0, progress.num_epochs - bar.n))
+    run = winners_run(folder)
+    for name in ("valid_accuracy", "test_accuracy"):
+        print(f"{name:<10}{run.metric(name, epoch=-1):.4f} after {num_epochs} epochs")
+    return 0
+
+
 # Configuration.
 
 
-def _compose(settings: Sequence[str]) -> dict[str, Any]:
-    """The whole configuration as plain values.
+def _compose(settings: Sequence[str], root: str = "config") -> dict[str, Any]:
+    """A whole configuration as plain values, that of conf/config.yaml or of another root.
 
     Raises:
         ConfigError: a setting is unknown or cannot be read.
@@ -428,14 +709,17 @@ def _compose(settings: Sequence[str]) -> dict[str, Any]:
 
     try:
         with initialize_config_module("dtb_builder.conf", version_base="1.3"):
-            composed = compose("config", overrides=list(settings))
+            composed = compose(root, overrides=list(settings))
         plain = OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
     except (HydraException, OmegaConfBaseException, ValueError) as error:
         # What follows advises Hydra's own ways to add keys and folders, which dtb does not take.
         reason = re.split(r"\n\s*(?:To append|Config search path|full_key)", str(error))[0].strip()
         if isinstance(error, OverrideParseException):
             reason += "\na value with = , ~ or a space wants quotes: 'images.root=\"/data/a=b\"'"
-        raise ConfigError(f"{reason}\ndtb plan RUN_FOLDER --show prints every setting") from error
+        hint = (
+            "dtb plan RUN_FOLDER --show prints" if root == "config" else f"conf/{root}.yaml lists"
+        )
+        raise ConfigError(f"{reason}\n{hint} every setting") from error
     assert isinstance(plain, dict)
     return {str(key): value for key, value in plain.items()}
 
@@ -465,23 +749,6 @@ def _launch_config(composed: dict[str, Any]) -> "LaunchConfig":
     from dtb_builder.stages.config import LAUNCH_KEYS, LaunchConfig, parse
 
     return parse(LaunchConfig, {key: composed[key] for key in LAUNCH_KEYS})
-
-
-# Printing.
-
-
-def _print_failed(status: "Status") -> None:
-    for failed in status.failed:
-        fate = ", given up" if failed.given_up else ""
-        print(f"run {failed.number} failed {failed.attempts} times{fate}: {failed.reason}")
-
-
-def _bytes(num_bytes: float) -> str:
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if num_bytes < 1024:
-            return f"{num_bytes:.3g} {unit}"
-        num_bytes /= 1024
-    return f"{num_bytes:.3g} TiB"
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 import dacite
 
 from dtb_builder.errors import ConfigError
+from dtb_builder.stages.shards import ShardRange
 from dtb_builder.training.recipe import Recipe
 
 __all__ = [
@@ -184,6 +185,9 @@ class ClusterConfig:
         num_cpus: cores of a new local cluster, None for all.
         gpus_per_run: GPUs of a run, a fraction shares one; None is 1 on cuda, 0 on the CPU.
         max_in_flight: tasks handed to Ray at once, None for twice what can run.
+        runs_per_task: runs that one process trains after another; more save the seconds that each
+            process takes to start, to load the images and to set up its GPU.
+        shards: as FIRST-LAST, those to work on, for one job of several; None for all.
         max_attempts: how often a run is tried before it is given up.
         time_limit: seconds that one try at a run may take, None for any.
     """
@@ -193,6 +197,8 @@ class ClusterConfig:
     num_cpus: int | None
     gpus_per_run: float | None
     max_in_flight: int | None
+    runs_per_task: int
+    shards: str | int | None
     max_attempts: int
     time_limit: float | None
 
@@ -206,6 +212,12 @@ class ClusterConfig:
             )
         if self.max_in_flight is not None and self.max_in_flight < 1:
             raise ValueError(f"cluster.max_in_flight must be at least 1, got {self.max_in_flight}")
+        if self.runs_per_task < 1:
+            raise ValueError(f"cluster.runs_per_task must be at least 1, got {self.runs_per_task}")
+        try:
+            self.shard_range  # noqa: B018 - raises where there is none
+        except ValueError as error:
+            raise ValueError(f"cluster.shards: {error}") from error
         if self.max_attempts < 1:
             raise ValueError(f"cluster.max_attempts must be at least 1, got {self.max_attempts}")
         if self.time_limit is not None and self.time_limit <= 0:
@@ -216,6 +228,11 @@ class ClusterConfig:
                 "loses its tasks when the connection breaks; use address=auto on the cluster, or "
                 "ray job submit"
             )
+
+    @property
+    def shard_range(self) -> ShardRange | None:
+        """The shards to work on, or None for all."""
+        return None if self.shards is None else ShardRange.parse(str(self.shards))
 
 
 @dataclass(frozen=True, kw_only=True)
