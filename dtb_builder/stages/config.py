@@ -101,12 +101,17 @@ class StatesConfig:
     """Which training states are kept.
 
     Attributes:
-        epochs: those after which a state is kept, -1 being the last, or "all".
+        epochs: those after which a state is kept, -1 being the last; or "all"; or "logarithmic":
+            0, 1, 2, 4, 8 and so on, and the last.
         steps: those of the first epoch after which a state is kept, too; counted from 1.
+        auxiliary_head: whether the auxiliary head's tensors are kept.
+        dtype: what the floats are rounded to; as float32 they are stored in either case.
     """
 
-    epochs: Literal["all"] | tuple[int, ...]
+    epochs: Literal["all", "logarithmic"] | tuple[int, ...]
     steps: tuple[int, ...] = ()
+    auxiliary_head: bool = True
+    dtype: Literal["float32", "bfloat16"] = "float32"
 
     def __post_init__(self) -> None:
         if list(self.steps) != sorted(set(self.steps)) or min(self.steps, default=1) < 1:
@@ -114,9 +119,11 @@ class StatesConfig:
 
     def keeps(self, epoch: int, num_epochs: int) -> bool:
         """Whether the state after an epoch is kept, of a run of so many epochs."""
-        return self.epochs == "all" or epoch in {
-            num_epochs if kept == -1 else kept for kept in self.epochs
-        }
+        if self.epochs == "all":
+            return True
+        if self.epochs == "logarithmic":
+            return epoch.bit_count() <= 1 or epoch == num_epochs
+        return epoch in {num_epochs if kept == -1 else kept for kept in self.epochs}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,7 +165,9 @@ class Config:
             raise ValueError(f"shard_size must be at least 1, got {self.shard_size}")
         epochs = self.states.epochs
         outside = (
-            [e for e in epochs if not -1 <= e <= self.recipe.num_epochs] if epochs != "all" else []
+            [e for e in epochs if not -1 <= e <= self.recipe.num_epochs]
+            if isinstance(epochs, tuple)
+            else []
         )
         if outside:
             raise ValueError(

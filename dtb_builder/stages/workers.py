@@ -37,6 +37,7 @@ from dtb_builder.stages.outcomes import RunOutcome
 from dtb_builder.stages.plan import check_images, load_split_images, network_spec
 from dtb_builder.stages.run_folder import PlannedRun, RunFolder
 from dtb_builder.stages.storage import is_storage_fault, storage_is_named
+from dtb_builder.stages.storing import Storing
 from dtb_builder.training.environment import environment
 from dtb_builder.training.finished import FinishedEpoch
 from dtb_builder.training.images import Images
@@ -111,7 +112,7 @@ def training(
         seed=run.seed,
         plan=folder.plan_id,
         num_parameters=sum(p.numel() for p in network.parameters() if p.requires_grad),
-        tensors=tensor_table(network),
+        tensors=Storing(config.states, tensor_table(network)).tensors,
     )
     folder.working_folder(run.shard).mkdir(parents=True, exist_ok=True)
     journal, checkpoint = _recovered(folder, run, about, log)
@@ -162,13 +163,16 @@ def _store(
     At every moment the epoch that the journal ends with has its checkpoint.
     """
     epoch = finished.epoch
+    storing = Storing(config.states, tensor_table(finished.network))
     begin = time.perf_counter()
     state = (
-        capture(finished.network) if config.states.keeps(epoch, config.recipe.num_epochs) else None
+        storing.stored(capture(finished.network))
+        if config.states.keeps(epoch, config.recipe.num_epochs)
+        else None
     )
     frame = b"" if state is None else codec.encode(state.values)
     step_frames = [
-        StepFrame(step, within.num_batches_tracked, codec.encode(within.values))
+        StepFrame(step, within.num_batches_tracked, codec.encode(storing.stored(within).values))
         for step, within in finished.step_states.items()
     ]
     metrics = dict(finished.metrics)
