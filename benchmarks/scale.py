@@ -40,8 +40,8 @@ ROOT = Path(__file__).parent.parent
 os.environ["PYTHONPATH"] = str(ROOT)
 os.environ["RAY_AUTH_MODE"] = "disabled"
 os.environ["OMP_NUM_THREADS"] = "1"
-os.environ["RAY_prestart_worker_first_driver"] = "0"  # 32 idle processes on two cores
-os.environ["RAY_LOG_TO_DRIVER"] = "0"
+# Not 32 idle processes on two cores. Ray spells it so.
+os.environ["RAY_prestart_worker_first_driver"] = "0"  # noqa: SIM112
 
 NUM_NODES = 4
 GPUS_PER_NODE = 8
