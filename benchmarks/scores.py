@@ -160,6 +160,8 @@ def of_the_command(file: Path, num_workers: int, root: str | None) -> None:
         num_cpus=num_workers,
         gpus_per_run=None,
         max_in_flight=None,
+        runs_per_task=1,
+        shards=None,
         max_attempts=1,
         time_limit=None,
     )

@@ -31,6 +31,8 @@ LAUNCH = ScoreLaunch(
         num_cpus=None,
         gpus_per_run=None,
         max_in_flight=None,
+        runs_per_task=1,
+        shards=None,
         max_attempts=1,
         time_limit=None,
     ),
