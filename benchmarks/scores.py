@@ -14,7 +14,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +66,7 @@ def main() -> None:
     of_the_command(given.file, given.workers, given.root)
 
 
-def of_kernels(networks: list[nn.Module], probe: Probe) -> None:
+def of_kernels(networks: Sequence[nn.Module], probe: Probe) -> None:
     """The agreement kernel beside the two products of the paper, and their equality."""
     ours, peers = [], []
     for network in networks:
@@ -98,7 +98,7 @@ def plain_kernel(network: nn.Module, images: Tensor) -> np.ndarray:
     return kernel.astype(np.int64)
 
 
-def of_scores(networks: list[nn.Module], probe: Probe) -> None:
+def of_scores(networks: Sequence[nn.Module], probe: Probe) -> None:
     """All scores of a state together beside one after the other, and each one's share."""
     of_states = [name for name in SCORES if name not in ARCHITECTURE_SCORES]
     together, apart, cpu = [], [], []
