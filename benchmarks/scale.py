@@ -2,6 +2,7 @@
 
     python benchmarks/scale.py runs              # 10,000 runs, 200 shards, 4 nodes x 8 GPUs
     python benchmarks/scale.py plan              # a plan of 1,000,000 runs, and dtb status on it
+    python benchmarks/scale.py calibrate         # what dtb plan --calibrate says, and what it takes
 
 The peer of `runs` is Ray alone: the same sleeps as bare tasks, without a journal, a driver or a
 shard. All nodes share the cores of this machine, which is not what nodes are for.
@@ -19,6 +20,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -40,9 +42,13 @@ ROOT = Path(__file__).parent.parent
 os.environ["PYTHONPATH"] = str(ROOT)
 os.environ["RAY_AUTH_MODE"] = "disabled"
 os.environ["OMP_NUM_THREADS"] = "1"
+# Not 32 idle processes on two cores. Ray spells it so.
+os.environ["RAY_prestart_worker_first_driver"] = "0"  # noqa: SIM112
 
 NUM_NODES = 4
 GPUS_PER_NODE = 8
+PEER_SHARE = 5
+"""The peer does a fifth of the runs, and its seconds count five times."""
 
 
 @contextmanager
@@ -50,7 +56,8 @@ def fake_nodes() -> Iterator[Any]:
     """A Ray cluster of a head without GPUs and four nodes with eight, all on this machine."""
     from ray.cluster_utils import Cluster
 
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "num_gpus": 0})
+    head = {"num_cpus": 1, "num_gpus": 0, "include_dashboard": False}
+    cluster = Cluster(initialize_head=True, head_node_args=head)
     for _ in range(NUM_NODES):
         add_node(cluster)
     try:
@@ -135,7 +142,7 @@ def measure_runs(folder: RunFolder, num_runs: int, num_shards: int, runs_per_tas
     ]
     assert dtb(["plan", str(folder.path), *settings]) == 0
     with fake_nodes() as cluster:
-        peer = bare_seconds(cluster.address, num_runs, runs_per_task)
+        peer = PEER_SHARE * bare_seconds(cluster.address, num_runs // PEER_SHARE, runs_per_task)
         fractions: list[float] = []
         memory: list[float] = []
         finished: Counter[int] = Counter()
@@ -161,7 +168,7 @@ def measure_runs(folder: RunFolder, num_runs: int, num_shards: int, runs_per_tas
     early, late = np.median(memory[:quarter]), np.median(memory[-quarter:])
     print(f"runs, shards, runs a task            {num_runs:,}, {num_shards}, {runs_per_task}")
     print(f"seconds: {slots} slots without any cost   {ideal:.1f}")
-    print(f"seconds: Ray alone, nothing written  {peer:.1f}")
+    print(f"seconds: Ray alone, nothing written  {peer:.1f}, from a fifth of the runs")
     print(f"seconds: dtb generate                {seconds:.1f}, {seconds / peer:.2f} of Ray alone")
     print(f"overhead a run, wall clock           {1000 * (seconds - ideal) / num_runs:.1f} ms")
     print(f"overhead a run, of its slot          {1000 * of_slot:.1f} ms")
@@ -199,6 +206,29 @@ def plan_only(arguments: list[str]) -> None:
     _ensure_planned(folder, arguments[1:], _compose(arguments[1:]))
 
 
+def measure_calibration(folder: RunFolder, settings: list[str]) -> None:
+    """Compare the costs that `dtb plan` names with those of the same plan carried out."""
+    from dtb_builder.stages.calibrate import calibrate
+    from dtb_builder.stages.estimate import estimate
+
+    assert dtb(["plan", str(folder.path), *settings]) == 0
+    calibrated, estimated = calibrate(folder), estimate(folder)
+    serial = replace(launch_of("none", 1).cluster, engine="serial", gpus_per_run=None)
+    begin = time.perf_counter()
+    for _ in generate(folder, replace(launch_of("none", 1), cluster=serial)):
+        pass
+    seconds = time.perf_counter() - begin
+    stored = sum(file.stat().st_size for file in folder.shard_files())
+    print(f"plan: {' '.join(settings)}")
+    print(f"carried out by one worker: {seconds:.1f} s, {stored / 2**20:.2f} MiB of shards")
+    for name, cost in (("--calibrate", calibrated), ("a few steps", estimated)):
+        took, bytes_off = 3600 * cost.hours, cost.num_bytes / stored - 1
+        print(
+            f"{name}: {took:.1f} s, {100 * (took / seconds - 1):+.0f} %; "
+            f"{cost.num_bytes / 2**20:.2f} MiB, {100 * bytes_off:+.0f} %"
+        )
+
+
 def _timed(name: str, command: list[str]) -> None:
     begin = time.perf_counter()
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
@@ -210,17 +240,21 @@ def _timed(name: str, command: list[str]) -> None:
 
 
 def main() -> None:
-    """Measure one of the two."""
+    """Measure one of the three."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", choices=("runs", "plan"))
+    parser.add_argument("what", choices=("runs", "plan", "calibrate"))
     parser.add_argument("--runs", type=int)
     parser.add_argument("--shards", type=int, default=200)
-    parser.add_argument("--runs-per-task", type=int, default=25)
+    parser.add_argument("--runs-per-task", type=int, default=50)
+    parser.add_argument("settings", nargs="*", help="of calibrate: its plan's")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         if given.what == "runs":
             where = RunFolder(Path(folder) / "run")
             measure_runs(where, given.runs or 10_000, given.shards, given.runs_per_task)
+        elif given.what == "calibrate":
+            where = RunFolder(Path(folder) / "run")
+            measure_calibration(where, given.settings or ["experiment=quickstart"])
         else:
             measure_plan(Path(folder) / "run", given.runs or 1_000_000)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from chaos.fake_runs import append, fake_run, write_journal
+from chaos.fake_runs import STEPS, append, fake_run, write_journal
 
 from dtb_builder.cli import main
 from dtb_builder.dataset.journal import append_epoch, open_journal
@@ -19,6 +19,7 @@ from dtb_builder.stages.shards import ShardRange
 from dtb_builder.stages.status import status
 
 Dtb = Callable[..., int]
+STATES = f"states.steps={list(STEPS)}"  # what the fake runs have kept
 
 
 class MortalEngine(SerialEngine):
@@ -57,7 +58,7 @@ def pretend(path: Path, runs: tuple[PlannedRun, ...], _limit: float | None) -> l
 def planned(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A plan of seven runs, three to a shard; not to be written to."""
     folder = tmp_path_factory.mktemp("planned") / "run"
-    settings = ("space.num_genotypes=7", "recipe.num_epochs=3", "shard_size=3")
+    settings = ("space.num_genotypes=7", "recipe.num_epochs=3", "shard_size=3", STATES)
     assert main(["plan", str(folder), "network.channels=2", *settings]) == 0
     return folder
 
