@@ -1,22 +1,12 @@
 """Genotypes by chance: drawn from the whole space, or one change away from another."""
 
-import math
-from itertools import combinations
-
 import numpy as np
 
-from dtb_builder.space.cell import NUM_EDGES, NUM_NODES, OPERATIONS, Edge
+from dtb_builder.space.cell import NUM_EDGES, OPERATIONS
 from dtb_builder.space.genotype import Genotype
+from dtb_builder.space.numbering import NUM_GENOTYPES, genotype_of
 
-__all__ = ["NUM_CELLS", "NUM_GENOTYPES", "mutate", "sample_uniform"]
-
-NUM_CELLS = math.prod(math.comb(2 + node, 2) for node in range(NUM_NODES)) * (
-    len(OPERATIONS) ** NUM_EDGES
-)
-"""How many cells there are: 180 wirings with 7 operations on each of 8 edges."""
-
-NUM_GENOTYPES = NUM_CELLS**2
-"""How many genotypes there are, all spellings of one counted once: about 1.08e18."""
+__all__ = ["mutate", "sample_uniform"]
 
 
 def sample_uniform(seed: int, index: int) -> Genotype:
@@ -35,7 +25,7 @@ def sample_uniform(seed: int, index: int) -> Genotype:
     """
     _check_not_negative(seed, index)
     number = int(np.random.default_rng([seed, index]).integers(NUM_GENOTYPES))
-    return Genotype(_cell(number // NUM_CELLS), _cell(number % NUM_CELLS))
+    return genotype_of(number)
 
 
 def mutate(parent: Genotype, seed: int, index: int) -> Genotype:
@@ -65,18 +55,6 @@ def mutate(parent: Genotype, seed: int, index: int) -> Genotype:
         free = [node for node in range(2 + i // 2) if node not in taken]
         cell[i] = cell[i]._replace(predecessor=free[rng.integers(len(free))])
     return Genotype(tuple(cells[0]), tuple(cells[1])).canonical()
-
-
-def _cell(number: int) -> tuple[Edge, ...]:
-    """The cell of that number below NUM_CELLS; its digits are the choices at each node."""
-    edges: list[Edge] = []
-    for node in range(2, 2 + NUM_NODES):
-        pairs = list(combinations(range(node), 2))
-        number, pair = divmod(number, len(pairs))
-        for predecessor in pairs[pair]:
-            number, operation = divmod(number, len(OPERATIONS))
-            edges.append(Edge(OPERATIONS[operation], predecessor))
-    return tuple(edges)
 
 
 def _check_not_negative(seed: int, index: int) -> None:
