@@ -52,7 +52,7 @@ class _Handler(SimpleHTTPRequestHandler):
         with contextlib.suppress(ConnectionError):  # the reader has seen enough
             super().handle()
 
-    def log_message(self, format: str, *args: object) -> None: ...
+    def log_message(self, *_args: object, **_options: object) -> None: ...
 
     def do_HEAD(self) -> None:
         self._served.asked.append(("HEAD", 0, 0))
