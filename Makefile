@@ -10,7 +10,7 @@ install: $(INSTALLED)
 
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[build,dev,export,remote,search]'
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[build,report,publish,export,remote,search,dev]'
 	touch $@
 
 # Plans, trains, merges and queries 8 genotypes x 4 epochs on scikit-learn's digits.

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 
 from dtb_builder.dataset.evaluation import Evaluation, evaluate_run
 from dtb_builder.dataset.run import Run, numbered_run
+from dtb_builder.dataset.schema import VOLUMES
 from dtb_builder.dataset.source import Location
 from dtb_builder.dataset.store import FailedRun, Store
 from dtb_builder.errors import DamagedFileError, GenotypeError
@@ -79,6 +81,24 @@ class Benchmark:
     def path(self) -> Location:
         """The file, or its URL."""
         return self._store.path
+
+    @property
+    def file_name(self) -> str:
+        """The file's name without its folder."""
+        return str(self.path).rpartition("/")[2]
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The file here, and the volumes beside it that hold its states.
+
+        Raises:
+            ValueError: they are on a server.
+        """
+        path = self.path
+        if not isinstance(path, Path):
+            raise ValueError(f"{path} is on a server, not a file here")
+        names = self._store.index.texts(VOLUMES)
+        return path, *(path.with_name(name) for name in names if name)
 
     @property
     def schema_version(self) -> str:

@@ -11,7 +11,14 @@ from dtb_builder.errors import GenotypeError
 from dtb_builder.space.cell import NUM_EDGES, NUM_NODES, OPERATIONS, Edge
 from dtb_builder.space.genotype import Genotype
 
-__all__ = ["NUM_CELLS", "NUM_GENOTYPES", "genotype_of", "number_of", "numbers_of"]
+__all__ = [
+    "NUM_CELLS",
+    "NUM_GENOTYPES",
+    "genotype_of",
+    "node_choices",
+    "number_of",
+    "numbers_of",
+]
 
 NUM_CELLS = math.prod(math.comb(2 + node, 2) for node in range(NUM_NODES)) * (
     len(OPERATIONS) ** NUM_EDGES
@@ -70,7 +77,21 @@ def numbers_of(arrays: NDArray[np.uint8]) -> NDArray[np.int64]:
     return numbers
 
 
-# A cell's number has a digit for each node: its choice among the pairs of edges that it may have.
+@cache
+def node_choices() -> tuple[tuple[tuple[Edge, Edge], ...], ...]:
+    """For each inner node, the pairs of edges that may feed it, lower predecessor first.
+
+    A cell's number has a digit for each node, the first node's last: which of its pairs it has.
+    """
+    return tuple(
+        tuple(
+            (Edge(lower, i), Edge(higher, j))
+            for higher in OPERATIONS
+            for lower in OPERATIONS
+            for i, j in combinations(range(2 + node), 2)
+        )
+        for node in range(NUM_NODES)
+    )
 
 
 def _cell_number(edges: tuple[Edge, ...]) -> int:
@@ -91,7 +112,7 @@ def _cell(number: int) -> tuple[Edge, ...]:
     edges: list[Edge] = []
     for node in range(NUM_NODES):
         number, choice = divmod(number, _num_choices(node))
-        edges += _pairs_of_edges(node)[choice]
+        edges += node_choices()[node][choice]
     return tuple(edges)
 
 
@@ -99,20 +120,9 @@ def _num_choices(node: int) -> int:
     return math.comb(2 + node, 2) * len(OPERATIONS) ** 2
 
 
-@cache
-def _pairs_of_edges(node: int) -> tuple[tuple[Edge, Edge], ...]:
-    """The pairs of edges that may feed an inner node, lower predecessor first."""
-    return tuple(
-        (Edge(OPERATIONS[lower], i), Edge(OPERATIONS[higher], j))
-        for higher in range(len(OPERATIONS))
-        for lower in range(len(OPERATIONS))
-        for i, j in combinations(range(2 + node), 2)
-    )
-
-
 def _choices(node: int) -> dict[tuple[Edge, ...], int]:
     """The digit of each pair of edges, in either order."""
-    pairs = _pairs_of_edges(node)
+    pairs = node_choices()[node]
     return {pair: choice for choice, one in enumerate(pairs) for pair in (one, one[::-1])}
 
 

@@ -1,12 +1,14 @@
 """Genotypes by chance: drawn from the whole space, or one change away from another."""
 
+from functools import cache
+
 import numpy as np
 
 from dtb_builder.space.cell import NUM_EDGES, OPERATIONS
 from dtb_builder.space.genotype import Genotype
-from dtb_builder.space.numbering import NUM_GENOTYPES, genotype_of
+from dtb_builder.space.numbering import NUM_CELLS, NUM_GENOTYPES, genotype_of, node_choices
 
-__all__ = ["mutate", "sample_uniform"]
+__all__ = ["mutate", "sample_uniform", "uniform_text"]
 
 
 def sample_uniform(seed: int, index: int) -> Genotype:
@@ -23,9 +25,20 @@ def sample_uniform(seed: int, index: int) -> Genotype:
     >>> sample_uniform(0, 7) == sample_uniform(0, 7)
     True
     """
-    _check_not_negative(seed, index)
-    number = int(np.random.default_rng([seed, index]).integers(NUM_GENOTYPES))
-    return genotype_of(number)
+    return genotype_of(_drawn(seed, index))
+
+
+def uniform_text(seed: int, index: int) -> str:
+    """The text of ``sample_uniform(seed, index)``, without making it: for plans of a million.
+
+    >>> uniform_text(0, 7) == str(sample_uniform(0, 7))
+    True
+    """
+    normal, reduce = (_cell_text(number) for number in divmod(_drawn(seed, index), NUM_CELLS))
+    return (
+        f"Genotype(normal=[{normal}], normal_concat=[2, 3, 4, 5], "
+        f"reduce=[{reduce}], reduce_concat=[2, 3, 4, 5])"
+    )
 
 
 def mutate(parent: Genotype, seed: int, index: int) -> Genotype:
@@ -55,6 +68,28 @@ def mutate(parent: Genotype, seed: int, index: int) -> Genotype:
         free = [node for node in range(2 + i // 2) if node not in taken]
         cell[i] = cell[i]._replace(predecessor=free[rng.integers(len(free))])
     return Genotype(tuple(cells[0]), tuple(cells[1])).canonical()
+
+
+def _drawn(seed: int, index: int) -> int:
+    """The number of a drawn genotype."""
+    _check_not_negative(seed, index)
+    return int(np.random.default_rng([seed, index]).integers(NUM_GENOTYPES))
+
+
+def _cell_text(number: int) -> str:
+    texts: list[str] = []
+    for choices in _node_texts():
+        number, choice = divmod(number, len(choices))
+        texts.append(choices[choice])
+    return ", ".join(texts)
+
+
+@cache
+def _node_texts() -> tuple[tuple[str, ...], ...]:
+    return tuple(
+        tuple(", ".join(str(tuple(edge)) for edge in edges) for edges in node)
+        for node in node_choices()
+    )
 
 
 def _check_not_negative(seed: int, index: int) -> None:
