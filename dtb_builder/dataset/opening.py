@@ -110,7 +110,7 @@ def _check(file: h5py.File, path: Location) -> None:
         )
 
 
-def _kind(file: h5py.File, path: Path) -> object:
+def _kind(file: h5py.File, path: Location) -> object:
     with damage_is_named(path):
         return file.attrs[schema.KIND_ATTRIBUTE]
 

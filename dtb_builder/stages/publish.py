@@ -182,7 +182,7 @@ training states, HDF5 |
 ```python
 from dtb_builder import Benchmark
 
-bench = Benchmark("{benchmark.files[0].name}")
+bench = Benchmark("{benchmark.file_name}")
 best = bench.top(1, by="valid_accuracy", epoch=-1)[0]
 print(best.genotype, best.metric("test_accuracy", epoch=-1))
 state = best.state(epoch=-1)
