@@ -44,6 +44,7 @@ class Network(nn.Module):
         super().__init__()
         self.genotype = genotype
         self.spec = spec
+        self.kernels = None
         channels = spec.channels
         before_last = last = STEM_MULTIPLIER * channels
         self.stem = nn.Sequential(
@@ -76,15 +77,28 @@ class Network(nn.Module):
         Args:
             images: shape (batch, input_channels, image_size, image_size).
         """
-        before_last = last = self.stem(images)
-        auxiliary_logits = None
-        for i, cell in enumerate(self.cells):
-            before_last, last = last, cell(before_last, last)
-            if self.auxiliary_head is not None and self.training and i == self.spec.auxiliary_cell:
-                auxiliary_logits = self.auxiliary_head(last)
+        inner, last = self._cell_outputs(self.stem(images))
         # Not AdaptiveAvgPool2d: its backward pass is not deterministic on CUDA.
         logits = self.classifier(last.mean(dim=(2, 3)))
-        return logits if auxiliary_logits is None else (logits, auxiliary_logits)
+        if self.auxiliary_head is None or not self.training:
+            return logits
+        return logits, self.auxiliary_head(inner)
+
+    def _cell_outputs(self, maps: Tensor) -> tuple[Tensor, Tensor]:
+        """What the auxiliary head sees, and what the classifier sees."""
+        wanted = (self.spec.auxiliary_cell, len(self.cells) - 1)
+        if self.kernels is not None:
+            from dtb_builder.network.kernels import CompiledCells
+
+            run = CompiledCells(self.kernels, training=self.training, dtype=maps.dtype)
+            outputs = run(self.cells, maps, wanted)
+            return outputs[0], outputs[-1]
+        before_last = last = inner = maps
+        for i, cell in enumerate(self.cells):
+            before_last, last = last, cell(before_last, last)
+            if i == self.spec.auxiliary_cell:
+                inner = last
+        return inner, last
 
     def set_drop_path(self, probability: float) -> None:
         """Drop each sample's edges with this probability in training."""
