@@ -4,6 +4,7 @@ import contextlib
 import logging
 import os
 import signal
+import threading
 from collections.abc import Hashable, Iterator
 from types import TracebackType
 from typing import Any, Self
@@ -129,16 +130,29 @@ class RayEngine:
 def _sigterm_kept() -> Iterator[None]:
     """Keep Ray from taking SIGTERM over, as it does while it starts.
 
-    Its own handler raises SystemExit wherever the process happens to be: within compiled code that
-    is swallowed, or aborts the process.
+    Its handler in Python raises SystemExit wherever the process happens to be: within compiled code
+    that is swallowed, or aborts the process. Its handler in C sets an alarm that aborts the process
+    three seconds later, however busy with ending it is then (absl's failure_signal_handler.cc); so
+    ours is put back in its place, and alarms are taken back until it is.
     """
-    real = signal.signal
+    real, ours = signal.signal, signal.getsignal(signal.SIGTERM)
+    started = threading.Event()
 
     def selective(number: int, handler: Any) -> Any:
-        return signal.getsignal(number) if number == signal.SIGTERM else real(number, handler)
+        return ours if number == signal.SIGTERM else real(number, handler)
 
+    def disarm() -> None:
+        while not started.wait(0.5):
+            signal.alarm(0)
+
+    disarming = threading.Thread(target=disarm, daemon=True)
+    disarming.start()
     signal.signal = selective
     try:
         yield
     finally:
         signal.signal = real
+        signal.signal(signal.SIGTERM, ours)
+        started.set()
+        disarming.join()
+        signal.alarm(0)

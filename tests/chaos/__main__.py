@@ -17,7 +17,7 @@ _HEADER = ("fault", "injected", "epochs lost", "wrong", "unreadable", "seconds",
 def main() -> int:
     """Inject every fault; returns 0 when none of them did harm."""
     parser = argparse.ArgumentParser(prog="chaos", description=__doc__)
-    parser.add_argument("--mutants", type=int, default=1500, help="of each of two files")
+    parser.add_argument("--mutants", type=int, default=2000, help="of each of two files")
     parser.add_argument("--repeat", type=int, default=3, help="times that each kill is done")
     given = parser.parse_args()
     print(" | ".join(_HEADER))

@@ -45,3 +45,34 @@ def test_a_cluster_without_room_for_a_run_is_refused(tmp_path: Path) -> None:
     assert done.returncode == 2
     assert "a run needs {'num_cpus': 3" in done.stderr
     assert not RunFolder(tmp_path).shard_files()
+
+
+def test_being_told_to_stop_leaves_all_the_time_that_ending_takes() -> None:
+    program = """
+import os, signal, time
+import yaml
+from pathlib import Path
+from dtb_builder.stages.config import ClusterConfig, ComputeConfig, parse
+from dtb_builder.stages.ray_engine import RayEngine
+
+told = []
+signal.signal(signal.SIGTERM, lambda *_: told.append(True))
+cluster = parse(ClusterConfig, yaml.safe_load(Path("conf/cluster/local.yaml").read_text()))
+compute = parse(ComputeConfig, yaml.safe_load(Path("conf/compute/cpu.yaml").read_text()))
+with RayEngine(cluster, compute):
+    os.kill(os.getpid(), signal.SIGTERM)
+    end = time.monotonic() + 4
+    while time.monotonic() < end:
+        time.sleep(0.1)
+print("told", len(told))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+        cwd=Path(__file__).parents[2],
+        env=os.environ | {"RAY_AUTH_MODE": "disabled"},
+    )
+    assert (done.returncode, done.stdout) == (0, "told 1\n"), done.stderr
