@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from dtb_builder.network.cell import Cell, DropPath
+from dtb_builder.network.kernels import Library, can_be_compiled, run_compiled
 from dtb_builder.network.spec import NetworkSpec
 from dtb_builder.space import Genotype
 
@@ -44,7 +45,7 @@ class Network(nn.Module):
         super().__init__()
         self.genotype = genotype
         self.spec = spec
-        self.kernels = None
+        self._kernels: Library | None = None
         channels = spec.channels
         before_last = last = STEM_MULTIPLIER * channels
         self.stem = nn.Sequential(
@@ -87,11 +88,8 @@ class Network(nn.Module):
     def _cell_outputs(self, maps: Tensor) -> tuple[Tensor, Tensor]:
         """What the auxiliary head sees, and what the classifier sees."""
         wanted = (self.spec.auxiliary_cell, len(self.cells) - 1)
-        if self.kernels is not None:
-            from dtb_builder.network.kernels import CompiledCells
-
-            run = CompiledCells(self.kernels, training=self.training, dtype=maps.dtype)
-            outputs = run(self.cells, maps, wanted)
+        if self._kernels is not None and can_be_compiled(self.cells, maps):
+            outputs = run_compiled(self._kernels, self.cells, maps, wanted)
             return outputs[0], outputs[-1]
         before_last = last = inner = maps
         for i, cell in enumerate(self.cells):
@@ -99,6 +97,14 @@ class Network(nn.Module):
             if i == self.spec.auxiliary_cell:
                 inner = last
         return inner, last
+
+    def use_kernels(self, library: Library | None) -> None:
+        """Run the cells in compiled passes wherever these compute what the modules define.
+
+        On a CPU in float32 or float64, that is; not under autocast, nor where a hook wants to see
+        a module work, nor for gradients in evaluation mode. None goes back to the modules.
+        """
+        self._kernels = library
 
     def set_drop_path(self, probability: float) -> None:
         """Drop each sample's edges with this probability in training."""

@@ -14,6 +14,7 @@ from dtb_builder.network.spec import NetworkSpec
 from dtb_builder.space import NAMED, Genotype, mutate, read_genotypes, sample_uniform
 from dtb_builder.space.listing import find_genotype
 from dtb_builder.stages.config import Config, ImagesConfig, SpaceConfig, deciding_settings
+from dtb_builder.stages.kernels import with_kernels_settled
 from dtb_builder.stages.run_folder import PlannedRun, RunFolder
 from dtb_builder.stages.storage import storage_is_named
 from dtb_builder.training.images import Images
@@ -40,12 +41,16 @@ def plan(folder: RunFolder, config: Config) -> None:
     """
     config = _with_absolute_paths(config)
     if folder.is_planned:
+        if config.compute.kernels == "auto":  # whatever it was settled to
+            kernels = folder.config.compute.kernels
+            config = replace(config, compute=replace(config.compute, kernels=kernels))
         folder.check_config(config)
         _check_runs(folder, _runs(config))
         if config.images.root not in (None, folder.config.images.root):
             with storage_is_named(folder.path), folder.locked():
                 folder.write_config(replace(folder.config, images=config.images))
         return
+    config = with_kernels_settled(config)
     runs = list(_runs(config))
     images, split = load_split_images(config.images)
     provenance = _provenance(config, images, split)

@@ -26,6 +26,7 @@ from dtb_builder.dataset.journal import (
 from dtb_builder.dataset.shard import write_shard
 from dtb_builder.dataset.store import FailedRun
 from dtb_builder.errors import (
+    ConfigError,
     DamagedFileError,
     DivergedError,
     ImagesError,
@@ -37,6 +38,7 @@ from dtb_builder.network.spec import NetworkSpec
 from dtb_builder.network.state import capture, tensor_table
 from dtb_builder.space import Genotype
 from dtb_builder.stages.config import Config, ImagesConfig
+from dtb_builder.stages.kernels import kernels_name, library_of
 from dtb_builder.stages.plan import check_images, load_split_images, network_spec
 from dtb_builder.stages.run_folder import PlannedRun, RunFolder
 from dtb_builder.stages.storage import is_storage_fault, storage_is_named
@@ -78,6 +80,7 @@ def train_run(path: Path, run: PlannedRun, time_limit: float | None) -> RunOutco
     Raises:
         StorageError: the run folder cannot be written to. That is no fault of the run.
         ImagesError: the images are not here, or not those of the plan. Nor is that.
+        ConfigError: this machine cannot do what the plan asks for. Nor is that.
     """
     folder = RunFolder(path)
     with storage_is_named(path), _log(folder.log_file(run)) as log:
@@ -86,7 +89,7 @@ def train_run(path: Path, run: PlannedRun, time_limit: float | None) -> RunOutco
                 for epoch, line in _epochs(folder, run, log):
                     log.info("epoch %d: %s", epoch, line)
         except Exception as error:
-            if is_storage_fault(error) or isinstance(error, ImagesError):
+            if is_storage_fault(error) or isinstance(error, ImagesError | ConfigError):
                 raise
             log.exception("failed")
             folder.add_failure(run, traceback.format_exc())
@@ -161,6 +164,7 @@ def _epochs(folder: RunFolder, run: PlannedRun, log: logging.Logger) -> Iterator
     images, data = _images(config.images, config.compute.device)
     check_images(images, folder.provenance_settings["images"]["sha256"], user=folder.path)
     network = initial_network(Genotype.parse(run.genotype), network_spec(config, images), run.seed)
+    network.use_kernels(library_of(config.compute))
     about = JournalRun(
         number=run.number,
         genotype=run.genotype,
@@ -173,7 +177,7 @@ def _epochs(folder: RunFolder, run: PlannedRun, log: logging.Logger) -> Iterator
     journal, checkpoint = _recovered(folder, run, about, log)
     if journal.last_epoch == config.recipe.num_epochs:
         return
-    facts = environment(config.compute.device)
+    facts = environment(config.compute.device, kernels=kernels_name(config.compute))
     for finished in train(network, data, config.recipe, seed=run.seed, resume=checkpoint):
         _check_finite(finished)
         _store(folder, run, config, finished, facts)

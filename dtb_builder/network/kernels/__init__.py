@@ -3,7 +3,7 @@
 The modules of dtb_builder.network stay the definition; here is the same function, faster.
 """
 
-from dtb_builder.network.kernels.cells import CompiledCells
+from dtb_builder.network.kernels.cells import can_be_compiled, run_compiled
 from dtb_builder.network.kernels.library import Library, find_library
 
-__all__ = ["CompiledCells", "Library", "find_library"]
+__all__ = ["Library", "can_be_compiled", "find_library", "run_compiled"]

@@ -17,7 +17,47 @@ from dtb_builder.network.cell import Cell, DropPath
 from dtb_builder.network.kernels.library import Library
 from dtb_builder.network.operations import FactorizedReduce
 
-__all__ = ["CompiledCells"]
+__all__ = ["can_be_compiled", "run_compiled"]
+
+
+def can_be_compiled(cells: nn.ModuleList, maps: Tensor) -> bool:
+    """Whether the passes compute what the modules would, as these stand, for such maps."""
+    training = cells.training
+    return (
+        maps.device.type == "cpu"
+        and maps.dtype in (torch.float32, torch.float64)
+        and not torch.is_autocast_enabled("cpu")
+        and (training or not torch.is_grad_enabled())
+        and all(_is_plain(module, training) for module in cells.modules())
+        and all(parameter.dtype == maps.dtype for parameter in cells.parameters())
+    )
+
+
+def run_compiled(
+    library: Library, cells: nn.ModuleList, stem: Tensor, wanted: Sequence[int]
+) -> list[Tensor]:
+    """The outputs of the cells whose numbers are wanted; differentiable once.
+
+    Args:
+        library: the passes.
+        cells: as a Network has them; can_be_compiled is true of them.
+        stem: the input of the first cell.
+        wanted: numbers of cells, ascending.
+    """
+    run = _Run(library, training=cells.training, dtype=stem.dtype)
+    if torch.is_grad_enabled():
+        return list(_Cells.apply(run, cells, wanted, stem, *cells.parameters()))
+    return run.forward(cells, stem, wanted)
+
+
+def _is_plain(module: nn.Module, training: bool) -> bool:
+    """Whether a module has no hooks, is in the mode of the others, and is the norm it was."""
+    hooks = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+    if module.training != training or any(getattr(module, name) for name in hooks):
+        return False
+    if not isinstance(module, nn.BatchNorm2d):
+        return True
+    return module.track_running_stats and module.affine and module.momentum is not None
 
 
 @dataclass(eq=False)
@@ -94,8 +134,8 @@ class Term:
     weights: Tensor | None = None
 
 
-class CompiledCells:
-    """Runs cells once: forward, and backward if asked.
+class _Run:
+    """One pass through cells: forward, and backward if asked.
 
     Args:
         library: the passes.
@@ -110,19 +150,6 @@ class CompiledCells:
         self._backwards: list[Callable[[], None]] = []
         self._gradients: dict[Tensor, Tensor] = {}
         self._outputs: list[Maps] = []
-
-    def __call__(self, cells: nn.ModuleList, stem: Tensor, wanted: Sequence[int]) -> list[Tensor]:
-        """The outputs of the cells whose numbers are wanted.
-
-        Args:
-            cells: as a Network has them.
-            stem: the input of the first cell, channels last.
-            wanted: numbers of cells, ascending.
-        """
-        parameters = list(cells.parameters())
-        if torch.is_grad_enabled():
-            return list(_Cells.apply(self, cells, wanted, stem, *parameters))
-        return self.forward(cells, stem, wanted)
 
     def forward(self, cells: nn.ModuleList, stem: Tensor, wanted: Sequence[int]) -> list[Tensor]:
         stem = stem.contiguous(memory_format=torch.channels_last)
@@ -183,16 +210,28 @@ class CompiledCells:
         return out
 
     def _preprocessed(self, module: nn.Module, maps: Maps) -> Maps:
-        term = self._reduce(module, maps) if isinstance(module, FactorizedReduce) else (
-            self._pointwise(module, maps)
+        term = (
+            self._reduce(module, maps)
+            if isinstance(module, FactorizedReduce)
+            else (self._pointwise(module, maps))
         )
         out = Maps.empty(term.maps.values, term.maps.channels, *term.maps.size[1:])
         norm = term.norm
         assert norm is not None
         images, height, width = out.size
         self._run(
-            "copy", term.maps.values, term.maps.stride, norm.scale, norm.shift, None,
-            images, height * width, out.channels, out.values, out.stride, 0,
+            "copy",
+            term.maps.values,
+            term.maps.stride,
+            norm.scale,
+            norm.shift,
+            None,
+            images,
+            height * width,
+            out.channels,
+            out.values,
+            out.stride,
+            0,
         )
 
         def backward() -> None:
@@ -239,8 +278,18 @@ class CompiledCells:
             to, add = maps.gradient_to_write()
             images, height, width = maps.size
             self._run(
-                "copy", gradient.values, gradient.stride, None, None, weights,
-                images, height * width, maps.channels, to.values, to.stride, add,
+                "copy",
+                gradient.values,
+                gradient.stride,
+                None,
+                None,
+                weights,
+                images,
+                height * width,
+                maps.channels,
+                to.values,
+                to.stride,
+                add,
             )
 
         return Term(maps, None, backward)
@@ -253,15 +302,34 @@ class CompiledCells:
         if isinstance(pool, nn.MaxPool2d):
             which = torch.empty(out.values.numel(), dtype=torch.uint8)
         self._run(
-            "pool_forward", maps.values, maps.stride, images, height, width, maps.channels,
-            stride, out.values, which,
+            "pool_forward",
+            maps.values,
+            maps.stride,
+            images,
+            height,
+            width,
+            maps.channels,
+            stride,
+            out.values,
+            which,
         )
 
         def backward(gradient: Maps, weights: Tensor | None) -> None:
             to, add = maps.gradient_to_write()
             self._run(
-                "pool_backward", gradient.values, gradient.stride, weights, which, images, height,
-                width, maps.channels, stride, to.values, to.stride, add,
+                "pool_backward",
+                gradient.values,
+                gradient.stride,
+                weights,
+                which,
+                images,
+                height,
+                width,
+                maps.channels,
+                stride,
+                to.values,
+                to.stride,
+                add,
             )
 
         return Term(out, None, backward)
@@ -271,8 +339,18 @@ class CompiledCells:
         out = Maps.empty(maps.values, convolution.out_channels, *maps.size[1:])
         statistics = self._statistics(out.channels)
         self._run(
-            "pointwise_forward", maps.values, maps.stride, *maps.size, maps.channels, 1, 0,
-            convolution.weight, out.channels, out.values, out.stride, *statistics,
+            "pointwise_forward",
+            maps.values,
+            maps.stride,
+            *maps.size,
+            maps.channels,
+            1,
+            0,
+            convolution.weight,
+            out.channels,
+            out.values,
+            out.stride,
+            *statistics,
         )
         norm = self._norm(batch_norm, out, *statistics)
 
@@ -280,9 +358,24 @@ class CompiledCells:
             before = self._before_norm(batch_norm, norm, gradient, weights, out)
             to, add = maps.gradient_to_write()
             self._run(
-                "pointwise_backward", gradient.values, gradient.stride, weights, out.values,
-                out.stride, *before, maps.values, maps.stride, *maps.size, maps.channels, 1, 0,
-                convolution.weight, out.channels, to.values, to.stride, add,
+                "pointwise_backward",
+                gradient.values,
+                gradient.stride,
+                weights,
+                out.values,
+                out.stride,
+                *before,
+                maps.values,
+                maps.stride,
+                *maps.size,
+                maps.channels,
+                1,
+                0,
+                convolution.weight,
+                out.channels,
+                to.values,
+                to.stride,
+                add,
                 self._gradient_of(convolution.weight),
             )
 
@@ -297,8 +390,19 @@ class CompiledCells:
         for i, convolution in enumerate(convolutions):
             part = out.part(i * half, half)
             self._run(
-                "pointwise_forward", maps.values, maps.stride, images, height, width,
-                maps.channels, 2, i, convolution.weight, half, part.values, out.stride,
+                "pointwise_forward",
+                maps.values,
+                maps.stride,
+                images,
+                height,
+                width,
+                maps.channels,
+                2,
+                i,
+                convolution.weight,
+                half,
+                part.values,
+                out.stride,
                 None if mean is None else mean[i * half :],
                 None if squares is None else squares[i * half :],
             )
@@ -311,11 +415,27 @@ class CompiledCells:
                 to.values.zero_()
             for i, convolution in enumerate(convolutions):
                 self._run(
-                    "pointwise_backward", gradient.part(i * half, half).values, gradient.stride,
-                    weights, out.part(i * half, half).values, out.stride,
-                    *(values[i * half :] for values in before), maps.values, maps.stride,
-                    images, height, width, maps.channels, 2, i, convolution.weight, half,
-                    to.values, to.stride, 1, self._gradient_of(convolution.weight),
+                    "pointwise_backward",
+                    gradient.part(i * half, half).values,
+                    gradient.stride,
+                    weights,
+                    out.part(i * half, half).values,
+                    out.stride,
+                    *(values[i * half :] for values in before),
+                    maps.values,
+                    maps.stride,
+                    images,
+                    height,
+                    width,
+                    maps.channels,
+                    2,
+                    i,
+                    convolution.weight,
+                    half,
+                    to.values,
+                    to.stride,
+                    1,
+                    self._gradient_of(convolution.weight),
                 )
 
         return Term(out, norm, backward)
@@ -334,7 +454,9 @@ class CompiledCells:
         """A block; `before` is the term of the block whose batch norm it reads, if any."""
         depthwise, pointwise, batch_norm = layers
         kernel, dilation, stride = (
-            depthwise.kernel_size[0], depthwise.dilation[0], depthwise.stride[0],
+            depthwise.kernel_size[0],
+            depthwise.dilation[0],
+            depthwise.stride[0],
         )
         images, height, width = maps.size
         channels = maps.channels
@@ -343,8 +465,16 @@ class CompiledCells:
         scale, shift = (before.norm.scale, before.norm.shift) if before else (None, None)
         shape = (images, height, width, channels, kernel, dilation, stride)
         self._run(
-            "block_forward", maps.values, maps.stride, scale, shift, *shape, depthwise.weight,
-            pointwise.weight, out.values, *statistics,
+            "block_forward",
+            maps.values,
+            maps.stride,
+            scale,
+            shift,
+            *shape,
+            depthwise.weight,
+            pointwise.weight,
+            out.values,
+            *statistics,
         )
         norm = self._norm(batch_norm, out, *statistics)
 
@@ -355,11 +485,26 @@ class CompiledCells:
             to, add = maps.gradient_to_write()
             inner = self._statistics(channels) if before else (None, None)
             self._run(
-                "block_backward", gradient.values, gradient.stride, weights, out.values,
-                *coefficients, maps.values, maps.stride, scale, shift,
-                before.norm.mean if before else None, *shape, depthwise.weight, pointwise.weight,
-                to.values, to.stride, add, self._gradient_of(depthwise.weight),
-                self._gradient_of(pointwise.weight), *inner,
+                "block_backward",
+                gradient.values,
+                gradient.stride,
+                weights,
+                out.values,
+                *coefficients,
+                maps.values,
+                maps.stride,
+                scale,
+                shift,
+                before.norm.mean if before else None,
+                *shape,
+                depthwise.weight,
+                pointwise.weight,
+                to.values,
+                to.stride,
+                add,
+                self._gradient_of(depthwise.weight),
+                self._gradient_of(pointwise.weight),
+                *inner,
             )
             if before:
                 before.backward(to, None, inner)
@@ -388,9 +533,20 @@ class CompiledCells:
         images, height, width = maps.size
         assert batch_norm.momentum is not None
         self._run(
-            "norm_forward", mean, squares, images * height * width, weight, bias,
-            batch_norm.eps, batch_norm.momentum, running_mean, running_var, maps.channels,
-            scale, shift, inverse,
+            "norm_forward",
+            mean,
+            squares,
+            images * height * width,
+            weight,
+            bias,
+            batch_norm.eps,
+            batch_norm.momentum,
+            running_mean,
+            running_var,
+            maps.channels,
+            scale,
+            shift,
+            inverse,
         )
         assert batch_norm.num_batches_tracked is not None
         batch_norm.num_batches_tracked += 1
@@ -412,14 +568,32 @@ class CompiledCells:
         if sums is None:
             sums = torch.zeros(2, maps.channels, dtype=torch.float64).unbind()
             self._run(
-                "norm_sums", gradient.values, gradient.stride, weights, maps.values, maps.stride,
-                norm.mean, images, height * width, maps.channels, *sums,
+                "norm_sums",
+                gradient.values,
+                gradient.stride,
+                weights,
+                maps.values,
+                maps.stride,
+                norm.mean,
+                images,
+                height * width,
+                maps.channels,
+                *sums,
             )
         a, b, c = (torch.empty_like(norm.scale) for _ in range(3))
         self._run(
-            "norm_backward", *sums, norm.mean, norm.inverse, images * height * width,
-            batch_norm.weight, maps.channels, self._gradient_of(batch_norm.weight),
-            self._gradient_of(batch_norm.bias), a, b, c,
+            "norm_backward",
+            *sums,
+            norm.mean,
+            norm.inverse,
+            images * height * width,
+            batch_norm.weight,
+            maps.channels,
+            self._gradient_of(batch_norm.weight),
+            self._gradient_of(batch_norm.bias),
+            a,
+            b,
+            c,
         )
         return a, b, c
 
@@ -429,12 +603,12 @@ class CompiledCells:
 
 
 class _Cells(torch.autograd.Function):
-    """CompiledCells as autograd sees them."""
+    """A run as autograd sees it."""
 
     @staticmethod
     def forward(
         ctx: Any,
-        run: CompiledCells,
+        run: _Run,
         cells: nn.ModuleList,
         wanted: Sequence[int],
         stem: Tensor,

@@ -20,10 +20,10 @@ _KINDS = {
 _PASSES = {
     "norm_forward": "ppdppddpplppp",
     "norm_backward": "ppppdplppppp",
-    "block_forward": "iplpp" "lllllll" "ppppp",
-    "block_backward": "iplppppp" "plppp" "lllllll" "pp" "pll" "pppp",
-    "pointwise_forward": "ipl" "llllll" "pl" "plpp",
-    "pointwise_backward": "iplpplppp" "pl" "llllll" "pl" "pllp",
+    "block_forward": "iplpplllllllppppp",
+    "block_backward": "iplpppppplppplllllllpppllpppp",
+    "pointwise_forward": "iplllllllplplpp",
+    "pointwise_backward": "iplpplpppplllllllplpllp",
     "norm_sums": "iplpplplllpp",
     "join": "iplpppplppplllpl",
     "copy": "iplppplllpll",
@@ -38,10 +38,15 @@ class Library:
 
     Attributes:
         level: 1 uses AVX2 and FMA, 0 only what every processor of this kind has.
+
+    Args:
+        path: the compiled library.
+        level: which to use; by default the best that this processor has.
     """
 
     def __init__(self, path: Path, level: int | None = None) -> None:
         library = ctypes.CDLL(str(path))
+        self._path = path
         self.level = library.dtb_best_level() if level is None else level
         self._functions: dict[tuple[str, torch.dtype], Any] = {}
         for name, kinds in _PASSES.items():
@@ -56,6 +61,9 @@ class Library:
         """What beside the version of the code decides the bits: the instruction set."""
         return ("portable", "avx2")[self.level]
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Library, (self._path, self.level)
+
     def run(self, name: str, dtype: torch.dtype, *arguments: Tensor | int | float | None) -> None:
         """Call a pass; a tensor is given as the address of its first element, None as null."""
         values = [a.data_ptr() if isinstance(a, Tensor) else a for a in arguments]
@@ -65,11 +73,11 @@ class Library:
 
 
 @cache
-def find_library(level: int | None = None) -> Library | None:
+def find_library() -> Library | None:
     """The compiled passes, or None where the package was installed without a C++ compiler."""
     for path in sorted(Path(__file__).parent.glob("_passes*.so")):
         try:
-            return Library(path, level)
+            return Library(path)
         except OSError:
             continue
     return None
