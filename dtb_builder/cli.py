@@ -15,7 +15,10 @@ from dtb_builder.errors import ConfigError, DTBError
 
 if TYPE_CHECKING:
     from dtb_builder.stages.config import LaunchConfig
+    from dtb_builder.stages.population import Population
     from dtb_builder.stages.run_folder import RunFolder
+    from dtb_builder.stages.score_config import ScoreConfig, ScoreLaunch
+    from dtb_builder.stages.score_sources import Source
     from dtb_builder.stages.status import Status
 
 __all__ = ["main"]
@@ -161,6 +164,31 @@ def _parser() -> argparse.ArgumentParser:
     reproduce.add_argument("file", metavar="FILE", type=Path)
     reproduce.add_argument("--run", metavar="NUMBER", type=int, required=True, help="which run")
     reproduce.add_argument("--root", metavar="FOLDER", type=Path, help="where the images are")
+    score = add("score", _score, "Score every kept state of a benchmark; goes on after a stop.")
+    score.add_argument("file", metavar="FILE", type=Path)
+    score.add_argument("settings", metavar="SETTING", nargs="*", help="key=value or group=name")
+    score.add_argument("--into", metavar="FILE", type=Path, help="beside FILE, scores.parquet")
+    rank = add("rank", _rank, "Say how well each score orders a benchmark's networks, and when.")
+    rank.add_argument("file", metavar="FILE", type=Path)
+    rank.add_argument("settings", metavar="SETTING", nargs="*", help="with --benchmark: key=value")
+    rank.add_argument(
+        "--benchmark", metavar="TABLE", help="FILE is that of nasbench101 or nds; scores it first"
+    )
+    rank.add_argument("--scores", metavar="FILE", type=Path, help="beside FILE, scores.parquet")
+    rank.add_argument(
+        "--into", metavar="STEM", type=Path, help="beside FILE, rank: STEM.json, .html"
+    )
+    rank.add_argument(
+        "--by", metavar="METRIC", default="test_accuracy", help="at the last epoch; test_accuracy"
+    )
+    rank.add_argument("--choose", action="store_true", help="a rule on one half, for the other")
+    rank.add_argument("--splits", metavar="N", type=int, default=5, help="in halves, for --choose")
+    rank.add_argument("--all", action="store_true", help="print every interval")
+    rank.add_argument("--seed", type=int, default=0, help="of the bootstrap and the splits")
+    rank.add_argument("--resamples", metavar="N", type=int, default=1000, help="of the bootstrap")
+    add_folder_command(
+        "search", _search, "Search the space by a rule within a budget, then train the winner."
+    )
     return parser
 
 
@@ -284,7 +312,7 @@ def _info(given: argparse.Namespace) -> int:
             print(json.dumps(provenance, indent=1))
             return 0
         images, network = provenance["images"], provenance["network"]
-        num_states = sum(len(run.state_epochs) for run in benchmark)
+        num_states = sum(len(run.state_epochs) + len(run.state_steps) for run in benchmark)
         print(f"file        {benchmark.path}, schema {benchmark.schema_version}")
         print(f"runs        {len(benchmark)} of {benchmark.num_epochs} epochs")
         print(f"states      {num_states}")
@@ -412,11 +440,177 @@ def _reproduce(given: argparse.Namespace) -> int:
     return 0 if same else 1
 
 
+def _score(given: argparse.Namespace) -> int:
+    from dtb_builder.dataset import Benchmark
+    from dtb_builder.stages.config import parse
+    from dtb_builder.stages.score_config import SCORE_LAUNCH_KEYS, ScoreConfig, ScoreLaunch
+    from dtb_builder.stages.score_sources import BenchmarkSource
+
+    composed = _compose(given.settings, "score")
+    launch = parse(ScoreLaunch, {key: composed.pop(key) for key in SCORE_LAUNCH_KEYS})
+    config = parse(ScoreConfig, composed)
+    into: Path = (given.into or given.file.with_name("scores.parquet")).absolute()
+    with Benchmark(given.file) as benchmark:
+        sha256 = benchmark.provenance["images"]["sha256"]
+    source = BenchmarkSource(given.file.absolute())
+    num_failed = _score_source(source, into, config, launch, sha256=sha256)
+    return 1 if num_failed else 0
+
+
+def _score_source(
+    source: "Source",
+    into: Path,
+    config: "ScoreConfig",
+    launch: "ScoreLaunch",
+    *,
+    sha256: str | None,
+) -> int:
+    """Score a source with a progress bar; how many states lack a score."""
+    sigterm = _Sigterm()
+    from tqdm import tqdm
+
+    from dtb_builder.stages.score import score
+
+    sigterm.raising = launch.cluster.engine == "serial"
+    events = score(source, into, config, launch, images_sha256=sha256)
+    at = next(events)
+    with tqdm(total=at.num_wanted, initial=at.num_states, unit="state", mininterval=1) as bar:
+        for at in events:
+            sigterm.check()
+            bar.update(max(0, at.num_states - bar.n))
+            if at.message is not None:
+                bar.write(at.message, file=sys.stderr)
+    print(f"{into}: {at.num_states} of {at.num_wanted} states scored")
+    if at.num_failed:
+        print(
+            f"{at.num_failed} states lack a score, see the column errors; retry=failed tries again"
+        )
+    return at.num_failed
+
+
+def _rank(given: argparse.Namespace) -> int:
+    from dtb_builder.dataset import Benchmark
+    from dtb_builder.stages.population import populations_of
+    from dtb_builder.stages.rank import rank
+    from dtb_builder.stages.rank_choice import choose_rules
+    from dtb_builder.stages.rank_report import (
+        print_choices,
+        print_ranking,
+        write_plot,
+        write_ranking,
+    )
+    from dtb_builder.stages.score_table import read_scores
+
+    if given.seed < 0 or given.resamples < 1 or given.splits < 1:
+        raise ConfigError("--seed must be at least 0, --resamples and --splits at least 1")
+    if given.benchmark is not None:
+        populations, about = _table_populations(given)
+    elif given.settings:
+        raise ConfigError(f"without --benchmark, rank takes no {given.settings[0]!r}")
+    else:
+        table = read_scores(given.scores or given.file.with_name("scores.parquet"))
+        with Benchmark(given.file) as benchmark:
+            populations = populations_of(benchmark, table, accuracy=given.by)
+        about = dict(table.about)
+    ranking = rank(populations, seed=given.seed, num_resamples=given.resamples)
+    print(f"to {given.by} at the end; intervals of 95 %, {given.resamples} resamples")
+    print_ranking(ranking, every=given.all)
+    choices = [
+        choice
+        for population in (populations if given.choose else ())
+        for choice in choose_rules(
+            population,
+            seed=given.seed,
+            num_splits=given.splits,
+            num_resamples=given.resamples,
+        )
+    ]
+    if choices:
+        print_choices(choices)
+    stem: Path = given.into or given.file.with_name("rank")
+    about |= {"by": given.by, "seed": given.seed, "resamples": given.resamples}
+    write_ranking(stem.with_name(f"{stem.name}.json"), ranking, choices, about)
+    write_plot(
+        stem.with_name(f"{stem.name}.html"),
+        ranking,
+        title=f"Scores of {len(populations[0].accuracies)} networks, by {given.by} at the end",
+    )
+    print(f"written: {stem}.json, {stem}.html")
+    return 0
+
+
+def _table_populations(given: argparse.Namespace) -> tuple[list["Population"], dict[str, Any]]:
+    """Networks of a table that others published, scored at their initialisation."""
+    from dtb_builder.stages.config import parse
+    from dtb_builder.stages.score_config import SCORE_LAUNCH_KEYS, ScoreConfig, ScoreLaunch
+    from dtb_builder.stages.score_table import read_scores
+    from dtb_builder.stages.table_source import (
+        TableConfig,
+        make_source,
+        read_table,
+        table_population,
+    )
+
+    if given.by != "test_accuracy":
+        raise ConfigError(f"a table's networks have a test_accuracy only, got --by {given.by}")
+    composed = _compose(given.settings, "table")
+    launch = parse(ScoreLaunch, {key: composed.pop(key) for key in SCORE_LAUNCH_KEYS})
+    names = TableConfig.__dataclass_fields__
+    config = parse(TableConfig, {key: composed.pop(key) for key in names})
+    digest, networks, num_outside = read_table(given.benchmark, given.file, config)
+    print(f"{given.file}: {len(networks)} networks drawn, {num_outside} outside the space")
+    into: Path = (given.scores or given.file.with_name("scores.parquet")).absolute()
+    source = make_source(given.benchmark, digest, networks, config, launch.images_root)
+    _score_source(source, into, parse(ScoreConfig, composed), launch, sha256=None)
+    table = read_scores(into)
+    return [table_population(source, table)], dict(table.about)
+
+
+def _search(given: argparse.Namespace) -> int:
+    sigterm = _Sigterm()
+    from tqdm import tqdm
+
+    from dtb_builder.stages.config import ClusterConfig, parse
+    from dtb_builder.stages.search import Found, SearchFolder, search
+    from dtb_builder.stages.search_config import SearchConfig
+    from dtb_builder.stages.winner import train_winner, winners_run
+
+    composed = _compose(given.settings, "search")
+    cluster = parse(ClusterConfig, composed.pop("cluster"))
+    config = parse(SearchConfig, composed)
+    folder = SearchFolder(given.run_folder.absolute())
+    sigterm.raising = cluster.engine == "serial"
+    found: Found | None = None
+    with tqdm(total=config.num_candidates, unit="candidate", mininterval=1) as bar:
+        for at in search(folder, config, cluster):
+            sigterm.check()
+            bar.update(max(0, at.num_candidates - bar.n))
+            found = at if isinstance(at, Found) else None
+    assert found is not None
+    when = f"epoch {found.rule.epoch}" if found.rule.step is None else f"step {found.rule.step}"
+    print(f"rule      {found.rule.score} at {when}")
+    print(
+        f"tried     {found.num_candidates} candidates, {found.steps} training steps, "
+        f"{found.seconds:.0f} s of work"
+    )
+    print(f"winner    candidate {found.candidate.index}, score {found.score:.6g}")
+    print(f"          {found.candidate.genotype}")
+    num_epochs = config.recipe.num_epochs
+    with tqdm(total=num_epochs + 1, unit="epoch", desc="winner", mininterval=1) as bar:
+        for progress in train_winner(folder, config, cluster):
+            sigterm.check()
+            bar.update(max(0, progress.num_epochs - bar.n))
+    run = winners_run(folder)
+    for name in ("valid_accuracy", "test_accuracy"):
+        print(f"{name:<10}{run.metric(name, epoch=-1):.4f} after {num_epochs} epochs")
+    return 0
+
+
 # Configuration.
 
 
-def _compose(settings: Sequence[str]) -> dict[str, Any]:
-    """The whole configuration as plain values.
+def _compose(settings: Sequence[str], root: str = "config") -> dict[str, Any]:
+    """A whole configuration as plain values, that of conf/config.yaml or of another root.
 
     Raises:
         ConfigError: a setting is unknown or cannot be read.
@@ -428,14 +622,17 @@ def _compose(settings: Sequence[str]) -> dict[str, Any]:
 
     try:
         with initialize_config_module("dtb_builder.conf", version_base="1.3"):
-            composed = compose("config", overrides=list(settings))
+            composed = compose(root, overrides=list(settings))
         plain = OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
     except (HydraException, OmegaConfBaseException, ValueError) as error:
         # What follows advises Hydra's own ways to add keys and folders, which dtb does not take.
         reason = re.split(r"\n\s*(?:To append|Config search path|full_key)", str(error))[0].strip()
         if isinstance(error, OverrideParseException):
             reason += "\na value with = , ~ or a space wants quotes: 'images.root=\"/data/a=b\"'"
-        raise ConfigError(f"{reason}\ndtb plan RUN_FOLDER --show prints every setting") from error
+        hint = (
+            "dtb plan RUN_FOLDER --show prints" if root == "config" else f"conf/{root}.yaml lists"
+        )
+        raise ConfigError(f"{reason}\n{hint} every setting") from error
     assert isinstance(plain, dict)
     return {str(key): value for key, value in plain.items()}
 

@@ -12,7 +12,12 @@ from numpy.typing import NDArray
 
 from dtb_builder.dataset import schema
 from dtb_builder.dataset.codec import crc32c
-from dtb_builder.dataset.opening import damage_is_named, dataset_at, integer_attribute
+from dtb_builder.dataset.opening import (
+    damage_is_named,
+    dataset_at,
+    integer_attribute,
+    schema_minor,
+)
 from dtb_builder.errors import DamagedFileError, NotDTBFileError
 from dtb_builder.record import METRICS
 
@@ -23,9 +28,11 @@ _BLOCK_ROWS = 2**16
 _INDEXED = (schema.FileKind.SHARD, schema.FileKind.BENCHMARK)
 
 
-def row_checksums(columns: Mapping[str, NDArray[Any]]) -> NDArray[np.uint32]:
-    """The column runs/crc32c that belongs to these columns, shape (runs,)."""
-    parts = [_row_bytes(columns[column.name], column.dtype) for column in schema.ROW_COLUMNS]
+def row_checksums(
+    columns: Mapping[str, NDArray[Any]], covered: Sequence[schema.Column] = schema.ROW_COLUMNS
+) -> NDArray[np.uint32]:
+    """The CRC-32C of each row of the covered columns, one after the other, shape (runs,)."""
+    parts = [_row_bytes(columns[column.name], column.dtype) for column in covered]
     rows = np.concatenate(parts, axis=1)
     return np.array([crc32c(row.data) for row in rows], np.uint32)
 
@@ -33,7 +40,8 @@ def row_checksums(columns: Mapping[str, NDArray[Any]]) -> NDArray[np.uint32]:
 def _row_bytes(values: NDArray[Any], dtype: np.dtype) -> NDArray[np.uint8]:
     """Each row of a column as bytes, shape (rows, bytes)."""
     num_bytes = math.prod(values.shape[1:]) * dtype.itemsize
-    return np.ascontiguousarray(values, dtype).reshape(-1).view(np.uint8).reshape(-1, num_bytes)
+    whole = np.ascontiguousarray(values, dtype).reshape(-1).view(np.uint8)
+    return whole.reshape(len(values), num_bytes)
 
 
 class IndexWriter:
@@ -44,21 +52,28 @@ class IndexWriter:
         num_runs: rows of the columns that count runs.
         num_failures: rows of the columns that count failed runs.
         num_epochs: of every run; a run has num_epochs + 1 rows of metrics.
+        num_steps: states of every run after steps of the first epoch.
     """
 
     def __init__(
-        self, file: h5py.File, *, num_runs: int, num_failures: int, num_epochs: int
+        self,
+        file: h5py.File,
+        *,
+        num_runs: int,
+        num_failures: int,
+        num_epochs: int,
+        num_steps: int,
     ) -> None:
         self._file = file
         for column in schema.COLUMNS:
             num_rows = num_failures if column.counts_failures else num_runs
-            shape = (num_rows, *column.row_shape(num_epochs))
+            shape = (num_rows, *column.row_shape(num_epochs, num_steps))
             file.create_dataset(column.name, shape=shape, dtype=column.dtype)
 
     def put(self, columns: Mapping[str, NDArray[Any]], rows: Rows = slice(None)) -> None:
         """Write the given rows of the given columns."""
         for name, values in columns.items():
-            if len(values):
+            if values.size:
                 dataset_at(self._file, name)[rows] = values
 
     def finish(self, texts: Mapping[str, Sequence[str]]) -> None:
@@ -72,7 +87,7 @@ class IndexWriter:
         for name in (*schema.TEXTS, *(column.name for column in schema.COLUMNS)):
             dataset = dataset_at(self._file, name)
             checksum = crc32c(name.encode())
-            for start in range(0, len(dataset), _BLOCK_ROWS):
+            for start in range(0, len(dataset) if dataset.size else 0, _BLOCK_ROWS):
                 checksum = crc32c(dataset[start : start + _BLOCK_ROWS].data, checksum)
             dataset.attrs[schema.CHECKSUM_ATTRIBUTE] = np.uint32(checksum)
 
@@ -101,7 +116,7 @@ class IndexReader:
                 )
             if not isinstance(kind, str) or kind not in _INDEXED:
                 raise DamagedFileError(f"expected a shard or a benchmark, got kind {kind!r}")
-            shapes = set(self._metric_shapes())
+            shapes = set(self._shapes([f"metrics/{name}" for name in METRICS]))
             if len(shapes) != 1:
                 raise DamagedFileError(f"metrics should have one shape, got {sorted(shapes)}")
             (shape,) = shapes
@@ -109,12 +124,24 @@ class IndexReader:
                 raise DamagedFileError(f"expected metrics of shape (runs, epochs + 1), got {shape}")
             self.num_runs: int = shape[0]
             self.num_epochs: int = shape[1] - 1
+            self._minor = schema_minor(file, path)
+            if self._minor < 1 and "step_index" in file:
+                raise DamagedFileError("schema version 1.0 has no step_index, the file has")
+            self.num_steps: int = self._num_steps()
 
-    def _metric_shapes(self) -> Iterator[tuple[int, ...]]:
-        """The shapes of the metrics that are there to be looked at."""
-        for name in METRICS:
+    def _shapes(self, names: Sequence[str]) -> Iterator[tuple[int, ...]]:
+        """The shapes of those of the columns that are there to be looked at."""
+        for name in names:
             with contextlib.suppress(DamagedFileError, OSError, RuntimeError, KeyError):
-                yield dataset_at(self._file, f"metrics/{name}").shape
+                yield dataset_at(self._file, name).shape
+
+    def _num_steps(self) -> int:
+        """How many steps' states each run has, from the shape of their columns."""
+        names = [name for name, c in self._columns.items() if "steps" in c.per_row]
+        shapes = set(self._shapes(names)) if self._minor >= 1 else set()
+        if len(shapes) > 1 or any(len(shape) != 2 for shape in shapes):
+            raise DamagedFileError(f"step_index should have one shape, got {sorted(shapes)}")
+        return shapes.pop()[1] if shapes else 0
 
     def check_numbers(self) -> None:
         """See that the runs can be told apart and stand in order.
@@ -125,6 +152,16 @@ class IndexReader:
         numbers = self.column("runs/number")
         if not (np.diff(numbers) > 0).all() or (len(numbers) and numbers[0] < 0):
             raise DamagedFileError(f"{self._path}: run numbers should be >= 0 and increase")
+
+    def check_steps(self) -> None:
+        """See that the steps of every run can be told apart and stand in order.
+
+        Raises:
+            DamagedFileError: they cannot.
+        """
+        steps = self.column("step_index/step")
+        if not (np.diff(steps, prepend=0) > 0).all():
+            raise DamagedFileError(f"{self._path}: a run's steps should be >= 1 and increase")
 
     def column(self, name: str) -> NDArray[Any]:
         """A column of the schema, shape (rows, ...), not writeable.
@@ -147,16 +184,26 @@ class IndexReader:
 
     def _column(self, name: str, *, damaged: bool) -> NDArray[Any]:
         column = self._columns[name]
+        if column.since > self._minor:
+            return self._before_it_was_added(column)
         with damage_is_named(self._path):
             dataset = dataset_at(self._file, name)
             rows = dataset.shape[0] if column.counts_failures else self.num_runs
-            shape = (rows, *column.row_shape(self.num_epochs))
+            shape = (rows, *column.row_shape(self.num_epochs, self.num_steps))
             if dataset.dtype != column.dtype or dataset.shape != shape:
                 raise DamagedFileError(
                     f"{name}: expected {column.dtype} of shape {shape}, "
                     f"got {dataset.dtype} of shape {dataset.shape}"
                 )
             return self._load(dataset, name, damaged=damaged)
+
+    def _before_it_was_added(self, column: schema.Column) -> NDArray[Any]:
+        """What a file of an earlier minor version means by a column that it lacks."""
+        if column.name != "step_index/row_crc32c":
+            shape = column.row_shape(self.num_epochs, 0)
+            return np.zeros((self.num_runs, *shape), column.dtype)
+        covered = {covered.name: self.column(covered.name) for covered in schema.STEP_ROW_COLUMNS}
+        return row_checksums(covered, schema.STEP_ROW_COLUMNS)
 
     def texts(self, name: str) -> tuple[str, ...]:
         """One of the schema's string datasets; raises as `column`."""

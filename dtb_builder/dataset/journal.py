@@ -1,15 +1,15 @@
 """The journal of a run in progress: one file, appended to, that survives kill -9 at any moment.
 
 A record is a header of 64 bytes (magic, kind, lengths, CRC-32C of the payload, CRC-32C of the
-header), then a JSON text, then the state's frame as it will stand in the shard. The first record
-tells the run; every further one is an epoch. A record counts only when its checksums hold, and only
-while every record before it counts.
+header), then a JSON text, then the states' frames as they will stand in the shard: that of the
+epoch, then those of its steps. The first record tells the run; every further one is an epoch. A
+record counts only when its checksums hold, and only while every record before it counts.
 """
 
 import json
 import os
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
@@ -23,6 +23,8 @@ __all__ = [
     "Journal",
     "JournalEpoch",
     "JournalRun",
+    "JournalStep",
+    "StepFrame",
     "append_epoch",
     "count_epochs",
     "cut_journal",
@@ -61,9 +63,34 @@ class JournalRun:
     tensors: TensorTable
 
 
+class StepFrame(NamedTuple):
+    """The state after a step of an epoch, ready to be stored."""
+
+    step: int
+    num_batches_tracked: int
+    frame: bytes
+
+
+@dataclass(frozen=True)
+class JournalStep:
+    """One state after a step, left on disk.
+
+    Attributes:
+        step: of the epoch, from 1.
+        num_batches_tracked: of the state.
+        frame_offset: first byte of its frame in the file.
+        frame_length: bytes of the frame.
+    """
+
+    step: int
+    num_batches_tracked: int
+    frame_offset: int
+    frame_length: int
+
+
 @dataclass(frozen=True)
 class JournalEpoch:
-    """One epoch in a journal, its state left on disk.
+    """One epoch in a journal, its states left on disk.
 
     Attributes:
         epoch: 0 is the initialisation.
@@ -73,6 +100,7 @@ class JournalEpoch:
         offset: first byte of the record in the file.
         frame_offset: first byte of the state's frame.
         frame_length: bytes of the frame; 0 where no state is kept.
+        steps: the states within the epoch.
     """
 
     epoch: int
@@ -82,6 +110,7 @@ class JournalEpoch:
     offset: int
     frame_offset: int
     frame_length: int
+    steps: tuple[JournalStep, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -104,6 +133,18 @@ class Journal:
     def last_epoch(self) -> int | None:
         """The last finished epoch, or None before epoch 0."""
         return self.epochs[-1].epoch if self.epochs else None
+
+    @property
+    def steps(self) -> tuple[JournalStep, ...]:
+        """The states within epochs."""
+        return tuple(step for epoch in self.epochs for step in epoch.steps)
+
+    def step_frames(self) -> Iterator[bytes]:
+        """The frame of each of `steps`, one at a time."""
+        with self.path.open("rb") as file:
+            for step in self.steps:
+                file.seek(step.frame_offset)
+                yield file.read(step.frame_length)
 
     def frames(self) -> Iterator[tuple[JournalEpoch, bytes]]:
         """Each kept state's epoch and frame, one at a time."""
@@ -130,14 +171,7 @@ def read_journal(path: Path) -> Journal | None:
         for record in records:
             if record.kind != _EPOCH or record.text["epoch"] != len(epochs):
                 break
-            epochs.append(
-                JournalEpoch(
-                    **record.text,
-                    offset=record.offset,
-                    frame_offset=record.frame_offset,
-                    frame_length=record.end - record.frame_offset,
-                )
-            )
+            epochs.append(_parse_epoch(record))
             num_bytes = record.end
     return Journal(path, _parse_run(first.text), tuple(epochs), num_bytes)
 
@@ -193,28 +227,31 @@ def append_epoch(
     environment: Mapping[str, Any],
     num_batches_tracked: int | None,
     frame: bytes,
+    step_frames: Sequence[StepFrame] = (),
 ) -> None:
     """Add one epoch; it has reached the disk when this returns.
 
     The caller holds the run: nobody else appends to its journal. A record that could not be
     written whole is cut off again. Arguments as in `JournalEpoch`; ``frame`` is empty where no
-    state is kept.
+    state is kept, and ``step_frames`` are of the states within the epoch.
 
     Raises:
         ValueError: a metric is unknown, so that no file would have a place for it.
     """
     if unknown := sorted(metrics.keys() - METRICS.keys()):
         raise ValueError(f"unknown metrics {', '.join(unknown)}: metrics are {', '.join(METRICS)}")
-    text = {
+    text: dict[str, Any] = {
         "epoch": epoch,
         "metrics": dict(metrics),
         "environment": dict(environment),
         "num_batches_tracked": num_batches_tracked,
     }
+    if step_frames:
+        text["steps"] = [[s.step, s.num_batches_tracked, len(s.frame)] for s in step_frames]
     with path.open("r+b", buffering=0) as file:
         before = file.seek(0, os.SEEK_END)
         try:
-            _append(file.fileno(), _EPOCH, text, frame)
+            _append(file.fileno(), _EPOCH, text, b"".join((frame, *(s.frame for s in step_frames))))
         except BaseException:
             file.truncate(before)
             raise
@@ -300,6 +337,23 @@ def _run_text(run: JournalRun) -> dict[str, Any]:
         "names": run.tensors.names,
         "shapes": run.tensors.shapes,
     }
+
+
+def _parse_epoch(record: _Record) -> JournalEpoch:
+    steps: list[JournalStep] = []
+    stored = record.text.pop("steps", [])
+    offset = record.end - sum(length for _, _, length in stored)
+    frame_length = offset - record.frame_offset
+    for step, num_batches_tracked, length in stored:
+        steps.append(JournalStep(step, num_batches_tracked, offset, length))
+        offset += length
+    return JournalEpoch(
+        **record.text,
+        offset=record.offset,
+        frame_offset=record.frame_offset,
+        frame_length=frame_length,
+        steps=tuple(steps),
+    )
 
 
 def _parse_run(text: dict[str, Any]) -> JournalRun:

@@ -23,8 +23,19 @@ from dtb_builder.errors import DTBError, DuplicateRunError, PlanMismatchError
 
 __all__ = ["MergedRun", "merge", "remove_old_volumes"]
 
-_COPIED = (*(column.name for column in schema.ROW_COLUMNS), "runs/crc32c")
+_COPIED = (
+    *(column.name for column in (*schema.ROW_COLUMNS, *schema.STEP_ROW_COLUMNS)),
+    "step_index/row_crc32c",
+)
 """The columns whose rows are the same in the shard and in the benchmark."""
+
+_PLACES = (
+    "state_index/volume",
+    "state_index/tensors_offset",
+    "state_index/offset",
+    "step_index/offset",
+)
+"""The columns that say where in the merged files a run's states are."""
 
 _VOLUME_NAMES = "states-*.h5"
 _BLOCK_RUNS = 1024
@@ -50,6 +61,12 @@ class _Outline:
     environments: tuple[str, ...]
     provenance: str
     num_epochs: int
+    num_steps: int
+
+    @property
+    def plan(self) -> tuple[str, int, int]:
+        """What shards of one plan share."""
+        return self.provenance, self.num_epochs, self.num_steps
 
 
 def merge(
@@ -103,6 +120,7 @@ def merge(
             num_runs=len(numbers),
             num_failures=len(failures),
             num_epochs=outlines[0].num_epochs,
+            num_steps=outlines[0].num_steps,
         )
         for outline in outlines:
             rows = _rows(np.searchsorted(numbers, outline.numbers))
@@ -186,18 +204,19 @@ def _outline(path: Path) -> _Outline:
         return _Outline(
             path=path,
             numbers=index.column("runs/number"),
-            checksums=index.column("runs/crc32c"),
+            checksums=index.column("step_index/row_crc32c"),
             failures=store.failures,
             environments=index.texts(schema.ENVIRONMENTS),
             provenance=store.provenance_text,
             num_epochs=index.num_epochs,
+            num_steps=index.num_steps,
         )
 
 
 def _check_one_plan(outlines: Sequence[_Outline]) -> None:
     first = outlines[0]
     for outline in outlines[1:]:
-        if (outline.provenance, outline.num_epochs) != (first.provenance, first.num_epochs):
+        if outline.plan != first.plan:
             raise PlanMismatchError(
                 f"{outline.path} and {first.path} were made from different plans"
             )
@@ -313,19 +332,22 @@ def _copy_run(
 ) -> tuple[dict[str, Any], int]:
     """Copy one run's states; returns the columns of where they went, and their bytes."""
     kept = source.index.column("state_index/kept")[row].astype(bool)
+    num_steps = source.index.num_steps
     num_bytes = int(source.index.column("state_index/length")[row, kept].sum())
+    num_bytes += int(source.index.column("step_index/length")[row].sum())
     try:
         places = write_states(
             volumes.file_for(num_bytes),
             number,
             np.frombuffer(source.table_bytes(row), schema.TENSOR_DTYPE),
             (source.frame(row, epoch_row) for epoch_row in np.flatnonzero(kept).tolist()),
+            (source.step_frame(row, position) for position in range(num_steps)),
             num_states=int(kept.sum()),
+            num_steps=num_steps,
             num_floats=int(source.index.column("state_index/num_floats")[row]),
         )
     except DTBError as error:
         error.add_note(f"in the states of run {number}")
         raise
     columns = place_columns(places, kept) | {"state_index/volume": len(volumes.names) - 1}
-    new = ("state_index/volume", "state_index/tensors_offset", "state_index/offset")
-    return {name: columns[name] for name in new}, num_bytes
+    return {name: columns[name] for name in _PLACES}, num_bytes

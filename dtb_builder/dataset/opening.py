@@ -12,7 +12,14 @@ import numpy as np
 from dtb_builder.dataset import schema
 from dtb_builder.errors import DamagedFileError, DTBError, NotDTBFileError, SchemaVersionError
 
-__all__ = ["create", "damage_is_named", "dataset_at", "integer_attribute", "open_file"]
+__all__ = [
+    "create",
+    "damage_is_named",
+    "dataset_at",
+    "integer_attribute",
+    "open_file",
+    "schema_minor",
+]
 
 
 def open_file(path: Path) -> h5py.File:
@@ -54,6 +61,17 @@ def _check(file: h5py.File, path: Path) -> None:
             f"{path} has schema version {str(version)[:20]}, this dtb_builder reads versions "
             f"{major}.x; a newer dtb_builder may read it"
         )
+
+
+def schema_minor(file: h5py.File, path: Path) -> int:
+    """The minor version of an open file's schema.
+
+    Raises:
+        DamagedFileError: the version is not two numbers.
+    """
+    with damage_is_named(path):
+        _, minor = str(file.attrs[schema.VERSION_ATTRIBUTE]).split(".")
+        return int(minor)
 
 
 def dataset_at(file: h5py.File, name: str) -> h5py.Dataset:

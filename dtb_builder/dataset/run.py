@@ -69,6 +69,11 @@ class Run:
         """The epochs whose training states are kept."""
         return tuple(np.flatnonzero(self._column("state_index/kept")).tolist())
 
+    @property
+    def state_steps(self) -> tuple[int, ...]:
+        """The steps of the first epoch, from 1, after which training states are kept."""
+        return self._store.steps(self._row)
+
     def environment(self, *, epoch: int) -> dict[str, Any]:
         """The device and software on which an epoch ran, -1 being the last.
 
@@ -110,13 +115,25 @@ class Run:
         """Where each named tensor lies in the vector of a state."""
         return self._store.tensors(self._row)
 
-    def training_state(self, *, epoch: int) -> TrainingState:
-        """The training state after an epoch, as one vector; -1 is the last epoch.
+    def training_state(self, *, epoch: int | None = None, step: int | None = None) -> TrainingState:
+        """The training state after an epoch, or after a step of the first one, as one vector.
+
+        Args:
+            epoch: -1 is the last.
+            step: counted from 1; one of `state_steps`.
 
         Raises:
-            KeyError: there is no such epoch, or its state was not kept.
+            KeyError: there is no such epoch or step, or its state was not kept.
+            TypeError: neither or both are given, or it is no whole number.
             MissingVolumeError: the file with the run's states is not there.
         """
+        if (epoch is None) == (step is None):
+            raise TypeError(
+                f"one of epoch and step must be a whole number, got epoch={epoch}, step={step}"
+            )
+        if step is not None:
+            return self._step_state(whole_number("step", step))
+        assert epoch is not None
         row = self._store.epoch_row(epoch)
         if row not in self.state_epochs:
             raise KeyError(
@@ -125,15 +142,27 @@ class Run:
             )
         return self._store.state(self._row, row)
 
-    def state(self, *, epoch: int) -> dict[str, NDArray[np.float32]]:
-        """The training state after an epoch, as named arrays; raises as `training_state`."""
-        return self.tensors.unpack(self.training_state(epoch=epoch).values)
+    def _step_state(self, step: int) -> TrainingState:
+        if step not in self.state_steps:
+            raise KeyError(
+                f"run {self.number}: the state of step {step} was not kept; "
+                f"kept are {spans(self.state_steps)}"
+            )
+        return self._store.step_state(self._row, self.state_steps.index(step))
 
-    def network(self, *, epoch: int) -> "Network":
-        """The trained network after an epoch, as a torch module in evaluation mode.
+    def state(
+        self, *, epoch: int | None = None, step: int | None = None
+    ) -> dict[str, NDArray[np.float32]]:
+        """A training state as named arrays; takes and raises what `training_state` does."""
+        return self.tensors.unpack(self.training_state(epoch=epoch, step=step).values)
+
+    def network(self, *, epoch: int | None = None, step: int | None = None) -> "Network":
+        """The network after an epoch or a step, as a torch module in evaluation mode.
+
+        Takes what `training_state` does.
 
         Raises:
-            KeyError: there is no such epoch, or its state was not kept.
+            KeyError: there is no such epoch or step, or its state was not kept.
             DamagedFileError: the state does not fit the network, tensor for tensor.
         """
         from dtb_builder.network.network import Network
@@ -148,7 +177,7 @@ class Run:
                 f"run {self.number} of {self._store.path}: its tensors are not those of the "
                 "network of its genotype"
             )
-        restore(network, self.training_state(epoch=epoch))
+        restore(network, self.training_state(epoch=epoch, step=step))
         return network.eval()
 
     def _column(self, name: str) -> NDArray[Any]:

@@ -2,7 +2,7 @@
 
 import contextlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from dtb_builder.dataset import codec, schema
 from dtb_builder.dataset.index import row_checksums
-from dtb_builder.dataset.journal import JournalRun, append_epoch, open_journal
+from dtb_builder.dataset.journal import JournalRun, StepFrame, append_epoch, open_journal
 from dtb_builder.dataset.states import table_from_bytes
 from dtb_builder.dataset.store import Store
 from dtb_builder.errors import DamagedFileError, DTBError
@@ -20,6 +20,8 @@ from dtb_builder.record import METRICS
 from dtb_builder.space import Genotype
 
 __all__ = ["LostRun", "SavedRun", "salvage"]
+
+_STEP_COLUMNS = tuple(c for c in schema.STEP_ROW_COLUMNS if c.name != "runs/crc32c")
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,7 @@ class LostRun:
 def salvage(path: Path, folder: Path, *, plan: str) -> Iterator[SavedRun | LostRun]:
     """Write a journal for every run of a damaged file that is whole, one run at a time.
 
-    A run is whole when its row of the index has its checksum, and the frame of each of its states
+    A run is whole when its row of the index has its checksums, and the frame of each of its states
     has the checksum that the row says. Where the file's own index of places is damaged, HDF5's is
     used; keys are made again from the genotype.
 
@@ -74,7 +76,7 @@ def salvage(path: Path, folder: Path, *, plan: str) -> Iterator[SavedRun | LostR
                 yield LostRun(number, "where it ran is damaged")
                 continue
             try:
-                about, frames = _whole(store, columns, row, plan)
+                about, frames, step_frames = _whole(store, columns, row, plan)
             except DTBError as error:
                 yield LostRun(number, str(error))
                 continue
@@ -91,6 +93,7 @@ def salvage(path: Path, folder: Path, *, plan: str) -> Iterator[SavedRun | LostR
                     environment=environments[row][epoch],
                     num_batches_tracked=tracked if frame else None,
                     frame=frame,
+                    step_frames=step_frames if epoch == 1 else (),
                 )
             yield SavedRun(number, journal)
 
@@ -98,7 +101,7 @@ def salvage(path: Path, folder: Path, *, plan: str) -> Iterator[SavedRun | LostR
 def _columns(store: Store) -> dict[str, NDArray[Any]] | str:
     """The columns that row checksums cover, as far as they are there; or what is missing."""
     columns: dict[str, NDArray[Any]] = {}
-    for column in schema.ROW_COLUMNS:
+    for column in (*schema.ROW_COLUMNS, *_STEP_COLUMNS):
         values = store.index.salvaged(column.name)
         if values is None:
             if column.name not in ("runs/key", "runs/iso_key"):
@@ -116,18 +119,26 @@ def _columns(store: Store) -> dict[str, NDArray[Any]] | str:
 
 def _sound_rows(store: Store, columns: dict[str, NDArray[Any]]) -> NDArray[np.bool_]:
     """Which rows are as they were written, shape (runs,)."""
-    checksums = store.index.salvaged("runs/crc32c")
-    if checksums is None:
-        checksums = np.zeros(store.index.num_runs, np.uint32)
-    sound = row_checksums(columns) == checksums
-    if not sound.all() and _all_sound(store):
-        sound[:] = True  # it was the column of row checksums that was damaged
+    main = row_checksums(columns)
+    # The checksum with the states of steps covers the other one, so that it proves the whole row.
+    whole = row_checksums(columns | {"runs/crc32c": main}, schema.STEP_ROW_COLUMNS)
+    steps_sound = _all_sound(store, _STEP_COLUMNS)
+    sound = whole == _checksums(store, "step_index/row_crc32c")
+    sound |= (main == _checksums(store, "runs/crc32c")) & steps_sound
+    if not sound.all() and steps_sound and _all_sound(store, schema.ROW_COLUMNS):
+        sound[:] = True  # it was the columns of row checksums that were damaged
     return sound
 
 
-def _all_sound(store: Store) -> bool:
+def _checksums(store: Store, name: str) -> NDArray[np.uint32]:
+    """A column of row checksums, or zeros where it is gone."""
+    found = store.index.salvaged(name)
+    return np.zeros(store.index.num_runs, np.uint32) if found is None else found
+
+
+def _all_sound(store: Store, columns: Iterable[schema.Column]) -> bool:
     try:
-        for column in schema.ROW_COLUMNS:
+        for column in columns:
             store.index.column(column.name)
     except DamagedFileError:
         return False
@@ -151,8 +162,8 @@ def _environments(store: Store) -> list[list[dict[str, Any]]] | None:
 
 def _whole(
     store: Store, columns: dict[str, NDArray[Any]], row: int, plan: str
-) -> tuple[JournalRun, dict[int, bytes]]:
-    """A run, and the frame of each kept epoch.
+) -> tuple[JournalRun, dict[int, bytes], list[StepFrame]]:
+    """A run, the frame of each kept epoch, and those of steps.
 
     Raises:
         DamagedFileError: something of it is not as it was written.
@@ -178,6 +189,15 @@ def _whole(
         )
         codec.decode(frame, num_floats=num_floats)
         frames[epoch] = frame
+    step_frames: list[StepFrame] = []
+    for position in range(store.index.num_steps):
+        step, length, checksum, tracked = (
+            int(columns[f"step_index/{name}"][row, position])
+            for name in ("step", "length", "crc32c", "num_batches_tracked")
+        )
+        frame = store.salvaged_step_frame(row, number, position, length=length, checksum=checksum)
+        codec.decode(frame, num_floats=num_floats)
+        step_frames.append(StepFrame(step, tracked, frame))
     genotype = Genotype.from_array(columns["runs/genotype"][row])
     about = JournalRun(
         number=number,
@@ -187,7 +207,7 @@ def _whole(
         num_parameters=int(columns["runs/num_parameters"][row]),
         tensors=table_from_bytes(table),
     )
-    return about, frames
+    return about, frames, step_frames
 
 
 def _metrics(columns: dict[str, NDArray[Any]], row: int, epoch: int) -> dict[str, float]:

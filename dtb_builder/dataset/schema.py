@@ -1,6 +1,8 @@
 """Every name, type and shape of a DTB file; data_schema.md says the same in prose."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import numpy as np
 
@@ -10,8 +12,10 @@ __all__ = [
     "COLUMNS",
     "FORMAT",
     "MAX_FLOATS",
+    "ROW_CHECKSUMS",
     "ROW_COLUMNS",
     "SCHEMA_VERSION",
+    "STEP_ROW_COLUMNS",
     "TENSOR_DTYPE",
     "Column",
     "FileKind",
@@ -21,7 +25,7 @@ __all__ = [
 FORMAT = "darts-training-bench"
 """The value of the root attribute ``format``, by which a DTB file is known."""
 
-SCHEMA_VERSION = "1.0"
+SCHEMA_VERSION = "1.1"
 """``major.minor``: readers refuse another major number."""
 
 MAX_FLOATS = 2**26
@@ -71,18 +75,22 @@ class Column:
     Attributes:
         name: path in the file.
         dtype: little-endian numpy type.
-        per_row: shape of one row; "epochs" stands for num_epochs + 1.
+        per_row: shape of one row; "epochs" stands for num_epochs + 1, "steps" for how many steps'
+            states the file's runs have.
         meaning: one sentence, also in data_schema.md.
+        since: the minor version that added it.
     """
 
     name: str
     dtype: np.dtype
     per_row: tuple[int | str, ...]
     meaning: str
+    since: int = 0
 
-    def row_shape(self, num_epochs: int) -> tuple[int, ...]:
-        """The shape of one row in a file of runs with so many epochs."""
-        return tuple(num_epochs + 1 if size == "epochs" else int(size) for size in self.per_row)
+    def row_shape(self, num_epochs: int, num_steps: int) -> tuple[int, ...]:
+        """The shape of one row in a file of runs with so many epochs, and states of steps."""
+        sizes = {"epochs": num_epochs + 1, "steps": num_steps}
+        return tuple(sizes[size] if isinstance(size, str) else size for size in self.per_row)
 
     @property
     def counts_failures(self) -> bool:
@@ -90,8 +98,10 @@ class Column:
         return self.name.startswith("failures/")
 
 
-def _column(name: str, dtype: str, per_row: tuple[int | str, ...], meaning: str) -> Column:
-    return Column(name, np.dtype(dtype), per_row, meaning)
+def _column(
+    name: str, dtype: str, per_row: tuple[int | str, ...], meaning: str, since: int = 0
+) -> Column:
+    return Column(name, np.dtype(dtype), per_row, meaning, since)
 
 
 COLUMNS: tuple[Column, ...] = (
@@ -134,6 +144,25 @@ COLUMNS: tuple[Column, ...] = (
         "CRC-32C of the run's rows of the columns above, one after the other, without "
         "runs/environment, state_index/volume, state_index/tensors_offset and state_index/offset",
     ),
+    _column("step_index/step", "<i8", ("steps",), "step of the first epoch, from 1, increasing", 1),
+    _column("step_index/offset", "<i8", ("steps",), "first byte of that state's frame", 1),
+    _column("step_index/length", "<i8", ("steps",), "bytes of that state's frame", 1),
+    _column("step_index/crc32c", "<u4", ("steps",), "CRC-32C of that state's frame", 1),
+    _column(
+        "step_index/num_batches_tracked",
+        "<i8",
+        ("steps",),
+        "training steps behind that state's batch-norm statistics",
+        1,
+    ),
+    _column(
+        "step_index/row_crc32c",
+        "<u4",
+        (),
+        "CRC-32C of the run's rows of runs/crc32c and of the columns of step_index above, one "
+        "after the other, without step_index/offset",
+        1,
+    ),
     _column("failures/number", "<i8", (), "the failed run's number in the plan"),
     _column("failures/seed", "<i8", (), "its seed"),
     _column("failures/genotype", "|u1", (2, 8, 2), "its genotype, as in runs/genotype"),
@@ -151,12 +180,34 @@ _PLACES = (
 ROW_COLUMNS: tuple[Column, ...] = tuple(
     column
     for column in COLUMNS
-    if not column.counts_failures and column.name not in (*_PLACES, "runs/crc32c")
+    if column.since == 0
+    and not column.counts_failures
+    and column.name not in (*_PLACES, "runs/crc32c")
 )
 """What runs/crc32c covers: what a merge leaves as it is, from the worker to the reader."""
 
+STEP_ROW_COLUMNS: tuple[Column, ...] = tuple(
+    column
+    for column in COLUMNS
+    if column.name
+    in (
+        "runs/crc32c",
+        "step_index/step",
+        "step_index/length",
+        "step_index/crc32c",
+        "step_index/num_batches_tracked",
+    )
+)
+"""What step_index/row_crc32c covers."""
+
+ROW_CHECKSUMS: Mapping[str, tuple[Column, ...]] = MappingProxyType(
+    {"runs/crc32c": ROW_COLUMNS, "step_index/row_crc32c": STEP_ROW_COLUMNS}
+)
+"""Each column of checksums of a run's rows, with the columns it covers."""
+
 STATES_GROUP = "states"
 VALUES = "values"
+STEP_VALUES = "step_values"
 TENSORS = "tensors"
 
 TENSOR_DTYPE = np.dtype(

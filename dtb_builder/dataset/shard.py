@@ -31,6 +31,7 @@ def write_shard(
     *,
     provenance: str,
     num_epochs: int,
+    steps: Sequence[int] = (),
 ) -> None:
     """Write the shard of these runs under its final name, or nothing.
 
@@ -40,9 +41,10 @@ def write_shard(
         failures: the runs of the shard that failed for good.
         provenance: JSON text that all shards of a plan share.
         num_epochs: of every run.
+        steps: of the first epoch, after which every run has a state, increasing.
 
     Raises:
-        UnfinishedError: a journal lacks epochs.
+        UnfinishedError: a journal lacks epochs, or the state after a step.
         DuplicateRunError: a run comes twice.
     """
     journals = sorted(journals, key=lambda journal: journal.run.number)
@@ -53,6 +55,10 @@ def write_shard(
     for journal in journals:
         if journal.last_epoch != num_epochs:
             raise UnfinishedError(f"{journal.path} ends at epoch {journal.last_epoch}/{num_epochs}")
+        if (found := [step.step for step in journal.steps]) != list(steps):
+            raise UnfinishedError(
+                f"{journal.path} has states after steps {found}, not {list(steps)}"
+            )
     environments = sorted({_text(epoch.environment) for j in journals for epoch in j.epochs})
     with (
         whole_file(path) as temporary,
@@ -61,7 +67,11 @@ def write_shard(
         ) as file,
     ):
         index = IndexWriter(
-            file, num_runs=len(journals), num_failures=len(failures), num_epochs=num_epochs
+            file,
+            num_runs=len(journals),
+            num_failures=len(failures),
+            num_epochs=num_epochs,
+            num_steps=len(steps),
         )
         for row, journal in enumerate(journals):
             run = journal.run
@@ -71,12 +81,15 @@ def write_shard(
                 run.number,
                 table_to_array(run.tensors),
                 (frame for _, frame in journal.frames()),
+                journal.step_frames(),
                 num_states=int(kept.sum()),
+                num_steps=len(steps),
                 num_floats=run.tensors.num_floats,
             )
             columns = _run_columns(journal, environments) | place_columns(places, kept)
             arrays = {name: np.asarray(value)[None] for name, value in columns.items()}
             arrays["runs/crc32c"] = row_checksums(arrays)
+            arrays["step_index/row_crc32c"] = row_checksums(arrays, schema.STEP_ROW_COLUMNS)
             index.put(arrays, slice(row, row + 1))
         if failures:
             index.put(failure_columns(failures))
@@ -94,8 +107,8 @@ def place_columns(places: StatePlaces, kept: NDArray[np.bool_]) -> dict[str, Any
     """The columns that say where one run's states lie, from where they were put.
 
     Args:
-        places: of the kept states.
-        kept: which epochs' states those are, shape (num_epochs + 1,).
+        places: of the states.
+        kept: after which epochs there is one, shape (num_epochs + 1,).
     """
 
     def spread(values: NDArray[Any]) -> NDArray[Any]:
@@ -107,9 +120,12 @@ def place_columns(places: StatePlaces, kept: NDArray[np.bool_]) -> dict[str, Any
         "state_index/volume": 0,
         "state_index/tensors_offset": places.tensors_offset,
         "state_index/tensors_crc32c": places.tensors_crc32c,
-        "state_index/offset": spread(places.offset),
-        "state_index/length": spread(places.length),
-        "state_index/crc32c": spread(places.crc32c),
+        "state_index/offset": spread(places.epochs.offset),
+        "state_index/length": spread(places.epochs.length),
+        "state_index/crc32c": spread(places.epochs.crc32c),
+        "step_index/offset": places.steps.offset,
+        "step_index/length": places.steps.length,
+        "step_index/crc32c": places.steps.crc32c,
     }
 
 
@@ -130,6 +146,8 @@ def _run_columns(journal: Journal, environments: Sequence[str]) -> dict[str, Any
         "state_index/num_tensors": len(run.tensors.names),
         "state_index/kept": [number is not None for number in tracked],
         "state_index/num_batches_tracked": [number or 0 for number in tracked],
+        "step_index/step": [step.step for step in journal.steps],
+        "step_index/num_batches_tracked": [step.num_batches_tracked for step in journal.steps],
     }
     for name in METRICS:
         # NaN, lest somebody who overlooks the mask averages over zeros.

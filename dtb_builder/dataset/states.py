@@ -17,6 +17,7 @@ from dtb_builder.errors import DamagedFileError
 from dtb_builder.record import TensorTable
 
 __all__ = [
+    "FramePlaces",
     "SpanReader",
     "StatePlaces",
     "check_states",
@@ -27,14 +28,32 @@ __all__ = [
 
 
 @dataclass(frozen=True, eq=False)
-class StatePlaces:
-    """Where the states of one run lie in their file, each array of shape (kept states,)."""
+class FramePlaces:
+    """Where the frames of a dataset of states lie in their file, each array of shape (states,)."""
 
-    tensors_offset: int
-    tensors_crc32c: int
     offset: NDArray[np.int64]
     length: NDArray[np.int64]
     crc32c: NDArray[np.uint32]
+
+
+NO_PLACES = FramePlaces(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.uint32))
+
+
+@dataclass(frozen=True, eq=False)
+class StatePlaces:
+    """Where the states of one run lie in their file.
+
+    Attributes:
+        tensors_offset: of the tensor table.
+        tensors_crc32c: of the tensor table.
+        epochs: the kept states after epochs.
+        steps: the states after steps of the first epoch.
+    """
+
+    tensors_offset: int
+    tensors_crc32c: int
+    epochs: FramePlaces
+    steps: FramePlaces
 
 
 def write_states(
@@ -42,8 +61,10 @@ def write_states(
     number: int,
     table: NDArray[np.void],
     frames: Iterable[bytes],
+    step_frames: Iterable[bytes] = (),
     *,
     num_states: int,
+    num_steps: int,
     num_floats: int,
 ) -> StatePlaces:
     """Write a run's states as they are, without decoding them.
@@ -53,13 +74,28 @@ def write_states(
         number: the run's.
         table: the tensor table, of `schema.TENSOR_DTYPE`.
         frames: each kept state's frame, in the order of the epochs.
+        step_frames: the frame of each state after a step, in the order of the steps.
         num_states: how many frames there are.
+        num_steps: how many step_frames there are.
         num_floats: length of each state.
     """
     group = file.create_group(schema.run_group(number))
     tensors = group.create_dataset(schema.TENSORS, data=table)
+    return StatePlaces(
+        tensors_offset=tensors.id.get_offset(),
+        tensors_crc32c=codec.crc32c(table.tobytes()),
+        epochs=_write_frames(group, schema.VALUES, frames, num_states, num_floats),
+        steps=_write_frames(group, schema.STEP_VALUES, step_frames, num_steps, num_floats)
+        if num_steps
+        else NO_PLACES,
+    )
+
+
+def _write_frames(
+    group: h5py.Group, name: str, frames: Iterable[bytes], num_states: int, num_floats: int
+) -> FramePlaces:
     values = group.create_dataset(
-        schema.VALUES,
+        name,
         shape=(num_states, num_floats),
         dtype="<f4",
         chunks=(1, num_floats) if num_states else None,
@@ -73,13 +109,7 @@ def write_states(
         places.append((offset, len(frame), codec.crc32c(frame)))
     assert len(places) == num_states, f"{num_states} states promised, {len(places)} came"
     offset, length, checksum = np.array(places, np.int64).reshape(-1, 3).T
-    return StatePlaces(
-        tensors_offset=tensors.id.get_offset(),
-        tensors_crc32c=codec.crc32c(table.tobytes()),
-        offset=offset,
-        length=length,
-        crc32c=checksum.astype(np.uint32),
-    )
+    return FramePlaces(offset, length, checksum.astype(np.uint32))
 
 
 def check_states(
@@ -92,14 +122,20 @@ def check_states(
     """
     group = schema.run_group(number)
     tensors = dataset_at(file, f"{group}/{schema.TENSORS}")
-    values = dataset_at(file, f"{group}/{schema.VALUES}")
-    num_states = len(places.offset)
     if (tensors.dtype, tensors.shape) != (schema.TENSOR_DTYPE, (num_tensors,)):
         raise DamagedFileError(f"{tensors.name}: {tensors.dtype} of shape {tensors.shape}")
-    if (values.dtype, values.shape) != (np.dtype("<f4"), (num_states, num_floats)):
-        raise DamagedFileError(f"{values.name}: {values.dtype} of shape {values.shape}")
     if num_tensors and tensors.id.get_offset() != places.tensors_offset:
         raise DamagedFileError(f"{tensors.name}: HDF5 finds another table than the index")
+    _check_frames(file, f"{group}/{schema.VALUES}", places.epochs, num_floats)
+    if len(places.steps.offset):
+        _check_frames(file, f"{group}/{schema.STEP_VALUES}", places.steps, num_floats)
+
+
+def _check_frames(file: h5py.File, name: str, places: FramePlaces, num_floats: int) -> None:
+    values = dataset_at(file, name)
+    num_states = len(places.offset)
+    if (values.dtype, values.shape) != (np.dtype("<f4"), (num_states, num_floats)):
+        raise DamagedFileError(f"{values.name}: {values.dtype} of shape {values.shape}")
     if not num_states:
         return
     settings = values.id.get_create_plist()

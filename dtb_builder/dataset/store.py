@@ -20,12 +20,20 @@ from dtb_builder.dataset.opening import (
     integer_attribute,
     open_file,
 )
-from dtb_builder.dataset.states import SpanReader, StatePlaces, check_states, table_from_bytes
+from dtb_builder.dataset.states import (
+    FramePlaces,
+    SpanReader,
+    StatePlaces,
+    check_states,
+    table_from_bytes,
+)
 from dtb_builder.errors import DamagedFileError, DTBError, MissingVolumeError
 from dtb_builder.record import METRICS, TensorTable, TrainingState, whole_number
 from dtb_builder.space import Genotype
 
 __all__ = ["FailedRun", "Store"]
+
+_PLACE = ("offset", "length", "crc32c")
 
 
 @dataclass(frozen=True)
@@ -147,6 +155,10 @@ class Store:
             raise KeyError(f"no metric {name!r}: metrics are {', '.join(METRICS)}")
         return self.index.column(f"metrics/{name}"), self.index.column(f"measured/{name}")
 
+    def steps(self, row: int) -> tuple[int, ...]:
+        """The steps of a row's first epoch after which there are states, increasing."""
+        return tuple(self.index.column("step_index/step")[row].tolist())
+
     def tensors(self, row: int) -> TensorTable:
         """Where each named tensor lies in the states of a row.
 
@@ -169,9 +181,17 @@ class Store:
         Raises:
             MissingVolumeError: the file with the row's states is not there.
         """
-        num_floats = self._cell("num_floats", row)
-        frame = self.frame(row, epoch_row)
         num_batches_tracked = self._cell("num_batches_tracked", (row, epoch_row))
+        return self._decoded(row, self.frame(row, epoch_row), num_batches_tracked)
+
+    def step_state(self, row: int, position: int) -> TrainingState:
+        """The state after the step at this position of `steps`; raises as `state`."""
+        name = "step_index/num_batches_tracked"
+        num_batches_tracked = int(self.index.column(name)[row, position])
+        return self._decoded(row, self.step_frame(row, position), num_batches_tracked)
+
+    def _decoded(self, row: int, frame: bytes, num_batches_tracked: int) -> TrainingState:
+        num_floats = self._cell("num_floats", row)
         with damage_is_named(self.path):
             if not 1 <= num_floats <= schema.MAX_FLOATS:
                 raise DamagedFileError(
@@ -187,8 +207,13 @@ class Store:
 
     def frame(self, row: int, epoch_row: int) -> bytes:
         """A kept state's frame, as it stands in the file."""
-        place = (self._cell(name, (row, epoch_row)) for name in ("offset", "length", "crc32c"))
+        place = (self._cell(name, (row, epoch_row)) for name in _PLACE)
         return self._volume(row).read(*place)
+
+    def step_frame(self, row: int, position: int) -> bytes:
+        """The frame of the state after the step at this position of `steps`."""
+        columns = (self.index.column(f"step_index/{n}") for n in _PLACE)
+        return self._volume(row).read(*(int(column[row, position]) for column in columns))
 
     def check_lists(self) -> None:
         """See that HDF5 can list what is in the file and in its volumes.
@@ -209,16 +234,16 @@ class Store:
         """
         path = self._volume(row).path
         kept = self.index.column("state_index/kept")[row] != 0
-        offset, length, checksum = (
-            self.index.column(f"state_index/{name}")[row, kept]
-            for name in ("offset", "length", "crc32c")
+        epochs, steps = (
+            FramePlaces(*(self.index.column(f"{group}/{n}")[row, which] for n in _PLACE))
+            for group, which in (("state_index", kept), ("step_index", slice(None)))
         )
         tensors = self._cell("tensors_offset", row), self._cell("tensors_crc32c", row)
         with damage_is_named(path), h5py.File(path, "r", locking=False) as file:
             check_states(
                 file,
                 number,
-                StatePlaces(*tensors, offset, length, checksum),
+                StatePlaces(*tensors, epochs, steps),
                 num_tensors=self._cell("num_tensors", row),
                 num_floats=self._cell("num_floats", row),
             )
@@ -230,7 +255,8 @@ class Store:
             DamagedFileError: neither place holds it.
         """
         num_bytes = num_tensors * schema.TENSOR_DTYPE.itemsize
-        places = self._places(row, number, "tensors_offset", row, schema.TENSORS, None)
+        column = "state_index/tensors_offset"
+        places = self._places(row, number, column, row, schema.TENSORS, None)
         return self._first_sound(places, num_bytes, checksum, f"tensor table of run {number}")
 
     def salvaged_frame(
@@ -241,8 +267,18 @@ class Store:
         Raises:
             DamagedFileError: neither place holds it.
         """
-        places = self._places(row, number, "offset", (row, epoch_row), schema.VALUES, position)
+        column, where = "state_index/offset", (row, epoch_row)
+        places = self._places(row, number, column, where, schema.VALUES, position)
         what = f"state of run {number} after epoch {epoch_row}"
+        return self._first_sound(places, length, checksum, what)
+
+    def salvaged_step_frame(
+        self, row: int, number: int, position: int, *, length: int, checksum: int
+    ) -> bytes:
+        """The frame of the state after a step; raises as `salvaged_frame`."""
+        column, where = "step_index/offset", (row, position)
+        places = self._places(row, number, column, where, schema.STEP_VALUES, position)
+        what = f"state of run {number} after step {position} of those kept"
         return self._first_sound(places, length, checksum, what)
 
     def _first_sound(
@@ -264,7 +300,7 @@ class Store:
     ) -> Iterator[tuple[SpanReader, int]]:
         """Where something of a run may lie: as the index says, then as HDF5 says."""
         with contextlib.suppress(DTBError):
-            yield self._volume(row), self._cell(column, where)
+            yield self._volume(row), int(self.index.column(column)[where])
         with contextlib.suppress(DTBError):
             names = self.index.texts(schema.VOLUMES)
             for volume, file_name in enumerate(names):

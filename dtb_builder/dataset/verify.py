@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+import numpy as np
+
 from dtb_builder.dataset import schema
 from dtb_builder.dataset.index import row_checksums
 from dtb_builder.dataset.query import Benchmark
@@ -56,6 +58,7 @@ def _columns(store: Store) -> Iterator[tuple[str, Callable[[], object]]]:
         yield column.name, partial(store.index.column, column.name)
     yield "order of runs/number", store.index.check_numbers
     yield "rows of runs/crc32c", partial(_check_rows, store)
+    yield "order of step_index/step", store.index.check_steps
 
 
 def _runs(benchmark: Benchmark, store: Store) -> Iterator[tuple[str, Callable[[], object]]]:
@@ -67,11 +70,15 @@ def _runs(benchmark: Benchmark, store: Store) -> Iterator[tuple[str, Callable[[]
         for epoch in run.state_epochs:
             name = f"run {run.number} state of epoch {epoch}"
             yield name, partial(run.training_state, epoch=epoch)
+        for step in run.state_steps:
+            yield f"run {run.number} state of step {step}", partial(run.training_state, step=step)
 
 
 def _check_rows(store: Store) -> None:
-    columns = {column.name: store.index.column(column.name) for column in schema.ROW_COLUMNS}
-    wrong = row_checksums(columns) != store.index.column("runs/crc32c")
+    wrong = np.zeros(store.index.num_runs, bool)
+    for checksum, covered in schema.ROW_CHECKSUMS.items():
+        columns = {column.name: store.index.column(column.name) for column in covered}
+        wrong |= row_checksums(columns, covered) != store.index.column(checksum)
     if wrong.any():
         numbers = store.index.column("runs/number")[wrong].tolist()
         raise DamagedFileError(f"the rows of runs {numbers} are not those that were recorded")

@@ -1,6 +1,7 @@
 """Scores of networks and how well they rank them; what needs torch is in the modules that have it.
 
-Of a network: `activations`, `swap`, `gradients`, `jacobian`, `synflow`, `zen`, `size`, `drawing`.
+Of a network: `activations`, `swap`, `gradients`, `jacobian`, `synflow`, `zen`, `size`, `drawing`;
+all of them at once: `scoring`. Of rankings, by matrix products: `resampling` and `rules`.
 """
 
 from dtb_builder.metrics.ability import (

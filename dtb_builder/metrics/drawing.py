@@ -9,7 +9,7 @@ from dtb_builder.metrics.reference import ReferenceSample
 from dtb_builder.network import NetworkSpec
 from dtb_builder.space import sample_uniform
 
-__all__ = ["draw_reference"]
+__all__ = ["draw_atoms", "draw_reference"]
 
 
 def draw_reference(
@@ -27,17 +27,25 @@ def draw_reference(
     Raises:
         SingularKernelError: a genotype does not tell all images apart.
     """
-    kernels = []
-    for i in range(num_genotypes):
-        with torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed(i)
-            network = spec.build(sample_uniform(seed, i))
-        kernels.append(network_agreement(network.to(images.device), images))
+    atoms = [draw_atoms(spec, images, i, seed=seed) for i in range(num_genotypes)]
     return ReferenceSample(
         spec=spec,
         probe_sha256=probe_sha256,
         num_images=len(images),
         seed=seed,
-        abilities=tuple(distinguishing_ability(kernel) for kernel in kernels),
-        activation_units=tuple(kernel.activation_units for kernel in kernels),
+        abilities=tuple(ability for ability, _ in atoms),
+        activation_units=tuple(units for _, units in atoms),
     )
+
+
+def draw_atoms(spec: NetworkSpec, images: Tensor, number: int, *, seed: int) -> tuple[float, int]:
+    """D and N_A of one genotype of a reference sample; arguments as of `draw_reference`.
+
+    Raises:
+        SingularKernelError: the genotype does not tell all images apart.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(number)
+        network = spec.build(sample_uniform(seed, number))
+    kernel = network_agreement(network.to(images.device), images)
+    return distinguishing_ability(kernel), kernel.activation_units

@@ -15,7 +15,7 @@ from torch.nn.modules.conv import _ConvNd
 from dtb_builder.errors import DivergedError
 from dtb_builder.metrics.probed import full_precision, probed_copy
 
-__all__ = ["gradient_norm", "snip", "weights_of", "zico"]
+__all__ = ["gradient_norm", "gradient_norm_and_snip", "snip", "weights_of", "zico"]
 
 
 def gradient_norm(network: nn.Module, images: Tensor, labels: Tensor) -> float:
@@ -32,8 +32,7 @@ def gradient_norm(network: nn.Module, images: Tensor, labels: Tensor) -> float:
     Raises:
         DivergedError: a gradient is not finite.
     """
-    _, gradients = _weights_and_gradients(probed_copy(network), images, labels)
-    return sum(float(gradient.norm()) for gradient in gradients)
+    return gradient_norm_and_snip(network, images, labels)[0]
 
 
 def snip(network: nn.Module, images: Tensor, labels: Tensor) -> float:
@@ -43,11 +42,19 @@ def snip(network: nn.Module, images: Tensor, labels: Tensor) -> float:
     is not normalised here; Abdelfattah et al., ICLR 2021, for its sum as a score. Arguments and
     errors are those of `gradient_norm`.
     """
+    return gradient_norm_and_snip(network, images, labels)[1]
+
+
+def gradient_norm_and_snip(
+    network: nn.Module, images: Tensor, labels: Tensor
+) -> tuple[float, float]:
+    """Both scores from one backward pass; arguments and errors are those of `gradient_norm`."""
     weights, gradients = _weights_and_gradients(probed_copy(network), images, labels)
-    return sum(
+    saliency = sum(
         float((weight * gradient).abs().sum())
         for weight, gradient in zip(weights, gradients, strict=True)
     )
+    return sum(float(gradient.norm()) for gradient in gradients), saliency
 
 
 def zico(network: nn.Module, batches: Sequence[tuple[Tensor, Tensor]]) -> float:

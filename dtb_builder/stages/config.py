@@ -2,8 +2,8 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any, Literal, TypeVar, get_args, get_origin
+from dataclasses import MISSING, asdict, dataclass, fields, is_dataclass
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 import dacite
 
@@ -97,9 +97,19 @@ class ImagesConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class StatesConfig:
-    """Which training states are kept: "all", or epochs, -1 being the last."""
+    """Which training states are kept.
+
+    Attributes:
+        epochs: those after which a state is kept, -1 being the last, or "all".
+        steps: those of the first epoch after which a state is kept, too; counted from 1.
+    """
 
     epochs: Literal["all"] | tuple[int, ...]
+    steps: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        if list(self.steps) != sorted(set(self.steps)) or min(self.steps, default=1) < 1:
+            raise ValueError(f"states.steps must increase from at least 1, got {list(self.steps)}")
 
     def keeps(self, epoch: int, num_epochs: int) -> bool:
         """Whether the state after an epoch is kept, of a run of so many epochs."""
@@ -256,13 +266,27 @@ def deciding_settings(config: Config) -> dict[str, Any]:
 
 
 def differences(stored: Mapping[str, Any], given: Mapping[str, Any]) -> list[str]:
-    """In what two `deciding_settings` differ, as ``key: stored, given`` texts."""
-    one, other = _flat(stored), _flat(given)
+    """In what two `deciding_settings` differ, as ``key: stored, given`` texts.
+
+    A setting that the stored ones lack was not known yet, and had its default's meaning.
+    """
+    one, other = _flat(_defaults(Config)) | _flat(stored), _flat(given)
     return [
         f"{key}: {one.get(key)!r} when it was planned, {other.get(key)!r} now"
         for key in sorted(one.keys() | other.keys())
         if one.get(key) != other.get(key)
     ]
+
+
+def _defaults(kind: type) -> dict[str, Any]:
+    """What is meant where a setting of a dataclass, or of one inside it, is not given."""
+    nested = {
+        name: _defaults(hint)
+        for name, hint in get_type_hints(kind).items()
+        if isinstance(hint, type) and is_dataclass(hint)
+    }
+    own = {field.name: field.default for field in fields(kind) if field.default is not MISSING}
+    return nested | json.loads(json.dumps(own))
 
 
 def _described(kind: Any) -> str:

@@ -1,12 +1,15 @@
 """How tasks are placed: a common face for Ray and for this process alone."""
 
+import os
 from collections import deque
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Protocol, Self
 
-__all__ = ["Engine", "SerialEngine", "Task", "TaskEnd"]
+from dtb_builder.stages.config import ClusterConfig, ComputeConfig
+
+__all__ = ["Engine", "SerialEngine", "Task", "TaskEnd", "open_engine"]
 
 
 @dataclass(frozen=True)
@@ -106,3 +109,15 @@ class SerialEngine:
             return [TaskEnd(task.key, task.function(*task.arguments), None)]
         except Exception as error:  # noqa: BLE001 - the caller decides, as with a remote task
             return [TaskEnd(task.key, None, error)]
+
+
+def open_engine(cluster: ClusterConfig, compute: ComputeConfig) -> Engine:
+    """The engine that a configuration asks for, not started yet; only Ray's needs Ray."""
+    if cluster.engine == "serial":
+        return SerialEngine()
+    if cluster.address is None:
+        # Ray's default for a cluster of one's own, but said aloud it is not warned of.
+        os.environ.setdefault("RAY_AUTH_MODE", "token")
+    from dtb_builder.stages.ray_engine import RayEngine  # here: a serial launch needs no Ray
+
+    return RayEngine(cluster, compute)

@@ -74,6 +74,7 @@ def estimate(folder: RunFolder) -> Estimate:
     )
     num_runs = sum(1 for _ in folder.plan())
     num_states = sum(config.states.keeps(epoch, num_epochs) for epoch in range(num_epochs + 1))
+    num_states += len(config.states.steps)
     num_floats = sum(tensor_table(network).num_floats for network in networks) / len(networks)
     return Estimate(
         num_runs=num_runs,

@@ -1,6 +1,5 @@
 """Training every run of a plan that is not finished, and closing every shard whose runs are."""
 
-import os
 import traceback
 from collections import deque
 from collections.abc import Iterator
@@ -10,7 +9,7 @@ from pathlib import Path
 from dtb_builder.dataset.journal import count_epochs
 from dtb_builder.errors import ImagesError, StorageError
 from dtb_builder.stages.config import LaunchConfig
-from dtb_builder.stages.engines import Engine, SerialEngine, Task, TaskEnd
+from dtb_builder.stages.engines import Engine, Task, TaskEnd, open_engine
 from dtb_builder.stages.run_folder import PlannedRun, RunFolder
 from dtb_builder.stages.storage import storage_is_named
 from dtb_builder.stages.workers import RunOutcome, close_shard, train_run
@@ -69,19 +68,9 @@ def generate(folder: RunFolder, launch: LaunchConfig) -> Iterator[Event]:
     folder.config  # noqa: B018 - raises where there is none, before anything is started
     folder.check_plan()
     folder.check_writeable()
-    with storage_is_named(folder.path), folder.locked(), _engine(folder, launch) as engine:
+    engine = open_engine(launch.cluster, folder.config.compute)
+    with storage_is_named(folder.path), folder.locked(), engine:
         yield from _Driver(folder, launch, engine).events()
-
-
-def _engine(folder: RunFolder, launch: LaunchConfig) -> Engine:
-    if launch.cluster.engine == "serial":
-        return SerialEngine()
-    if launch.cluster.address is None:
-        # Ray's default for a cluster of one's own, but said aloud it is not warned of.
-        os.environ.setdefault("RAY_AUTH_MODE", "token")
-    from dtb_builder.stages.ray_engine import RayEngine  # here: a serial generation needs no Ray
-
-    return RayEngine(launch.cluster, folder.config.compute)
 
 
 @dataclass

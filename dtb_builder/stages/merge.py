@@ -64,6 +64,7 @@ def _write_partial(folder: RunFolder, runs: list[PlannedRun], path: Path) -> boo
         failures,
         provenance=folder.provenance,
         num_epochs=folder.config.recipe.num_epochs,
+        steps=folder.config.states.steps,
     )
     return True
 

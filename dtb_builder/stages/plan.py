@@ -17,6 +17,7 @@ from dtb_builder.stages.config import Config, ImagesConfig, SpaceConfig, decidin
 from dtb_builder.stages.kernels import with_kernels_settled
 from dtb_builder.stages.run_folder import PlannedRun, RunFolder
 from dtb_builder.stages.storage import storage_is_named
+from dtb_builder.training.draws import num_steps
 from dtb_builder.training.images import Images
 from dtb_builder.training.loaders import load_images
 from dtb_builder.training.splits import Split, indices_sha256, stratified_split
@@ -53,6 +54,7 @@ def plan(folder: RunFolder, config: Config) -> None:
     config = with_kernels_settled(config)
     runs = list(_runs(config))
     images, split = load_split_images(config.images)
+    _check_steps(config, len(split.train))
     provenance = _provenance(config, images, split)
     folder.check_writeable()
     with storage_is_named(folder.path), folder.locked():
@@ -211,6 +213,20 @@ def _check_runs(folder: RunFolder, runs: Iterator[PlannedRun]) -> None:
     if (left := next(planned, None)) is not None:
         raise PlanMismatchError(
             f"{folder.path} was planned with more genotypes: run {left.number} is gone"
+        )
+
+
+def _check_steps(config: Config, num_images: int) -> None:
+    """Refuse steps that an epoch over so many training images has not.
+
+    Raises:
+        ConfigError: naming them.
+    """
+    last = num_steps(num_images, config.recipe)
+    if outside := [step for step in config.states.steps if step > last]:
+        raise ConfigError(
+            f"states.steps must be in the first epoch, which has {last} steps: {num_images} images "
+            f"in batches of {config.recipe.batch_size}; got {outside}"
         )
 
 

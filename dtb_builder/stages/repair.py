@@ -85,7 +85,14 @@ def repair_file(path: Path) -> Repair | None:
         if not journals:
             raise UnfinishedError(f"{path} has no run that is intact")
         whole = Path(name) / "whole.h5"
-        write_shard(whole, journals, failures, provenance=provenance, num_epochs=num_epochs)
+        write_shard(
+            whole,
+            journals,
+            failures,
+            provenance=provenance,
+            num_epochs=num_epochs,
+            steps=[step.step for step in journals[0].steps],
+        )
         for _ in merge([whole], rebuilt):
             pass
     return Repair(path, len(saved), lost, rebuilt, lost_failures)

@@ -11,6 +11,7 @@ from dtb_builder.errors import ConfigError, DTBError
 from dtb_builder.network.kernels import find_library
 from dtb_builder.network.spec import NetworkSpec
 from dtb_builder.network.state import capture
+from dtb_builder.record import TrainingState
 from dtb_builder.stages.config import ComputeConfig, ImagesConfig, parse
 from dtb_builder.stages.kernels import library_of
 from dtb_builder.stages.plan import check_images, load_split_images
@@ -64,14 +65,18 @@ def reproduce(benchmark: Benchmark, number: int, *, root: Path | None) -> Iterat
     network = initial_network(run.genotype, spec, run.seed)
     network.use_kernels(library_of(_compute(benchmark)))
     recipe = parse(Recipe, benchmark.provenance["config"]["recipe"])
-    for finished in train(network, data, recipe, seed=run.seed):
+    for finished in train(network, data, recipe, seed=run.seed, state_steps=run.state_steps):
         differences = [
             f"{name} {value!r}, stored {run.metric(name, epoch=finished.epoch)!r}"
             for name, value in finished.metrics.items()
             if not name.endswith("seconds") and value != run.metric(name, epoch=finished.epoch)
         ]
         if finished.epoch in run.state_epochs:
-            differences += _state_differences(run, finished.epoch, capture(finished.network).values)
+            stored = run.training_state(epoch=finished.epoch)
+            differences += _state_differences(capture(finished.network), stored, "the state")
+        for step, state in finished.step_states.items():
+            stored = run.training_state(step=step)
+            differences += _state_differences(state, stored, f"the state of step {step}")
         yield Compared(number, finished.epoch, tuple(differences))
 
 
@@ -143,12 +148,9 @@ def _compute(benchmark: Benchmark) -> ComputeConfig:
     return parse(ComputeConfig, benchmark.provenance["config"]["compute"])
 
 
-def _state_differences(run: Run, epoch: int, values: Any) -> list[str]:
-    stored = run.training_state(epoch=epoch).values
-    if values.tobytes() == stored.tobytes():
-        return []
-    num_wrong = int((values.view("<u4") != stored.view("<u4")).sum())
-    return [f"{num_wrong} of {len(stored)} floats of the state"]
+def _state_differences(found: TrainingState, stored: TrainingState, name: str) -> list[str]:
+    wrong = found.values.view("<u4") != stored.values.view("<u4")
+    return [f"{wrong.sum()} of {len(wrong)} floats of {name}"] if wrong.any() else []
 
 
 def _agrees(name: str, value: float, stored: float, exact: bool) -> bool:

@@ -18,6 +18,7 @@ from dtb_builder.dataset.atomic import write_whole
 from dtb_builder.dataset.journal import (
     Journal,
     JournalRun,
+    StepFrame,
     append_epoch,
     cut_journal,
     open_journal,
@@ -120,6 +121,7 @@ def _close_shard(folder: RunFolder, runs: list[PlannedRun]) -> Path:
         journals,
         provenance=folder.provenance,
         num_epochs=folder.config.recipe.num_epochs,
+        steps=folder.config.states.steps,
     )
     folder.clear_working_folder(shard)
     return file
@@ -178,7 +180,14 @@ def _epochs(folder: RunFolder, run: PlannedRun, log: logging.Logger) -> Iterator
     if journal.last_epoch == config.recipe.num_epochs:
         return
     facts = environment(config.compute.device, kernels=kernels_name(config.compute))
-    for finished in train(network, data, config.recipe, seed=run.seed, resume=checkpoint):
+    for finished in train(
+        network,
+        data,
+        config.recipe,
+        seed=run.seed,
+        state_steps=config.states.steps,
+        resume=checkpoint,
+    ):
         _check_finite(finished)
         _store(folder, run, config, finished, facts)
         yield finished.epoch, "  ".join(f"{k}={v:.4g}" for k, v in finished.metrics.items())
@@ -220,9 +229,14 @@ def _store(
         capture(finished.network) if config.states.keeps(epoch, config.recipe.num_epochs) else None
     )
     frame = b"" if state is None else codec.encode(state.values)
-    metrics = {**finished.metrics, "state_seconds": time.perf_counter() - begin}
-    if state is None:
-        del metrics["state_seconds"]
+    step_frames = [
+        StepFrame(step, within.num_batches_tracked, codec.encode(within.values))
+        for step, within in finished.step_states.items()
+    ]
+    metrics = dict(finished.metrics)
+    if state is not None or step_frames:
+        seconds = time.perf_counter() - begin
+        metrics["state_seconds"] = metrics.get("state_seconds", 0.0) + seconds
     if epoch < config.recipe.num_epochs:
         checkpoint = Checkpoint.capture(finished).to_bytes()
         write_whole(folder.checkpoint_file(run, epoch), checkpoint)
@@ -233,6 +247,7 @@ def _store(
         environment=facts,
         num_batches_tracked=None if state is None else state.num_batches_tracked,
         frame=frame,
+        step_frames=step_frames,
     )
     folder.checkpoint_file(run, epoch - 1).unlink(missing_ok=True)
 

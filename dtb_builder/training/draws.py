@@ -9,7 +9,7 @@ from torch import Tensor
 
 from dtb_builder.training.recipe import Recipe
 
-__all__ = ["BatchDraws", "Mixup", "draw_epoch"]
+__all__ = ["BatchDraws", "Mixup", "draw_epoch", "num_steps"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,6 +42,12 @@ class BatchDraws:
     flips: Tensor
     centres: Tensor
     mixup: Mixup | None
+
+
+def num_steps(num_images: int, recipe: Recipe) -> int:
+    """How many batches `draw_epoch` draws of so many images: the training steps of an epoch."""
+    whole, rest = divmod(num_images, recipe.batch_size)
+    return whole + (rest > 1)
 
 
 def draw_epoch(

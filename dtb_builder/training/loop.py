@@ -1,7 +1,7 @@
 """The training of a network, as a generator of its epochs."""
 
 import time
-from collections.abc import Generator
+from collections.abc import Collection, Generator
 
 import torch
 from torch import Tensor, nn
@@ -9,8 +9,10 @@ from torch.nn import functional
 from torch.optim import SGD, Optimizer
 from torch.optim.lr_scheduler import CosineAnnealingLR
 
+from dtb_builder.network.state import capture
+from dtb_builder.record import TrainingState
 from dtb_builder.training.augmentation import augment
-from dtb_builder.training.draws import BatchDraws, draw_epoch
+from dtb_builder.training.draws import BatchDraws, draw_epoch, num_steps
 from dtb_builder.training.evaluation import evaluate
 from dtb_builder.training.finished import FinishedEpoch
 from dtb_builder.training.forward import forward
@@ -28,6 +30,7 @@ def train(
     recipe: Recipe,
     *,
     seed: int,
+    state_steps: Collection[int] = (),
     resume: Checkpoint | None = None,
 ) -> Generator[FinishedEpoch, None, None]:
     """Train a network in place, and stop after each epoch for the caller to look.
@@ -43,11 +46,13 @@ def train(
         recipe: how to train.
         seed: of everything but the initialisation, which is the caller's. The caller's own
             random numbers are neither used nor changed.
+        state_steps: capture the network's state after these steps of the first epoch, too; they
+            come with that epoch. A training that goes on after it has none.
         resume: go on after this epoch instead of beginning; the network's weights come from it.
 
     Raises:
-        ValueError: the network cannot do what the recipe asks for, or the checkpoint is of a
-            later epoch than the recipe has.
+        ValueError: the network cannot do what the recipe asks for, the checkpoint is of a later
+            epoch than the recipe has, or the first epoch has not such steps.
     """
     if len(data.train) < 2:
         raise ValueError(f"at least 2 images must be trained on, got {len(data.train)}")
@@ -60,7 +65,10 @@ def train(
         raise ValueError(
             f"a checkpoint must be of an epoch in 0..{recipe.num_epochs}, got {resume.epoch}"
         )
-    return _epochs(network, data, recipe, seed, resume)
+    last_step = num_steps(len(data.train), recipe)
+    if outside := [step for step in state_steps if not 1 <= step <= last_step]:
+        raise ValueError(f"state_steps must be in 1..{last_step}, got {outside}")
+    return _epochs(network, data, recipe, seed, state_steps, resume)
 
 
 def _epochs(
@@ -68,6 +76,7 @@ def _epochs(
     data: ResidentImages,
     recipe: Recipe,
     seed: int,
+    state_steps: Collection[int],
     resume: Checkpoint | None,
 ) -> Generator[FinishedEpoch, None, None]:
     # pyright finds no overload with both arguments; there is one at run time.
@@ -83,20 +92,23 @@ def _epochs(
         optimizer, T_max=recipe.num_epochs, eta_min=recipe.min_learning_rate
     )
 
-    def finished(epoch: int, trained: dict[str, float]) -> FinishedEpoch:
+    def finished(
+        epoch: int, trained: dict[str, float], step_states: dict[int, TrainingState]
+    ) -> FinishedEpoch:
         metrics = {**trained, **_evaluated(network, data, recipe)}
-        return FinishedEpoch(epoch, metrics, network, optimizer, scheduler)
+        return FinishedEpoch(epoch, metrics, network, optimizer, scheduler, step_states)
 
     if resume is None:
-        yield finished(0, {})
+        yield finished(0, {}, {})
         first = 1
     else:
         resume.restore(network, optimizer, scheduler)
         first = resume.epoch + 1
     for epoch in range(first, recipe.num_epochs + 1):
-        trained = _trained(network, data, recipe, optimizer, seed, epoch)
+        steps = state_steps if epoch == 1 else ()
+        trained, step_states = _trained(network, data, recipe, optimizer, seed, epoch, steps)
         scheduler.step()
-        yield finished(epoch, trained)
+        yield finished(epoch, trained, step_states)
 
 
 def _trained(
@@ -106,8 +118,9 @@ def _trained(
     optimizer: Optimizer,
     seed: int,
     epoch: int,
-) -> dict[str, float]:
-    """Train for one epoch; its metrics."""
+    state_steps: Collection[int],
+) -> tuple[dict[str, float], dict[int, TrainingState]]:
+    """Train for one epoch; its metrics, and the states after some of its steps."""
     network.train()
     if _has_drop_path(network):
         network.set_drop_path(recipe.drop_path_at(epoch))  # pyright: ignore[reportCallIssue]
@@ -124,17 +137,26 @@ def _trained(
     # Loss and hits stay on the device, so that the host waits for it once per epoch.
     totals = torch.zeros(2, dtype=torch.float64, device=data.device)
     num_seen = 0
+    states: dict[int, TrainingState] = {}
+    capture_seconds = 0.0
     with seeded_torch(seed, epoch, data.device):
-        for draws in batches:
+        for step, draws in enumerate(batches, start=1):
             totals += _step(network, data, recipe, optimizer, draws)
             num_seen += len(draws.indices)
+            if step in state_steps:
+                captured = _now(data.device)
+                states[step] = capture(network)
+                capture_seconds += _now(data.device) - captured
     loss, num_correct = totals.tolist()
-    return {
+    metrics = {
         "train_loss": loss / num_seen,
         "train_accuracy": num_correct / num_seen,
         "learning_rate": learning_rate,
-        "train_seconds": _now(data.device) - begin,
+        "train_seconds": _now(data.device) - begin - capture_seconds,
     }
+    if states:
+        metrics["state_seconds"] = capture_seconds
+    return metrics, states
 
 
 def _step(

@@ -101,6 +101,9 @@ def _compare_journal(path: Path, number: int, report: CrashReport) -> int:
         right = values.tobytes() == fake_runs.fake_state(number, epoch.epoch).tobytes()
         right &= epoch.metrics["valid_loss"] == 3.0 - epoch.epoch
         report.num_wrong += not right
+    for step, frame in zip(journal.steps, journal.step_frames(), strict=True):
+        expected = fake_runs.fake_step_state(number, step.step)
+        report.num_wrong += decode(frame, num_floats=30).tobytes() != expected.tobytes()
     return len(journal.epochs)
 
 
@@ -153,6 +156,10 @@ def _read_file(path: Path, report: CrashReport) -> list[int]:
                         and run.metric("valid_loss", epoch=epoch) == 3.0 - epoch
                     )
                     report.num_wrong += not right
+                for step in fake_runs.STEPS:
+                    values = run.training_state(step=step).values
+                    expected = fake_runs.fake_step_state(run.number, step)
+                    report.num_wrong += values.tobytes() != expected.tobytes()
             return benchmark.numbers.tolist() if not report.num_wrong else []
     except Exception:  # noqa: BLE001 - whatever it is, the file could not be read
         report.num_unreadable += 1

@@ -9,6 +9,7 @@ from dtb_builder.dataset import codec
 from dtb_builder.dataset.journal import (
     Journal,
     JournalRun,
+    StepFrame,
     append_epoch,
     open_journal,
     read_journal,
@@ -18,10 +19,20 @@ from dtb_builder.dataset.shard import write_shard
 from dtb_builder.record import TensorTable
 from dtb_builder.space import sample_uniform
 
-__all__ = ["NUM_EPOCHS", "PROVENANCE", "fake_state", "main", "write_journal", "write_shard_of"]
+__all__ = [
+    "NUM_EPOCHS",
+    "PROVENANCE",
+    "STEPS",
+    "fake_state",
+    "fake_step_state",
+    "main",
+    "write_journal",
+    "write_shard_of",
+]
 
 TABLE = TensorTable(("weight", "bias"), ((4, 5), (10,)))
 NUM_EPOCHS = 3
+STEPS = (1, 2)
 VOLUME_SIZES = {"merge": None, "merge into volumes": 1, "merge into one volume": 10**9}
 PROVENANCE = '{"config": {"plan": "fake"}}'
 
@@ -29,6 +40,11 @@ PROVENANCE = '{"config": {"plan": "fake"}}'
 def fake_state(number: int, epoch: int) -> np.ndarray:
     """The state of a run after an epoch, float32, shape (30,)."""
     return np.random.default_rng([number, epoch]).standard_normal(30).astype(np.float32)
+
+
+def fake_step_state(number: int, step: int) -> np.ndarray:
+    """The state of a run after a step of its first epoch, float32, shape (30,)."""
+    return np.random.default_rng([number, 1000 + step]).standard_normal(30).astype(np.float32)
 
 
 def fake_run(number: int) -> JournalRun:
@@ -46,6 +62,11 @@ def append(path: Path, number: int, epoch: int) -> None:
         environment={"device_name": "fake"},
         num_batches_tracked=5 * epoch,
         frame=codec.encode(fake_state(number, epoch)),
+        step_frames=[
+            StepFrame(step, step, codec.encode(fake_step_state(number, step)))
+            for step in STEPS
+            if epoch == 1
+        ],
     )
 
 
@@ -63,7 +84,7 @@ def write_shard_of(path: Path, numbers: range) -> None:
         journal = path.with_name(f"{number}.journal")
         write_journal(journal, number)
         journals += [read for read in (read_journal(journal),) if read is not None]
-    write_shard(path, journals, provenance=PROVENANCE, num_epochs=NUM_EPOCHS)
+    write_shard(path, journals, provenance=PROVENANCE, num_epochs=NUM_EPOCHS, steps=STEPS)
     for number in numbers:
         path.with_name(f"{number}.journal").unlink()
 
@@ -79,6 +100,7 @@ def main(program: str, folder: Path) -> None:
             [journal for journal in journals if journal is not None],
             provenance=PROVENANCE,
             num_epochs=NUM_EPOCHS,
+            steps=STEPS,
         )
         for path in folder.glob("*.journal"):
             path.unlink()

@@ -38,6 +38,7 @@ PLAN = (
     f"recipe.num_epochs={NUM_EPOCHS}",
     "space.num_genotypes=2",
     "shard_size=1",
+    "states.steps=[2]",
 )
 """Two runs of some seconds each, so that there is time to kill them in their midst."""
 
@@ -85,6 +86,12 @@ def content(path: Path) -> dict[Any, Any]:
             for epoch in run.state_epochs:
                 state = run.training_state(epoch=epoch)
                 found[run.number, epoch] = (state.values.tobytes(), state.num_batches_tracked)
+            for step in run.state_steps:
+                state = run.training_state(step=step)
+                found[run.number, "step", step] = (
+                    state.values.tobytes(),
+                    state.num_batches_tracked,
+                )
     assert found, f"{path} says nothing"
     return found
 

@@ -64,6 +64,7 @@ def make_files(folder: Path) -> dict[str, Path]:
         [failure],
         provenance=fake_runs.PROVENANCE,
         num_epochs=fake_runs.NUM_EPOCHS,
+        steps=fake_runs.STEPS,
     )
     for _ in merge([shard], benchmark):
         pass

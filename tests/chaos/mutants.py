@@ -28,10 +28,11 @@ def regions(path: Path) -> dict[str, list[tuple[int, int]]]:
         assert isinstance(states, h5py.Group)
         for number in states:
             _add(found, "tensors", dataset_at(file, f"states/{number}/tensors"))
-            values = dataset_at(file, f"states/{number}/values")
-            for i in range(values.id.get_num_chunks()):
-                chunk = values.id.get_chunk_info(i)
-                found.setdefault("frames", []).append((chunk.byte_offset, chunk.size))
+            for name in (schema.VALUES, schema.STEP_VALUES):
+                values = dataset_at(file, f"states/{number}/{name}")
+                for i in range(values.id.get_num_chunks()):
+                    chunk = values.id.get_chunk_info(i)
+                    found.setdefault("frames", []).append((chunk.byte_offset, chunk.size))
     taken = sorted(span for spans in found.values() for span in spans)
     position = 0
     for start, size in taken:
@@ -115,8 +116,9 @@ def _set(name: str, value: Any, where: Any = ...) -> Change:
 
 def _seal(file: h5py.File) -> None:
     """Make all checksums of the index right, as far as they can be computed."""
-    columns = {column.name: np.asarray(file[column.name]) for column in schema.ROW_COLUMNS}
-    dataset_at(file, "runs/crc32c")[...] = row_checksums(columns)
+    for checksum, covered in schema.ROW_CHECKSUMS.items():
+        columns = {column.name: np.asarray(file[column.name]) for column in covered}
+        dataset_at(file, checksum)[...] = row_checksums(columns, covered)
     for name in (*schema.TEXTS, *(column.name for column in schema.COLUMNS)):
         dataset = dataset_at(file, name)
         checksum = crc32c(np.asarray(dataset[...]).tobytes(), crc32c(name.encode()))
@@ -297,6 +299,13 @@ HOSTILE: dict[str, Change] = {
     "frames are exchanged in HDF5": _swapped_frames,
     "frames are exchanged in the index": _swapped_offsets,
     "batches are negative": _set("state_index/num_batches_tracked", -1),
+    "a step is negative": _set("step_index/step", -1),
+    "steps do not increase": _set("step_index/step", 1),
+    "a step's frame is behind the file": _set("step_index/offset", 2**62),
+    "a step's frame is endless": _set("step_index/length", 2**62),
+    "steps seem endless": _replace("step_index/step", shape=(4, 2**40), dtype="<i8"),
+    "there are no steps, it seems": _replace("step_index/step", shape=(4, 0), dtype="<i8"),
+    "the version is before there were steps": _attribute("schema_version", "1.0"),
     "kept is no truth value": _set("state_index/kept", 77),
     "provenance is no JSON": _text("provenance", [b"{'a': 1}"]),
     "provenance is nested deep": _text("provenance", [b"[" * 100_000]),

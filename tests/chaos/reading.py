@@ -46,6 +46,12 @@ def _asked(benchmark: Benchmark) -> Iterator[tuple[Any, Any]]:
         for name in METRICS:
             yield ("curve", i, name), _answer(lambda run=run, n=name: _plain(run.curve(n)))
         yield ("kept", i), _answer(lambda run=run: run.state_epochs)
+        yield ("steps", i), _answer(lambda run=run: run.state_steps)
+        for step in (1, 2):
+            yield (
+                ("step state", i, step),
+                _answer(lambda run=run, s=step: _state(run.training_state(step=s))),
+            )
         for epoch in range(4):
             yield (
                 ("state", i, epoch),

@@ -10,6 +10,7 @@ from dtb_builder.dataset import codec
 from dtb_builder.dataset.journal import (
     Journal,
     JournalRun,
+    StepFrame,
     append_epoch,
     open_journal,
     read_journal,
@@ -21,11 +22,17 @@ from dtb_builder.space import Genotype, sample_uniform
 
 TABLE = TensorTable(("stem.weight", "bn.weight", "scalar"), ((4, 3, 1, 2), (5,), ()))
 NUM_EPOCHS = 2
+STEPS = (2, 5)
 PROVENANCE = '{"config": {"plan": "fake"}}'
 
 
 def fake_state(number: int, epoch: int) -> np.ndarray:
     rng = np.random.default_rng([number, epoch])
+    return rng.standard_normal(TABLE.num_floats).astype(np.float32)
+
+
+def fake_step_state(number: int, step: int) -> np.ndarray:
+    rng = np.random.default_rng([number, 1000 + step])
     return rng.standard_normal(TABLE.num_floats).astype(np.float32)
 
 
@@ -43,6 +50,7 @@ def make_journal(tmp_path: Path) -> Callable[..., Journal]:
         genotype: Genotype | None = None,
         num_epochs: int = NUM_EPOCHS,
         kept: Sequence[int] = (0, 1, 2),
+        steps: Sequence[int] = STEPS,
         device: str = "abacus",
         metrics: Callable[[int, int], dict[str, float]] = fake_metrics,
     ) -> Journal:
@@ -58,6 +66,11 @@ def make_journal(tmp_path: Path) -> Callable[..., Journal]:
                 environment={"device_name": device},
                 num_batches_tracked=10 * epoch if epoch in kept else None,
                 frame=codec.encode(fake_state(number, epoch)) if epoch in kept else b"",
+                step_frames=[
+                    StepFrame(step, step, codec.encode(fake_step_state(number, step)))
+                    for step in steps
+                    if epoch == 1
+                ],
             )
         journal = read_journal(path)
         assert journal is not None
@@ -74,11 +87,14 @@ def make_shard(tmp_path: Path, make_journal: Callable[..., Journal]) -> Callable
         failures: Sequence[FailedRun] = (),
         *,
         provenance: str = PROVENANCE,
+        steps: Sequence[int] = STEPS,
         **options: object,
     ) -> Path:
         path = tmp_path / f"{name}.h5"
-        journals = [make_journal(number, **options) for number in numbers]
-        write_shard(path, journals, failures, provenance=provenance, num_epochs=NUM_EPOCHS)
+        journals = [make_journal(number, steps=steps, **options) for number in numbers]
+        write_shard(
+            path, journals, failures, provenance=provenance, num_epochs=NUM_EPOCHS, steps=steps
+        )
         return path
 
     return make

@@ -39,11 +39,17 @@ def test_a_flipped_bit_in_a_state_or_its_tensor_table_is_named(shard: Path, flip
     with Benchmark(shard) as benchmark:
         index = benchmark._store.index
         state = int(index.column("state_index/offset")[1, 2])
+        step = int(index.column("step_index/offset")[1, 0])
         table = int(index.column("state_index/tensors_offset")[0])
     flip(shard, state + 30)
     assert damaged_records(shard) == ["run 5 state of epoch 2"]
+    flip(shard, step + 30)
     flip(shard, table + 5)
-    assert damaged_records(shard) == ["run 3 tensors", "run 5 state of epoch 2"]
+    assert damaged_records(shard) == [
+        "run 3 tensors",
+        "run 5 state of epoch 2",
+        "run 5 state of step 2",
+    ]
 
 
 def test_a_damaged_column_does_not_hide_the_others(shard: Path, flip: Flip) -> None:

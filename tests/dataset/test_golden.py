@@ -2,12 +2,15 @@
 
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 
 from dtb_builder import NAMED, Benchmark
 from dtb_builder.dataset import schema
+from dtb_builder.dataset.merge import merge
 from dtb_builder.dataset.verify import verify
+from dtb_builder.errors import DamagedFileError
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 
@@ -38,6 +41,42 @@ def test_a_golden_file_says_what_it_always_said(path: Path) -> None:
 @pytest.mark.parametrize("path", sorted(GOLDEN.glob("*.h5")), ids=lambda path: path.stem)
 def test_a_golden_file_is_sound(path: Path) -> None:
     assert [checked for checked in verify(path) if checked.error] == []
+
+
+def test_states_of_steps_say_what_they_always_said() -> None:
+    with Benchmark(GOLDEN / "schema-1.1.h5") as benchmark:
+        run = benchmark.run(1)
+        assert run.state_steps == (1, 2)
+        assert run.state(step=2)["classifier.bias"].tolist() == [192.5, 193.5, 194.5]
+        assert run.state(step=1)["classifier.bias"].tolist() == [102.5, 103.5, 104.5]
+        assert run.training_state(step=2).num_batches_tracked == 2
+
+
+def test_a_file_from_before_there_were_states_of_steps_has_none() -> None:
+    with Benchmark(GOLDEN / "schema-1.0.h5") as benchmark:
+        assert benchmark.run(1).state_steps == ()
+        with pytest.raises(KeyError, match="the state of step 2 was not kept; kept are none"):
+            benchmark.run(1).state(step=2)
+
+
+def test_a_file_of_schema_1_0_is_merged_into_one_of_this_schema(tmp_path: Path) -> None:
+    target = tmp_path / "dtb.h5"
+    for _ in merge([GOLDEN / "schema-1.0.h5"], target):
+        pass
+    assert [checked for checked in verify(target) if checked.error] == []
+    with Benchmark(target) as benchmark:
+        assert benchmark.schema_version == schema.SCHEMA_VERSION
+        assert benchmark.run(1).state(epoch=1)["classifier.bias"].tolist() == [12.5, 13.5, 14.5]
+
+
+def test_a_file_that_calls_itself_older_than_it_is_is_refused(tmp_path: Path) -> None:
+    """Its states of steps would be overlooked."""
+    path = tmp_path / "older.h5"
+    path.write_bytes((GOLDEN / "schema-1.1.h5").read_bytes())
+    with h5py.File(path, "r+") as file:
+        file.attrs[schema.VERSION_ATTRIBUTE] = "1.0"
+    with pytest.raises(DamagedFileError, match=r"version 1\.0 has no step_index"):
+        Benchmark(path)
 
 
 def test_states_have_the_bits_that_were_stored() -> None:

@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from dtb_builder.dataset import codec
@@ -20,10 +21,21 @@ from dtb_builder.errors import DamagedFileError
 Make = Callable[..., Journal]
 
 
+def fake_step_state(number: int, step: int) -> np.ndarray:
+    return np.random.default_rng([number, 1000 + step]).standard_normal(30).astype(np.float32)
+
+
 def values_of(journal: Journal) -> list[tuple[Any, ...]]:
     frames = {epoch.epoch: frame for epoch, frame in journal.frames()}
+    step_frames = journal.step_frames()
     return [
-        (e.epoch, dict(e.metrics), e.num_batches_tracked, frames.get(e.epoch))
+        (
+            e.epoch,
+            dict(e.metrics),
+            e.num_batches_tracked,
+            frames.get(e.epoch),
+            [(step.step, step.num_batches_tracked, next(step_frames)) for step in e.steps],
+        )
         for e in journal.epochs
     ]
 
@@ -37,10 +49,22 @@ def test_what_was_appended_is_read(make_journal: Make) -> None:
     assert count_epochs(journal.path) == 3
 
 
+def test_the_states_of_steps_come_with_their_epoch(make_journal: Make) -> None:
+    journal = make_journal(7, kept=(0, 2), steps=(2, 5))
+    expected = [(step, step, codec.encode(fake_step_state(7, step))) for step in (2, 5)]
+    assert [values[-1] for values in values_of(journal)] == [[], expected, []]
+
+
+def test_a_journal_from_before_there_were_states_of_steps_is_read(make_journal: Make) -> None:
+    journal = make_journal(7, steps=())
+    assert b"steps" not in journal.path.read_bytes()
+    assert journal.steps == ()
+
+
 def test_a_journal_cut_anywhere_keeps_just_its_whole_records(make_journal: Make) -> None:
     journal = make_journal(1)
     data, whole = journal.path.read_bytes(), values_of(journal)
-    ends = [epoch.frame_offset + epoch.frame_length for epoch in journal.epochs]
+    ends = [epoch.offset for epoch in journal.epochs[1:]] + [journal.num_bytes]
     for length in range(len(data)):
         journal.path.write_bytes(data[:length])
         read = read_journal(journal.path)

@@ -22,7 +22,8 @@ def table_under(heading: str) -> list[list[str]]:
 
 
 def shape_of(column: schema.Column) -> str:
-    sizes = ["E + 1" if size == "epochs" else str(size) for size in column.per_row]
+    names = {"epochs": "E + 1", "steps": "S"}
+    sizes = [names[size] if isinstance(size, str) else str(size) for size in column.per_row]
     first = "F" if column.counts_failures else "R"
     return f"({', '.join([first, *sizes])}{'' if sizes else ','})"
 
@@ -67,13 +68,13 @@ def test_a_file_holds_what_the_page_lists_and_nothing_else(shard: Path) -> None:
     states = {
         f"{schema.run_group(number)}/{name}"
         for number in (3, 5)
-        for name in (schema.VALUES, schema.TENSORS)
+        for name in (schema.VALUES, schema.STEP_VALUES, schema.TENSORS)
     }
     assert set(found) == index | states
 
 
 def test_the_pages_examples_read_a_state() -> None:
-    golden = Path(__file__).parents[1] / "golden" / "schema-1.0.h5"
+    golden = Path(__file__).parents[1] / "golden" / f"schema-{schema.SCHEMA_VERSION}.h5"
     names: dict[str, object] = {"path": golden}
     for example in re.findall(r"```python\n(.*?)```", PAGE, re.S):
         exec(example, names)

@@ -56,6 +56,38 @@ def test_states_come_back_bit_for_bit(shard: Path) -> None:
         assert np.array_equal(named["bn.weight"], from_seed[24:29])
 
 
+def test_states_of_steps_come_back_bit_for_bit(shard: Path) -> None:
+    with Benchmark(shard) as benchmark:
+        run = benchmark.run(5)
+        assert run.state_steps == (2, 5)
+        for step in (2, 5):
+            expected = np.random.default_rng([5, 1000 + step]).standard_normal(30)
+            state = run.training_state(step=step)
+            assert state.values.tobytes() == expected.astype(np.float32).tobytes()
+            assert state.num_batches_tracked == step
+        assert run.state(step=2)["bn.weight"].shape == (5,)
+        with pytest.raises(KeyError, match="the state of step 3 was not kept; kept are 2, 5"):
+            run.state(step=3)
+        with pytest.raises(
+            TypeError, match=r"one of epoch and step must be .*, got epoch=1, step=2"
+        ):
+            run.state(epoch=1, step=2)
+
+
+def test_a_shard_may_have_states_of_steps_alone(make_shard: MakeShard) -> None:
+    with Benchmark(make_shard("steps", [1], kept=())) as benchmark:
+        assert benchmark.run(1).state_epochs == ()
+        assert benchmark.run(1).state(step=5)
+
+
+def test_a_journal_without_the_states_of_all_steps_is_refused(
+    make_journal: MakeJournal, tmp_path: Path
+) -> None:
+    journal = make_journal(1, steps=(2,))
+    with pytest.raises(UnfinishedError, match=r"has states after steps \[2\], not \[2, 5\]"):
+        write_shard(tmp_path / "shard.h5", [journal], provenance="{}", num_epochs=2, steps=(2, 5))
+
+
 def test_epochs_that_ran_elsewhere_keep_their_device(make_shard: MakeShard) -> None:
     path = make_shard("shard", [1], device="abacus")
     with Benchmark(path) as benchmark:
@@ -96,7 +128,7 @@ def test_a_shard_is_whole_or_absent(
     journal = make_journal(1)
     monkeypatch.setattr(shard_module, "place_columns", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
-        write_shard(tmp_path / "shard.h5", [journal], provenance="{}", num_epochs=2)
+        write_shard(tmp_path / "shard.h5", [journal], provenance="{}", num_epochs=2, steps=(2, 5))
     assert [path.name for path in tmp_path.iterdir()] == [journal.path.name]
 
 

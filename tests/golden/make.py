@@ -1,4 +1,4 @@
-"""Makes schema-1.0.h5 through the real writer; run once, when the schema's version is new."""
+"""Makes the file of this schema through the real writer; run once, when its version is new."""
 
 import tempfile
 from pathlib import Path
@@ -6,7 +6,13 @@ from pathlib import Path
 import numpy as np
 
 from dtb_builder.dataset import codec, schema
-from dtb_builder.dataset.journal import JournalRun, append_epoch, open_journal, read_journal
+from dtb_builder.dataset.journal import (
+    JournalRun,
+    StepFrame,
+    append_epoch,
+    open_journal,
+    read_journal,
+)
 from dtb_builder.dataset.merge import merge
 from dtb_builder.dataset.shard import write_shard
 from dtb_builder.dataset.store import FailedRun
@@ -28,6 +34,7 @@ def main() -> None:
             run = JournalRun(number, str(genotype.canonical()), 7, "golden", 5, TABLE)
             open_journal(path, run)
             for epoch in range(2):
+                steps = (1, 2) if epoch == 1 else ()
                 state = np.arange(5, dtype=np.float32) + 10 * epoch + number / 2
                 metrics = {"valid_accuracy": 0.25 * epoch + number / 8}
                 append_epoch(
@@ -37,11 +44,14 @@ def main() -> None:
                     environment={"device_name": "golden"},
                     num_batches_tracked=3 * epoch,
                     frame=codec.encode(state),
+                    step_frames=[
+                        StepFrame(step, step, codec.encode(state + 90 * step)) for step in steps
+                    ],
                 )
             journals.append(read_journal(path))
         failure = FailedRun(2, sample_uniform(0, 1), 7, 3, "RuntimeError: golden")
         shard = folder / "shard.h5"
-        write_shard(shard, journals, [failure], provenance=PROVENANCE, num_epochs=1)
+        write_shard(shard, journals, [failure], provenance=PROVENANCE, num_epochs=1, steps=(1, 2))
         for _ in merge([shard], target):
             pass
 

@@ -300,14 +300,14 @@ def test_a_run_that_exceeds_its_time_limit_is_a_failure_and_the_others_go_on(
     def slow(folder: RunFolder, run: PlannedRun, *rest: Any) -> None:
         store(folder, run, *rest)
         if run.number == 0:
-            time.sleep(30)
+            time.sleep(60)
 
     monkeypatch.setattr(workers, "_store", slow)
-    settings = ("cluster.time_limit=3", "cluster.max_attempts=1")
+    settings = ("cluster.time_limit=10", "cluster.max_attempts=1")
     assert generate(tmp_path, *settings) == 1
     found = status(RunFolder(tmp_path))
     assert (found.num_finished, found.num_given_up) == (1, 1)
-    assert "TimeLimitError: took longer than cluster.time_limit = 3" in found.failed[0].reason
+    assert "TimeLimitError: took longer than cluster.time_limit = 10" in found.failed[0].reason
 
 
 @pytest.mark.parametrize("limit", [1_000, 20_000, 60_000])

@@ -284,3 +284,35 @@ def test_provenance_tells_the_splits_apart_and_no_path(tmp_path: Path, dtb: Dtb)
     }
     assert len({split["indices_sha256"] for split in splits.values()}) == 3
     assert str(tmp_path) not in folder.provenance
+
+
+@pytest.mark.parametrize(
+    ("steps", "message"),
+    [
+        ("[5,21]", "which has 20 steps: 1238 images in batches of 64; got [21]"),
+        ("[0]", "states.steps must increase from at least 1, got [0]"),
+        ("[3,2]", "states.steps must increase from at least 1, got [3, 2]"),
+        ("[2,2]", "states.steps must increase from at least 1, got [2, 2]"),
+        ("all", "states.steps must be a list of int, got 'all'"),
+    ],
+)
+def test_steps_that_the_first_epoch_has_not_are_refused(
+    steps: str, message: str, tmp_path: Path, dtb: Dtb, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert dtb("plan", tmp_path, f"states.steps={steps}") == 2
+    assert message in capsys.readouterr().err
+    assert not RunFolder(tmp_path).is_planned
+
+
+def test_a_folder_planned_before_a_setting_was_known_goes_on(tmp_path: Path, dtb: Dtb) -> None:
+    dtb("plan", tmp_path)
+    for name in ("config.yaml", "provenance.json"):
+        text = (tmp_path / name).read_text()
+        known = [line for line in text.splitlines() if "steps" not in line]
+        assert len(known) < len(text.splitlines())
+        (tmp_path / name).write_text("\n".join(known).replace('"all",', '"all"'))
+    before = files(tmp_path)
+    assert dtb("plan", tmp_path, "space=uniform") == 0
+    assert dtb("status", tmp_path) == 0
+    assert files(tmp_path) == before
+    assert dtb("plan", tmp_path, "states.steps=[3]") == 2

@@ -35,7 +35,8 @@ def test_a_mismatch_is_explained_by_what_differs_in_the_environment(
     monkeypatch.setattr(reproduce_stage, "initial_network", other)
     assert dtb("reproduce", finished / "dtb.h5", "--run", 1) == 1
     printed = capsys.readouterr().out
-    assert "floats of the state" in printed
+    assert "floats of the state;" in printed
+    assert "floats of the state of step 3" in printed
     assert "run 1 is NOT reproduced" in printed
     assert "threads: 1 then, 2 now" in printed
 
@@ -63,8 +64,8 @@ def test_a_deep_look_finds_a_state_that_is_not_the_one_evaluated(
     assert "8 states evaluated again, 0 wrong" in capsys.readouterr().out
     read = Run.training_state
 
-    def shifted(self: Run, *, epoch: int) -> TrainingState:
-        state = read(self, epoch=epoch)
+    def shifted(self: Run, *, epoch: int | None = None, step: int | None = None) -> TrainingState:
+        state = read(self, epoch=epoch, step=step)
         if (self.number, epoch) == (1, 3):
             return TrainingState(state.values * 1.01, state.num_batches_tracked)
         return state

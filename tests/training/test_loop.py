@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from dtb_builder.network.state import capture
 from dtb_builder.record import METRICS
 from dtb_builder.training import (
     RECIPES,
@@ -21,6 +22,7 @@ from dtb_builder.training import (
     stratified_split,
     train,
 )
+from dtb_builder.training.draws import draw_epoch, num_steps
 
 MakeNetwork = Callable[..., nn.Module]
 AFTER_TRAINING_ONLY = {"train_loss", "train_accuracy", "train_seconds", "learning_rate"}
@@ -336,3 +338,53 @@ def test_a_gpu_trains_on_the_images_that_the_cpu_trains_on(
     )
     assert gpu.metrics["train_loss"] == pytest.approx(cpu.metrics["train_loss"], rel=1e-3)
     assert torch.equal(torch.cuda.get_rng_state(), state)
+
+
+def state_after(network: nn.Module) -> bytes:
+    return capture(network).values.tobytes()
+
+
+def test_states_within_the_first_epoch_come_with_it_and_change_nothing(
+    make_network: MakeNetwork, data: ResidentImages, recipe: Recipe
+) -> None:
+    plain = [state_after(f.network) for f in train(make_network(), data, recipe, seed=0)]
+    watched = train(make_network(), data, recipe, seed=0, state_steps=(1, 3, 4))
+    epochs = [(dict(f.step_states), state_after(f.network)) for f in watched]
+    assert [state for _, state in epochs] == plain
+    assert [list(states) for states, _ in epochs] == [[], [1, 3, 4], [], [], []]
+    steps = epochs[1][0]
+    assert [state.num_batches_tracked for state in steps.values()] == [1, 3, 4]
+    assert steps[4].values.tobytes() == plain[1]  # the epoch has four steps
+    assert len({state.values.tobytes() for state in steps.values()}) == 3
+
+
+def test_a_state_after_a_step_is_the_one_that_the_next_step_begins_with(
+    make_network: MakeNetwork, data: ResidentImages, recipe: Recipe
+) -> None:
+    network = make_network()
+    begun: list[bytes] = []
+
+    def note(module: nn.Module, _: object) -> None:
+        if module.training:
+            begun.append(state_after(module))
+
+    network.register_forward_pre_hook(note)
+    whole = train(network, data, recipe, seed=0, state_steps=(1, 2, 3))
+    states = {step: state for f in whole for step, state in f.step_states.items()}
+    for step, state in states.items():
+        assert state.values.tobytes() == begun[step]
+    assert list(states) == [1, 2, 3]
+
+
+@pytest.mark.parametrize("steps", [(0,), (5,), (2, 9)])
+def test_steps_that_an_epoch_has_not_are_refused(
+    steps: tuple[int, ...], make_network: MakeNetwork, data: ResidentImages, recipe: Recipe
+) -> None:
+    with pytest.raises(ValueError, match=r"state_steps must be in 1\.\.4, got "):
+        train(make_network(), data, recipe, seed=0, state_steps=steps)
+
+
+@pytest.mark.parametrize("num_images", [2, 15, 16, 17, 18, 50])
+def test_an_epoch_has_as_many_steps_as_it_draws_batches(num_images: int, recipe: Recipe) -> None:
+    draws = draw_epoch(num_images, recipe, size=(8, 8), rng=np.random.default_rng(0))
+    assert num_steps(num_images, recipe) == len(list(draws))

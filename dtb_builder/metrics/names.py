@@ -1,0 +1,35 @@
+"""The names of the scores of a network, with what each is; no torch is needed."""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+__all__ = ["ARCHITECTURE_SCORES", "KERNEL_SCORES", "SCORES"]
+
+SCORES: Mapping[str, str] = MappingProxyType(
+    {
+        "wot": "log det K_H, the score of NASWOT",
+        "distinguishing_ability": "D = log det(K_H / N_A)",
+        "activation_units": "N_A, ReLU units that one image passes",
+        "mean_hamming_distance": "share of the units that two images differ in",
+        "num_parameters": "trainable parameters, an auxiliary head's included",
+        "multiply_accumulates": "of convolutions and matrix products for one image",
+        "gradient_norm": "sum of the norms of the gradients of layers",
+        "snip": "sum of |w dL/dw|",
+        "synflow": "sum of w dR/dw of a flow of ones",
+        "jacob_cov": "how little the gradients by different images are correlated",
+        "swap": "different patterns that units show",
+        "zico": "sum over layers of log sum of mean |g| / deviation of |g|, of two batches",
+        "zen": "change of random networks' maps with random changes of images",
+    }
+)
+"""Every score of a network; the larger, the better it is taken to be."""
+
+KERNEL_SCORES: frozenset[str] = frozenset(
+    {"wot", "distinguishing_ability", "activation_units", "mean_hamming_distance"}
+)
+"""The scores that come from the agreement kernel, computed once for all of them."""
+
+ARCHITECTURE_SCORES: frozenset[str] = frozenset(
+    {"activation_units", "num_parameters", "multiply_accumulates", "zen"}
+)
+"""The scores that training does not change."""

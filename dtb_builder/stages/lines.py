@@ -1,0 +1,77 @@
+"""A file of checksummed lines that is only appended to, and survives kill -9 at any moment.
+
+A line is a CRC-32C in eight hexadecimal digits, a space, and a JSON text. It counts only when its
+checksum holds, and only while every line before it counts.
+"""
+
+import json
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from dtb_builder.dataset.atomic import sync_folder, write_whole
+from dtb_builder.dataset.codec import crc32c
+
+__all__ = ["append_line", "open_lines", "read_lines", "write_lines"]
+
+_PREFIX = 9
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """The lines that count, none where there is no file; the file is left as it is."""
+    return _read(path)[0]
+
+
+def open_lines(path: Path) -> list[dict[str, Any]]:
+    """The lines that count, what follows them being cut off; an empty file where there is none.
+
+    The caller holds the file: nobody else appends to it.
+    """
+    lines, num_bytes = _read(path)
+    if not path.exists():
+        path.touch()
+        sync_folder(path.parent)
+    elif path.stat().st_size != num_bytes:
+        with path.open("r+b") as file:
+            file.truncate(num_bytes)
+            os.fsync(file.fileno())
+    return lines
+
+
+def append_line(path: Path, value: Mapping[str, Any]) -> None:
+    """Add a line; it has reached the disk when this returns, and is cut off where it cannot."""
+    data = memoryview(_line(value))
+    with path.open("r+b", buffering=0) as file:
+        before = file.seek(0, os.SEEK_END)
+        try:
+            while data:
+                data = data[os.write(file.fileno(), data) :]
+            os.fdatasync(file.fileno())
+        except BaseException:
+            file.truncate(before)
+            raise
+
+
+def write_lines(path: Path, values: Iterable[Mapping[str, Any]]) -> None:
+    """Make a file hold just these lines; a crash leaves the old file or the new one."""
+    write_whole(path, b"".join(map(_line, values)))
+
+
+def _line(value: Mapping[str, Any]) -> bytes:
+    text = json.dumps(value, allow_nan=False).encode()
+    return b"%08x %s\n" % (crc32c(text), text)
+
+
+def _read(path: Path) -> tuple[list[dict[str, Any]], int]:
+    """The lines that count, and the bytes that they take."""
+    lines: list[dict[str, Any]] = []
+    num_bytes = 0
+    data = path.read_bytes() if path.exists() else b""
+    for line in data.splitlines(keepends=True):
+        text = line[_PREFIX:-1]
+        if not line.endswith(b"\n") or line[:_PREFIX] != b"%08x " % crc32c(text):
+            break
+        lines.append(json.loads(text))
+        num_bytes += len(line)
+    return lines, num_bytes

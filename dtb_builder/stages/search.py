@@ -1,0 +1,364 @@
+"""Searching the space for the genotype that a rule takes for the best, and training it."""
+
+import contextlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from filelock import FileLock, Timeout
+
+from dtb_builder.dataset.atomic import remove_unfinished, write_whole
+from dtb_builder.errors import (
+    ConfigError,
+    DamagedFileError,
+    ImagesError,
+    LockedError,
+    PlanMismatchError,
+    StorageError,
+    UnfinishedError,
+)
+from dtb_builder.metrics import Atoms, Moments, z_sum
+from dtb_builder.space import Genotype, mutate, sample_uniform
+from dtb_builder.stages.config import ClusterConfig
+from dtb_builder.stages.engines import Engine, Task, TaskEnd, open_engine
+from dtb_builder.stages.lines import append_line, open_lines, read_lines
+from dtb_builder.stages.rank_report import read_ranking
+from dtb_builder.stages.score_folder import settings_differences
+from dtb_builder.stages.search_config import (
+    SearchConfig,
+    SearchRule,
+    affordable_rule,
+    named_rule,
+)
+from dtb_builder.stages.search_worker import Candidate, spec_and_steps, try_candidate
+from dtb_builder.stages.storage import storage_is_named
+
+__all__ = ["Found", "SearchFolder", "SearchProgress", "search"]
+
+_LOCK_SECONDS = 2
+_POLL_SECONDS = 1.0
+_MOST_MUTATIONS = 1000
+
+
+@dataclass(frozen=True)
+class SearchFolder:
+    """Paths of a search.
+
+    ====================  ==================================================================
+    ``search.json``       the settings, and the rule that they came to
+    ``candidates.lines``  every candidate that was tried, one line each
+    ``winner.txt``        the genotype that won
+    ``winner/``           its training: a run folder
+    ====================  ==================================================================
+    """
+
+    path: Path
+
+    @property
+    def settings_file(self) -> Path:
+        """The settings, and the rule."""
+        return self.path / "search.json"
+
+    @property
+    def candidates_file(self) -> Path:
+        """What was tried."""
+        return self.path / "candidates.lines"
+
+    @property
+    def winner_file(self) -> Path:
+        """The genotype that won."""
+        return self.path / "winner.txt"
+
+    @property
+    def run_folder(self) -> Path:
+        """The winner's training."""
+        return self.path / "winner"
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the folder.
+
+        Raises:
+            LockedError: somebody else searches in it.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(self.path / ".lock")
+        try:
+            lock.acquire(timeout=_LOCK_SECONDS)
+        except Timeout:
+            raise LockedError(f"another process searches in {self.path}") from None
+        try:
+            remove_unfinished(self.path)
+            yield
+        finally:
+            lock.release()
+
+
+@dataclass(frozen=True)
+class SearchProgress:
+    """How far a search is.
+
+    Attributes:
+        rule: what candidates are compared by.
+        num_candidates: tried.
+        num_failed: of those, the ones without a score.
+        seconds: spent on them.
+        steps: of training spent on them.
+    """
+
+    rule: SearchRule
+    num_candidates: int
+    num_failed: int
+    seconds: float
+    steps: int
+
+
+@dataclass(frozen=True)
+class Found:
+    """What won.
+
+    Attributes:
+        rule: by which rule.
+        candidate: the winner.
+        score: its score by that rule.
+        num_candidates: that it won against, itself counted in.
+        seconds: that the search took, all workers together.
+        steps: of training that it took.
+    """
+
+    rule: SearchRule
+    candidate: Candidate
+    score: float
+    num_candidates: int
+    seconds: float
+    steps: int
+
+
+def search(
+    folder: SearchFolder, config: SearchConfig, cluster: ClusterConfig
+) -> Iterator[SearchProgress | Found]:
+    """Try candidates until the budget is spent; the last thing it yields is what was found.
+
+    Which candidates there are follows from the seed and from scores, not from the workers; with a
+    budget in seconds, how many there are depends on the machine.
+
+    Raises:
+        LockedError: somebody else searches in the folder.
+        PlanMismatchError: it was begun with other settings.
+        ConfigError: there is no such rule, or none that the budget affords.
+        UnfinishedError: no candidate has a score.
+        ImagesError: the images are not here.
+        StorageError: the folder cannot be written to; what was tried is safe.
+    """
+    with storage_is_named(folder.path), folder.locked():
+        rule = _settled(folder, config)
+        yield from _Search(folder, config, rule, cluster).progress()
+
+
+def _settled(folder: SearchFolder, config: SearchConfig) -> SearchRule:
+    """The rule, as it was when the search began."""
+    settings: dict[str, Any] = json.loads(json.dumps(asdict(config)))
+    if config.ranking is not None:
+        try:
+            settings["ranking_sha256"] = sha256(Path(config.ranking).read_bytes()).hexdigest()
+        except OSError as error:
+            raise ConfigError(f"ranking {config.ranking} cannot be read: {error}") from error
+    if folder.settings_file.exists():
+        try:
+            stored = json.loads(folder.settings_file.read_text())
+            if found := settings_differences(stored["settings"], settings):
+                listed = "\n  ".join(found)
+                raise PlanMismatchError(
+                    f"{folder.path} was begun with other settings:\n  {listed}\n"
+                    "use those, or another folder"
+                )
+            return SearchRule(**stored["rule"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise DamagedFileError(f"{folder.settings_file}: {error!r}") from error
+    if config.ranking is None:
+        rule = named_rule(config)
+    else:
+        rule = affordable_rule(read_ranking(Path(config.ranking)), config)
+    text = json.dumps({"settings": settings, "rule": asdict(rule)}, sort_keys=True, indent=1)
+    write_whole(folder.settings_file, text.encode())
+    return rule
+
+
+class _Search:
+    """The loop that keeps the engine busy, one generation after the other."""
+
+    def __init__(
+        self, folder: SearchFolder, config: SearchConfig, rule: SearchRule, cluster: ClusterConfig
+    ) -> None:
+        self._folder = folder
+        self._config = config
+        self._rule = rule
+        self._cluster = cluster
+        self._lines: dict[int, dict[str, Any]] = {}
+
+    def progress(self) -> Iterator[SearchProgress | Found]:
+        """How far it is, and at last what was found."""
+        _, steps_per_epoch = spec_and_steps(self._config)
+        steps = self._rule.num_steps(steps_per_epoch)
+        self._lines = {line["index"]: line for line in open_lines(self._folder.candidates_file)}
+        yield self._progress()
+        if not self._folder.winner_file.exists():
+            with open_engine(self._cluster, self._config.compute) as engine:
+                while batch := self._batch(steps):
+                    yield from self._tried(engine, batch)
+        yield self._found()
+
+    def _batch(self, steps: int) -> list[Candidate]:
+        """The candidates to try next; none once the budget is spent."""
+        config = self._config
+        done = 0
+        while True:
+            size = config.num_children if done else config.num_random
+            stop = min(done + size, config.num_candidates, self._affordable(steps))
+            if stop <= done:
+                return []
+            generation = self._generation(done, stop)
+            left = [each for each in generation if each.index not in self._lines]
+            if left:
+                return left
+            done += len(generation)
+
+    def _affordable(self, steps: int) -> int:
+        """How many candidates the budget allows, as far as is known by now."""
+        config = self._config
+        limits = [config.num_candidates]
+        if config.budget_steps is not None and steps:
+            limits.append(config.budget_steps // steps)
+        if config.budget_seconds is not None and self._lines:
+            spent = self._seconds()
+            left = max(0.0, config.budget_seconds - spent)
+            limits.append(len(self._lines) + int(left / (spent / len(self._lines))))
+        elif config.budget_seconds is not None:
+            limits.append(1)  # to see what a candidate takes
+        return min(limits)
+
+    def _generation(self, start: int, stop: int) -> list[Candidate]:
+        """Candidates from one index to another, by what was tried before them."""
+        config = self._config
+        known = {line["genotype"] for index, line in self._lines.items() if index < start}
+        candidates: list[Candidate] = []
+        if start < config.num_random:
+            draws = (str(sample_uniform(config.seed, i)) for i in range(start, stop))
+            return [Candidate(start + i, text, None) for i, text in enumerate(draws)]
+        best = [index for index, _ in self._best(start)[: config.num_parents]]
+        for index in range(start, stop):
+            parent = best[index % len(best)]
+            genotype = Genotype.parse(self._lines[parent]["genotype"])
+            text = next(
+                text
+                for i in range(_MOST_MUTATIONS)
+                if (text := str(mutate(genotype, config.seed, index * _MOST_MUTATIONS + i)))
+                not in known
+            )
+            known.add(text)
+            candidates.append(Candidate(index, text, parent))
+        return candidates
+
+    def _best(self, stop: int) -> list[tuple[int, float]]:
+        """Candidates before an index with their scores, the best first; ties go by index.
+
+        Raises:
+            UnfinishedError: none of them has a score.
+        """
+        lines = [self._lines[i] for i in sorted(self._lines) if i < stop]
+        scores = _compared(self._rule, lines, self._config)
+        if not scores:
+            errors = {line["error"] for line in lines}
+            raise UnfinishedError(f"no candidate of {len(lines)} has a score: {errors}")
+        return sorted(scores, key=lambda each: (-each[1], each[0]))
+
+    def _tried(self, engine: Engine, batch: Sequence[Candidate]) -> Iterator[SearchProgress]:
+        """Try candidates, each safe on disk as it ends."""
+        waiting = list(reversed(batch))
+        attempts: dict[int, int] = {}
+        by_index = {candidate.index: candidate for candidate in batch}
+        while waiting or not engine.is_idle():
+            while waiting and engine.has_room():
+                candidate = waiting.pop()
+                arguments = (self._config, self._rule, candidate)
+                engine.submit(Task(candidate.index, try_candidate, arguments, on_device=True))
+            for end in engine.wait(seconds=_POLL_SECONDS):
+                assert isinstance(end.key, int)
+                line = self._line(end, by_index[end.key], attempts)
+                if line is None:
+                    waiting.append(by_index[end.key])
+                else:
+                    append_line(self._folder.candidates_file, line)
+                    self._lines[end.key] = line
+            yield self._progress()
+
+    def _line(
+        self, end: TaskEnd, candidate: Candidate, attempts: dict[int, int]
+    ) -> dict[str, Any] | None:
+        """What a task came to; None where it is to be tried again."""
+        if end.error is None:
+            return end.result
+        if isinstance(end.error, StorageError | ImagesError):
+            raise end.error
+        attempts[candidate.index] = attempts.get(candidate.index, 0) + 1
+        if attempts[candidate.index] < self._cluster.max_attempts:
+            return None
+        reason = f"{type(end.error).__name__}: {end.error}"
+        return {**asdict(candidate), "scores": {}, "steps": 0, "seconds": 0.0, "error": reason}
+
+    def _progress(self) -> SearchProgress:
+        failed = sum(line["error"] is not None for line in self._lines.values())
+        return SearchProgress(self._rule, len(self._lines), failed, self._seconds(), self._steps())
+
+    def _found(self) -> Found:
+        self._lines = {line["index"]: line for line in read_lines(self._folder.candidates_file)}
+        index, score = self._best(len(self._lines))[0]
+        line = self._lines[index]
+        write_whole(self._folder.winner_file, f"{line['genotype']}\n".encode())
+        return Found(
+            self._rule,
+            Candidate(index, line["genotype"], line["parent"]),
+            score,
+            len(self._lines),
+            self._seconds(),
+            self._steps(),
+        )
+
+    def _seconds(self) -> float:
+        return sum(line["seconds"] for line in self._lines.values())
+
+    def _steps(self) -> int:
+        return sum(line["steps"] for line in self._lines.values())
+
+
+def _compared(
+    rule: SearchRule, lines: Sequence[Mapping[str, Any]], config: SearchConfig
+) -> list[tuple[int, float]]:
+    """Candidates with their score by the rule; those without one are left out.
+
+    The scale of DAS is frozen by the random candidates: z(D / n) + z(A) of them all.
+    """
+    scored = [line for line in lines if line["error"] is None]
+    if rule.score not in ("das", "z_sum"):
+        return [(line["index"], line["scores"][rule.score]) for line in scored]
+    frozen = [line for line in scored if line["index"] < config.num_random]
+    if len(frozen) < 2:
+        return []
+    try:
+        moments = Moments.of(_atoms(frozen, config.num_images))
+    except ValueError:  # all of them are alike
+        return []
+    scores = z_sum(_atoms(scored, config.num_images), moments)
+    return [(line["index"], float(value)) for line, value in zip(scored, scores, strict=True)]
+
+
+def _atoms(lines: Sequence[Mapping[str, Any]], num_images: int) -> Atoms:
+    return Atoms(
+        np.array([line["scores"]["distinguishing_ability"] for line in lines], np.float64),
+        np.array([line["scores"]["activation_units"] for line in lines]).astype(np.int64),
+        num_images,
+    )

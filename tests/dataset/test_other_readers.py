@@ -1,0 +1,89 @@
+"""What programs that know nothing of this package read of a file."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import hdf5plugin
+import numpy as np
+import pytest
+
+from dtb_builder import Benchmark
+
+GOLDEN = sorted((Path(__file__).parents[1] / "golden").glob("*.h5"))
+ALONE = "import sys; sys.modules['dtb_builder'] = None"
+"""Makes an import of this package an error."""
+
+with_tools = pytest.mark.skipif(
+    shutil.which("h5dump") is None, reason="HDF5's own tools are not installed"
+)
+
+
+def printed_alone(code: str) -> str:
+    """What a new process prints that cannot import this package."""
+    command = [sys.executable, "-c", f"{ALONE}\n{code}"]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
+def dumped(path: Path, dataset: str, **environment: str) -> list[float]:
+    """The numbers that h5dump prints of a dataset."""
+    command = ["h5dump", "-d", dataset, "-A", "0", "-y", "-w", "0", str(path)]
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=True, env=os.environ | environment
+    )
+    numbers = done.stdout.partition("DATA {")[2].partition("}")[0]
+    return [float(number) for number in numbers.replace(",", " ").split()]
+
+
+@pytest.mark.parametrize("path", GOLDEN, ids=lambda path: path.stem)
+def test_h5py_alone_reads_metrics_without_any_filter(path: Path) -> None:
+    code = f"""
+import h5py
+sys.modules["hdf5plugin"] = None
+with h5py.File({str(path)!r}) as file:
+    accuracy, measured = file["metrics/valid_accuracy"], file["measured/valid_accuracy"]
+    filters = accuracy.id.get_create_plist().get_nfilters()
+    print(accuracy[...].tolist(), measured[...].all(), filters)
+"""
+    assert printed_alone(code).strip() == "[[0.0, 0.25], [0.125, 0.375]] True 0"
+
+
+def test_h5py_with_the_zstd_filter_reads_states_of_epochs_and_steps() -> None:
+    code = f"""
+import h5py, hdf5plugin
+with h5py.File({str(GOLDEN[-1])!r}) as file:
+    group = file["states/00000001"]
+    row = list(file["runs/number"]).index(1)
+    position = list(file["step_index/step"][row]).index(2)
+    for values in (group["values"][1], group["step_values"][position]):
+        for name, rank, shape, offset in group["tensors"][:]:
+            shape = shape[:rank]
+            print(name.decode(), values[offset:][:shape.prod()].reshape(shape).tolist())
+"""
+    with Benchmark(GOLDEN[-1]) as benchmark:
+        run = benchmark.run(1)
+        states = (run.state(epoch=1), run.state(step=2))
+    expected = [f"{name} {array.tolist()}" for named in states for name, array in named.items()]
+    assert printed_alone(code).splitlines() == expected
+
+
+@with_tools
+@pytest.mark.parametrize("path", GOLDEN, ids=lambda path: path.stem)
+def test_the_tools_of_hdf5_show_metrics_without_any_filter(path: Path) -> None:
+    found = dumped(path, "/metrics/valid_accuracy", HDF5_PLUGIN_PATH="/nowhere")
+    assert found == [0.0, 0.25, 0.125, 0.375]
+
+
+@with_tools
+def test_the_tools_of_hdf5_show_states_with_the_zstd_filter() -> None:
+    with Benchmark(GOLDEN[-1]) as benchmark:
+        run = benchmark.run(1)
+        epochs = [run.training_state(epoch=epoch).values for epoch in run.state_epochs]
+        steps = [run.training_state(step=step).values for step in run.state_steps]
+    for name, expected in (("values", epochs), ("step_values", steps)):
+        found = dumped(
+            GOLDEN[-1], f"/states/00000001/{name}", HDF5_PLUGIN_PATH=hdf5plugin.PLUGIN_PATH
+        )
+        assert np.array_equal(found, np.concatenate(expected))

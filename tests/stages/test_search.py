@@ -1,0 +1,259 @@
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from filelock import FileLock
+
+from dtb_builder import Benchmark, Genotype
+from dtb_builder.metrics import Interval
+from dtb_builder.space import sample_uniform
+from dtb_builder.stages import search as driver
+from dtb_builder.stages.config import ConfigError
+from dtb_builder.stages.lines import append_line, read_lines
+from dtb_builder.stages.rank import Ranked, Ranking
+from dtb_builder.stages.rank_report import write_ranking
+from dtb_builder.stages.search import SearchFolder
+from dtb_builder.stages.search_config import SearchRule, affordable_rule
+from dtb_builder.stages.search_worker import try_candidate
+
+Dtb = Callable[..., int]
+TINY = (
+    "images.num_valid=1300",
+    "network.channels=2",
+    "network.layers=2",
+    "recipe.num_epochs=1",
+    "num_images=8",
+    "num_candidates=8",
+    "num_random=4",
+    "num_children=2",
+    "num_parents=2",
+    "cluster=serial",
+)
+
+
+def content(folder: Path) -> list[dict[str, Any]]:
+    """What was tried, apart from what depends on the clock."""
+    lines = read_lines(SearchFolder(folder).candidates_file)
+    return [{k: v for k, v in line.items() if k != "seconds"} for line in lines]
+
+
+@pytest.fixture(scope="module")
+def searched(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A search that is done; not to be written to."""
+    from dtb_builder.cli import main
+
+    folder = tmp_path_factory.mktemp("searched") / "search"
+    assert main(["search", str(folder), *TINY]) == 0
+    return folder
+
+
+def test_random_genotypes_come_first_and_then_mutations_of_the_best(searched: Path) -> None:
+    lines = content(searched)
+    assert [line["index"] for line in lines] == list(range(8))
+    assert [line["genotype"] for line in lines[:4]] == [str(sample_uniform(0, i)) for i in range(4)]
+    assert [line["parent"] is None for line in lines] == [True] * 4 + [False] * 4
+    assert len({line["genotype"] for line in lines}) == 8
+    for child in lines[4:]:
+        parent = Genotype.parse(lines[child["parent"]]["genotype"])
+        genotype = Genotype.parse(child["genotype"])
+        edges = zip(
+            parent.canonical().normal + parent.canonical().reduce,
+            genotype.normal + genotype.reduce,
+            strict=True,
+        )
+        assert sum(one != other for one, other in edges) <= 2  # a node's edges may change places
+
+
+def test_the_winner_is_the_best_and_is_trained(searched: Path) -> None:
+    folder = SearchFolder(searched)
+    winner = folder.winner_file.read_text().strip()
+    lines = content(searched)
+    wots = {line["genotype"]: line["scores"] for line in lines}
+    assert winner in wots
+    with Benchmark(folder.run_folder / "dtb.h5") as benchmark:
+        (run,) = benchmark
+        assert str(run.genotype) == winner
+        assert run.state_epochs == (0, 1)
+
+
+def test_the_rule_decides_who_wins(tmp_path: Path, dtb: Dtb) -> None:
+    assert dtb("search", tmp_path, *TINY, "rule=num_parameters") == 0
+    lines = content(tmp_path)
+    best = max(lines, key=lambda line: line["scores"]["num_parameters"])
+    assert SearchFolder(tmp_path).winner_file.read_text().strip() == best["genotype"]
+    parents = sorted(lines[:4], key=lambda line: -line["scores"]["num_parameters"])[:2]
+    assert [line["parent"] for line in lines[4:6]] == [parent["index"] for parent in parents]
+
+
+@pytest.mark.parametrize("num_lines", [1, 4, 7])
+def test_a_stopped_search_goes_on_to_the_same_winner(
+    num_lines: int, searched: Path, tmp_path: Path, dtb: Dtb, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    count = 0
+
+    def dying(path: Path, value: dict[str, Any]) -> None:
+        nonlocal count
+        append_line(path, value)
+        count += 1
+        if count == num_lines:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(driver, "append_line", dying)
+        assert dtb("search", tmp_path, *TINY) == 130
+    assert len(content(tmp_path)) == num_lines
+    assert dtb("search", tmp_path, *TINY) == 0
+    assert content(tmp_path) == content(searched)
+    files = [SearchFolder(folder).winner_file for folder in (tmp_path, searched)]
+    assert files[0].read_text() == files[1].read_text()
+
+
+def test_searching_again_tries_nothing(
+    searched: Path, dtb: Dtb, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(driver, "try_candidate", lambda *_: pytest.fail("something was tried"))
+    assert dtb("search", searched, *TINY) == 0
+
+
+@pytest.mark.parametrize(
+    ("rule", "at", "steps"),
+    [
+        ("wot", "step 2", 2),
+        ("wot", "epoch 1", 3),
+        ("training_speed", "epoch 1", 3),
+        ("valid_accuracy", "epoch 1", 3),
+    ],
+)
+def test_a_rule_of_trained_networks_costs_steps(
+    rule: str, at: str, steps: int, tmp_path: Path, dtb: Dtb
+) -> None:
+    settings = (f"rule={rule}", f"at={at}", "num_candidates=3", "num_random=2")
+    assert dtb("search", tmp_path, *TINY, *settings) == 0
+    lines = content(tmp_path)
+    assert [line["steps"] for line in lines] == [steps] * 3
+    assert all(line["scores"].keys() == {rule} for line in lines)
+
+
+def test_a_budget_of_steps_limits_the_candidates(tmp_path: Path, dtb: Dtb) -> None:
+    settings = ("rule=wot", "at=step 2", "budget_steps=11")
+    assert dtb("search", tmp_path, *TINY, *settings) == 0
+    assert len(content(tmp_path)) == 5
+
+
+def test_a_budget_of_seconds_limits_the_candidates(
+    tmp_path: Path, dtb: Dtb, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        driver, "try_candidate", lambda *args: {**try_candidate(*args), "seconds": 10.0}
+    )
+    assert dtb("search", tmp_path, *TINY, "budget_seconds=55") == 0
+    assert len(content(tmp_path)) == 5
+
+
+def test_a_candidate_that_fails_is_recorded_and_never_wins(
+    tmp_path: Path, dtb: Dtb, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from dtb_builder.stages import search_worker
+
+    scores = search_worker._scores
+
+    def failing(config: Any, rule: Any, candidate: Any) -> Any:
+        if candidate.index < 3:
+            raise ValueError("no luck")
+        return scores(config, rule, candidate)
+
+    monkeypatch.setattr(search_worker, "_scores", failing)
+    assert dtb("search", tmp_path, *TINY, "rule=wot") == 0
+    lines = content(tmp_path)
+    assert [line["error"] for line in lines[:3]] == ["ValueError: no luck"] * 3
+    assert {line["parent"] for line in lines[4:6]} == {3}
+
+
+def test_a_search_in_which_all_fail_says_so(
+    tmp_path: Path, dtb: Dtb, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def failing(*_: Any) -> Any:
+        raise ValueError("no luck")
+
+    monkeypatch.setattr("dtb_builder.stages.search_worker._scores", failing)
+    assert dtb("search", tmp_path, *TINY) == 2
+    assert "no candidate of 4 has a score" in capsys.readouterr().err
+
+
+def test_other_settings_are_refused_and_so_is_a_second_search(
+    searched: Path, dtb: Dtb, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert dtb("search", searched, *TINY, "seed=1") == 2
+    assert "seed: 0 then, 1 now" in capsys.readouterr().err
+    with FileLock(searched / ".lock"):
+        assert dtb("search", searched, *TINY) == 2
+    assert "another process searches" in capsys.readouterr().err
+
+
+def ranked(score: str, moment: str, tau: float, step: int, seconds: float) -> Ranked:
+    interval = Interval(tau, tau - 0.1, tau + 0.1)
+    return Ranked(score, moment, step, 60, interval, interval, None, 0.5, seconds, 0.5)
+
+
+RANKED = (
+    ranked("rank_sum", "epoch 0", 0.9, 0, 0.0),
+    ranked("training_speed", "epoch 2", 0.6, 40, 10.0),
+    ranked("das", "step 10", 0.4, 10, 2.0),
+    ranked("wot", "epoch 0", 0.3, 0, 0.0),
+)
+
+
+@pytest.mark.parametrize(
+    ("settings", "rule"),
+    [
+        ((), ("training_speed", 2, None)),
+        (("budget_seconds=50",), ("das", None, 10)),
+        (("budget_steps=80",), ("das", None, 10)),
+        (("budget_seconds=8",), ("wot", 0, None)),
+    ],
+)
+def test_the_best_rule_that_the_budget_affords_is_read_from_a_ranking(
+    settings: tuple[str, ...], rule: tuple[str, int | None, int | None], tmp_path: Path
+) -> None:
+    from dtb_builder.cli import _compose
+    from dtb_builder.stages.config import parse
+    from dtb_builder.stages.search_config import SearchConfig
+
+    composed = _compose([*TINY, *settings, "ranking=rank.json"], "search")
+    del composed["cluster"]
+    found = affordable_rule(RANKED, parse(SearchConfig, composed))
+    assert found == SearchRule(score=rule[0], epoch=rule[1], step=rule[2])
+    with pytest.raises(ConfigError, match="no rule is affordable for 8 candidates"):
+        affordable_rule(RANKED[:2], parse(SearchConfig, {**composed, "budget_seconds": 1.0}))
+
+
+def test_a_search_follows_a_ranking(tmp_path: Path, dtb: Dtb) -> None:
+    file = tmp_path / "rank.json"
+    write_ranking(file, Ranking(RANKED, (), (), ()), (), {})
+    settings = (f"ranking={file}", "budget_seconds=8", "num_candidates=4", "num_random=2")
+    assert dtb("search", tmp_path / "search", *TINY, *settings) == 0
+    stored = json.loads((tmp_path / "search" / "search.json").read_text())
+    assert stored["rule"] == {"score": "wot", "epoch": 0, "step": None}
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("rule=nope", "rule must be one of wot"),
+        ("at=later", "at must be as in 'epoch 3' or 'step 10'"),
+        ("at=epoch 9", "at must be within the recipe's 1 epochs"),
+        ("rule=training_speed", "training_speed needs at least an epoch"),
+        ("num_children=0", "num_children must be at least 1"),
+        ("num_random=1", "num_random must be at least 2"),
+        ("budget_seconds=0", "budget_seconds must be above 0"),
+        ("ranking=/nowhere/rank.json", "/nowhere/rank.json"),
+        ("retry=failed", "conf/search.yaml lists every setting"),
+    ],
+)
+def test_a_bad_setting_is_refused_and_explained(
+    setting: str, message: str, tmp_path: Path, dtb: Dtb, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert dtb("search", tmp_path, *TINY, setting) == 2
+    assert message in capsys.readouterr().err
