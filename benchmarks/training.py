@@ -1,6 +1,6 @@
 """How fast a training step is, beside the reference's own.
 
-    python benchmarks/training.py --reference PATH [--device cuda] [--packed]
+    python benchmarks/training.py --reference PATH [--kernels off] [--device cuda]
 
 PATH is a checkout of https://github.com/quark0/darts; nothing of it is copied.
 """
@@ -22,6 +22,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from benchmarks.reference import Reference
 from dtb_builder.network import NetworkSpec
+from dtb_builder.network.kernels import Library, find_library
 from dtb_builder.network.network import Network
 from dtb_builder.space import Genotype
 from dtb_builder.space.sampling import sample_uniform
@@ -64,11 +65,19 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=2, help="in a turn")
     parser.add_argument("--sizes", nargs="*", choices=SIZES, default=list(SIZES))
     parser.add_argument(
+        "--kernels", choices=("on", "off"), help="compiled passes; on where they can be by default"
+    )
+    parser.add_argument(
         "--plain", action="store_true", help="without the auxiliary head and drop-path"
     )
     arguments = parser.parse_args()
     set_up_torch(threads=1, deterministic=False)
-    facts = environment(arguments.device)
+    library = find_library()
+    if arguments.device != "cpu" or arguments.kernels == "off":
+        library = None
+    elif arguments.kernels == "on" and library is None:
+        parser.error("--kernels on: this installation has none")
+    facts = environment(arguments.device, kernels=None if library is None else library.name)
     print("  ".join(f"{name}={value}" for name, value in facts.items()))
     reference = Reference(arguments.reference)
     for size in arguments.sizes:
@@ -86,7 +95,7 @@ def main() -> None:
         timings = []
         for i in range(arguments.genotypes):
             genotype = sample_uniform(seed=0, index=i)
-            timing = _compare(reference, genotype, spec, arguments)
+            timing = _compare(reference, genotype, spec, library, arguments)
             timings.append(timing)
             _print_row(str(i), timing)
         mean = statistics.mean(timing.ratio for timing in timings)
@@ -103,13 +112,18 @@ def _print_row(name: str, timing: Timing) -> None:
 
 
 def _compare(
-    reference: Reference, genotype: Genotype, spec: NetworkSpec, arguments: argparse.Namespace
+    reference: Reference,
+    genotype: Genotype,
+    spec: NetworkSpec,
+    library: Library | None,
+    arguments: argparse.Namespace,
 ) -> Timing:
     device = arguments.device
     torch.manual_seed(0)
     theirs = reference.build(genotype, spec)
     ours = Network(genotype, spec)
     ours.load_state_dict(theirs.state_dict())
+    ours.use_kernels(library)
     recipe = replace(RECIPE, drop_path_ramp=False)
     if not spec.auxiliary:
         recipe = replace(recipe, auxiliary_weight=0.0, drop_path_probability=0.0)
