@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from dtb_builder.dataset.journal import count_epochs
-from dtb_builder.errors import ImagesError, StorageError
+from dtb_builder.errors import ConfigError, ImagesError, StorageError
 from dtb_builder.stages.config import LaunchConfig
 from dtb_builder.stages.engines import Engine, Task, TaskEnd, open_engine
 from dtb_builder.stages.run_folder import PlannedRun, RunFolder
@@ -60,7 +60,8 @@ def generate(folder: RunFolder, launch: LaunchConfig) -> Iterator[Event]:
 
     Raises:
         LockedError: somebody else works on the folder.
-        ConfigError: it is not planned, or the cluster has no room for a run.
+        ConfigError: it is not planned, the cluster has no room for a run, or a worker's machine
+            cannot compute as planned.
         PlanMismatchError: its config or its plan was edited since it was planned.
         StorageError: the folder cannot be written to any more; nothing finished is harmed.
         ImagesError: a worker has not the images of the plan.
@@ -141,7 +142,7 @@ class _Driver:
         assert isinstance(end.key, int)
         run = self._tasks.pop(end.key)
         outcome: RunOutcome | None = end.result
-        if isinstance(end.error, StorageError | ImagesError):
+        if isinstance(end.error, StorageError | ImagesError | ConfigError):
             raise end.error
         if end.error is not None:
             # The worker died before it could write down what went wrong.
