@@ -10,7 +10,7 @@ written once, at the rate of a large copy.
 import argparse
 import sys
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -34,7 +34,7 @@ class TimedLibrary(Library):
     def __init__(self, path: Path) -> None:
         super().__init__(path)
         self.calls: Counter[str] = Counter()
-        self.seconds: Counter[str] = Counter()
+        self.seconds: dict[str, float] = defaultdict(float)
         self.operations: Counter[str] = Counter()
         self.bytes: Counter[str] = Counter()
 
@@ -89,7 +89,7 @@ def _profile(size: str, num_genotypes: int, rate: float, bandwidth: float) -> No
     )
     print("| pass | calls | ms | share | at the rate of products, ms | of copies, ms |")
     print("|---|---|---|---|---|---|")
-    for name, seconds in library.seconds.most_common():
+    for name, seconds in sorted(library.seconds.items(), key=lambda item: -item[1]):
         floor = library.operations[name] / rate
         traffic = library.bytes[name] / bandwidth
         print(
