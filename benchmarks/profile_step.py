@@ -22,7 +22,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from benchmarks.training import BATCH, IMAGE_SIZE, RECIPE, SIZES, _images
 from dtb_builder.network import NetworkSpec
-from dtb_builder.network import kernels as kernels_package
+from dtb_builder.network.built import passes_file
 from dtb_builder.network.kernels import Library
 from dtb_builder.space import sample_uniform
 from dtb_builder.training import environment, set_up_torch, train
@@ -69,7 +69,8 @@ def _profile(size: str, num_genotypes: int, rate: float, bandwidth: float) -> No
     spec = NetworkSpec(
         channels=channels, layers=layers, num_classes=10, image_size=IMAGE_SIZE, auxiliary=True
     )
-    (path,) = Path(kernels_package.__file__).parent.glob("_passes*.so")
+    path = passes_file()
+    assert path is not None
     library = TimedLibrary(path)
     total, num_steps = 0.0, 2 * num_genotypes
     recipe = replace(RECIPE, drop_path_ramp=False)

@@ -3,6 +3,7 @@
 import argparse
 import json
 import logging
+import os
 import re
 import signal
 import sys
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     from dtb_builder.stages.run_folder import RunFolder
     from dtb_builder.stages.score_config import ScoreConfig, ScoreLaunch
     from dtb_builder.stages.score_sources import Source
-    from dtb_builder.stages.status import Status
 
 __all__ = ["main"]
 
@@ -33,13 +33,6 @@ Generate, publish and query trained DARTS architectures with their training stat
 SETTING is a Hydra override: key=value as in recipe.num_epochs=4, or group=name as in
 images=fashion_mnist. `dtb plan RUN_FOLDER --show` prints every key with its value.
 """
-
-_MERGED = {
-    "no": "no",
-    "yes": "yes",
-    "stale": "not with all that is finished by now: run dtb merge again",
-    "damaged": "but damaged: run dtb merge again",
-}
 
 _EPILOG = """\
 exit codes: 0 done; 1 done, but runs failed, work is left or damage was found; 2 the command, a
@@ -130,11 +123,23 @@ def _parser() -> argparse.ArgumentParser:
 
     plan = add_folder_command("plan", _plan, "Choose the genotypes and print what they will cost.")
     plan.add_argument("--show", action="store_true", help="print the whole configuration instead")
+    plan.add_argument(
+        "--calibrate", action="store_true", help="train two epochs of three genotypes to know"
+    )
     add_folder_command("generate", _generate, "Train what is left of a plan; plan it if need be.")
     add_folder_command("merge", _merge, "Consolidate the shards into RUN_FOLDER/dtb.h5.")
     status = add("status", _status, "Say how far a generation is.")
     status.add_argument("run_folder", metavar="RUN_FOLDER", type=Path)
-    status.add_argument("--json", action="store_true", help="for programs")
+    how = status.add_mutually_exclusive_group()
+    how.add_argument("--json", action="store_true", help="for programs")
+    how.add_argument(
+        "--watch",
+        metavar="SECONDS",
+        nargs="?",
+        type=_seconds,
+        const=2.0,
+        help="again every so many seconds, until every run has finished",
+    )
     status.add_argument(
         "--check", action="store_true", help="exit with 1 unless every run finished"
     )
@@ -153,11 +158,31 @@ def _parser() -> argparse.ArgumentParser:
     )
     query.add_argument("--epoch", metavar="E", type=int, help="the epoch shown; -1 is the last")
     verify = add(
-        "verify", _verify, "Read every byte of a benchmark or shard; name what is damaged."
+        "verify",
+        _verify,
+        "Read every byte of a benchmark, shard or published folder; name the damaged.",
     )
-    verify.add_argument("file", metavar="FILE", type=Path)
+    verify.add_argument("file", metavar="FILE_OR_FOLDER", type=Path)
     verify.add_argument("--deep", action="store_true", help="evaluate every stored state again")
     verify.add_argument("--root", metavar="FOLDER", type=Path, help="where the images are")
+    report = add("report", _report, "Write one HTML page about a benchmark, for a browser.")
+    report.add_argument("file", metavar="FILE", type=Path)
+    report.add_argument("--into", metavar="FILE", type=Path, help="beside FILE, report.html")
+    draw = add("draw", _draw, "Draw the two cells of a genotype.")
+    draw.add_argument("genotype", metavar="GENOTYPE", help="its text, or a published one's name")
+    draw.add_argument(
+        "--into", metavar="FILE", type=Path, required=True, help="ends with .svg or .png"
+    )
+    publish = add("publish", _publish, "Make a folder for the Hugging Face Hub or Zenodo.")
+    publish.add_argument("file", metavar="FILE", type=Path)
+    publish.add_argument("--into", metavar="FOLDER", type=Path, required=True, help="a new folder")
+    publish.add_argument("--name", required=True, help="of the data set")
+    publish.add_argument("--author", action="append", required=True, help="may be given again")
+    publish.add_argument("--licence", required=True, help="of the data, such as CC-BY-4.0")
+    publish.add_argument("--url", required=True, help="where it will be found")
+    where = publish.add_mutually_exclusive_group(required=True)
+    where.add_argument("--dry-run", action="store_true", help="make the folder, upload nothing")
+    where.add_argument("--repository", metavar="OWNER/NAME", help="of the Hub, to upload to")
     repair = add("repair", _repair, "Save the intact runs of a damaged file, or of all shards.")
     repair.add_argument("path", metavar="FILE_OR_RUN_FOLDER", type=Path)
     reproduce = add("reproduce", _reproduce, "Train a run again and compare it bit for bit.")
@@ -192,11 +217,20 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _seconds(text: str) -> float:
+    """The seconds that a person gave; argparse turns the ValueError into a message."""
+    seconds = float(text)
+    if not 0.1 <= seconds <= 86400:
+        raise ValueError(f"expected 0.1 to 86400 seconds, got {text}")
+    return seconds
+
+
 # Commands. Each imports what it needs, so that a query starts without torch or Ray.
 
 
 def _plan(given: argparse.Namespace) -> int:
     from dtb_builder.stages.estimate import estimate
+    from dtb_builder.stages.monitor import byte_text
     from dtb_builder.stages.run_folder import RunFolder
 
     settings = _compose(given.settings)
@@ -210,12 +244,18 @@ def _plan(given: argparse.Namespace) -> int:
         return 0
     _ensure_planned(folder, given.settings, settings)
     config = folder.config
-    cost = estimate(folder)
+    if given.calibrate:
+        from dtb_builder.stages.calibrate import calibrate
+
+        cost, how = calibrate(folder), "from two epochs of three genotypes"
+    else:
+        cost, how = estimate(folder), "from a few steps: --calibrate is closer"
     print(f"run folder  {folder.path}")
     print(f"runs        {cost.num_runs:,} of {config.recipe.num_epochs} epochs")
     print(f"shards      {cost.num_shards:,} of up to {config.shard_size} runs")
-    print(f"disk        about {_bytes(cost.num_bytes)}")
+    print(f"disk        about {byte_text(cost.num_bytes)}")
     print(f"time        about {cost.hours:.3g} hours of one worker, as timed on {cost.device} here")
+    print(f"            {how}")
     if cost.device != config.compute.device:
         print(f"            this machine has no {config.compute.device}, which will be faster")
     return 0
@@ -226,6 +266,7 @@ def _generate(given: argparse.Namespace) -> int:
     from tqdm import tqdm
 
     from dtb_builder.stages.generate import Progress, RunFailed, generate
+    from dtb_builder.stages.monitor import failed_lines
     from dtb_builder.stages.run_folder import RunFolder
     from dtb_builder.stages.status import status
 
@@ -233,9 +274,13 @@ def _generate(given: argparse.Namespace) -> int:
     folder = RunFolder(given.run_folder)
     launch = _launch_config(settings)
     _ensure_planned(folder, given.settings, settings)
-    before = status(folder)
+    before = status(folder, launch.cluster.shard_range)
     sigterm.raising = launch.cluster.engine == "serial"
     events = generate(folder, launch)
+    if launch.cluster.engine == "ray":
+        from dtb_builder.stages.ray_metrics import metered
+
+        events = metered(events, folder, launch.cluster.shard_range)
     next(events)
     sigterm.check()
     with tqdm(
@@ -252,12 +297,13 @@ def _generate(given: argparse.Namespace) -> int:
             elif isinstance(event, RunFailed):
                 fate = "given up" if event.given_up else "will be tried again"
                 bar.write(f"run {event.run.number} failed, {fate}: {event.error}", file=sys.stderr)
-    after = status(folder)
+    after = status(folder, launch.cluster.shard_range)
     print(
         f"{after.num_finished} of {after.num_runs} runs finished, "
         f"{after.num_closed_shards} of {after.num_shards} shards closed"
     )
-    _print_failed(after)
+    for line in failed_lines(after):
+        print(line)
     return 0 if after.is_complete else 1
 
 
@@ -283,23 +329,19 @@ def _merge(given: argparse.Namespace) -> int:
 
 
 def _status(given: argparse.Namespace) -> int:
+    from dtb_builder.stages.monitor import status_lines, watched
     from dtb_builder.stages.run_folder import RunFolder
     from dtb_builder.stages.status import status
 
-    found = status(RunFolder(given.run_folder))
+    folder = RunFolder(given.run_folder)
+    if given.watch is not None:
+        *_, found = watched(folder, seconds=given.watch)
+        return 1 if given.check and not found.is_complete else 0
+    found = status(folder)
     if given.json:
-        print(json.dumps(asdict(found), indent=1))
+        print(json.dumps(asdict(found) | {"is_complete": found.is_complete}, indent=1))
     else:
-        share = 100 * found.num_epochs / max(1, found.num_planned_epochs)
-        print(f"runs    {found.num_finished} of {found.num_runs} finished, ", end="")
-        print(f"{found.num_started} begun, {found.num_waiting} waiting, ", end="")
-        print(f"{found.num_given_up} given up")
-        print(f"epochs  {found.num_epochs} of {found.num_planned_epochs} ({share:.1f} %)")
-        print(f"shards  {found.num_closed_shards} of {found.num_shards} closed")
-        print(f"disk    {_bytes(found.num_bytes)}")
-        print(f"merged  {_MERGED[found.merged]}")
-        print(f"worked on by {found.holder}" if found.holder else "nobody works on it")
-        _print_failed(found)
+        print("\n".join(status_lines(found)))
     return 1 if given.check and not found.is_complete else 0
 
 
@@ -368,11 +410,60 @@ def _query(given: argparse.Namespace) -> int:
     return 0
 
 
+def _report(given: argparse.Namespace) -> int:
+    from dtb_builder.dataset import Benchmark
+    from dtb_builder.stages.report import write_report
+
+    into: Path = given.into or given.file.with_name("report.html")
+    scores: Path = given.file.with_name("scores.parquet")
+    with Benchmark(given.file) as benchmark:
+        write_report(benchmark, into, scores if scores.exists() else None)
+    print(into)
+    return 0
+
+
+def _draw(given: argparse.Namespace) -> int:
+    from dtb_builder.space.listing import find_genotype
+    from dtb_builder.stages.draw import draw
+
+    draw(find_genotype(given.genotype), given.into)
+    print(given.into)
+    return 0
+
+
+def _publish(given: argparse.Namespace) -> int:
+    from datetime import UTC, datetime
+
+    from dtb_builder.dataset import Benchmark
+    from dtb_builder.stages.monitor import byte_text
+    from dtb_builder.stages.publish import Publication, make_folder, upload
+
+    about = Publication(
+        name=given.name,
+        authors=tuple(given.author),
+        licence=given.licence,
+        url=given.url,
+        released=datetime.now(UTC).date(),
+    )
+    with Benchmark(given.file) as benchmark:
+        files = make_folder(benchmark, about, given.into)
+    for file in files:
+        print(f"{byte_text(file.stat().st_size):>10}  {file.relative_to(given.into)}")
+    if given.dry_run:
+        print(f"{given.into}: {len(files)} files, nothing uploaded")
+    else:
+        print(upload(given.into, given.repository, os.environ.get("HF_TOKEN")))
+    return 0
+
+
 def _verify(given: argparse.Namespace) -> int:
+    from dtb_builder.dataset.manifest import verify_manifest
     from dtb_builder.dataset.verify import verify
 
+    if given.file.is_dir() and given.deep:
+        raise ConfigError(f"--deep is for a file, {given.file} is a folder")
     num_records = num_damaged = 0
-    for checked in verify(given.file):
+    for checked in verify_manifest(given.file) if given.file.is_dir() else verify(given.file):
         num_records += 1
         if checked.error is not None:
             num_damaged += 1
@@ -662,23 +753,6 @@ def _launch_config(composed: dict[str, Any]) -> "LaunchConfig":
     from dtb_builder.stages.config import LAUNCH_KEYS, LaunchConfig, parse
 
     return parse(LaunchConfig, {key: composed[key] for key in LAUNCH_KEYS})
-
-
-# Printing.
-
-
-def _print_failed(status: "Status") -> None:
-    for failed in status.failed:
-        fate = ", given up" if failed.given_up else ""
-        print(f"run {failed.number} failed {failed.attempts} times{fate}: {failed.reason}")
-
-
-def _bytes(num_bytes: float) -> str:
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if num_bytes < 1024:
-            return f"{num_bytes:.3g} {unit}"
-        num_bytes /= 1024
-    return f"{num_bytes:.3g} TiB"
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ from dtb_builder.record import METRICS, TensorTable
 __all__ = [
     "Journal",
     "JournalEpoch",
+    "JournalPeek",
     "JournalRun",
     "JournalStep",
     "StepFrame",
@@ -29,6 +30,7 @@ __all__ = [
     "count_epochs",
     "cut_journal",
     "open_journal",
+    "peek_journal",
     "read_journal",
 ]
 
@@ -114,6 +116,21 @@ class JournalEpoch:
 
 
 @dataclass(frozen=True)
+class JournalPeek:
+    """How far a run is.
+
+    Attributes:
+        num_epochs: in its journal, epoch 0 included.
+        metrics: of the last of them; empty where there is none.
+        environment: of the last of them, likewise.
+    """
+
+    num_epochs: int
+    metrics: Mapping[str, float]
+    environment: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
 class Journal:
     """All records of a journal that count.
 
@@ -186,6 +203,23 @@ def count_epochs(path: Path) -> int:
             return sum(header.kind == _EPOCH for header in _headers(file))
     except FileNotFoundError:
         return 0
+
+
+def peek_journal(path: Path) -> JournalPeek:
+    """How far a journal is, from its headers and its last record's text; nothing is checked.
+
+    Where there is no journal, there are no epochs.
+    """
+    try:
+        with path.open("rb") as file:
+            epochs = [header for header in _headers(file) if header.kind == _EPOCH]
+            if not epochs:
+                return JournalPeek(0, {}, {})
+            file.seek(epochs[-1].text_offset)
+            text = json.loads(file.read(epochs[-1].frame_offset - epochs[-1].text_offset))
+    except (FileNotFoundError, ValueError):  # it is gone, or torn just now
+        return JournalPeek(0, {}, {})
+    return JournalPeek(len(epochs), text["metrics"], text["environment"])
 
 
 def open_journal(path: Path, run: JournalRun) -> Journal:

@@ -3,6 +3,7 @@
 import contextlib
 import io
 import os
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -29,6 +30,9 @@ def open_file(path: Path) -> h5py.File:
         FileNotFoundError: there is no such file.
         NotDTBFileError: it is not a DTB file.
         SchemaVersionError: its schema is of another major version.
+
+    Warns:
+        UserWarning: its schema is of a newer minor version.
     """
     if not path.exists():
         raise FileNotFoundError(f"there is no file {path}")
@@ -55,12 +59,24 @@ def _check(file: h5py.File, path: Path) -> None:
             f"{path} is an HDF5 file but not a DTB file: its attribute "
             f"{schema.FORMAT_ATTRIBUTE!r} is {found!r}, not {schema.FORMAT!r}"
         )
-    major = schema.SCHEMA_VERSION.partition(".")[0]
+    major, _, own_minor = schema.SCHEMA_VERSION.partition(".")
     if str(version).partition(".")[0] != major:
         raise SchemaVersionError(
             f"{path} has schema version {str(version)[:20]}, this dtb_builder reads versions "
             f"{major}.x; a newer dtb_builder may read it"
         )
+    # The volumes of a benchmark are of its version, and once is enough.
+    if schema_minor(file, path) > int(own_minor) and _kind(file, path) != schema.FileKind.STATES:
+        warnings.warn(
+            f"{path} has schema version {version}, newer than {schema.SCHEMA_VERSION} of this "
+            "dtb_builder: what the newer one added is not read",
+            stacklevel=2,
+        )
+
+
+def _kind(file: h5py.File, path: Path) -> object:
+    with damage_is_named(path):
+        return file.attrs[schema.KIND_ATTRIBUTE]
 
 
 def schema_minor(file: h5py.File, path: Path) -> int:

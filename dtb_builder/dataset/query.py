@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dtb_builder.dataset.run import Run, numbered_run
+from dtb_builder.dataset.schema import VOLUMES
 from dtb_builder.dataset.store import FailedRun, Store
 from dtb_builder.errors import GenotypeError
 from dtb_builder.record import HIGHER_IS_BETTER, METRICS, whole_number
@@ -75,6 +76,12 @@ class Benchmark:
     def path(self) -> Path:
         """The file."""
         return self._store.path
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The file, and the volumes beside it that hold its states."""
+        names = self._store.index.texts(VOLUMES)
+        return self.path, *(self.path.with_name(name) for name in names if name)
 
     @property
     def schema_version(self) -> str:

@@ -1,6 +1,7 @@
 """One run of a benchmark: its metrics and its training states."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -159,18 +160,20 @@ class Run:
     def network(self, *, epoch: int | None = None, step: int | None = None) -> "Network":
         """The network after an epoch or a step, as a torch module in evaluation mode.
 
-        Takes what `training_state` does.
+        Takes what `training_state` does. It has no auxiliary head where none was stored.
 
         Raises:
             KeyError: there is no such epoch or step, or its state was not kept.
             DamagedFileError: the state does not fit the network, tensor for tensor.
         """
         from dtb_builder.network.network import Network
-        from dtb_builder.network.spec import NetworkSpec
+        from dtb_builder.network.spec import AUXILIARY_HEAD, NetworkSpec
         from dtb_builder.network.state import restore, tensor_table
 
         with damage_is_named(self._store.path):
             spec = NetworkSpec(**self._store.provenance["network"])
+        if not any(name.startswith(AUXILIARY_HEAD) for name in self.tensors.names):
+            spec = replace(spec, auxiliary=False)  # it was trained with, but stored without
         network = Network(self.genotype, spec)
         if tensor_table(network) != self.tensors:
             raise DamagedFileError(

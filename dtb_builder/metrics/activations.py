@@ -13,7 +13,7 @@ from dtb_builder.errors import DivergedError, UnseenReLUError
 from dtb_builder.metrics.kernel import Agreement
 from dtb_builder.metrics.probed import full_precision, probed_copy
 
-__all__ = ["activation_codes", "network_agreement", "visit_activations"]
+__all__ = ["AgreementCounter", "activation_codes", "network_agreement", "visit_activations"]
 
 _CHUNK = 2**22  # units at a time; below 2**24, to which float32 counts exactly
 _RELUS = (torch.ops.aten.relu.default, torch.ops.aten.relu_.default)
@@ -44,19 +44,34 @@ def network_agreement(network: nn.Module, images: Tensor) -> Agreement:
 
     Arguments and errors are those of `activation_codes`.
     """
-    num_images = len(images)
-    counts = torch.zeros(num_images, num_images, dtype=torch.int64, device=images.device)
+    counter = AgreementCounter(len(images), images.device)
+    visit_activations(network, images, counter)
+    return counter.agreement()
 
-    def add(fires: Tensor) -> None:
+
+class AgreementCounter:
+    """Sums the agreement kernel over the codes of one ReLU after the other.
+
+    Args:
+        num_images: how many images there are.
+        device: where the codes are.
+    """
+
+    def __init__(self, num_images: int, device: torch.device) -> None:
+        self._counts = torch.zeros(num_images, num_images, dtype=torch.int64, device=device)
+
+    def __call__(self, fires: Tensor) -> None:
+        """Count the codes of a ReLU, bool, shape (images, ...)."""
         # In the order in which they lie in memory, as the kernel knows no order of units.
         dimensions = sorted(range(1, fires.ndim), key=fires.stride, reverse=True)
         for part in fires.permute(0, *dimensions).flatten(1).split(_CHUNK, dim=1):
             signs = part.to(torch.float32).mul_(2).sub_(1)
             # 1 for each agreement, -1 for each of the other units.
-            counts.add_((signs @ signs.T).to(torch.int64) + part.shape[1])
+            self._counts.add_((signs @ signs.T).to(torch.int64) + part.shape[1])
 
-    visit_activations(network, images, add)
-    return Agreement(counts.div(2, rounding_mode="floor").cpu().numpy())
+    def agreement(self) -> Agreement:
+        """The kernel of everything that was counted."""
+        return Agreement(self._counts.div(2, rounding_mode="floor").cpu().numpy())
 
 
 def visit_activations(

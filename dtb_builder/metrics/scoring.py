@@ -11,12 +11,12 @@ from torch import Tensor, nn
 
 from dtb_builder.errors import DivergedError, SingularKernelError, UnseenReLUError
 from dtb_builder.metrics.ability import distinguishing_ability, mean_hamming_distance, wot
-from dtb_builder.metrics.activations import network_agreement
+from dtb_builder.metrics.activations import AgreementCounter, visit_activations
 from dtb_builder.metrics.gradients import gradient_norm_and_snip, zico
 from dtb_builder.metrics.jacobian import jacob_cov
 from dtb_builder.metrics.names import KERNEL_SCORES, SCORES
 from dtb_builder.metrics.size import multiply_accumulates, num_parameters
-from dtb_builder.metrics.swap import swap
+from dtb_builder.metrics.swap import PatternCounter
 from dtb_builder.metrics.synflow import synflow
 from dtb_builder.metrics.zen import zen
 
@@ -68,7 +68,7 @@ class Scored:
 
     Attributes:
         values: finite numbers by the score's name.
-        seconds: what each took; scores that come from one computation each have all of it.
+        seconds: what each would take on its own; what several share counts in each of them.
         errors: why a score is not among the values, by its name.
         singular: whether the kernel is; None where no score of it was wanted or it failed.
         smallest_eigenvalue: of the kernel, whose eigenvalues have the mean 1; None likewise.
@@ -104,7 +104,7 @@ def score_network(
     """
     if unknown := sorted(set(names) - SCORES.keys()):
         raise ValueError(f"unknown scores {', '.join(unknown)}")
-    scored = _kernel_scores(network, probe, set(names) & KERNEL_SCORES, activation_units)
+    scored = _code_scores(network, probe, set(names) & _OF_CODES, activation_units)
     for group, compute in _OTHERS.items():
         wanted = [name for name in group if name in names]
         if wanted:
@@ -120,24 +120,54 @@ def score_network(
     return scored
 
 
-def _kernel_scores(
+def _code_scores(
     network: nn.Module, probe: Probe, names: set[str], activation_units: int | None
 ) -> Scored:
-    """Those that come from the agreement kernel, which is computed once for all of them."""
+    """Those that come from the activation codes, which are computed once for all of them."""
     if not names:
         return Scored()
+    agreement = AgreementCounter(len(probe.images), probe.images.device)
+    patterns = PatternCounter()
+    of_kernel = names & KERNEL_SCORES
+    wanted: list[AgreementCounter | PatternCounter] = [agreement] if of_kernel else []
+    wanted += [patterns] if "swap" in names else []
+    seconds = dict.fromkeys(wanted, 0.0)
+
+    def visit(fires: Tensor) -> None:
+        for counter in wanted:
+            begin = time.perf_counter()
+            counter(fires)
+            seconds[counter] += time.perf_counter() - begin
+
     begin = time.perf_counter()
     try:
-        kernel = network_agreement(network, probe.images)
-        if activation_units not in (None, kernel.activation_units):
-            raise UnseenReLUError(
-                f"wanted the {activation_units} activation units of the closed form, "
-                f"got {kernel.activation_units} from hooks"
-            )
+        visit_activations(network, probe.images, visit)
     except (DivergedError, UnseenReLUError) as error:
         return Scored(errors={name: f"{type(error).__name__}: {error}" for name in names})
-    shared = time.perf_counter() - begin
+    shared = time.perf_counter() - begin - sum(seconds.values())
+    scored = Scored()
+    if of_kernel:
+        own = shared + seconds[agreement]
+        scored = _kernel_scores(agreement, of_kernel, own, activation_units)
+    if "swap" in names:
+        _keep(scored, "swap", float(patterns.num_patterns), shared + seconds[patterns])
+    return scored
+
+
+def _kernel_scores(
+    counter: AgreementCounter, names: set[str], shared: float, activation_units: int | None
+) -> Scored:
+    """Those of the agreement kernel, each with the seconds that it took on its own."""
+    begin = time.perf_counter()
+    kernel = counter.agreement()
+    if activation_units not in (None, kernel.activation_units):
+        reason = (
+            f"UnseenReLUError: wanted the {activation_units} activation units of the closed form, "
+            f"got {kernel.activation_units} from hooks"
+        )
+        return Scored(errors=dict.fromkeys(names, reason))
     scored = Scored(singular=kernel.singular, smallest_eigenvalue=kernel.smallest_eigenvalue)
+    shared += time.perf_counter() - begin
     computations = {
         "wot": wot,
         "distinguishing_ability": distinguishing_ability,
@@ -163,6 +193,9 @@ def _keep(scored: Scored, name: str, value: float, seconds: float) -> None:
         scored.errors[name] = f"DivergedError: the score is {value}"
 
 
+_OF_CODES = KERNEL_SCORES | {"swap"}
+
+
 def _zen(network: nn.Module, probe: Probe) -> tuple[float]:
     generator = torch.Generator(probe.images.device).manual_seed(_ZEN_SEED)
     shape = (_ZEN_IMAGES, *probe.image_shape)
@@ -181,7 +214,6 @@ _OTHERS: Mapping[tuple[str, ...], Callable[[nn.Module, Probe], tuple[float, ...]
             ),
             ("synflow",): lambda network, probe: (synflow(network, probe.image_shape),),
             ("jacob_cov",): lambda network, probe: (jacob_cov(network, probe.images),),
-            ("swap",): lambda network, probe: (swap(network, probe.images),),
             ("zico",): lambda network, probe: (zico(network, probe.halves),),
             ("zen",): _zen,
         }

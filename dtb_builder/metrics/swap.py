@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from dtb_builder.metrics.activations import visit_activations
 
-__all__ = ["swap"]
+__all__ = ["PatternCounter", "swap"]
 
 
 def swap(network: nn.Module, images: Tensor) -> int:
@@ -15,12 +15,24 @@ def swap(network: nn.Module, images: Tensor) -> int:
     the score without its regularisation by the number of parameters. Arguments and errors are
     those of `activation_codes`.
     """
-    patterns: set[bytes] = set()
+    counter = PatternCounter()
+    visit_activations(network, images, counter)
+    return counter.num_patterns
 
-    def add(fires: Tensor) -> None:
+
+class PatternCounter:
+    """Collects the patterns of the codes of one ReLU after the other."""
+
+    def __init__(self) -> None:
+        self._patterns: set[bytes] = set()
+
+    def __call__(self, fires: Tensor) -> None:
+        """Add the patterns of a ReLU's codes, bool, shape (images, ...)."""
         # A unit's bits in a few bytes, which sort as one value.
         packed = np.packbits(fires.flatten(1).T.contiguous().cpu().numpy(), axis=1)
-        patterns.update(np.unique(packed.view(f"V{packed.shape[1]}")).tolist())
+        self._patterns.update(np.unique(packed.view(f"V{packed.shape[1]}")).tolist())
 
-    visit_activations(network, images, add)
-    return len(patterns)
+    @property
+    def num_patterns(self) -> int:
+        """How many different ones there were."""
+        return len(self._patterns)

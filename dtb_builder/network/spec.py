@@ -8,7 +8,10 @@ from dtb_builder.space import Genotype
 if TYPE_CHECKING:
     from dtb_builder.network.network import Network
 
-__all__ = ["NetworkSpec"]
+__all__ = ["AUXILIARY_HEAD", "NetworkSpec"]
+
+AUXILIARY_HEAD = "auxiliary_head."
+"""How the names of the auxiliary head's tensors begin."""
 
 SMALLEST_IMAGE = 8
 AUXILIARY_MAPS = range(8, 11)

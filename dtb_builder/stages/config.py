@@ -8,6 +8,7 @@ from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 import dacite
 
 from dtb_builder.errors import ConfigError
+from dtb_builder.stages.shards import ShardRange
 from dtb_builder.training.recipe import Recipe
 
 __all__ = [
@@ -100,12 +101,17 @@ class StatesConfig:
     """Which training states are kept.
 
     Attributes:
-        epochs: those after which a state is kept, -1 being the last, or "all".
+        epochs: those after which a state is kept, -1 being the last; or "all"; or "logarithmic":
+            0, 1, 2, 4, 8 and so on, and the last.
         steps: those of the first epoch after which a state is kept, too; counted from 1.
+        auxiliary_head: whether the auxiliary head's tensors are kept.
+        dtype: what the floats are rounded to; as float32 they are stored in either case.
     """
 
-    epochs: Literal["all"] | tuple[int, ...]
+    epochs: Literal["all", "logarithmic"] | tuple[int, ...]
     steps: tuple[int, ...] = ()
+    auxiliary_head: bool = True
+    dtype: Literal["float32", "bfloat16"] = "float32"
 
     def __post_init__(self) -> None:
         if list(self.steps) != sorted(set(self.steps)) or min(self.steps, default=1) < 1:
@@ -113,9 +119,11 @@ class StatesConfig:
 
     def keeps(self, epoch: int, num_epochs: int) -> bool:
         """Whether the state after an epoch is kept, of a run of so many epochs."""
-        return self.epochs == "all" or epoch in {
-            num_epochs if kept == -1 else kept for kept in self.epochs
-        }
+        if self.epochs == "all":
+            return True
+        if self.epochs == "logarithmic":
+            return epoch.bit_count() <= 1 or epoch == num_epochs
+        return epoch in {num_epochs if kept == -1 else kept for kept in self.epochs}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -159,7 +167,9 @@ class Config:
             raise ValueError(f"shard_size must be at least 1, got {self.shard_size}")
         epochs = self.states.epochs
         outside = (
-            [e for e in epochs if not -1 <= e <= self.recipe.num_epochs] if epochs != "all" else []
+            [e for e in epochs if not -1 <= e <= self.recipe.num_epochs]
+            if isinstance(epochs, tuple)
+            else []
         )
         if outside:
             raise ValueError(
@@ -177,6 +187,9 @@ class ClusterConfig:
         num_cpus: cores of a new local cluster, None for all.
         gpus_per_run: GPUs of a run, a fraction shares one; None is 1 on cuda, 0 on the CPU.
         max_in_flight: tasks handed to Ray at once, None for twice what can run.
+        runs_per_task: runs that one process trains after another; more save the seconds that each
+            process takes to start, to load the images and to set up its GPU.
+        shards: as FIRST-LAST, those to work on, for one job of several; None for all.
         max_attempts: how often a run is tried before it is given up.
         time_limit: seconds that one try at a run may take, None for any.
     """
@@ -186,6 +199,8 @@ class ClusterConfig:
     num_cpus: int | None
     gpus_per_run: float | None
     max_in_flight: int | None
+    runs_per_task: int
+    shards: str | int | None
     max_attempts: int
     time_limit: float | None
 
@@ -199,6 +214,12 @@ class ClusterConfig:
             )
         if self.max_in_flight is not None and self.max_in_flight < 1:
             raise ValueError(f"cluster.max_in_flight must be at least 1, got {self.max_in_flight}")
+        if self.runs_per_task < 1:
+            raise ValueError(f"cluster.runs_per_task must be at least 1, got {self.runs_per_task}")
+        try:
+            self.shard_range  # noqa: B018 - raises where there is none
+        except ValueError as error:
+            raise ValueError(f"cluster.shards: {error}") from error
         if self.max_attempts < 1:
             raise ValueError(f"cluster.max_attempts must be at least 1, got {self.max_attempts}")
         if self.time_limit is not None and self.time_limit <= 0:
@@ -209,6 +230,11 @@ class ClusterConfig:
                 "loses its tasks when the connection breaks; use address=auto on the cluster, or "
                 "ray job submit"
             )
+
+    @property
+    def shard_range(self) -> ShardRange | None:
+        """The shards to work on, or None for all."""
+        return None if self.shards is None else ShardRange.parse(str(self.shards))
 
 
 @dataclass(frozen=True, kw_only=True)

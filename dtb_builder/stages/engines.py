@@ -37,11 +37,13 @@ class TaskEnd:
         key: of the task.
         result: what the function returned, or None.
         error: what it raised, or how its worker died, or None.
+        is_lost: whether its machine went away, as a spot instance does: no fault of the task.
     """
 
     key: Hashable
     result: Any
     error: Exception | None
+    is_lost: bool = False
 
 
 class Engine(Protocol):

@@ -13,11 +13,12 @@ from dtb_builder.space import Genotype
 from dtb_builder.stages.kernels import library_of
 from dtb_builder.stages.plan import load_split_images, network_spec
 from dtb_builder.stages.run_folder import RunFolder
+from dtb_builder.stages.storing import Storing
 
 __all__ = ["Estimate", "estimate"]
 
-_BYTES_PER_FLOAT = 4 / 1.18
-"""What zstd leaves of a float32 weight, as measured on trained DARTS networks."""
+_BYTES_PER_FLOAT = {"float32": 4 / 1.18, "bfloat16": 4 / 2.9}
+"""What zstd leaves of a weight, as measured on trained DARTS networks."""
 
 _FORWARD_SHARE = 1 / 3
 """Of a training step, what its forward pass takes: a backward pass costs twice as much."""
@@ -75,11 +76,12 @@ def estimate(folder: RunFolder) -> Estimate:
     num_runs = sum(1 for _ in folder.plan())
     num_states = sum(config.states.keeps(epoch, num_epochs) for epoch in range(num_epochs + 1))
     num_states += len(config.states.steps)
-    num_floats = sum(tensor_table(network).num_floats for network in networks) / len(networks)
+    tables = [Storing(config.states, tensor_table(network)).tensors for network in networks]
+    num_floats = sum(table.num_floats for table in tables) / len(tables)
     return Estimate(
         num_runs=num_runs,
         num_shards=-(-num_runs // config.shard_size),
-        num_bytes=round(num_runs * num_states * num_floats * _BYTES_PER_FLOAT),
+        num_bytes=round(num_runs * num_states * num_floats * _BYTES_PER_FLOAT[config.states.dtype]),
         hours=num_runs * run_seconds / 3600,
         device=device,
     )

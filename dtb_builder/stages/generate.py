@@ -1,8 +1,9 @@
 """Training every run of a plan that is not finished, and closing every shard whose runs are."""
 
+import time
 import traceback
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -10,9 +11,9 @@ from dtb_builder.dataset.journal import count_epochs
 from dtb_builder.errors import ConfigError, ImagesError, StorageError
 from dtb_builder.stages.config import LaunchConfig
 from dtb_builder.stages.engines import Engine, Task, TaskEnd, open_engine
+from dtb_builder.stages.outcomes import RunOutcome, close_shard
 from dtb_builder.stages.run_folder import PlannedRun, RunFolder
 from dtb_builder.stages.storage import storage_is_named
-from dtb_builder.stages.workers import RunOutcome, close_shard, train_run
 
 __all__ = ["Progress", "RunFailed", "RunFinished", "ShardClosed", "generate"]
 
@@ -52,16 +53,27 @@ class Progress:
 Event = RunFinished | RunFailed | ShardClosed | Progress
 
 
-def generate(folder: RunFolder, launch: LaunchConfig) -> Iterator[Event]:
-    """Do all the work of a plan that is left; what is finished is never done again.
+Training = Callable[[Path, tuple[PlannedRun, ...], float | None], list[RunOutcome]]
+
+
+def generate(
+    folder: RunFolder, launch: LaunchConfig, *, train: Training | None = None
+) -> Iterator[Event]:
+    """Do all the work of a plan, or of a range of its shards, that is left; nothing is done twice.
+
+    Args:
+        folder: a planned run folder.
+        launch: how to do it.
+        train: what a worker calls with the run folder, some runs and the time limit of each;
+            None is `workers.train_runs`.
 
     Yields:
         what happens, as it happens, and at least once a second a `Progress`.
 
     Raises:
-        LockedError: somebody else works on the folder.
-        ConfigError: it is not planned, the cluster has no room for a run, or a worker's machine
-            cannot compute as planned.
+        LockedError: somebody else works on the folder, or on these shards.
+        ConfigError: it is not planned or has no such shards, the cluster has no room for a run, or
+            a machine cannot compute as planned.
         PlanMismatchError: its config or its plan was edited since it was planned.
         StorageError: the folder cannot be written to any more; nothing finished is harmed.
         ImagesError: a worker has not the images of the plan.
@@ -69,9 +81,17 @@ def generate(folder: RunFolder, launch: LaunchConfig) -> Iterator[Event]:
     folder.config  # noqa: B018 - raises where there is none, before anything is started
     folder.check_plan()
     folder.check_writeable()
+    if train is None:
+        from dtb_builder.stages.workers import train_runs as train  # here: it needs torch
+    shards = launch.cluster.shard_range
+    if shards is not None and shards.first >= folder.num_shards:
+        raise ConfigError(
+            f"cluster.shards={shards}: {folder.path} has shards 0 to {folder.num_shards - 1}"
+        )
+    lock = folder.locked() if shards is None else folder.shards_locked(shards)
     engine = open_engine(launch.cluster, folder.config.compute)
-    with storage_is_named(folder.path), folder.locked(), engine:
-        yield from _Driver(folder, launch, engine).events()
+    with storage_is_named(folder.path), lock, engine:
+        yield from _Driver(folder, launch, engine, train).events()
 
 
 @dataclass
@@ -86,38 +106,50 @@ class _OpenShard:
 class _Driver:
     """The loop that keeps the engine busy; its memory does not grow with the plan."""
 
-    def __init__(self, folder: RunFolder, launch: LaunchConfig, engine: Engine) -> None:
+    def __init__(
+        self, folder: RunFolder, launch: LaunchConfig, engine: Engine, train: Training
+    ) -> None:
         self._folder = folder
         self._launch = launch
         self._engine = engine
+        self._train = train
         self._open: dict[int, _OpenShard] = {}
-        self._tasks: dict[int, PlannedRun] = {}
+        self._tasks: dict[int, tuple[PlannedRun, ...]] = {}
         self._again: deque[PlannedRun] = deque()
         self._rows = folder.config.recipe.num_epochs + 1
         self._num_done = 0
 
     def events(self) -> Iterator[Event]:
         """Everything that happens until no work is left."""
-        runs = self._runs()
+        groups = self._groups()
         yield Progress(0)  # the engine is up
+        looked = time.monotonic()
         while True:
-            while self._engine.has_room() and (run := self._next(runs)) is not None:
-                self._tasks[run.number] = run
-                arguments = (self._folder.path, run, self._launch.cluster.time_limit)
-                self._engine.submit(Task(run.number, train_run, arguments, on_device=True))
+            while self._engine.has_room() and (runs := self._next(groups)) is not None:
+                self._submit(runs)
             if self._engine.is_idle():
                 break
             for end in self._engine.wait(seconds=_POLL_SECONDS):
                 yield from self._ended(end)
-            yield Progress(self._num_done + sum(map(self._count, self._tasks.values())))
+            if time.monotonic() - looked >= _POLL_SECONDS:  # it reads a file for every run
+                working = [run for runs in self._tasks.values() for run in runs]
+                yield Progress(self._num_done + sum(map(self._count, working)))
+                looked = time.monotonic()
         yield Progress(self._num_done)
 
-    def _next(self, runs: Iterator[PlannedRun]) -> PlannedRun | None:
-        return self._again.popleft() if self._again else next(runs, None)
+    def _submit(self, runs: tuple[PlannedRun, ...]) -> None:
+        key = runs[0].number
+        self._tasks[key] = runs
+        arguments = (self._folder.path, runs, self._launch.cluster.time_limit)
+        self._engine.submit(Task(key, self._train, arguments, on_device=True))
 
-    def _runs(self) -> Iterator[PlannedRun]:
-        """The runs to train, as far as known before looking into their journals."""
-        for shard, runs in self._folder.shards():
+    def _next(self, groups: Iterator[tuple[PlannedRun, ...]]) -> tuple[PlannedRun, ...] | None:
+        return (self._again.popleft(),) if self._again else next(groups, None)
+
+    def _groups(self) -> Iterator[tuple[PlannedRun, ...]]:
+        """The runs to train, by task, as far as known before looking into their journals."""
+        size = self._launch.cluster.runs_per_task
+        for shard, runs in self._folder.shards(self._launch.cluster.shard_range):
             if self._folder.shard_file(shard).exists():
                 self._folder.clear_working_folder(shard)
                 self._num_done += len(runs) * self._rows
@@ -126,9 +158,10 @@ class _Driver:
                 for run in runs:
                     self._folder.forgive(run)
             given_up = {run.number for run in runs if self._folder.failures(run).given_up}
-            left = {run.number for run in runs} - given_up
-            self._open[shard] = _OpenShard(runs, left, given_up)
-            yield from (run for run in runs if run.number in left)
+            left = [run for run in runs if run.number not in given_up]
+            self._open[shard] = _OpenShard(runs, {run.number for run in left}, given_up)
+            for start in range(0, len(left), size):
+                yield tuple(left[start : start + size])
 
     def _count(self, run: PlannedRun) -> int:
         return count_epochs(self._folder.journal_file(run))
@@ -140,20 +173,37 @@ class _Driver:
             yield ShardClosed(end.result)
             return
         assert isinstance(end.key, int)
-        run = self._tasks.pop(end.key)
-        outcome: RunOutcome | None = end.result
+        runs = self._tasks.pop(end.key)
         if isinstance(end.error, StorageError | ImagesError | ConfigError):
             raise end.error
         if end.error is not None:
-            # The worker died before it could write down what went wrong.
-            self._folder.add_failure(run, "".join(traceback.format_exception(end.error)))
-            yield from self._failed(run, f"{type(end.error).__name__}: {end.error}")
-        elif outcome is not None and outcome.error is not None:
-            yield from self._failed(run, outcome.error)
-        else:
-            self._num_done += self._rows
-            yield RunFinished(run)
-            self._settle(run)
+            yield from self._died(runs, end)
+            return
+        errors = {outcome.number: outcome.error for outcome in end.result}
+        for run in runs:
+            if (error := errors[run.number]) is not None:
+                yield from self._failed(run, error)
+            else:
+                yield from self._finished(run)
+
+    def _died(self, runs: tuple[PlannedRun, ...], end: TaskEnd) -> Iterator[Event]:
+        """A worker is gone: with its machine, or at the first of its runs that is not finished."""
+        assert end.error is not None
+        finished = [run for run in runs if self._count(run) == self._rows]
+        for run in finished:
+            yield from self._finished(run)
+        left = [run for run in runs if run not in finished]
+        if left and not end.is_lost:
+            # It could not write down itself what went wrong.
+            guilty = left.pop(0)
+            self._folder.add_failure(guilty, "".join(traceback.format_exception(end.error)))
+            yield from self._failed(guilty, f"{type(end.error).__name__}: {end.error}")
+        self._again.extend(left)
+
+    def _finished(self, run: PlannedRun) -> Iterator[Event]:
+        self._num_done += self._rows
+        yield RunFinished(run)
+        self._settle(run)
 
     def _failed(self, run: PlannedRun, error: str) -> Iterator[Event]:
         attempts = len(self._folder.failures(run).messages)

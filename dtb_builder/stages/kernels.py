@@ -2,10 +2,14 @@
 
 import sys
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from dtb_builder.errors import ConfigError
-from dtb_builder.network.kernels import Library, find_library
+from dtb_builder.network.built import passes_file
 from dtb_builder.stages.config import ComputeConfig, Config
+
+if TYPE_CHECKING:
+    from dtb_builder.network.kernels import Library
 
 __all__ = ["kernels_name", "library_of", "with_kernels_settled"]
 
@@ -21,7 +25,7 @@ def with_kernels_settled(config: Config) -> Config:
     usable = (
         compute.device == "cpu" and compute.threads == 1 and config.recipe.precision == "float32"
     )
-    found = usable and find_library() is not None
+    found = usable and passes_file() is not None
     if usable and not found:
         print(
             "note: training without compiled kernels, which were not built: "
@@ -31,7 +35,7 @@ def with_kernels_settled(config: Config) -> Config:
     return replace(config, compute=replace(compute, kernels="on" if found else "off"))
 
 
-def library_of(compute: ComputeConfig) -> Library | None:
+def library_of(compute: ComputeConfig) -> "Library | None":
     """The passes that runs are computed with, or None where these are torch's alone.
 
     Raises:
@@ -39,6 +43,8 @@ def library_of(compute: ComputeConfig) -> Library | None:
     """
     if compute.kernels != "on":
         return None
+    from dtb_builder.network.kernels import find_library  # here, since planning needs no torch
+
     library = find_library()
     if library is None:
         raise ConfigError(
@@ -50,5 +56,5 @@ def library_of(compute: ComputeConfig) -> Library | None:
 
 def kernels_name(compute: ComputeConfig) -> str | None:
     """The instruction set of the passes, or None where there are none."""
-    library = find_library() if compute.kernels == "on" else None
+    library = library_of(compute)
     return None if library is None else library.name

@@ -8,9 +8,9 @@ from dtb_builder.dataset.merge import MergedRun, merge, remove_old_volumes
 from dtb_builder.dataset.shard import write_shard
 from dtb_builder.errors import MissingShardError, UnfinishedError
 from dtb_builder.stages.config import LaunchConfig
+from dtb_builder.stages.outcomes import finished_and_failed
 from dtb_builder.stages.run_folder import PlannedRun, RunFolder
 from dtb_builder.stages.storage import storage_is_named
-from dtb_builder.stages.workers import finished_and_failed
 
 __all__ = ["merge_folder"]
 

@@ -3,6 +3,7 @@
 import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from dtb_builder.errors import ConfigError, ImagesError, PlanMismatchError
 from dtb_builder.network.spec import NetworkSpec
 from dtb_builder.space import NAMED, Genotype, mutate, read_genotypes, sample_uniform
 from dtb_builder.space.listing import find_genotype
+from dtb_builder.space.sampling import uniform_text
 from dtb_builder.stages.config import Config, ImagesConfig, SpaceConfig, deciding_settings
 from dtb_builder.stages.kernels import with_kernels_settled
 from dtb_builder.stages.run_folder import PlannedRun, RunFolder
@@ -26,6 +28,9 @@ __all__ = ["check_images", "genotypes_of", "load_split_images", "network_spec", 
 
 _MOST_DRAWS = 100
 """Draws for each genotype wanted, after which there are taken to be no more."""
+
+_PLAN_SECONDS = 600
+"""To wait for others that plan the same folder, as the jobs of an array do at once."""
 
 
 def plan(folder: RunFolder, config: Config) -> None:
@@ -52,13 +57,17 @@ def plan(folder: RunFolder, config: Config) -> None:
                 folder.write_config(replace(folder.config, images=config.images))
         return
     config = with_kernels_settled(config)
-    runs = list(_runs(config))
+    # Uniform draws never run out; whatever else is wrong is known before anything is written.
+    runs = _runs(config) if config.space.kind == "uniform" else list(_runs(config))
     images, split = load_split_images(config.images)
     _check_steps(config, len(split.train))
     provenance = _provenance(config, images, split)
     folder.check_writeable()
-    with storage_is_named(folder.path), folder.locked():
-        folder.write_plan(config, provenance, runs)
+    with storage_is_named(folder.path), folder.locked(seconds=_PLAN_SECONDS):
+        if folder.is_planned:  # by another job that began at the same time
+            folder.check_config(config)
+        else:
+            folder.write_plan(config, provenance, runs)
 
 
 def _with_absolute_paths(config: Config) -> Config:
@@ -159,6 +168,21 @@ def genotypes_of(space: SpaceConfig) -> Iterator[Genotype]:
         yield from _listed_once([NAMED[name] for name in names], "space.names")
 
 
+def _texts_of(space: SpaceConfig) -> Iterator[str]:
+    """The texts of `genotypes_of`; uniform ones without making them, for there may be millions."""
+    if space.kind != "uniform":
+        yield from map(str, genotypes_of(space))
+        return
+    seen: set[bytes] = set()
+    texts = (uniform_text(space.seed, i) for i in itertools.count())
+    while len(seen) != space.num_genotypes:
+        text = next(texts)
+        key = blake2b(text.encode(), digest_size=16).digest()
+        if key not in seen:
+            seen.add(key)
+            yield text
+
+
 def _different(draws: Iterator[Genotype], wanted: int | None) -> Iterator[Genotype]:
     """So many different ones of endless draws, in their order."""
     assert wanted is not None, "checked by SpaceConfig"
@@ -193,8 +217,7 @@ def _listed_once(genotypes: Sequence[Genotype], where: str) -> Iterator[Genotype
 def _runs(config: Config) -> Iterator[PlannedRun]:
     """Every genotype with every seed, numbered in this order."""
     number = 0
-    for genotype in genotypes_of(config.space):
-        text = str(genotype)
+    for text in _texts_of(config.space):
         for seed in config.seeds:
             yield PlannedRun(number, number // config.shard_size, seed, text)
             number += 1

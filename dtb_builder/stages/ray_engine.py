@@ -2,15 +2,17 @@
 
 import contextlib
 import logging
+import math
 import os
 import signal
 import threading
+import time
 from collections.abc import Hashable, Iterator
 from types import TracebackType
 from typing import Any, Self
 
 import ray
-from ray.exceptions import RayError, RayTaskError
+from ray.exceptions import LocalRayletDiedError, NodeDiedError, RayError, RayTaskError
 
 from dtb_builder.errors import ConfigError
 from dtb_builder.stages.config import ClusterConfig, ComputeConfig
@@ -20,6 +22,9 @@ __all__ = ["RayEngine"]
 
 _LOST_WORKER_RETRIES = 10
 """How often Ray itself starts a task again whose worker or node was lost; that is no failure."""
+
+_LIMIT_SECONDS = 1.0
+"""How long what the cluster has is remembered."""
 
 
 class RayEngine:
@@ -34,6 +39,7 @@ class RayEngine:
         self._compute = compute
         self._running: dict[Any, Hashable] = {}
         self._remotes: dict[tuple[Any, bool], Any] = {}
+        self._limit, self._limit_of = 0, -math.inf
 
     def __enter__(self) -> Self:
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
@@ -68,8 +74,10 @@ class RayEngine:
 
     def has_room(self) -> bool:
         """Whether another task may be submitted now."""
-        limit = self._cluster.max_in_flight or 2 * max(1, self._capacity())
-        return len(self._running) < limit
+        if time.monotonic() - self._limit_of > _LIMIT_SECONDS:  # machines come and go
+            self._limit = self._cluster.max_in_flight or 2 * max(1, self._capacity())
+            self._limit_of = time.monotonic()
+        return len(self._running) < self._limit
 
     def is_idle(self) -> bool:
         """Whether every submitted task has ended."""
@@ -93,6 +101,8 @@ class RayEngine:
             return TaskEnd(key, ray.get(reference), None)
         except RayTaskError as error:
             return TaskEnd(key, None, error.as_instanceof_cause())
+        except (NodeDiedError, LocalRayletDiedError) as error:
+            return TaskEnd(key, None, error, is_lost=True)
         except RayError as error:
             return TaskEnd(key, None, error)
 

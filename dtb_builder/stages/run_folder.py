@@ -3,15 +3,11 @@
 import contextlib
 import csv
 import errno
-import io
 import json
-import logging
 import os
 import shutil
-import socket
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 from functools import cached_property
 from hashlib import file_digest, sha256
 from pathlib import Path
@@ -20,16 +16,13 @@ from typing import Any
 import yaml
 from filelock import FileLock, Timeout
 
-from dtb_builder.dataset.atomic import remove_unfinished, write_whole
+from dtb_builder.dataset.atomic import remove_unfinished, whole_file, write_whole
 from dtb_builder.errors import ConfigError, DamagedFileError, LockedError, PlanMismatchError
 from dtb_builder.stages.config import Config, deciding_settings, differences, parse
+from dtb_builder.stages.locking import FolderLock
+from dtb_builder.stages.shards import ShardRange
 
 __all__ = ["Failures", "PlannedRun", "RunFolder"]
-
-_logger = logging.getLogger(__name__)
-
-_LOCK_SECONDS = 2
-"""Longer than `RunFolder.holder` takes to look."""
 
 _RUN_LOCK_SECONDS = 60
 """Longer than a worker outlives its cluster."""
@@ -234,8 +227,7 @@ class RunFolder:
         Raises:
             PlanMismatchError: they were edited.
         """
-        with self.plan_file.open("rb") as file:
-            found = file_digest(file, "sha256").hexdigest()
+        found = _sha256(self.plan_file)
         if found != self.provenance_settings["plan"]["sha256"]:
             raise PlanMismatchError(
                 f"{self.plan_file} is not what {self.path} was planned with: its SHA-256 is "
@@ -249,21 +241,26 @@ class RunFolder:
         self.__dict__.pop("config", None)  # what is remembered of the old one
 
     def write_plan(
-        self, config: Config, provenance: dict[str, Any], runs: list[PlannedRun]
+        self, config: Config, provenance: dict[str, Any], runs: Iterable[PlannedRun]
     ) -> None:
-        """Write config, provenance and plan: the same arguments, the same bytes."""
+        """Write config, provenance and plan: the same arguments, the same bytes.
+
+        The runs are written as they come, so that a plan of any length costs the same memory.
+        """
         for folder in (self.shards_folder, self.path / "working", self.path / "logs"):
             folder.mkdir(parents=True, exist_ok=True)
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(_PLAN_FIELDS)
-        writer.writerows((run.number, run.shard, run.seed, run.genotype) for run in runs)
-        lines = text.getvalue().encode()
-        plan = {"runs": len(runs), "sha256": sha256(lines).hexdigest()}
-        stored = json.dumps(provenance | {"plan": plan}, sort_keys=True, indent=1)
-        self.write_config(config)
-        write_whole(self.provenance_file, stored.encode())
-        write_whole(self.plan_file, lines)
+        with whole_file(self.plan_file) as temporary:  # takes its name last
+            num_runs = 0
+            with temporary.open("w", newline="") as file:
+                writer = csv.writer(file, lineterminator="\n")
+                writer.writerow(_PLAN_FIELDS)
+                for run in runs:
+                    writer.writerow((run.number, run.shard, run.seed, run.genotype))
+                    num_runs += 1
+            plan = {"runs": num_runs, "sha256": _sha256(temporary)}
+            stored = json.dumps(provenance | {"plan": plan}, sort_keys=True, indent=1)
+            self.write_config(config)
+            write_whole(self.provenance_file, stored.encode())
 
     def plan(self) -> Iterator[PlannedRun]:
         """The planned runs, by number.
@@ -285,10 +282,24 @@ class RunFolder:
                 except ValueError as error:
                     raise DamagedFileError(f"{self.plan_file}:{lines.line_num}: {error}") from error
 
-    def shards(self) -> Iterator[tuple[int, list[PlannedRun]]]:
-        """Each planned shard with its runs."""
+    @property
+    def num_runs(self) -> int:
+        """How many runs are planned, without reading the plan."""
+        return int(self.provenance_settings["plan"]["runs"])
+
+    @property
+    def num_shards(self) -> int:
+        """How many shards they make."""
+        return -(-self.num_runs // self.config.shard_size)
+
+    def shards(self, wanted: ShardRange | None = None) -> Iterator[tuple[int, list[PlannedRun]]]:
+        """Each planned shard with its runs, of a range or of all."""
         shard: list[PlannedRun] = []
         for run in self.plan():
+            if wanted is not None and run.shard not in wanted:
+                if run.shard > wanted.last:
+                    break
+                continue
             if shard and run.shard != shard[0].shard:
                 yield shard[0].shard, shard
                 shard = []
@@ -323,35 +334,36 @@ class RunFolder:
         self.working_folder(run.shard).mkdir(parents=True, exist_ok=True)
         write_whole(self.failures_file(run), json.dumps(asdict(failures), indent=1).encode())
 
-    # The lock.
+    # The locks.
 
     @contextlib.contextmanager
-    def locked(self) -> Iterator[None]:
+    def locked(self, *, seconds: float = 2) -> Iterator[None]:
         """Hold the folder: nobody else writes to it meanwhile.
 
+        Args:
+            seconds: to wait for it; 2 are longer than `holders` takes to look.
+
         Raises:
-            LockedError: somebody else holds it.
+            LockedError: somebody else holds it, or some of its shards.
         """
-        lock = self._lock()
-        try:
-            lock.acquire(timeout=_LOCK_SECONDS)
-        except Timeout:
-            raise LockedError(f"{self.path} is in use by {self._holder_text()}") from None
-        try:
-            if self._holder_file.exists():
-                _logger.warning("%s was left by %s, which died", self.path, self._holder_text())
-            about = {
-                "host": socket.gethostname(),
-                "process": os.getpid(),
-                "since": datetime.now(UTC).isoformat(timespec="seconds"),
-            }
+        with FolderLock(self.path).held(seconds=seconds):
             for folder in (self.path, self.shards_folder):
                 remove_unfinished(folder)
-            write_whole(self._holder_file, json.dumps(about).encode())
             yield
-        finally:
-            self._holder_file.unlink(missing_ok=True)
-            lock.release()
+
+    @contextlib.contextmanager
+    def shards_locked(self, shards: ShardRange) -> Iterator[None]:
+        """Hold some shards, while others may hold others.
+
+        Raises:
+            LockedError: somebody else holds the folder, or one of these shards.
+        """
+        with FolderLock(self.path).held_range(shards):
+            yield
+
+    def holders(self) -> tuple[str, ...]:
+        """Who holds the folder, or some of its shards, now."""
+        return FolderLock(self.path).holders()
 
     @contextlib.contextmanager
     def run_locked(self, run: PlannedRun) -> Iterator[None]:
@@ -371,34 +383,6 @@ class RunFolder:
         finally:
             lock.release()
 
-    def holder(self) -> str | None:
-        """Who holds the folder now, or None."""
-        if not self._holder_file.exists():
-            return None
-        lock = self._lock()
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            return self._holder_text()
-        except OSError:  # a folder that may only be read
-            return f"{self._holder_text()}, unless that has died"
-        lock.release()
-        return None
-
-    def _lock(self) -> FileLock:
-        return FileLock(self.path / ".lock")
-
-    @property
-    def _holder_file(self) -> Path:
-        return self.path / ".lock.json"
-
-    def _holder_text(self) -> str:
-        try:
-            about = json.loads(self._holder_file.read_text())
-            return f"process {about['process']} on {about['host']} since {about['since']}"
-        except (OSError, ValueError, KeyError):
-            return "another process"
-
     def check_writeable(self) -> None:
         """Make the folder if need be, and see that files can be written there.
 
@@ -413,6 +397,11 @@ class RunFolder:
         except OSError as error:
             reason = os.strerror(error.errno or errno.EIO)
             raise ConfigError(f"{self.path} cannot be written to: {reason}") from error
+
+
+def _sha256(file: Path) -> str:
+    with file.open("rb") as opened:
+        return file_digest(opened, "sha256").hexdigest()
 
 
 def _read_text(file: Path) -> str:

@@ -67,5 +67,6 @@ class ScoreLaunch:
     images_root: str | None
 
     def __post_init__(self) -> None:
-        if self.cluster.time_limit is not None:
-            raise ValueError("cluster.time_limit means nothing for scores: leave it null")
+        for name in ("time_limit", "shards"):
+            if getattr(self.cluster, name) is not None:
+                raise ValueError(f"cluster.{name} means nothing for scores: leave it null")

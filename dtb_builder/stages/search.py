@@ -154,6 +154,8 @@ def search(
         ImagesError: the images are not here.
         StorageError: the folder cannot be written to; what was tried is safe.
     """
+    if cluster.shards is not None:
+        raise ConfigError("cluster.shards means nothing for a search: leave it null")
     with storage_is_named(folder.path), folder.locked():
         rule = _settled(folder, config)
         yield from _Search(folder, config, rule, cluster).progress()

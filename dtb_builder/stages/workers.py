@@ -1,13 +1,12 @@
-"""What a worker does: train one run to its end, or close one shard; knows no Ray."""
+"""What a worker does: train runs to their end, each epoch safe on disk as it ends; knows no Ray."""
 
 import logging
 import math
 import signal
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
@@ -22,17 +21,13 @@ from dtb_builder.dataset.journal import (
     append_epoch,
     cut_journal,
     open_journal,
-    read_journal,
 )
-from dtb_builder.dataset.shard import write_shard
-from dtb_builder.dataset.store import FailedRun
 from dtb_builder.errors import (
     ConfigError,
     DamagedFileError,
     DivergedError,
     ImagesError,
     TimeLimitError,
-    UnfinishedError,
 )
 from dtb_builder.network.network import Network
 from dtb_builder.network.spec import NetworkSpec
@@ -40,9 +35,11 @@ from dtb_builder.network.state import capture, tensor_table
 from dtb_builder.space import Genotype
 from dtb_builder.stages.config import Config, ImagesConfig
 from dtb_builder.stages.kernels import kernels_name, library_of
+from dtb_builder.stages.outcomes import RunOutcome
 from dtb_builder.stages.plan import check_images, load_split_images, network_spec
 from dtb_builder.stages.run_folder import PlannedRun, RunFolder
 from dtb_builder.stages.storage import is_storage_fault, storage_is_named
+from dtb_builder.stages.storing import Storing
 from dtb_builder.training.environment import environment
 from dtb_builder.training.finished import FinishedEpoch
 from dtb_builder.training.images import Images
@@ -51,20 +48,14 @@ from dtb_builder.training.resident import ResidentImages, make_resident
 from dtb_builder.training.resume import Checkpoint
 from dtb_builder.training.setup import set_up_torch
 
-__all__ = ["RunOutcome", "close_shard", "finished_and_failed", "initial_network", "train_run"]
+__all__ = ["initial_network", "train_run", "train_runs", "training"]
 
 
-@dataclass(frozen=True)
-class RunOutcome:
-    """How a try at a run ended.
-
-    Attributes:
-        number: the run's.
-        error: None where it finished; otherwise what was raised.
-    """
-
-    number: int
-    error: str | None
+def train_runs(
+    path: Path, runs: tuple[PlannedRun, ...], time_limit: float | None
+) -> list[RunOutcome]:
+    """Train some runs, one after the other; arguments and errors as in `train_run`."""
+    return [train_run(path, run, time_limit) for run in runs]
 
 
 def train_run(path: Path, run: PlannedRun, time_limit: float | None) -> RunOutcome:
@@ -87,7 +78,8 @@ def train_run(path: Path, run: PlannedRun, time_limit: float | None) -> RunOutco
     with storage_is_named(path), _log(folder.log_file(run)) as log:
         try:
             with folder.run_locked(run), _limited(time_limit):
-                for epoch, line in _epochs(folder, run, log):
+                for epoch, metrics in training(folder, run, log):
+                    line = "  ".join(f"{name}={value:.4g}" for name, value in metrics.items())
                     log.info("epoch %d: %s", epoch, line)
         except Exception as error:
             if is_storage_fault(error) or isinstance(error, ImagesError | ConfigError):
@@ -98,35 +90,6 @@ def train_run(path: Path, run: PlannedRun, time_limit: float | None) -> RunOutco
     return RunOutcome(run.number, None)
 
 
-def close_shard(path: Path, runs: list[PlannedRun]) -> Path:
-    """Write the shard of these runs, all of them finished, and clear their files.
-
-    Raises:
-        UnfinishedError: a run did not finish.
-    """
-    with storage_is_named(path):
-        return _close_shard(RunFolder(path), runs)
-
-
-def _close_shard(folder: RunFolder, runs: list[PlannedRun]) -> Path:
-    shard = runs[0].shard
-    journals, _ = finished_and_failed(folder, runs)
-    if len(journals) < len(runs):
-        missing = {run.number for run in runs} - {journal.run.number for journal in journals}
-        raise UnfinishedError(f"runs {sorted(missing)} of shard {shard} are not finished")
-    file = folder.shard_file(shard)
-    file.parent.mkdir(exist_ok=True)
-    write_shard(
-        file,
-        journals,
-        provenance=folder.provenance,
-        num_epochs=folder.config.recipe.num_epochs,
-        steps=folder.config.states.steps,
-    )
-    folder.clear_working_folder(shard)
-    return file
-
-
 def initial_network(genotype: Genotype, spec: NetworkSpec, seed: int) -> Network:
     """The network of a run before its training, the same on every device."""
     with torch.random.fork_rng([]):
@@ -134,33 +97,13 @@ def initial_network(genotype: Genotype, spec: NetworkSpec, seed: int) -> Network
         return Network(genotype, spec)
 
 
-def finished_and_failed(
-    folder: RunFolder, runs: list[PlannedRun]
-) -> tuple[list[Journal], list[FailedRun]]:
-    """The journals of the finished runs of a shard in progress, and its runs that were given up."""
-    journals: list[Journal] = []
-    failures: list[FailedRun] = []
-    for run in runs:
-        file = folder.journal_file(run)
-        journal = read_journal(file) if file.exists() else None
-        failed = folder.failures(run)
-        if journal is not None and journal.last_epoch == folder.config.recipe.num_epochs:
-            journals.append(journal)
-        elif failed.given_up:
-            failures.append(
-                FailedRun(
-                    number=run.number,
-                    genotype=Genotype.parse(run.genotype),
-                    seed=run.seed,
-                    attempts=len(failed.messages),
-                    message=failed.messages[-1],
-                )
-            )
-    return journals, failures
+def training(
+    folder: RunFolder, run: PlannedRun, log: logging.Logger
+) -> Iterator[tuple[int, Mapping[str, float]]]:
+    """Train a run and store it; each epoch with its metrics, once it is safe on disk.
 
-
-def _epochs(folder: RunFolder, run: PlannedRun, log: logging.Logger) -> Iterator[tuple[int, str]]:
-    """Train and store a run; each epoch with a line about it, once it is safe on disk."""
+    The caller holds the run. What goes wrong is raised, and recorded nowhere.
+    """
     config = folder.config
     set_up_torch(threads=config.compute.threads, deterministic=config.compute.deterministic)
     images, data = _images(config.images, config.compute.device)
@@ -173,7 +116,7 @@ def _epochs(folder: RunFolder, run: PlannedRun, log: logging.Logger) -> Iterator
         seed=run.seed,
         plan=folder.plan_id,
         num_parameters=sum(p.numel() for p in network.parameters() if p.requires_grad),
-        tensors=tensor_table(network),
+        tensors=Storing(config.states, tensor_table(network)).tensors,
     )
     folder.working_folder(run.shard).mkdir(parents=True, exist_ok=True)
     journal, checkpoint = _recovered(folder, run, about, log)
@@ -190,7 +133,7 @@ def _epochs(folder: RunFolder, run: PlannedRun, log: logging.Logger) -> Iterator
     ):
         _check_finite(finished)
         _store(folder, run, config, finished, facts)
-        yield finished.epoch, "  ".join(f"{k}={v:.4g}" for k, v in finished.metrics.items())
+        yield finished.epoch, finished.metrics
     for used in folder.checkpoint_files(run):
         used.unlink()
 
@@ -224,13 +167,16 @@ def _store(
     At every moment the epoch that the journal ends with has its checkpoint.
     """
     epoch = finished.epoch
+    storing = Storing(config.states, tensor_table(finished.network))
     begin = time.perf_counter()
     state = (
-        capture(finished.network) if config.states.keeps(epoch, config.recipe.num_epochs) else None
+        storing.stored(capture(finished.network))
+        if config.states.keeps(epoch, config.recipe.num_epochs)
+        else None
     )
     frame = b"" if state is None else codec.encode(state.values)
     step_frames = [
-        StepFrame(step, within.num_batches_tracked, codec.encode(within.values))
+        StepFrame(step, within.num_batches_tracked, codec.encode(storing.stored(within).values))
         for step, within in finished.step_states.items()
     ]
     metrics = dict(finished.metrics)

@@ -2,14 +2,19 @@
 
 import platform
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
+
+if TYPE_CHECKING:
+    import torch
 
 __all__ = ["environment"]
 
 
-def environment(device: torch.device | str, *, kernels: str | None = None) -> dict[str, str | int]:
+def environment(
+    device: "torch.device | str", *, kernels: str | None = None
+) -> dict[str, str | int]:
     """The machine's class and its software's versions; nothing that names a host or a person.
 
     What does not apply, such as CUDA's version on the CPU, is absent.
@@ -18,6 +23,8 @@ def environment(device: torch.device | str, *, kernels: str | None = None) -> di
         device: what is computed on.
         kernels: the instruction set of the compiled passes, where networks use them.
     """
+    import torch
+
     device = torch.device(device)
     facts: dict[str, str | int] = {
         "device": device.type,

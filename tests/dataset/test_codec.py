@@ -4,10 +4,11 @@ import h5py
 import hdf5plugin
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dtb_builder.dataset.codec import decode, encode
+from dtb_builder.dataset.codec import bfloat16, decode, encode
 from dtb_builder.errors import DamagedFileError
 
 bit_patterns = st.lists(st.integers(0, 2**32 - 1), min_size=1, max_size=64).map(
@@ -92,3 +93,10 @@ def test_what_was_decoded_can_be_written_to(num_floats: int) -> None:
     values = decode(encode(np.zeros(num_floats, np.float32)), num_floats=num_floats)
     values += 1
     assert values.tolist() == [1.0] * num_floats
+
+
+@given(bit_patterns)
+def test_bfloat16_rounds_as_torch_does_and_keeps_nans(values: np.ndarray) -> None:
+    expected = torch.from_numpy(values.copy()).bfloat16().float().numpy()
+    assert np.array_equal(bfloat16(values), expected, equal_nan=True)
+    assert (bfloat16(values).view("<u4") & 0xFFFF == 0).all()

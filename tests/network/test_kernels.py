@@ -2,7 +2,6 @@
 
 import copy
 import pickle
-from pathlib import Path
 
 import pytest
 import torch
@@ -10,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.functional import max_pool2d
 
 from dtb_builder.network import NetworkSpec
-from dtb_builder.network import kernels as kernels_package
+from dtb_builder.network.built import passes_file
 from dtb_builder.network.kernels import Library, can_be_compiled, find_library
 from dtb_builder.network.network import Network
 from dtb_builder.space import OPERATIONS, sample_uniform
@@ -36,8 +35,9 @@ def library(request: pytest.FixtureRequest) -> Library:
     level = ("portable", "avx2").index(request.param)
     if level > found.level:
         pytest.skip("this processor has no AVX2")
-    (path,) = Path(kernels_package.__file__).parent.glob("_passes*.so")
-    return Library(path, level)
+    file = passes_file()
+    assert file is not None
+    return Library(file, level)
 
 
 def spec_of(channels: int, layers: int, size: int, *, auxiliary: bool = False) -> NetworkSpec:

@@ -94,7 +94,7 @@ def test_generating_again_does_nothing(
     finished: Path, tmp_path: Path, generate: Dtb, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = shutil.copytree(finished, tmp_path / "run")
-    monkeypatch.setattr(workers, "_epochs", lambda *_: pytest.fail("something was trained"))
+    monkeypatch.setattr(workers, "training", lambda *_: pytest.fail("something was trained"))
     before = {path: path.stat().st_mtime_ns for path in folder.rglob("*.h5")}
     assert generate(folder) == 0
     assert {path: path.stat().st_mtime_ns for path in folder.rglob("*.h5")} == before
@@ -379,12 +379,11 @@ def test_a_lock_left_by_a_dead_holder_is_noticed_and_taken(
     dtb("plan", tmp_path)
     left = {"host": "node7", "process": 4242, "since": "2026-01-01T00:00:00+00:00"}
     (tmp_path / ".lock.json").write_text(json.dumps(left))
-    assert RunFolder(tmp_path).holder() is None
+    assert RunFolder(tmp_path).holders() == ()
     with RunFolder(tmp_path).locked():
         assert "process 4242 on node7 since 2026-01-01" in caplog.text
         assert "died" in caplog.text
-        holder = RunFolder(tmp_path).holder()
-        assert holder is not None
+        (holder,) = RunFolder(tmp_path).holders()
         assert f"process {os.getpid()}" in holder
 
 
@@ -398,8 +397,8 @@ def test_a_lock_that_may_not_be_tried_is_still_told_of(
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(FileLock, "acquire", denied)
-    holder = status(RunFolder(tmp_path)).holder
-    assert holder == "process 7 on far since then, unless that has died"
+    holders = status(RunFolder(tmp_path)).holders
+    assert holders == ("process 7 on far since then, unless that has died",)
 
 
 def test_a_torn_list_of_failures_is_named(

@@ -35,7 +35,7 @@ def test_auto_is_on_where_the_passes_can_be_used(dtb: DTB, tmp_path: Path) -> No
 def test_without_passes_one_line_says_so_and_auto_is_off(
     dtb: DTB, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(kernels, "find_library", lambda: None)
+    monkeypatch.setattr(kernels, "passes_file", lambda: None)
     assert dtb("plan", tmp_path, *SMALL) == 0
     assert RunFolder(tmp_path).config.compute.kernels == "off"
     lines = capsys.readouterr().err.splitlines()
@@ -47,7 +47,7 @@ def test_a_plan_stays_settled_where_the_passes_are_missing(
     dtb: DTB, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert dtb("plan", tmp_path, *SMALL) == 0
-    monkeypatch.setattr(kernels, "find_library", lambda: None)
+    monkeypatch.setattr("dtb_builder.network.kernels.find_library", lambda: None)
     assert dtb("generate", tmp_path, "cluster=serial") == 2
     assert "this installation has no compiled kernels" in capsys.readouterr().err
 

@@ -302,6 +302,7 @@ def test_das_has_the_frozen_scale_of_a_sample_drawn_for_these_networks(
         ("probe_seed=-1", "probe_seed must be at least 0"),
         ("num_reference=5", "num_reference must be at least 100 or null"),
         ("cluster.time_limit=5", "cluster.time_limit means nothing for scores"),
+        ("cluster.shards=0-1", "cluster.shards means nothing for scores"),
         ("recipe.num_epochs=5", "conf/score.yaml lists every setting"),
     ],
 )

@@ -250,6 +250,7 @@ def test_a_search_follows_a_ranking(tmp_path: Path, dtb: Dtb) -> None:
         ("budget_seconds=0", "budget_seconds must be above 0"),
         ("ranking=/nowhere/rank.json", "/nowhere/rank.json"),
         ("retry=failed", "conf/search.yaml lists every setting"),
+        ("cluster.shards=0-1", "cluster.shards means nothing for a search"),
     ],
 )
 def test_a_bad_setting_is_refused_and_explained(

@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from dtb_builder.network.built import passes_file
+
 __all__ = ["Library", "find_library"]
 
 _KINDS = {
@@ -75,9 +77,5 @@ class Library:
 @cache
 def find_library() -> Library | None:
     """The compiled passes, or None where the package was installed without a C++ compiler."""
-    for path in sorted(Path(__file__).parent.glob("_passes*.so")):
-        try:
-            return Library(path)
-        except OSError:
-            continue
-    return None
+    file = passes_file()
+    return None if file is None else Library(file)

@@ -1,0 +1,290 @@
+"""A folder that can be uploaded as it is to the Hugging Face Hub or to Zenodo."""
+
+import json
+import os
+import shutil
+import warnings
+from dataclasses import dataclass
+from datetime import date, datetime, time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from dtb_builder.dataset import Benchmark
+from dtb_builder.dataset.atomic import write_whole
+from dtb_builder.dataset.manifest import MANIFEST, sha256_of, write_manifest
+from dtb_builder.errors import ConfigError
+from dtb_builder.record import METRICS
+from dtb_builder.stages.draw import genotype_svg
+from dtb_builder.stages.monitor import byte_text
+from dtb_builder.stages.report import write_report
+
+__all__ = ["Publication", "make_folder", "upload"]
+
+INDEX = "epochs.parquet"
+
+_COLUMNS = {
+    "run": "the run's number in the plan",
+    "epoch": "0 is the initialisation",
+    "genotype": "the architecture, in canonical spelling",
+    "key": "SHA-256 of the genotype's text",
+    "seed": "of the initialisation and the training",
+    "num_parameters": "trainable parameters, auxiliary head included",
+} | dict(METRICS)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Publication:
+    """What a publisher says of a benchmark that its file cannot.
+
+    Attributes:
+        name: of the data set.
+        authors: at least one.
+        licence: of the data, by its SPDX name, such as CC-BY-4.0.
+        url: where it will be found.
+        released: the day.
+    """
+
+    name: str
+    authors: tuple[str, ...]
+    licence: str
+    url: str
+    released: date
+
+    def __post_init__(self) -> None:
+        if not self.authors:
+            raise ConfigError("a publication needs at least one --author")
+        for what, text in (("name", self.name), ("licence", self.licence), ("url", self.url)):
+            if not text.strip() or "\n" in text:
+                raise ConfigError(f"--{what} must be one line of text, got {text!r}")
+
+    @property
+    def citation(self) -> str:
+        """As text."""
+        return f"{', '.join(self.authors)}: {self.name}. {self.released.year}. {self.url}"
+
+
+def make_folder(benchmark: Benchmark, about: Publication, folder: Path) -> list[Path]:
+    """Fill a new folder with a benchmark and all that tells of it; the list of hashes comes last.
+
+    Returns:
+        its files, sorted.
+
+    Raises:
+        ConfigError: the folder is there already, or a package of the extra [publish] is not.
+    """
+    if folder.exists() and any(folder.iterdir()):
+        raise ConfigError(f"{folder} is not empty: publish into a new folder")
+    folder.mkdir(parents=True, exist_ok=True)
+    for file in benchmark.files:
+        _link_or_copy(file, folder / file.name)
+    benchmark.to_dataframe().to_parquet(folder / INDEX, index=False)
+    scores = benchmark.path.with_name("scores.parquet")
+    if scores.exists():
+        shutil.copy(scores, folder / scores.name)
+    write_report(benchmark, folder / "report.html", scores if scores.exists() else None)
+    ranked = benchmark.top(1, by="valid_accuracy", epoch=-1)
+    for best in ranked:
+        write_whole(folder / "best.svg", genotype_svg(best.genotype).encode())
+    write_whole(folder / "README.md", _card(benchmark, about).encode())
+    write_whole(folder / "LICENSE", f"{about.licence}\n".encode())
+    write_whole(folder / "CITATION.cff", _citation_file(about).encode())
+    _write_croissant(benchmark, about, folder)
+    write_manifest(folder)
+    return sorted(file for file in folder.rglob("*") if file.is_file())
+
+
+def upload(folder: Path, repository: str, token: str | None) -> str:
+    """Upload a folder that `make_folder` made to the Hugging Face Hub.
+
+    Args:
+        folder: with its list of hashes.
+        repository: OWNER/NAME of a data set; it is made if need be.
+        token: None is the one that this machine is logged in with.
+
+    Returns:
+        where it is.
+
+    Raises:
+        ConfigError: the Hub refuses, or huggingface_hub is not installed.
+    """
+    try:
+        from huggingface_hub import HfApi
+        from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+    except ImportError as error:
+        raise ConfigError("uploading needs huggingface_hub, in the extra [publish]") from error
+    if not (folder / MANIFEST).is_file():
+        raise ConfigError(f"{folder} has no {MANIFEST}: it was not made to be published")
+    hub = HfApi(token=token)
+    try:
+        hub.create_repo(repository, repo_type="dataset", exist_ok=True)
+        done = hub.upload_folder(folder_path=folder, repo_id=repository, repo_type="dataset")
+    except (HfHubHTTPError, HFValidationError, OSError) as error:
+        raise ConfigError(f"{repository} could not be uploaded to: {error}") from error
+    return str(done)
+
+
+def _link_or_copy(source: Path, target: Path) -> None:
+    """A second name for the same bytes, which never change; or a copy on another disk."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy(source, target)
+
+
+def _card(benchmark: Benchmark, about: Publication) -> str:
+    """The page that people see first: Markdown below settings that the Hub reads."""
+    provenance = benchmark.provenance
+    front = {
+        "license": about.licence.lower(),
+        "pretty_name": about.name,
+        "tags": ["neural-architecture-search", "darts", "training-states", "hdf5", "croissant"],
+        "configs": [{"config_name": "epochs", "data_files": INDEX}],
+    }
+    recipe = yaml.safe_dump(
+        {key: provenance["config"][key] for key in ("recipe", "network", "states", "seeds")},
+        sort_keys=False,
+    )
+    authors = " and ".join(about.authors)
+    splits = ", ".join(f"{s['size']:,} {name}" for name, s in provenance["splits"].items())
+    figures = "\n".join(f"| {name} | {value} |" for name, value in _figures(benchmark).items())
+    return f"""---
+{yaml.safe_dump(front, sort_keys=False)}---
+
+# {about.name}
+
+Trained DARTS architectures with their training states, made with darts-training-bench, on
+{provenance["images"]["name"]} ({splits} images).
+
+| | |
+|---|---|
+{figures}
+
+The best run's cells, by valid accuracy after the last epoch:
+
+![cells](best.svg)
+
+## Files
+
+| file | what it is |
+|---|---|
+| `{benchmark.path.name}`{" and its volumes" if len(benchmark.files) > 1 else ""} | metrics and \
+training states, HDF5 |
+| `{INDEX}` | every run and epoch with its metrics, Parquet |
+| `report.html` | curves, distributions and failures, for any browser |
+| `croissant.json` | this data set for machines |
+| `{MANIFEST}` | `dtb verify FOLDER` or `sha256sum --check {MANIFEST}` compares with it |
+
+## Read it
+
+```python
+from dtb_builder import Benchmark
+
+bench = Benchmark("{benchmark.path.name}")
+best = bench.top(1, by="valid_accuracy", epoch=-1)[0]
+print(best.genotype, best.metric("test_accuracy", epoch=-1))
+state = best.state(epoch=-1)
+```
+
+## Recipe
+
+```yaml
+{recipe}```
+
+## Cite it
+
+```bibtex
+@misc{{dtb, title={{{about.name}}}, author={{{authors}}}, year={{{about.released.year}}},
+  url={{{about.url}}}}}
+```
+"""
+
+
+def _figures(benchmark: Benchmark) -> dict[str, str]:
+    """What there is, in numbers."""
+    figures = {
+        "runs": f"{len(benchmark):,} of {benchmark.num_epochs} epochs",
+        "failed runs": f"{len(benchmark.failures):,}",
+        "training states": f"{sum(len(run.state_epochs) for run in benchmark):,}",
+        "bytes": byte_text(sum(file.stat().st_size for file in benchmark.files)),
+        "parameters": f"{benchmark.num_parameters.min():,} to {benchmark.num_parameters.max():,}",
+    }
+    for name in ("valid_accuracy", "test_accuracy"):
+        last = benchmark.array(name, epoch=-1).compressed()
+        if len(last):
+            low, middle, high = (f"{value:.4f}" for value in np.quantile(last, (0, 0.5, 1)))
+            figures[f"{name}, last epoch"] = f"{low} to {high}, median {middle}"
+    return figures
+
+
+def _citation_file(about: Publication) -> str:
+    settings = {
+        "cff-version": "1.2.0",
+        "message": "If you use this data set, please cite it.",
+        "type": "dataset",
+        "title": about.name,
+        "authors": [{"name": author} for author in about.authors],
+        "license": about.licence,
+        "url": about.url,
+        "date-released": about.released.isoformat(),
+    }
+    return yaml.safe_dump(settings, sort_keys=False)
+
+
+def _write_croissant(benchmark: Benchmark, about: Publication, folder: Path) -> None:
+    """Describe the folder to machines, and read the description back as they would."""
+    try:
+        import mlcroissant as mlc
+    except ImportError as error:
+        raise ConfigError("publishing needs mlcroissant, in the extra [publish]") from error
+    kinds = {
+        ".h5": ("application/x-hdf5", "metrics and training states"),
+        ".parquet": ("application/x-parquet", "a table"),
+    }
+    files: list[Any] = [
+        mlc.FileObject(
+            id=file.name,
+            name=file.name,
+            description=kinds[file.suffix][1],
+            content_url=file.name,
+            content_size=f"{file.stat().st_size} B",
+            encoding_formats=[kinds[file.suffix][0]],
+            sha256=sha256_of(file),
+        )
+        for file in sorted(folder.iterdir())
+        if file.suffix in kinds
+    ]
+    kind_of: dict[str, Any] = dict.fromkeys(_COLUMNS, mlc.DataType.FLOAT)
+    kind_of |= dict.fromkeys(("run", "epoch", "seed", "num_parameters"), mlc.DataType.INTEGER)
+    kind_of |= dict.fromkeys(("genotype", "key"), mlc.DataType.TEXT)
+    fields = [
+        mlc.Field(
+            id=f"epochs/{name}",
+            name=name,
+            description=meaning,
+            data_types=kind_of[name],
+            source=mlc.Source(file_object=INDEX, extract=mlc.Extract(column=name)),
+        )
+        for name, meaning in _COLUMNS.items()
+    ]
+    described = mlc.Metadata(
+        name=about.name,
+        description=f"Trained DARTS architectures with their training states on "
+        f"{benchmark.provenance['images']['name']}.",
+        license=[about.licence],
+        url=about.url,
+        cite_as=about.citation,
+        version="1.0.0",
+        date_published=datetime.combine(about.released, time()),
+        distribution=files,
+        record_sets=[mlc.RecordSet(id="epochs", name="epochs", fields=fields)],
+    )
+    file = folder / "croissant.json"
+    write_whole(file, json.dumps(described.to_json(), indent=1, default=str).encode())
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of what mlcroissant itself uses
+        checked: Any = mlc.Dataset(jsonld=file)
+    if checked.metadata.issues.errors:
+        raise ConfigError(f"{file} is not valid Croissant: {checked.metadata.issues.report()}")
