@@ -64,6 +64,7 @@ def main() -> None:
     parser.add_argument("--reference", type=Path, required=True, help="a checkout of quark0/darts")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--genotypes", type=int, default=10)
+    parser.add_argument("--first", type=int, default=0, help="number of the first genotype")
     parser.add_argument("--turns", type=int, default=5, help="of each side, A B A B")
     parser.add_argument("--steps", type=int, default=2, help="in a turn")
     parser.add_argument("--sizes", nargs="*", choices=SIZES, default=list(SIZES))
@@ -99,7 +100,7 @@ def main() -> None:
         print("| genotype | reference | ours | ratio | ratio of the fastest turns |")
         print("|---|---|---|---|---|")
         timings = []
-        for i in range(arguments.genotypes):
+        for i in range(arguments.first, arguments.first + arguments.genotypes):
             genotype = sample_uniform(seed=0, index=i)
             timing = _compare(reference, genotype, spec, library, arguments)
             timings.append(timing)
