@@ -2,6 +2,7 @@
 
     python benchmarks/scale.py runs              # 10,000 runs, 200 shards, 4 nodes x 8 GPUs
     python benchmarks/scale.py plan              # a plan of 1,000,000 runs, and dtb status on it
+    python benchmarks/scale.py calibrate         # what dtb plan --calibrate says, and what it takes
 
 The peer of `runs` is Ray alone: the same sleeps as bare tasks, without a journal, a driver or a
 shard. All nodes share the cores of this machine, which is not what nodes are for.
@@ -19,6 +20,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -204,6 +206,29 @@ def plan_only(arguments: list[str]) -> None:
     _ensure_planned(folder, arguments[1:], _compose(arguments[1:]))
 
 
+def measure_calibration(folder: RunFolder, settings: list[str]) -> None:
+    """Compare the costs that `dtb plan` names with those of the same plan carried out."""
+    from dtb_builder.stages.calibrate import calibrate
+    from dtb_builder.stages.estimate import estimate
+
+    assert dtb(["plan", str(folder.path), *settings]) == 0
+    calibrated, estimated = calibrate(folder), estimate(folder)
+    serial = replace(launch_of("none", 1).cluster, engine="serial", gpus_per_run=None)
+    begin = time.perf_counter()
+    for _ in generate(folder, replace(launch_of("none", 1), cluster=serial)):
+        pass
+    seconds = time.perf_counter() - begin
+    stored = sum(file.stat().st_size for file in folder.shard_files())
+    print(f"plan: {' '.join(settings)}")
+    print(f"carried out by one worker: {seconds:.1f} s, {stored / 2**20:.2f} MiB of shards")
+    for name, cost in (("--calibrate", calibrated), ("a few steps", estimated)):
+        took, bytes_off = 3600 * cost.hours, cost.num_bytes / stored - 1
+        print(
+            f"{name}: {took:.1f} s, {100 * (took / seconds - 1):+.0f} %; "
+            f"{cost.num_bytes / 2**20:.2f} MiB, {100 * bytes_off:+.0f} %"
+        )
+
+
 def _timed(name: str, command: list[str]) -> None:
     begin = time.perf_counter()
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
@@ -215,17 +240,21 @@ def _timed(name: str, command: list[str]) -> None:
 
 
 def main() -> None:
-    """Measure one of the two."""
+    """Measure one of the three."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", choices=("runs", "plan"))
+    parser.add_argument("what", choices=("runs", "plan", "calibrate"))
     parser.add_argument("--runs", type=int)
     parser.add_argument("--shards", type=int, default=200)
     parser.add_argument("--runs-per-task", type=int, default=50)
+    parser.add_argument("settings", nargs="*", help="of calibrate: its plan's")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         if given.what == "runs":
             where = RunFolder(Path(folder) / "run")
             measure_runs(where, given.runs or 10_000, given.shards, given.runs_per_task)
+        elif given.what == "calibrate":
+            where = RunFolder(Path(folder) / "run")
+            measure_calibration(where, given.settings or ["experiment=quickstart"])
         else:
             measure_plan(Path(folder) / "run", given.runs or 1_000_000)
 

@@ -277,6 +277,10 @@ def _generate(given: argparse.Namespace) -> int:
     before = status(folder, launch.cluster.shard_range)
     sigterm.raising = launch.cluster.engine == "serial"
     events = generate(folder, launch)
+    if launch.cluster.engine == "ray":
+        from dtb_builder.stages.ray_metrics import metered
+
+        events = metered(events, folder, launch.cluster.shard_range)
     next(events)
     sigterm.check()
     with tqdm(

@@ -5,7 +5,7 @@ import os
 import shutil
 import warnings
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, datetime, time
 from pathlib import Path
 from typing import Any
 
@@ -243,7 +243,7 @@ def _write_croissant(benchmark: Benchmark, about: Publication, folder: Path) -> 
         ".h5": ("application/x-hdf5", "metrics and training states"),
         ".parquet": ("application/x-parquet", "a table"),
     }
-    files = [
+    files: list[Any] = [
         mlc.FileObject(
             id=file.name,
             name=file.name,
@@ -256,17 +256,15 @@ def _write_croissant(benchmark: Benchmark, about: Publication, folder: Path) -> 
         for file in sorted(folder.iterdir())
         if file.suffix in kinds
     ]
-    whole, text = {"run", "epoch", "seed", "num_parameters"}, {"genotype", "key"}
+    kind_of: dict[str, Any] = dict.fromkeys(_COLUMNS, mlc.DataType.FLOAT)
+    kind_of |= dict.fromkeys(("run", "epoch", "seed", "num_parameters"), mlc.DataType.INTEGER)
+    kind_of |= dict.fromkeys(("genotype", "key"), mlc.DataType.TEXT)
     fields = [
         mlc.Field(
             id=f"epochs/{name}",
             name=name,
             description=meaning,
-            data_types=mlc.DataType.INTEGER
-            if name in whole
-            else mlc.DataType.TEXT
-            if name in text
-            else mlc.DataType.FLOAT,
+            data_types=kind_of[name],
             source=mlc.Source(file_object=INDEX, extract=mlc.Extract(column=name)),
         )
         for name, meaning in _COLUMNS.items()
@@ -279,7 +277,7 @@ def _write_croissant(benchmark: Benchmark, about: Publication, folder: Path) -> 
         url=about.url,
         cite_as=about.citation,
         version="1.0.0",
-        date_published=about.released.isoformat(),
+        date_published=datetime.combine(about.released, time()),
         distribution=files,
         record_sets=[mlc.RecordSet(id="epochs", name="epochs", fields=fields)],
     )

@@ -59,7 +59,8 @@ def report(benchmark: Benchmark, scores: Path | None = None) -> str:
         scores: a file that `dtb score` made of it, or None.
 
     Raises:
-        ConfigError: there is nothing to show, or plotly is not installed.
+        ConfigError: there is nothing to show, the scores are of another benchmark, or plotly is not
+            installed.
     """
     try:
         from plotly.offline import get_plotlyjs
@@ -201,11 +202,14 @@ def _scores(benchmark: Benchmark, file: Path | None) -> Iterator[str]:
     import plotly.graph_objects as go
 
     table = pandas.read_parquet(file)
+    _check_scores(table, benchmark, file)
     names = [name for name in _score_names(table) if table[name].notna().any()]
     last = benchmark.array(_METRIC, epoch=-1).filled(np.nan)
     accuracy = dict(zip(benchmark.numbers.tolist(), last.tolist(), strict=True))
     table = table.assign(accuracy=table["run"].map(accuracy), t=_moments(table))
-    moments = list(dict.fromkeys(table.sort_values(["epoch"])["t"]))
+    moments = list(
+        dict.fromkeys(table.sort_values([name for name in ("epoch", "step") if name in table])["t"])
+    )
     taus, figure = go.Figure(), go.Figure()
     for name in names:
         found = [table[(table["t"] == t) & table[name].notna()] for t in moments]
@@ -247,13 +251,28 @@ def _tau(scores: Any, accuracies: Any) -> float | None:
         return None
 
 
-def _moments(table: Any) -> Any:
-    """The epoch of each row, and the step where there is one within an epoch."""
-    epochs = table["epoch"].astype(str)
-    if "step" not in table or table["step"].isna().all():
-        return epochs
-    steps = table["step"].map(lambda step: "" if step != step else f", step {step:.0f}")
-    return epochs + steps
+def _moments(table: Any) -> list[str]:
+    """What each row's state is called: its epoch, or its step where it is of none."""
+    steps = table["step"] if "step" in table else table["epoch"]
+    return [
+        f"step {step:.0f}" if epoch != epoch else f"{epoch:.0f}"  # NaN differs from itself
+        for epoch, step in zip(table["epoch"], steps, strict=True)
+    ]
+
+
+def _check_scores(table: Any, benchmark: Benchmark, file: Path) -> None:
+    """Refuse scores of other runs.
+
+    Raises:
+        ConfigError: they are.
+    """
+    genotypes = {run.number: str(run.genotype) for run in benchmark}
+    for number, genotype in zip(table["run"], table["genotype"], strict=True):
+        if genotypes.get(number) != genotype:
+            raise ConfigError(
+                f"{file} is of another benchmark: its run {number} is {genotype}, and "
+                f"{benchmark.path}'s is {genotypes.get(number)}"
+            )
 
 
 def _failures(benchmark: Benchmark) -> str:

@@ -39,6 +39,31 @@ def test_one_worker_and_two_give_the_same_content_as_no_ray_at_all(
         assert content(folder / "dtb.h5") == content(finished / "dtb.h5")
 
 
+def test_a_started_cluster_of_several_nodes_gives_the_same_content(
+    finished: Path,
+    tmp_path: Path,
+    content: Callable[[Path], dict[Any, Any]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from ray.cluster_utils import Cluster
+
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+    for name in ("config.yaml", "provenance.json", "plan.csv"):
+        (tmp_path / name).write_bytes((finished / name).read_bytes())
+    head = {"num_cpus": 0, "num_gpus": 0, "include_dashboard": False}
+    cluster = Cluster(initialize_head=True, head_node_args=head)
+    try:
+        for _ in range(2):
+            cluster.add_node(num_cpus=1, num_gpus=8, object_store_memory=80 * 2**20)
+        settings = (f"cluster.address={cluster.address}", "cluster.gpus_per_run=0.5")
+        done = dtb("generate", tmp_path, *settings)
+    finally:
+        cluster.shutdown()
+    assert done.returncode == 0, done.stderr
+    assert dtb("merge", tmp_path).returncode == 0
+    assert content(tmp_path / "dtb.h5") == content(finished / "dtb.h5")
+
+
 def test_a_cluster_without_room_for_a_run_is_refused(tmp_path: Path) -> None:
     assert dtb("plan", tmp_path, "compute.threads=3").returncode == 0
     done = dtb("generate", tmp_path, "cluster.num_cpus=2")

@@ -11,6 +11,7 @@ import pandas
 import pytest
 
 from dtb_builder import Benchmark
+from dtb_builder.errors import ConfigError
 from dtb_builder.stages.report import report
 
 Dtb = Callable[..., int]
@@ -33,13 +34,19 @@ FLAGS = [
 def page(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The report of the tiny benchmark, with scores that somebody made up."""
     folder = tmp_path_factory.mktemp("report")
-    table = [
-        {"run": run, "epoch": epoch, "wot": 10.0 * run + epoch, "wot_seconds": 0.1}
-        for run in (0, 1)
-        for epoch in (0, 3)
-    ]
-    pandas.DataFrame(table).to_parquet(folder / "scores.parquet")
     with Benchmark(finished / "dtb.h5") as benchmark:
+        table = [
+            {
+                "run": run.number,
+                "genotype": str(run.genotype),
+                "epoch": epoch,
+                "wot": 10.0 * run.number + epoch,
+                "wot_seconds": 0.1,
+            }
+            for run in benchmark
+            for epoch in (0, 3)
+        ]
+        pandas.DataFrame(table).to_parquet(folder / "scores.parquet")
         text = report(benchmark, folder / "scores.parquet")
     (folder / "report.html").write_text(text)
     return folder / "report.html"
@@ -68,6 +75,15 @@ def test_failures_are_listed_with_their_traceback(finished: Path, monkeypatch: A
         monkeypatch.setitem(benchmark.__dict__, "failures", (failure,))
         text = report(benchmark)
     assert "<summary>&lt;b&gt;Boom&lt;/b&gt;</summary>" in text
+
+
+def test_scores_of_another_benchmark_are_refused(page: Path, finished: Path) -> None:
+    table = pandas.read_parquet(page.with_name("scores.parquet"))
+    table["run"] = 1 - table["run"]
+    table.to_parquet(page.with_name("others.parquet"))
+    refused = pytest.raises(ConfigError, match="is of another benchmark")
+    with Benchmark(finished / "dtb.h5") as benchmark, refused:
+        report(benchmark, page.with_name("others.parquet"))
 
 
 def test_report_writes_beside_the_benchmark(
