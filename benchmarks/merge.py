@@ -30,8 +30,8 @@ from dtb_builder.record import METRICS, TensorTable
 from dtb_builder.space import sample_uniform
 
 TABLE = TensorTable(("weight",), ((265_000,),))
-NUM_EPOCHS = 7
-RUNS_PER_SHARD = 4
+NUM_EPOCHS = 24
+RUNS_PER_SHARD = 10
 PROVENANCE = '{"config": {"note": "noise"}}'
 
 

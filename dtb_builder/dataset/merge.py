@@ -93,7 +93,14 @@ def merge(
     """
     if not shards:
         raise ValueError("there are no shards to merge")
-    outlines = [_outline(path) for path in shards]
+    with contextlib.closing(_Sources()) as sources:
+        yield from _merge(shards, target, sources, volume_size)
+
+
+def _merge(
+    shards: Sequence[Path], target: Path, sources: "_Sources", volume_size: int | None
+) -> Iterator[MergedRun]:
+    outlines = [_outline(path, sources.of(path)) for path in shards]
     _check_one_plan(outlines)
     numbers = _all_numbers(outlines)
     failures = _open_failures(outlines, numbers)
@@ -124,8 +131,8 @@ def merge(
         )
         for outline in outlines:
             rows = _rows(np.searchsorted(numbers, outline.numbers))
-            _copy_columns(outline, index, rows, environments)
-        yield from _copy_states(outlines, numbers, index, volumes)
+            _copy_columns(sources.of(outline.path), outline, index, rows, environments)
+        yield from _copy_states(outlines, numbers, sources, index, volumes)
         if failures:
             index.put(failure_columns(failures))
         index.finish(
@@ -197,20 +204,19 @@ class _Volumes:
         self.names.append(path.name)
 
 
-def _outline(path: Path) -> _Outline:
-    with contextlib.closing(Store(path)) as store:
-        index = store.index
-        index.check_numbers()
-        return _Outline(
-            path=path,
-            numbers=index.column("runs/number"),
-            checksums=index.column("step_index/row_crc32c"),
-            failures=store.failures,
-            environments=index.texts(schema.ENVIRONMENTS),
-            provenance=store.provenance_text,
-            num_epochs=index.num_epochs,
-            num_steps=index.num_steps,
-        )
+def _outline(path: Path, store: Store) -> _Outline:
+    index = store.index
+    index.check_numbers()
+    return _Outline(
+        path=path,
+        numbers=index.column("runs/number"),
+        checksums=index.column("step_index/row_crc32c"),
+        failures=store.failures,
+        environments=index.texts(schema.ENVIRONMENTS),
+        provenance=store.provenance_text,
+        num_epochs=index.num_epochs,
+        num_steps=index.num_steps,
+    )
 
 
 def _check_one_plan(outlines: Sequence[_Outline]) -> None:
@@ -270,19 +276,23 @@ def _rows(positions: NDArray[np.intp]) -> Rows:
 
 
 def _copy_columns(
-    outline: _Outline, index: IndexWriter, rows: Rows, environments: Sequence[str]
+    source: Store,
+    outline: _Outline,
+    index: IndexWriter,
+    rows: Rows,
+    environments: Sequence[str],
 ) -> None:
     local = np.array([environments.index(text) for text in outline.environments], np.int32)
-    with contextlib.closing(Store(outline.path)) as source:
-        columns = {name: source.index.column(name) for name in _COPIED}
-        with damage_is_named(outline.path):
-            columns["runs/environment"] = local[source.index.column("runs/environment")]
-        index.put(columns, rows)
+    columns = {name: source.index.column(name) for name in _COPIED}
+    with damage_is_named(outline.path):
+        columns["runs/environment"] = local[source.index.column("runs/environment")]
+    index.put(columns, rows)
 
 
 def _copy_states(
     outlines: Sequence[_Outline],
     numbers: NDArray[np.int64],
+    sources: "_Sources",
     index: IndexWriter,
     volumes: _Volumes,
 ) -> Iterator[MergedRun]:
@@ -292,19 +302,18 @@ def _copy_states(
         shard_of[np.searchsorted(numbers, outline.numbers)] = i
     places: dict[str, list[Any]] = {}
     first = 0
-    with contextlib.closing(_Sources()) as sources:
-        for position, number in enumerate(numbers.tolist()):
-            outline = outlines[shard_of[position]]
-            row = int(np.searchsorted(outline.numbers, number))
-            placed, num_bytes = _copy_run(sources.of(outline.path), row, number, volumes)
-            for name, value in placed.items():
-                places.setdefault(name, []).append(value)
-            yield MergedRun(number, num_bytes)
-            if position + 1 - first == _BLOCK_RUNS or position + 1 == len(numbers):
-                columns = {name: np.array(values) for name, values in places.items()}
-                index.put(columns, slice(first, position + 1))
-                places.clear()
-                first = position + 1
+    for position, number in enumerate(numbers.tolist()):
+        outline = outlines[shard_of[position]]
+        row = int(np.searchsorted(outline.numbers, number))
+        placed, num_bytes = _copy_run(sources.of(outline.path), row, number, volumes)
+        for name, value in placed.items():
+            places.setdefault(name, []).append(value)
+        yield MergedRun(number, num_bytes)
+        if position + 1 - first == _BLOCK_RUNS or position + 1 == len(numbers):
+            columns = {name: np.array(values) for name, values in places.items()}
+            index.put(columns, slice(first, position + 1))
+            places.clear()
+            first = position + 1
 
 
 class _Sources:

@@ -5,6 +5,7 @@ import json
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -156,8 +157,15 @@ class Store:
         return self.index.column(f"metrics/{name}"), self.index.column(f"measured/{name}")
 
     def steps(self, row: int) -> tuple[int, ...]:
-        """The steps of a row's first epoch after which there are states, increasing."""
-        return tuple(self.index.column("step_index/step")[row].tolist())
+        """The steps of a row's first epoch after which there are states, increasing.
+
+        Raises:
+            DamagedFileError: they are not.
+        """
+        steps = self.index.column("step_index/step")[row].tolist()
+        if any(step <= before for before, step in pairwise((0, *steps))):
+            raise DamagedFileError(f"{self.path}: steps should be >= 1 and increase, got {steps}")
+        return tuple(steps)
 
     def tensors(self, row: int) -> TensorTable:
         """Where each named tensor lies in the states of a row.

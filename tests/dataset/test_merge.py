@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from dtb_builder import Benchmark
+from dtb_builder.dataset import codec
 from dtb_builder.dataset.merge import merge, remove_old_volumes
 from dtb_builder.dataset.shard import write_shard
 from dtb_builder.dataset.store import FailedRun
@@ -72,6 +73,27 @@ def test_merging_says_what_the_shards_say(shards: list[Path], tmp_path: Path) ->
     assert said(tmp_path / "dtb.h5") == together
     with Benchmark(tmp_path / "dtb.h5") as benchmark:
         assert benchmark.numbers.tolist() == [0, 1, 2, 3, 4, 5, 6]
+
+
+def test_states_are_copied_without_being_decoded_or_compressed_again(
+    shards: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def frames(path: Path) -> dict[tuple[int, int], bytes]:
+        with Benchmark(path) as benchmark:
+            return {
+                (run.number, epoch): benchmark._store.frame(row, epoch)
+                for row, run in enumerate(benchmark)
+                for epoch in run.state_epochs
+            }
+
+    before = {key: frame for path in shards for key, frame in frames(path).items()}
+    with monkeypatch.context() as patch:
+        for name in ("encode", "decode"):
+            patch.setattr(codec, name, lambda *_, **__: pytest.fail("a state was recoded"))
+        for _ in merge(shards, tmp_path / "dtb.h5"):
+            pass
+    # HDF5's own compression would not cut blocks at the planes of bytes.
+    assert frames(tmp_path / "dtb.h5") == before
 
 
 def test_merging_again_gives_the_same_bytes(shards: list[Path], tmp_path: Path) -> None:
