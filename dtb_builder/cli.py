@@ -286,6 +286,10 @@ def _generate(given: argparse.Namespace) -> int:
         from dtb_builder.stages.ray_metrics import metered
 
         events = metered(events, folder, launch.cluster.shard_range)
+    if launch.cluster.tensorboard:
+        from dtb_builder.stages.tensorboard import curves_written
+
+        events = curves_written(events, folder)
     next(events)
     sigterm.check()
     with tqdm(
