@@ -104,6 +104,7 @@ def launch_of(address: str, runs_per_task: int) -> LaunchConfig:
         "shards": None,
         "max_attempts": 1,
         "time_limit": None,
+        "tensorboard": False,
     }
     launch = {"retry": None, "allow_missing": False, "volume_size": None}
     return parse(LaunchConfig, launch | {"cluster": cluster})

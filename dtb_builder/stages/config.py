@@ -134,11 +134,13 @@ class ComputeConfig:
         device: "cpu" or "cuda".
         threads: of torch, per run.
         deterministic: whether only deterministic operations are used.
+        kernels: whether the cells run in compiled passes; "auto" is settled where it is planned.
     """
 
     device: Literal["cpu", "cuda"]
     threads: int
     deterministic: bool
+    kernels: Literal["auto", "on", "off"] = "off"  # files made before it was a setting had none
 
     def __post_init__(self) -> None:
         if self.threads < 1:
@@ -190,6 +192,7 @@ class ClusterConfig:
         shards: as FIRST-LAST, those to work on, for one job of several; None for all.
         max_attempts: how often a run is tried before it is given up.
         time_limit: seconds that one try at a run may take, None for any.
+        tensorboard: whether finished runs' curves are written for TensorBoard, too.
     """
 
     engine: Literal["ray", "serial"]
@@ -197,10 +200,11 @@ class ClusterConfig:
     num_cpus: int | None
     gpus_per_run: float | None
     max_in_flight: int | None
-    runs_per_task: int
-    shards: str | int | None
     max_attempts: int
     time_limit: float | None
+    runs_per_task: int = 1
+    shards: str | int | None = None
+    tensorboard: bool = False
 
     def __post_init__(self) -> None:
         if self.num_cpus is not None and self.num_cpus < 1:

@@ -80,6 +80,7 @@ def launch(**cluster: Any) -> LaunchConfig:
         "shards": None,
         "max_attempts": 2,
         "time_limit": None,
+        "tensorboard": False,
     }
     launched = {"retry": None, "allow_missing": False, "volume_size": None}
     return parse(LaunchConfig, launched | {"cluster": settings | cluster})
