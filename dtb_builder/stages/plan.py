@@ -100,7 +100,7 @@ def load_split_images(config: ImagesConfig) -> tuple[Images, Split]:
     return images, split
 
 
-def check_images(images: Images, expected_sha256: str, *, user: Path) -> None:
+def check_images(images: Images, expected_sha256: str, *, user: Path | str) -> None:
     """See that images are those that a run folder or a file was made with.
 
     Raises:
