@@ -1,6 +1,7 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -37,6 +38,14 @@ def content(folder: Path) -> list[dict[str, Any]]:
     """What was tried, apart from what depends on the clock."""
     lines = read_lines(SearchFolder(folder).candidates_file)
     return [{k: v for k, v in line.items() if k != "seconds"} for line in lines]
+
+
+@pytest.fixture
+def untrained(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave the winner as it is found, to be quicker."""
+    monkeypatch.setattr("dtb_builder.stages.winner.train_winner", lambda *_: iter(()))
+    run = SimpleNamespace(metric=lambda *_, **__: 0.5)
+    monkeypatch.setattr("dtb_builder.stages.winner.winners_run", lambda *_: run)
 
 
 @pytest.fixture(scope="module")
@@ -78,6 +87,7 @@ def test_the_winner_is_the_best_and_is_trained(searched: Path) -> None:
         assert run.state_epochs == (0, 1)
 
 
+@pytest.mark.usefixtures("untrained")
 def test_the_rule_decides_who_wins(tmp_path: Path, dtb: Dtb) -> None:
     assert dtb("search", tmp_path, *TINY, "rule=num_parameters") == 0
     lines = content(tmp_path)
@@ -87,6 +97,7 @@ def test_the_rule_decides_who_wins(tmp_path: Path, dtb: Dtb) -> None:
     assert [line["parent"] for line in lines[4:6]] == [parent["index"] for parent in parents]
 
 
+@pytest.mark.usefixtures("untrained")
 @pytest.mark.parametrize("num_lines", [1, 4, 7])
 def test_a_stopped_search_goes_on_to_the_same_winner(
     num_lines: int, searched: Path, tmp_path: Path, dtb: Dtb, monkeypatch: pytest.MonkeyPatch
@@ -117,6 +128,7 @@ def test_searching_again_tries_nothing(
     assert dtb("search", searched, *TINY) == 0
 
 
+@pytest.mark.usefixtures("untrained")
 @pytest.mark.parametrize(
     ("rule", "at", "steps"),
     [
@@ -136,12 +148,14 @@ def test_a_rule_of_trained_networks_costs_steps(
     assert all(line["scores"].keys() == {rule} for line in lines)
 
 
+@pytest.mark.usefixtures("untrained")
 def test_a_budget_of_steps_limits_the_candidates(tmp_path: Path, dtb: Dtb) -> None:
     settings = ("rule=wot", "at=step 2", "budget_steps=11")
     assert dtb("search", tmp_path, *TINY, *settings) == 0
     assert len(content(tmp_path)) == 5
 
 
+@pytest.mark.usefixtures("untrained")
 def test_a_budget_of_seconds_limits_the_candidates(
     tmp_path: Path, dtb: Dtb, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -152,6 +166,7 @@ def test_a_budget_of_seconds_limits_the_candidates(
     assert len(content(tmp_path)) == 5
 
 
+@pytest.mark.usefixtures("untrained")
 def test_a_candidate_that_fails_is_recorded_and_never_wins(
     tmp_path: Path, dtb: Dtb, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -229,6 +244,7 @@ def test_the_best_rule_that_the_budget_affords_is_read_from_a_ranking(
         affordable_rule(RANKED[:2], parse(SearchConfig, {**composed, "budget_seconds": 1.0}))
 
 
+@pytest.mark.usefixtures("untrained")
 def test_a_search_follows_a_ranking(tmp_path: Path, dtb: Dtb) -> None:
     file = tmp_path / "rank.json"
     write_ranking(file, Ranking(RANKED, (), (), ()), (), {})
