@@ -8,9 +8,9 @@ INSTALLED := $(VENV)/.installed
 
 install: $(INSTALLED)
 
-$(INSTALLED): pyproject.toml constraints.txt
+$(INSTALLED): pyproject.toml constraints.txt $(wildcard dtb_builder/network/kernels/*.[ci]*)
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[build,report,publish,dev]'
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[build,report,publish,export,remote,search,dev]'
 	touch $@
 
 # Plans, trains, merges and queries 8 genotypes x 4 epochs on scikit-learn's digits.

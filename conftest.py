@@ -1,4 +1,4 @@
-"""README's examples run beside a real quickstart."""
+"""The examples of README and docs run beside a real quickstart."""
 
 import os
 from collections.abc import Iterator
@@ -20,9 +20,9 @@ def quickstart(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(autouse=True)
-def readme_runs_beside_the_quickstart(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Let README's paths mean the quickstart's."""
-    if request.node.name != "README.md":
+def pages_run_beside_the_quickstart(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Let the pages' paths mean the quickstart's."""
+    if request.node.name not in ("README.md", "querying.md"):
         yield
         return
     folder = request.getfixturevalue("quickstart")

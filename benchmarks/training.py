@@ -1,16 +1,18 @@
 """How fast a training step is, beside the reference's own.
 
-    python benchmarks/training.py --reference PATH [--device cuda] [--packed]
+    python benchmarks/training.py --reference PATH [--kernels off] [--device cuda --packed 1 2 4 8]
 
 PATH is a checkout of https://github.com/quark0/darts; nothing of it is copied.
 """
 
 import argparse
+import multiprocessing
 import statistics
 import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from multiprocessing.synchronize import Barrier, Event
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +24,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from benchmarks.reference import Reference
 from dtb_builder.network import NetworkSpec
+from dtb_builder.network.kernels import Library, find_library
 from dtb_builder.network.network import Network
 from dtb_builder.space import Genotype
 from dtb_builder.space.sampling import sample_uniform
@@ -37,6 +40,7 @@ from dtb_builder.training import (
 
 BATCH = 96
 IMAGE_SIZE = 32
+PACKED_SECONDS = 30.0
 SIZES = {"C=16 L=8": (16, 8), "C=8 L=5": (8, 5)}
 RECIPE = replace(RECIPES["darts"], num_epochs=10_000)
 
@@ -60,15 +64,27 @@ def main() -> None:
     parser.add_argument("--reference", type=Path, required=True, help="a checkout of quark0/darts")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--genotypes", type=int, default=10)
+    parser.add_argument("--first", type=int, default=0, help="number of the first genotype")
     parser.add_argument("--turns", type=int, default=5, help="of each side, A B A B")
     parser.add_argument("--steps", type=int, default=2, help="in a turn")
     parser.add_argument("--sizes", nargs="*", choices=SIZES, default=list(SIZES))
+    parser.add_argument(
+        "--kernels", choices=("on", "off"), help="compiled passes; on where they can be by default"
+    )
+    parser.add_argument(
+        "--packed", type=int, nargs="*", default=[], help="numbers of runs that share the device"
+    )
     parser.add_argument(
         "--plain", action="store_true", help="without the auxiliary head and drop-path"
     )
     arguments = parser.parse_args()
     set_up_torch(threads=1, deterministic=False)
-    facts = environment(arguments.device)
+    library = find_library()
+    if arguments.device != "cpu" or arguments.kernels == "off":
+        library = None
+    elif arguments.kernels == "on" and library is None:
+        parser.error("--kernels on: this installation has none")
+    facts = environment(arguments.device, kernels=None if library is None else library.name)
     print("  ".join(f"{name}={value}" for name, value in facts.items()))
     reference = Reference(arguments.reference)
     for size in arguments.sizes:
@@ -84,14 +100,20 @@ def main() -> None:
         print("| genotype | reference | ours | ratio | ratio of the fastest turns |")
         print("|---|---|---|---|---|")
         timings = []
-        for i in range(arguments.genotypes):
+        for i in range(arguments.first, arguments.first + arguments.genotypes):
             genotype = sample_uniform(seed=0, index=i)
-            timing = _compare(reference, genotype, spec, arguments)
+            timing = _compare(reference, genotype, spec, library, arguments)
             timings.append(timing)
             _print_row(str(i), timing)
         mean = statistics.mean(timing.ratio for timing in timings)
         fastest = statistics.mean(min(t.reference) / min(t.ours) for t in timings)
         print(f"| mean | | | **{mean:.2f}** | {fastest:.2f} |")
+        theirs = statistics.mean(statistics.median(timing.reference) for timing in timings)
+        for num_runs in arguments.packed:
+            ours = _packed(num_runs, spec, arguments)
+            print(
+                f"| {num_runs} runs at once | {theirs:.1f} | {ours:.1f} | {theirs / ours:.2f} | |"
+            )
 
 
 def _print_row(name: str, timing: Timing) -> None:
@@ -103,13 +125,18 @@ def _print_row(name: str, timing: Timing) -> None:
 
 
 def _compare(
-    reference: Reference, genotype: Genotype, spec: NetworkSpec, arguments: argparse.Namespace
+    reference: Reference,
+    genotype: Genotype,
+    spec: NetworkSpec,
+    library: Library | None,
+    arguments: argparse.Namespace,
 ) -> Timing:
     device = arguments.device
     torch.manual_seed(0)
     theirs = reference.build(genotype, spec)
     ours = Network(genotype, spec)
     ours.load_state_dict(theirs.state_dict())
+    ours.use_kernels(library)
     recipe = replace(RECIPE, drop_path_ramp=False)
     if not spec.auxiliary:
         recipe = replace(recipe, auxiliary_weight=0.0, drop_path_probability=0.0)
@@ -126,6 +153,48 @@ def _compare(
             side.append((_now(data.device) - begin) / arguments.steps)
     # The first turn of each warms up.
     return Timing(*([1000 * value for value in side[1:]] for side in seconds))
+
+
+def _packed(num_runs: int, spec: NetworkSpec, arguments: argparse.Namespace) -> float:
+    """Milliseconds per step of all runs together, each of which has a process of its own."""
+    context = multiprocessing.get_context("spawn")
+    ready, stopped = context.Barrier(num_runs + 1), context.Event()
+    counted = context.Queue()
+    shared = (spec, arguments.device, arguments.steps, ready, stopped, counted)
+    processes = [context.Process(target=_train_until, args=(i, *shared)) for i in range(num_runs)]
+    for process in processes:
+        process.start()
+    ready.wait()
+    begin = time.perf_counter()
+    time.sleep(PACKED_SECONDS)
+    stopped.set()
+    steps_per_second = sum(counted.get() for _ in processes)
+    for process in processes:
+        process.join()
+    assert time.perf_counter() - begin >= PACKED_SECONDS
+    return 1000 / steps_per_second
+
+
+def _train_until(
+    index: int,
+    spec: NetworkSpec,
+    device: str,
+    num_steps: int,
+    ready: Barrier,
+    stopped: Event,
+    counted: "multiprocessing.Queue[float]",
+) -> None:
+    """Train a random genotype from when all are ready until told to stop; its steps a second."""
+    set_up_torch(threads=1, deterministic=False)
+    recipe = replace(RECIPE, drop_path_ramp=False)
+    turns = _our_turns(spec.build(sample_uniform(0, index)), recipe, _images(num_steps, device))
+    next(turns)
+    ready.wait()
+    begin, num_done = time.perf_counter(), 0
+    while not stopped.is_set():
+        next(turns)
+        num_done += num_steps
+    counted.put(num_done / (time.perf_counter() - begin))
 
 
 def _our_turns(network: nn.Module, recipe: Recipe, data: ResidentImages) -> Iterator[object]:

@@ -6,8 +6,17 @@ True
 """
 
 from dtb_builder import errors
-from dtb_builder.dataset import Benchmark, Run
+from dtb_builder.dataset import Benchmark, Budget, Evaluation, Run
 from dtb_builder.errors import DTBError
 from dtb_builder.space import NAMED, Genotype
 
-__all__ = ["NAMED", "Benchmark", "DTBError", "Genotype", "Run", "errors"]
+__all__ = [
+    "NAMED",
+    "Benchmark",
+    "Budget",
+    "DTBError",
+    "Evaluation",
+    "Genotype",
+    "Run",
+    "errors",
+]

@@ -12,6 +12,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dtb_builder.dataset.source import located
 from dtb_builder.errors import ConfigError, DTBError
 
 if TYPE_CHECKING:
@@ -144,10 +145,10 @@ def _parser() -> argparse.ArgumentParser:
         "--check", action="store_true", help="exit with 1 unless every run finished"
     )
     info = add("info", _info, "Say what a benchmark holds and how it was made.")
-    info.add_argument("file", metavar="FILE", type=Path)
+    info.add_argument("file", metavar="FILE_OR_URL", type=located)
     info.add_argument("--json", action="store_true", help="the whole provenance, for programs")
     query = add("query", _query, "Print metrics of a benchmark's runs.")
-    query.add_argument("file", metavar="FILE", type=Path)
+    query.add_argument("file", metavar="FILE_OR_URL", type=located)
     which = query.add_mutually_exclusive_group()
     which.add_argument("--genotype", metavar="TEXT", help="only its runs, at every epoch")
     which.add_argument("--run", metavar="NUMBER", type=int, help="only this run, at every epoch")
@@ -157,6 +158,10 @@ def _parser() -> argparse.ArgumentParser:
         "--by", metavar="METRIC", help="what --top sorts by: high accuracy, low loss or time first"
     )
     query.add_argument("--epoch", metavar="E", type=int, help="the epoch shown; -1 is the last")
+    export = add("export", _export, "Write every run and epoch as one table.")
+    export.add_argument("file", metavar="FILE_OR_URL", type=located)
+    export.add_argument("--parquet", metavar="TABLE", type=Path, help="for pandas, DuckDB, ...")
+    export.add_argument("--csv", metavar="TABLE", type=Path, help="for everything else")
     verify = add(
         "verify",
         _verify,
@@ -411,6 +416,27 @@ def _query(given: argparse.Namespace) -> int:
             except ValueError as error:
                 raise ConfigError(f"--by {by}: {error}") from error
             print_runs(best, epoch=benchmark.epoch_row(epoch))
+    return 0
+
+
+def _export(given: argparse.Namespace) -> int:
+    from dtb_builder.dataset import Benchmark
+    from dtb_builder.stages.monitor import byte_text
+
+    try:
+        from dtb_builder.dataset.export import export_csv, export_parquet
+    except ImportError as error:
+        raise ConfigError(f"{error}: pip install 'darts-training-bench[export]'") from error
+
+    targets = [(given.parquet, export_parquet), (given.csv, export_csv)]
+    if not any(path for path, _ in targets):
+        raise ConfigError("say what to write: --parquet TABLE, --csv TABLE or both")
+    with Benchmark(given.file) as benchmark:
+        for path, export in targets:
+            if path is not None:
+                export(benchmark, path)
+                num_rows = len(benchmark) * (benchmark.num_epochs + 1)
+                print(f"{path}: {num_rows} rows, {byte_text(path.stat().st_size)}")
     return 0
 
 

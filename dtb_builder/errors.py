@@ -13,6 +13,7 @@ __all__ = [
     "MissingVolumeError",
     "NotDTBFileError",
     "PlanMismatchError",
+    "RemoteError",
     "SchemaVersionError",
     "SingularKernelError",
     "StorageError",
@@ -89,6 +90,10 @@ class DuplicateRunError(DTBError):
 
 class NotDTBFileError(DTBError, ValueError):
     """A file is not a DTB file."""
+
+
+class RemoteError(DTBError, OSError):
+    """A server cannot be reached, or does not give what was asked of it."""
 
 
 class SchemaVersionError(DTBError):

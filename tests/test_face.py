@@ -12,7 +12,9 @@ def test_the_face_is_this_and_no_more() -> None:
     assert dtb_builder.__all__ == [
         "NAMED",
         "Benchmark",
+        "Budget",
         "DTBError",
+        "Evaluation",
         "Genotype",
         "Run",
         "errors",

@@ -2,22 +2,25 @@
 
 import contextlib
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
+from bisect import bisect_right
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 import h5py
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from dtb_builder.dataset import schema
 from dtb_builder.dataset.codec import crc32c
+from dtb_builder.dataset.column import StoredColumn
 from dtb_builder.dataset.opening import (
     damage_is_named,
     dataset_at,
     integer_attribute,
     schema_minor,
 )
+from dtb_builder.dataset.source import Source
 from dtb_builder.errors import DamagedFileError, NotDTBFileError
 from dtb_builder.record import METRICS
 
@@ -25,6 +28,20 @@ __all__ = ["IndexReader", "IndexWriter", "Rows", "row_checksums"]
 
 Rows = slice | NDArray[np.intp]
 _BLOCK_ROWS = 2**16
+_CHECKED_AT_OPENING = 2**20
+_WHERE_STATES_ARE = ("runs/number", "state_index/", "step_index/")
+_NEAR_BYTES = 2**14
+"""A gap that is sooner read than asked around."""
+
+_ROWS_BEFORE_COLUMNS = 500
+_POINTERS = (
+    "state_index/volume",
+    "state_index/tensors_offset",
+    "state_index/offset",
+    "step_index/offset",
+)
+"""What needs no proof of its own, for what it leads to has a checksum."""
+
 _INDEXED = (schema.FileKind.SHARD, schema.FileKind.BENCHMARK)
 
 
@@ -42,6 +59,15 @@ def _row_bytes(values: NDArray[Any], dtype: np.dtype) -> NDArray[np.uint8]:
     num_bytes = math.prod(values.shape[1:]) * dtype.itemsize
     whole = np.ascontiguousarray(values, dtype).reshape(-1).view(np.uint8)
     return whole.reshape(len(values), num_bytes)
+
+
+_PROOFS = {
+    covered.name: checksum
+    for checksum, columns in schema.ROW_CHECKSUMS.items()
+    for covered in columns
+    if covered.name not in schema.ROW_CHECKSUMS
+}
+"""The column of checksums that covers a column's rows."""
 
 
 class IndexWriter:
@@ -93,26 +119,33 @@ class IndexWriter:
 
 
 class IndexReader:
-    """Reads the index of an open file, each column whole, checked and remembered.
+    """Reads the index of an open file, each part of it checked.
+
+    A column that is asked for whole is remembered. Of a column too long for that, a run's entry is
+    read alone: as part of the run's row, which runs/crc32c proves in some forty small reads; or,
+    once hundreds of runs were asked for, by checksums of the column's blocks.
 
     Raises:
         NotDTBFileError: the file holds a benchmark's states and has no index.
         DamagedFileError: here or in any method: the bytes are not those that were written.
     """
 
-    def __init__(self, file: h5py.File, path: Path) -> None:
+    def __init__(self, file: h5py.File, source: Source) -> None:
         self._file = file
-        self._path = path
+        self._source = source
+        self._path = source.location
         self._arrays: dict[str, NDArray[Any]] = {}
         self._texts: dict[str, tuple[str, ...]] = {}
-        self._num_bytes = path.stat().st_size
+        self._stored: dict[str, StoredColumn] = {}
         self._columns = {column.name: column for column in schema.COLUMNS}
-        with damage_is_named(path):
+        self._last_row: tuple[tuple[str, int], dict[str, NDArray[Any]]] | None = None
+        self._num_rows_read = 0
+        with damage_is_named(self._path):
             kind = file.attrs[schema.KIND_ATTRIBUTE]
             if isinstance(kind, str) and kind == schema.FileKind.STATES:
                 raise NotDTBFileError(
-                    f"{path} has no index: it holds the states of a benchmark; open that instead, "
-                    "commonly dtb.h5"
+                    f"{self._path} has no index: it holds the states of a benchmark; open that "
+                    "instead, commonly dtb.h5"
                 )
             if not isinstance(kind, str) or kind not in _INDEXED:
                 raise DamagedFileError(f"expected a shard or a benchmark, got kind {kind!r}")
@@ -124,7 +157,7 @@ class IndexReader:
                 raise DamagedFileError(f"expected metrics of shape (runs, epochs + 1), got {shape}")
             self.num_runs: int = shape[0]
             self.num_epochs: int = shape[1] - 1
-            self._minor = schema_minor(file, path)
+            self._minor = schema_minor(file, self._path)
             if self._minor < 1 and "step_index" in file:
                 raise DamagedFileError("schema version 1.0 has no step_index, the file has")
             self.num_steps: int = self._num_steps()
@@ -143,15 +176,24 @@ class IndexReader:
             raise DamagedFileError(f"step_index should have one shape, got {sorted(shapes)}")
         return shapes.pop()[1] if shapes else 0
 
-    def check_numbers(self) -> None:
-        """See that the runs can be told apart and stand in order.
-
-        Raises:
-            DamagedFileError: they cannot.
-        """
+    @cached_property
+    def numbers(self) -> NDArray[np.int64]:
+        """The runs' numbers, known to tell them apart and to stand in order; raises as `column`."""
         numbers = self.column("runs/number")
         if not (np.diff(numbers) > 0).all() or (len(numbers) and numbers[0] < 0):
             raise DamagedFileError(f"{self._path}: run numbers should be >= 0 and increase")
+        return numbers
+
+    def check_start(self) -> None:
+        """See that the runs' numbers are there, and as they should be unless there are very many.
+
+        Raises:
+            DamagedFileError: they are not.
+        """
+        with damage_is_named(self._path):
+            few = self.stored("runs/number").num_bytes <= _CHECKED_AT_OPENING
+        if few:
+            self.numbers  # noqa: B018 - it checks
 
     def check_steps(self) -> None:
         """See that the steps of every run can be told apart and stand in order.
@@ -172,30 +214,92 @@ class IndexReader:
         """
         if name not in self._arrays:
             self.check_open()
-            self._arrays[name] = self._column(name, damaged=False)
+            if self._is_later(name):
+                self._arrays[name] = self._before_it_was_added(self._columns[name])
+            else:
+                with damage_is_named(self._path):
+                    self._arrays[name] = self.stored(name).whole()
         return self._arrays[name]
+
+    def at_epoch(self, name: str, epoch_row: int) -> NDArray[Any]:
+        """A column's entries at one epoch, shape (runs,); raises as `column`."""
+        if self._is_short(name):
+            return self.column(name)[:, epoch_row]
+        with damage_is_named(self._path):
+            stored = self.stored(name)
+            return stored.reduced(lambda block: block[:, epoch_row], stored.dtype)
+
+    def reduced(
+        self, name: str, reduce: Callable[[NDArray[Any]], NDArray[Any]], dtype: DTypeLike
+    ) -> NDArray[Any]:
+        """A number of each of a column's rows, as `StoredColumn.reduced`; raises as `column`."""
+        if self._is_short(name):
+            return reduce(self.column(name)).astype(dtype)
+        with damage_is_named(self._path):
+            return self.stored(name).reduced(reduce, dtype)
+
+    def streamed(self, names: Sequence[str], num_rows: int) -> Iterator[dict[str, NDArray[Any]]]:
+        """Columns side by side in blocks of rows, proved when the last was given, as `column`."""
+        self.check_open()
+        with damage_is_named(self._path):
+            streams = [self.stored(name).streamed(num_rows) for name in names]
+        while True:
+            with damage_is_named(self._path):
+                blocks = [next(stream, None) for stream in streams]
+            found = {
+                name: block[1]
+                for name, block in zip(names, blocks, strict=True)
+                if block is not None
+            }
+            if not found:
+                return
+            yield found
+
+    def cell(self, name: str, row: int) -> NDArray[Any]:
+        """A run's entry in a column, shape (...); raises as `column`."""
+        if self._is_short(name):
+            return self.column(name)[row]
+        with damage_is_named(self._path):
+            if name in _POINTERS:
+                return self.stored(name).unproved_row(row)
+            if name not in _PROOFS or self._num_rows_read >= _ROWS_BEFORE_COLUMNS:
+                return self.stored(name).proved_row(row)
+            return self._row(row, _PROOFS[name])[name]
+
+    def fetch(self) -> None:
+        """Read at once what is worth keeping of a file that is far away.
+
+        That is every short column if all together are short, else those that say where the states
+        are; neighbours in one request.
+        """
+        with damage_is_named(self._path):
+            every = [self.stored(name) for name in self._columns if not self._is_later(name)]
+            if sum(stored.num_bytes for stored in every) > self._source.whole_up_to:
+                every = [stored for stored in every if stored.name.startswith(_WHERE_STATES_ARE)]
+            short = [stored for stored in every if stored.num_bytes <= self._source.whole_up_to]
+            texts = [self._stored_text(name) for name in schema.TEXTS]
+            fetched = _fetched(self._source, [*short, *texts])
+            for stored, data in zip(short, fetched, strict=False):
+                self._arrays[stored.name] = stored.checked(data)
+            for stored, data in zip(texts, fetched[len(short) :], strict=True):
+                self._texts[stored.name] = _decoded(stored.checked(data))
 
     def salvaged(self, name: str) -> NDArray[Any] | None:
         """A column whatever its checksum, or None where not even its shape is right."""
         try:
-            return self._column(name, damaged=True)
+            if self._is_later(name):
+                return self._before_it_was_added(self._columns[name])
+            with damage_is_named(self._path):
+                stored = self._locate(name, damaged=True)
+                return stored.array(self._source.read(stored.offset, stored.num_bytes))
         except DamagedFileError:
             return None
 
-    def _column(self, name: str, *, damaged: bool) -> NDArray[Any]:
-        column = self._columns[name]
-        if column.since > self._minor:
-            return self._before_it_was_added(column)
-        with damage_is_named(self._path):
-            dataset = dataset_at(self._file, name)
-            rows = dataset.shape[0] if column.counts_failures else self.num_runs
-            shape = (rows, *column.row_shape(self.num_epochs, self.num_steps))
-            if dataset.dtype != column.dtype or dataset.shape != shape:
-                raise DamagedFileError(
-                    f"{name}: expected {column.dtype} of shape {shape}, "
-                    f"got {dataset.dtype} of shape {dataset.shape}"
-                )
-            return self._load(dataset, name, damaged=damaged)
+    def stored(self, name: str) -> StoredColumn:
+        """Where a column lies, once its type, shape and layout are known to be right."""
+        if name not in self._stored:
+            self._stored[name] = self._locate(name, damaged=False)
+        return self._stored[name]
 
     def _before_it_was_added(self, column: schema.Column) -> NDArray[Any]:
         """What a file of an earlier minor version means by a column that it lacks."""
@@ -210,11 +314,7 @@ class IndexReader:
         if name not in self._texts:
             self.check_open()
             with damage_is_named(self._path):
-                dataset = dataset_at(self._file, name)
-                if dataset.dtype.kind != "S" or dataset.ndim != 1:
-                    raise DamagedFileError(f"{name}: expected strings, got {dataset.dtype}")
-                texts = self._load(dataset, name).tolist()
-                self._texts[name] = tuple(text.decode() for text in texts)
+                self._texts[name] = _decoded(self._stored_text(name).whole())
         return self._texts[name]
 
     def check_open(self) -> None:
@@ -226,18 +326,96 @@ class IndexReader:
         if not self._file:
             raise ValueError(f"{self._path} was closed before this was read")
 
-    def _load(self, dataset: h5py.Dataset, name: str, *, damaged: bool = False) -> NDArray[Any]:
-        """A dataset's array, if its layout is plain, its size possible and its checksum right."""
+    def _is_later(self, name: str) -> bool:
+        """Whether a column was added to the schema after the file was written."""
+        return self._columns[name].since > self._minor
+
+    def _is_short(self, name: str) -> bool:
+        """Whether a column is in memory, or may as well be."""
+        if name in self._arrays:
+            return True
+        self.check_open()
+        if self._is_later(name):
+            return True
+        with damage_is_named(self._path):
+            return self.stored(name).num_bytes <= self._source.whole_up_to
+
+    def _row(self, row: int, proof: str) -> dict[str, NDArray[Any]]:
+        """A run's entries in every column that a column of checksums covers, and proves."""
+        last = self._last_row
+        if last is not None and last[0] == (proof, row):
+            return last[1]
+        columns = [self.stored(column.name) for column in schema.ROW_CHECKSUMS[proof]]
+        checksum = self.stored(proof)
+        spans = [stored.row_span(row) for stored in (*columns, checksum)]
+        *parts, expected = self._source.read_many(spans)
+        if crc32c(b"".join(parts)) != int(checksum.array(expected)[0]):
+            raise DamagedFileError(f"the checksum of row {row} of the index is wrong")
+        found = {
+            stored.name: stored.array(part)[0] for stored, part in zip(columns, parts, strict=True)
+        }
+        self._last_row = ((proof, row), found)
+        if not self._source.is_far:
+            self._num_rows_read += 1
+        return found
+
+    def _stored_text(self, name: str) -> StoredColumn:
+        dataset = dataset_at(self._file, name)
+        if dataset.dtype.kind != "S" or dataset.ndim != 1:
+            raise DamagedFileError(f"{name}: expected strings, got {dataset.dtype}")
+        return self._placed(dataset, name, damaged=False)
+
+    def _locate(self, name: str, *, damaged: bool) -> StoredColumn:
+        column = self._columns[name]
+        with damage_is_named(self._path):
+            dataset = dataset_at(self._file, name)
+            rows = dataset.shape[0] if column.counts_failures else self.num_runs
+            shape = (rows, *column.row_shape(self.num_epochs, self.num_steps))
+            if dataset.dtype != column.dtype or dataset.shape != shape:
+                raise DamagedFileError(
+                    f"{name}: expected {column.dtype} of shape {shape}, "
+                    f"got {dataset.dtype} of shape {dataset.shape}"
+                )
+            return self._placed(dataset, name, damaged=damaged)
+
+    def _placed(self, dataset: h5py.Dataset, name: str, *, damaged: bool) -> StoredColumn:
+        """Where a dataset lies, if its layout is plain and its size possible."""
         num_bytes = math.prod(dataset.shape) * dataset.dtype.itemsize
         if dataset.chunks is not None or dataset.is_virtual or dataset.external:
             raise DamagedFileError(f"{name}: expected a contiguous dataset of this file")
-        if num_bytes > self._num_bytes:
-            raise DamagedFileError(f"{name}: {num_bytes} bytes in a file of {self._num_bytes}")
-        array = np.ascontiguousarray(dataset[...])
-        if damaged:
-            return array
-        expected = integer_attribute(dataset, self._path, schema.CHECKSUM_ATTRIBUTE)
-        if crc32c(array.data, crc32c(name.encode())) != expected:
-            raise DamagedFileError(f"{name}: its checksum is not {expected:#010x}")
-        array.flags.writeable = False
-        return array
+        if num_bytes > self._source.num_bytes:
+            raise DamagedFileError(
+                f"{name}: {num_bytes} bytes in a file of {self._source.num_bytes}"
+            )
+        offset = dataset.id.get_offset()
+        if offset is None and num_bytes:
+            raise DamagedFileError(f"{name}: nothing was written")
+        expected = 0
+        if not damaged:
+            expected = integer_attribute(dataset, self._path, schema.CHECKSUM_ATTRIBUTE)
+        return StoredColumn(name, dataset.dtype, dataset.shape, offset or 0, expected, self._source)
+
+
+def _decoded(texts: NDArray[np.bytes_]) -> tuple[str, ...]:
+    return tuple(text.decode() for text in texts.tolist())
+
+
+def _fetched(source: Source, columns: Sequence[StoredColumn]) -> list[bytes]:
+    """The bytes of each column, those that lie together read together."""
+    spans: list[tuple[int, int]] = []
+    for column in sorted(columns, key=lambda column: column.offset):
+        start, stop = column.offset, column.offset + column.num_bytes
+        if spans and start <= spans[-1][1] + _NEAR_BYTES:
+            spans[-1] = spans[-1][0], max(stop, spans[-1][1])
+        elif column.num_bytes:
+            spans.append((start, stop))
+    parts = source.read_many([(start, stop - start) for start, stop in spans])
+    starts = [start for start, _ in spans]
+
+    def cut(column: StoredColumn) -> bytes:
+        if not column.num_bytes:
+            return b""
+        i = bisect_right(starts, column.offset) - 1
+        return parts[i][column.offset - starts[i] :][: column.num_bytes]
+
+    return [cut(column) for column in columns]

@@ -206,10 +206,9 @@ class _Volumes:
 
 def _outline(path: Path, store: Store) -> _Outline:
     index = store.index
-    index.check_numbers()
     return _Outline(
         path=path,
-        numbers=index.column("runs/number"),
+        numbers=index.numbers,
         checksums=index.column("step_index/row_crc32c"),
         failures=store.failures,
         environments=index.texts(schema.ENVIRONMENTS),

@@ -11,7 +11,14 @@ import h5py
 import numpy as np
 
 from dtb_builder.dataset import schema
-from dtb_builder.errors import DamagedFileError, DTBError, NotDTBFileError, SchemaVersionError
+from dtb_builder.dataset.remote import MetadataFile, RemoteSource
+from dtb_builder.dataset.source import FileSource, Location, Source
+from dtb_builder.errors import (
+    DamagedFileError,
+    DTBError,
+    NotDTBFileError,
+    SchemaVersionError,
+)
 
 __all__ = [
     "create",
@@ -19,8 +26,30 @@ __all__ = [
     "dataset_at",
     "integer_attribute",
     "open_file",
+    "opened",
     "schema_minor",
 ]
+
+
+def opened(location: Location) -> tuple[h5py.File, Source]:
+    """A file, here or on a server, as HDF5 sees it and as bytes; both want closing.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        RemoteError: the server does not give it in ranges.
+        NotDTBFileError: it is not a DTB file.
+        SchemaVersionError: its schema is of another major version.
+    """
+    if isinstance(location, Path):
+        file = open_file(location)
+        return file, FileSource(file, location)
+    source = RemoteSource(location)
+    try:
+        return _checked(MetadataFile(source), location), source
+    except NotDTBFileError as error:
+        if source.failure is not None:
+            raise source.failure from error
+        raise
 
 
 def open_file(path: Path) -> h5py.File:
@@ -38,19 +67,26 @@ def open_file(path: Path) -> h5py.File:
         raise FileNotFoundError(f"there is no file {path}")
     if not path.is_file():  # a pipe would block whoever opens it
         raise NotDTBFileError(f"{path} is a folder or a device, not a DTB file")
+    return _checked(path, path)
+
+
+def _checked(target: Path | MetadataFile, location: Location) -> h5py.File:
+    settings = {"locking": False} if isinstance(target, Path) else {}
     try:
-        file = h5py.File(path, "r", locking=False)
+        file = h5py.File(target, "r", **settings)
     except OSError as error:
-        raise NotDTBFileError(f"{path} is not an HDF5 file, or is cut short: {error}") from error
+        raise NotDTBFileError(
+            f"{location} is not an HDF5 file, or is cut short: {error}"
+        ) from error
     try:
-        _check(file, path)
+        _check(file, location)
     except BaseException:
         file.close()
         raise
     return file
 
 
-def _check(file: h5py.File, path: Path) -> None:
+def _check(file: h5py.File, path: Location) -> None:
     with damage_is_named(path):
         found = file.attrs.get(schema.FORMAT_ATTRIBUTE)
         version = file.attrs.get(schema.VERSION_ATTRIBUTE)
@@ -74,12 +110,12 @@ def _check(file: h5py.File, path: Path) -> None:
         )
 
 
-def _kind(file: h5py.File, path: Path) -> object:
+def _kind(file: h5py.File, path: Location) -> object:
     with damage_is_named(path):
         return file.attrs[schema.KIND_ATTRIBUTE]
 
 
-def schema_minor(file: h5py.File, path: Path) -> int:
+def schema_minor(file: h5py.File, path: Location) -> int:
     """The minor version of an open file's schema.
 
     Raises:
@@ -108,7 +144,7 @@ def dataset_at(file: h5py.File, name: str) -> h5py.Dataset:
     return found
 
 
-def integer_attribute(owner: h5py.File | h5py.Dataset, path: Path, name: str) -> int:
+def integer_attribute(owner: h5py.File | h5py.Dataset, path: Path | str, name: str) -> int:
     """A whole-number attribute of a file or dataset.
 
     Raises:

@@ -1,7 +1,7 @@
 """Reading a benchmark: finding its runs, and their metrics side by side."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
@@ -10,13 +10,16 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from dtb_builder.dataset.evaluation import Evaluation, evaluate_run
 from dtb_builder.dataset.run import Run, numbered_run
 from dtb_builder.dataset.schema import VOLUMES
+from dtb_builder.dataset.source import Location
 from dtb_builder.dataset.store import FailedRun, Store
-from dtb_builder.errors import GenotypeError
+from dtb_builder.errors import DamagedFileError, GenotypeError
 from dtb_builder.record import HIGHER_IS_BETTER, METRICS, whole_number
 from dtb_builder.space import Genotype
 from dtb_builder.space.listing import find_genotype
+from dtb_builder.space.numbering import number_of, numbers_of
 
 if TYPE_CHECKING:
     import pandas
@@ -31,10 +34,12 @@ class Benchmark:
     are read when first asked for, checked against their checksums, and remembered.
 
     Args:
-        path: the index file, commonly ``dtb.h5``, or a shard.
+        path: the index file, commonly ``dtb.h5``, or a shard; also as a URL that fsspec knows, such
+            as ``https://...``, ``s3://...`` or ``hf://...``, to read a part of it from afar.
 
     Raises:
         FileNotFoundError: there is no such file.
+        RemoteError: here or in any method: a server does not give what was asked of it.
         NotDTBFileError: it is not a DTB file.
         SchemaVersionError: it needs another version of this package.
         DamagedFileError: here or in any method: the bytes are not those that were written.
@@ -43,12 +48,12 @@ class Benchmark:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self._store = Store(path)
         try:
-            self._store.index.check_numbers()
+            self._store.index.check_start()
         except BaseException:
             self._store.close()
             raise
 
-    def __reduce__(self) -> tuple[type["Benchmark"], tuple[Path]]:
+    def __reduce__(self) -> tuple[type["Benchmark"], tuple[Location]]:
         """Another process opens the file for itself."""
         return Benchmark, (self.path,)
 
@@ -73,15 +78,27 @@ class Benchmark:
     # The whole.
 
     @property
-    def path(self) -> Path:
-        """The file."""
+    def path(self) -> Location:
+        """The file, or its URL."""
         return self._store.path
 
     @property
+    def file_name(self) -> str:
+        """The file's name without its folder."""
+        return str(self.path).rpartition("/")[2]
+
+    @property
     def files(self) -> tuple[Path, ...]:
-        """The file, and the volumes beside it that hold its states."""
+        """The file here, and the volumes beside it that hold its states.
+
+        Raises:
+            ValueError: they are on a server.
+        """
+        path = self.path
+        if not isinstance(path, Path):
+            raise ValueError(f"{path} is on a server, not a file here")
         names = self._store.index.texts(VOLUMES)
-        return self.path, *(self.path.with_name(name) for name in names if name)
+        return path, *(path.with_name(name) for name in names if name)
 
     @property
     def schema_version(self) -> str:
@@ -97,6 +114,11 @@ class Benchmark:
     def provenance(self) -> dict[str, Any]:
         """How the benchmark was made: config, network, images and splits."""
         return self._store.provenance
+
+    @property
+    def provenance_text(self) -> str:
+        """The same as it stands in the file, as JSON."""
+        return self._store.provenance_text
 
     @property
     def environments(self) -> tuple[dict[str, Any], ...]:
@@ -127,11 +149,16 @@ class Benchmark:
 
     def runs_of(self, genotype: Genotype | str) -> tuple[Run, ...]:
         """All runs of a genotype, in any spelling or by its name; empty where there are none."""
-        return self._runs_with("runs/key", _genotype(genotype).key)
+        numbers, order = self._by_genotype
+        return self._runs(_found(numbers, order, number_of(_genotype(genotype))))
 
     def isomorphic_to(self, genotype: Genotype | str) -> tuple[Run, ...]:
         """All runs of genotypes that only name their nodes differently, by number."""
-        return self._runs_with("runs/iso_key", _genotype(genotype).iso_key)
+        prefixes, order = self._by_iso_key
+        wanted = np.frombuffer(bytes.fromhex(_genotype(genotype).iso_key), np.uint8)
+        rows = _found(prefixes, order, _prefixes(wanted[None])[0])
+        keys = [self._store.index.cell("runs/iso_key", row) for row in rows]
+        return self._runs(row for row, key in zip(rows, keys, strict=True) if (key == wanted).all())
 
     def __contains__(self, genotype: object) -> bool:
         try:
@@ -177,15 +204,34 @@ class Benchmark:
             raise ValueError(f"no {by} is better than another; sort array({by!r}) as you like")
         usable = np.flatnonzero(~np.isnan(values))
         ascending = -values[usable] if HIGHER_IS_BETTER[by] else values[usable]
+        if 0 < k < len(usable):  # sort only what is no worse than the k-th
+            close = np.flatnonzero(ascending <= np.partition(ascending, k - 1)[k - 1])
+            usable, ascending = usable[close], ascending[close]
         best = usable[np.argsort(ascending, kind="stable")[:k]]
-        return tuple(Run(self._store, row) for row in best.tolist())
+        return self._runs(best.tolist())
+
+    def select(self, mask: NDArray[np.bool_]) -> tuple[Run, ...]:
+        """The runs for which a mask holds, by number.
+
+        Args:
+            mask: bool, shape (runs,), as comparisons of the columns below give; where one of them
+                was masked, the run is left out.
+
+        Raises:
+            ValueError: it is of another type or shape.
+        """
+        if mask.dtype != np.bool_ or mask.shape != (len(self),):
+            raise ValueError(
+                f"expected a mask of {len(self)} truth values, got {mask.dtype} of {mask.shape}"
+            )
+        return self._runs(np.flatnonzero(np.ma.filled(mask, fill_value=False)).tolist())
 
     # Their columns.
 
     @property
     def numbers(self) -> NDArray[np.int64]:
         """Every run's number in the plan, shape (runs,)."""
-        return self._store.index.column("runs/number")
+        return self._store.index.numbers
 
     @property
     def seeds(self) -> NDArray[np.int64]:
@@ -196,6 +242,11 @@ class Benchmark:
     def num_parameters(self) -> NDArray[np.int64]:
         """Every run's trainable parameters, auxiliary head included, shape (runs,)."""
         return self._store.index.column("runs/num_parameters")
+
+    @property
+    def genotypes(self) -> NDArray[np.uint8]:
+        """Every run's `Genotype.to_array`, shape (runs, 2, 8, 2): cell, edge, what of it."""
+        return self._store.index.column("runs/genotype")
 
     def array(self, metric: str, *, epoch: int | None = None) -> np.ma.MaskedArray:
         """A metric of all runs, masked where it was not measured.
@@ -210,11 +261,11 @@ class Benchmark:
         Raises:
             KeyError: there is no such metric or epoch.
         """
-        values, measured = self._store.metric(metric)
         if epoch is None:
-            return np.ma.masked_array(values, mask=measured == 0)
-        row = self._store.epoch_row(epoch)
-        return np.ma.masked_array(values[:, row], mask=measured[:, row] == 0)
+            values, measured = self._store.metric(metric)
+        else:
+            values, measured = self._store.metric_at(metric, epoch)
+        return np.ma.masked_array(values, mask=measured == 0)
 
     def epoch_row(self, epoch: int) -> int:
         """The row of a curve that an epoch stands in, -1 being the last epoch.
@@ -223,6 +274,38 @@ class Benchmark:
             KeyError: there is no such epoch.
         """
         return self._store.epoch_row(epoch)
+
+    def evaluate(
+        self, genotype: Genotype | str, *, epochs: int, seed: int | None = None
+    ) -> Evaluation:
+        """What training a genotype for so many epochs would have given and cost.
+
+        Args:
+            genotype: in any spelling, or its name.
+            epochs: 0 to num_epochs, 0 being the initialisation.
+            seed: which of the genotype's runs, where it has several.
+
+        Raises:
+            KeyError: there is no such run, or several, or no such epoch, or no times were measured.
+        """
+        run = self[genotype] if seed is None else self._run_of_seed(genotype, seed)
+        if epochs == -1:
+            raise KeyError("no epochs -1: say how many; num_epochs are all")
+        return evaluate_run(run, self._store.epoch_row(epochs))
+
+    def _run_of_seed(self, genotype: Genotype | str, seed: int) -> Run:
+        runs = self.runs_of(genotype)
+        for run in runs:
+            if run.seed == seed:
+                return run
+        raise KeyError(f"no run of seed {seed} among {[run.seed for run in runs]}")
+
+    def streamed(self, names: Sequence[str], num_runs: int) -> Iterator[dict[str, NDArray[Any]]]:
+        """Columns of the schema, such as ``metrics/valid_loss``, for so many runs at a time.
+
+        Their checksums are known to be right only when the last block has come.
+        """
+        return self._store.index.streamed(names, num_runs)
 
     def to_dataframe(self) -> "pandas.DataFrame":
         """One row per run and epoch; a metric that was not measured is NaN, as pandas has it."""
@@ -242,25 +325,38 @@ class Benchmark:
             columns[name] = self.array(name).filled(np.nan).reshape(-1)
         return pandas.DataFrame(columns)
 
-    def _runs_with(self, column: str, key: str) -> tuple[Run, ...]:
-        """The runs whose key, of 32 bytes, is this one of 64 hexadecimal digits."""
-        prefixes, order = self._sorted_prefixes[column]
-        wanted = np.frombuffer(bytes.fromhex(key), np.uint8)
-        prefix = _prefixes(wanted[None])[0]
-        first, stop = (int(np.searchsorted(prefixes, prefix, side)) for side in ("left", "right"))
-        rows = np.sort(order[first:stop])
-        matches = (self._store.index.column(column)[rows] == wanted).all(axis=1)
-        return tuple(Run(self._store, row) for row in rows[matches].tolist())
+    def _runs(self, rows: Iterable[int]) -> tuple[Run, ...]:
+        return tuple(Run(self._store, row) for row in rows)
 
     @cached_property
-    def _sorted_prefixes(self) -> dict[str, tuple[NDArray[np.uint64], NDArray[np.intp]]]:
-        """For each key column, its keys' prefixes in order, and whose they are."""
-        found: dict[str, tuple[NDArray[np.uint64], NDArray[np.intp]]] = {}
-        for name in ("runs/key", "runs/iso_key"):
-            prefixes = _prefixes(self._store.index.column(name))
-            order = np.argsort(prefixes, kind="stable")
-            found[name] = (prefixes[order], order)
-        return found
+    def _by_genotype(self) -> tuple[NDArray[np.int64], NDArray[np.intp]]:
+        """The numbers of all genotypes in order, and whose they are."""
+        return _sorted(self._store.index.reduced("runs/genotype", _numbers, np.int64))
+
+    @cached_property
+    def _by_iso_key(self) -> tuple[NDArray[np.uint64], NDArray[np.intp]]:
+        """The beginnings of all iso keys in order, and whose they are."""
+        return _sorted(self._store.index.reduced("runs/iso_key", _prefixes, np.uint64))
+
+
+def _numbers(genotypes: NDArray[np.uint8]) -> NDArray[np.int64]:
+    try:
+        return numbers_of(genotypes)
+    except GenotypeError as error:
+        raise DamagedFileError(f"runs/genotype: {error}") from error
+
+
+def _sorted(values: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.intp]]:
+    order = np.argsort(values)
+    return values[order], order
+
+
+def _found(ordered: NDArray[Any], order: NDArray[np.intp], wanted: int) -> list[int]:
+    """The rows, in order, whose value is the wanted one."""
+    first = stop = int(ordered.searchsorted(wanted))
+    while stop < len(ordered) and ordered[stop] == wanted:
+        stop += 1
+    return sorted(order[first:stop].tolist())
 
 
 def _prefixes(keys: NDArray[np.uint8]) -> NDArray[np.uint64]:

@@ -95,8 +95,8 @@ class Run:
         Raises:
             KeyError: there is no such metric.
         """
-        values, measured = self._store.metric(metric)
-        return np.ma.masked_array(values[self._row], mask=measured[self._row] == 0)
+        values, measured = self._store.curve(metric, self._row)
+        return np.ma.masked_array(values, mask=measured == 0)
 
     def metric(self, name: str, *, epoch: int) -> float:
         """A metric at one epoch, -1 being the last.
@@ -104,12 +104,12 @@ class Run:
         Raises:
             KeyError: there is no such metric or epoch, or it was not measured there.
         """
-        values, measured = self._store.metric(name)
+        values, measured = self._store.curve(name, self._row)
         row = self._store.epoch_row(epoch)
-        if not measured[self._row, row]:
-            there = spans(np.flatnonzero(measured[self._row]).tolist())
+        if not measured[row]:
+            there = spans(np.flatnonzero(measured).tolist())
             raise KeyError(f"{name} was not measured at epoch {row}; it was at {there}")
-        return float(values[self._row, row])
+        return float(values[row])
 
     @cached_property
     def tensors(self) -> TensorTable:
@@ -184,13 +184,13 @@ class Run:
         return network.eval()
 
     def _column(self, name: str) -> NDArray[Any]:
-        return self._store.index.column(name)[self._row]
+        return self._store.index.cell(name, self._row)
 
 
 def numbered_run(store: Store, number: int) -> Run:
     """The run of this number in the plan; raises as `Benchmark.run`."""
     number = whole_number("a run's number", number)
-    numbers = store.index.column("runs/number")
+    numbers = store.index.numbers
     row = int(np.searchsorted(numbers, number))
     if row == len(numbers) or numbers[row] != number:
         span = f", {numbers[0]} to {numbers[-1]}" if len(numbers) else ""

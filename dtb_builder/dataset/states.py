@@ -1,10 +1,7 @@
 """The training states in a DTB file: one dataset per run, found again by byte offset."""
 
-import os
-import weakref
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 
 import h5py
 import hdf5plugin
@@ -13,6 +10,7 @@ from numpy.typing import NDArray
 
 from dtb_builder.dataset import codec, schema
 from dtb_builder.dataset.opening import dataset_at
+from dtb_builder.dataset.source import Location, Source
 from dtb_builder.errors import DamagedFileError
 from dtb_builder.record import TensorTable
 
@@ -195,17 +193,15 @@ def table_from_bytes(data: bytes) -> TensorTable:
 
 
 class SpanReader:
-    """Reads spans of bytes of an open file, each in one request, checked against its checksum.
+    """Reads spans of bytes of an open file, each in one request, checked against its checksum."""
 
-    It keeps to that file, though it were renamed or another took its name.
-    """
+    def __init__(self, source: Source) -> None:
+        self._source = source
 
-    def __init__(self, file: h5py.File, path: Path) -> None:
-        self.path = path
-        self._descriptor = os.dup(file.id.get_vfd_handle())
-        # A reader that nobody closed gives its file back when it is forgotten.
-        self._close = weakref.finalize(self, os.close, self._descriptor)
-        self.num_bytes = os.fstat(self._descriptor).st_size
+    @property
+    def location(self) -> Location:
+        """The file."""
+        return self._source.location
 
     def read(self, offset: int, length: int, checksum: int) -> bytes:
         """The bytes of a span.
@@ -213,22 +209,13 @@ class SpanReader:
         Raises:
             DamagedFileError: they are not there, or not those that were written.
         """
-        if offset < 0 or length < 0 or offset + length > self.num_bytes:
-            raise DamagedFileError(
-                f"{self.path} has {self.num_bytes} bytes, none at {offset} + {length}"
-            )
-        data = b"".join(self._blocks(offset, length))
+        data = self._source.read(offset, length)
         if codec.crc32c(data) != checksum:
             raise DamagedFileError(
-                f"{self.path}: the checksum of the {length} bytes at {offset} is wrong"
+                f"{self.location}: the checksum of the {length} bytes at {offset} is wrong"
             )
         return data
 
-    def _blocks(self, offset: int, length: int) -> Iterator[bytes]:
-        while length > 0 and (block := os.pread(self._descriptor, length, offset)):
-            yield block
-            offset, length = offset + len(block), length - len(block)
-
     def close(self) -> None:
         """Give the file back."""
-        self._close()
+        self._source.close()

@@ -19,8 +19,10 @@ from dtb_builder.dataset.opening import (
     damage_is_named,
     dataset_at,
     integer_attribute,
-    open_file,
+    opened,
 )
+from dtb_builder.dataset.remote import RemoteSource
+from dtb_builder.dataset.source import Location, Source, located, sibling
 from dtb_builder.dataset.states import (
     FramePlaces,
     SpanReader,
@@ -67,21 +69,30 @@ class Store:
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = Path(path).absolute()  # found again by its volumes after a change of folder
-        self._file = open_file(self.path)
+        self.path = located(path)
+        self._file, self._source = opened(self.path)
         try:
-            self.index = IndexReader(self._file, self.path)
-        except BaseException:
+            if isinstance(self._source, RemoteSource):
+                self._source.check_ranges()
+            self.index = IndexReader(self._file, self._source)
+            if isinstance(self._source, RemoteSource):
+                self.index.fetch()
+        except BaseException as error:
             self._file.close()
+            self._source.close()
+            failure = getattr(self._source, "failure", None)
+            if failure is not None:
+                raise failure from error
             raise
         self._spans: dict[int, SpanReader] = {}
 
-    def __reduce__(self) -> tuple[type["Store"], tuple[Path]]:
+    def __reduce__(self) -> tuple[type["Store"], tuple[Location]]:
         return Store, (self.path,)
 
     def close(self) -> None:
         """Give the files back; columns that were read stay usable."""
         self._file.close()
+        self._source.close()
         for spans in self._spans.values():
             spans.close()
         self._spans.clear()
@@ -152,9 +163,27 @@ class Store:
         Raises:
             KeyError: there is no such metric.
         """
-        if name not in METRICS:
-            raise KeyError(f"no metric {name!r}: metrics are {', '.join(METRICS)}")
-        return self.index.column(f"metrics/{name}"), self.index.column(f"measured/{name}")
+        values, measured = _metric_columns(name)
+        return self.index.column(values), self.index.column(measured)
+
+    def metric_at(self, name: str, epoch: int) -> tuple[NDArray[np.float64], NDArray[np.uint8]]:
+        """A metric of all runs at an epoch, and 0 where it was not measured, shape (runs,).
+
+        Raises:
+            KeyError: there is no such metric or epoch.
+        """
+        values, measured = _metric_columns(name)
+        epoch_row = self.epoch_row(epoch)
+        return self.index.at_epoch(values, epoch_row), self.index.at_epoch(measured, epoch_row)
+
+    def curve(self, name: str, row: int) -> tuple[NDArray[np.float64], NDArray[np.uint8]]:
+        """A metric of a row at every epoch, and 0 where it was not measured, (num_epochs + 1,).
+
+        Raises:
+            KeyError: there is no such metric.
+        """
+        values, measured = _metric_columns(name)
+        return self.index.cell(values, row), self.index.cell(measured, row)
 
     def steps(self, row: int) -> tuple[int, ...]:
         """The steps of a row's first epoch after which there are states, increasing.
@@ -162,7 +191,7 @@ class Store:
         Raises:
             DamagedFileError: they are not.
         """
-        steps = self.index.column("step_index/step")[row].tolist()
+        steps = self.index.cell("step_index/step", row).tolist()
         if any(step <= before for before, step in pairwise((0, *steps))):
             raise DamagedFileError(f"{self.path}: steps should be >= 1 and increase, got {steps}")
         return tuple(steps)
@@ -195,7 +224,7 @@ class Store:
     def step_state(self, row: int, position: int) -> TrainingState:
         """The state after the step at this position of `steps`; raises as `state`."""
         name = "step_index/num_batches_tracked"
-        num_batches_tracked = int(self.index.column(name)[row, position])
+        num_batches_tracked = int(self.index.cell(name, row)[position])
         return self._decoded(row, self.step_frame(row, position), num_batches_tracked)
 
     def _decoded(self, row: int, frame: bytes, num_batches_tracked: int) -> TrainingState:
@@ -220,8 +249,8 @@ class Store:
 
     def step_frame(self, row: int, position: int) -> bytes:
         """The frame of the state after the step at this position of `steps`."""
-        columns = (self.index.column(f"step_index/{n}") for n in _PLACE)
-        return self._volume(row).read(*(int(column[row, position]) for column in columns))
+        place = (int(self.index.cell(f"step_index/{n}", row)[position]) for n in _PLACE)
+        return self._volume(row).read(*place)
 
     def check_lists(self) -> None:
         """See that HDF5 can list what is in the file and in its volumes.
@@ -230,8 +259,7 @@ class Store:
             MissingVolumeError: a volume is not there.
         """
         for name in {"", *self.index.texts(schema.VOLUMES)}:
-            path = self._volume_path(name)
-            with damage_is_named(path), h5py.File(path, "r", locking=False) as file:
+            with self._hdf5(name) as file:
                 file.visit(lambda _: None)
 
     def check_hdf5(self, row: int, number: int) -> None:
@@ -240,14 +268,15 @@ class Store:
         Raises:
             MissingVolumeError: the file with the row's states is not there.
         """
-        path = self._volume(row).path
+        self._volume(row)
+        name = self.index.texts(schema.VOLUMES)[self._cell("volume", row)]
         kept = self.index.column("state_index/kept")[row] != 0
         epochs, steps = (
             FramePlaces(*(self.index.column(f"{group}/{n}")[row, which] for n in _PLACE))
             for group, which in (("state_index", kept), ("step_index", slice(None)))
         )
         tensors = self._cell("tensors_offset", row), self._cell("tensors_crc32c", row)
-        with damage_is_named(path), h5py.File(path, "r", locking=False) as file:
+        with self._hdf5(name) as file:
             check_states(
                 file,
                 number,
@@ -312,8 +341,7 @@ class Store:
         with contextlib.suppress(DTBError):
             names = self.index.texts(schema.VOLUMES)
             for volume, file_name in enumerate(names):
-                path = self._volume_path(file_name)
-                with damage_is_named(path), h5py.File(path, "r", locking=False) as file:
+                with self._hdf5(file_name) as file:
                     if schema.run_group(number) not in file:
                         continue
                     dataset = dataset_at(file, f"{schema.run_group(number)}/{name}")
@@ -325,7 +353,8 @@ class Store:
                     yield self._opened(volume), int(offset)
 
     def _cell(self, name: str, where: int | tuple[int, int]) -> int:
-        return int(self.index.column(f"state_index/{name}")[where])
+        row, *epoch_row = where if isinstance(where, tuple) else (where,)
+        return int(self.index.cell(f"state_index/{name}", row)[tuple(epoch_row)])
 
     def _volume(self, row: int) -> SpanReader:
         """The file that holds the states of a row."""
@@ -339,23 +368,45 @@ class Store:
             if not 0 <= number < len(names):
                 raise DamagedFileError(f"{self.path}: no volume {number} of {len(names)}")
             if names[number] == "":
-                self._spans[number] = SpanReader(self._file, self.path)
+                self._spans[number] = SpanReader(self._source)
             else:
-                path = self._volume_path(names[number])
-                with open_file(path) as volume:
-                    self._spans[number] = SpanReader(volume, path)
+                file, source = self._volume_file(names[number])
+                file.close()
+                self._spans[number] = SpanReader(source)
         return self._spans[number]
 
-    def _volume_path(self, name: str) -> Path:
+    def _volume_file(self, name: str) -> tuple[h5py.File, Source]:
+        """The file that a volume's name stands for, opened once more; both want closing."""
         if name == "":
-            return self.path
+            return opened(self.path)
         if Path(name).name != name:
             raise DamagedFileError(f"{self.path}: volume {name!r} is not a plain file name")
-        path = self.path.with_name(name)
-        if not path.is_file():
-            raise MissingVolumeError(f"{path} is not there; it holds states of {self.path}")
-        with open_file(path) as volume:
-            found = integer_attribute(volume, path, schema.PROVENANCE_ATTRIBUTE)
-        if found != integer_attribute(self._file, self.path, schema.PROVENANCE_ATTRIBUTE):
-            raise DamagedFileError(f"{path} belongs to another benchmark than {self.path}")
-        return path
+        location = sibling(self.path, name)
+        try:
+            file, source = opened(location)
+        except FileNotFoundError:
+            message = f"{location} is not there; it holds states of {self.path}"
+            raise MissingVolumeError(message) from None
+        try:
+            found = integer_attribute(file, location, schema.PROVENANCE_ATTRIBUTE)
+            if found != integer_attribute(self._file, self.path, schema.PROVENANCE_ATTRIBUTE):
+                raise DamagedFileError(f"{location} belongs to another benchmark than {self.path}")
+        except BaseException:
+            file.close()
+            source.close()
+            raise
+        return file, source
+
+    @contextlib.contextmanager
+    def _hdf5(self, name: str) -> Iterator[h5py.File]:
+        """The file that a volume's name stands for, as HDF5 sees it."""
+        file, source = self._volume_file(name)
+        source.close()
+        with file, damage_is_named(source.location):
+            yield file
+
+
+def _metric_columns(name: str) -> tuple[str, str]:
+    if name not in METRICS:
+        raise KeyError(f"no metric {name!r}: metrics are {', '.join(METRICS)}")
+    return f"metrics/{name}", f"measured/{name}"

@@ -71,7 +71,13 @@ class Cell(nn.Module):
             for edge in edges
         )
         self.drop_path = DropPath()
+        self.reduction = reduction
         self.channels_out = len(edges) // 2 * channels
+
+    @property
+    def edges(self) -> tuple[tuple[nn.Module, int], ...]:
+        """The operation of each edge, and the state that it reads, 0 being the older input."""
+        return tuple(zip(self._ops, self._predecessors, strict=True))
 
     def forward(self, before_last: Tensor, last: Tensor) -> Tensor:
         """The nodes' maps, shape (batch, channels_out, height, width).

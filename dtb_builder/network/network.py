@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from dtb_builder.network.cell import Cell, DropPath
+from dtb_builder.network.kernels import Library, can_be_compiled, run_compiled
 from dtb_builder.network.spec import NetworkSpec
 from dtb_builder.space import Genotype
 
@@ -44,6 +45,7 @@ class Network(nn.Module):
         super().__init__()
         self.genotype = genotype
         self.spec = spec
+        self._kernels: Library | None = None
         channels = spec.channels
         before_last = last = STEM_MULTIPLIER * channels
         self.stem = nn.Sequential(
@@ -76,15 +78,33 @@ class Network(nn.Module):
         Args:
             images: shape (batch, input_channels, image_size, image_size).
         """
-        before_last = last = self.stem(images)
-        auxiliary_logits = None
-        for i, cell in enumerate(self.cells):
-            before_last, last = last, cell(before_last, last)
-            if self.auxiliary_head is not None and self.training and i == self.spec.auxiliary_cell:
-                auxiliary_logits = self.auxiliary_head(last)
+        inner, last = self._cell_outputs(self.stem(images))
         # Not AdaptiveAvgPool2d: its backward pass is not deterministic on CUDA.
         logits = self.classifier(last.mean(dim=(2, 3)))
-        return logits if auxiliary_logits is None else (logits, auxiliary_logits)
+        if self.auxiliary_head is None or not self.training:
+            return logits
+        return logits, self.auxiliary_head(inner)
+
+    def _cell_outputs(self, maps: Tensor) -> tuple[Tensor, Tensor]:
+        """What the auxiliary head sees, and what the classifier sees."""
+        wanted = (self.spec.auxiliary_cell, len(self.cells) - 1)
+        if self._kernels is not None and can_be_compiled(self.cells, maps):
+            outputs = run_compiled(self._kernels, self.cells, maps, wanted)
+            return outputs[0], outputs[-1]
+        before_last = last = inner = maps
+        for i, cell in enumerate(self.cells):
+            before_last, last = last, cell(before_last, last)
+            if i == self.spec.auxiliary_cell:
+                inner = last
+        return inner, last
+
+    def use_kernels(self, library: Library | None) -> None:
+        """Run the cells in compiled passes wherever these compute what the modules define.
+
+        On a CPU in float32 or float64, that is; not under autocast, nor where a hook wants to see
+        a module work, nor for gradients in evaluation mode. None goes back to the modules.
+        """
+        self._kernels = library
 
     def set_drop_path(self, probability: float) -> None:
         """Drop each sample's edges with this probability in training."""

@@ -1,27 +1,14 @@
 """Genotypes by chance: drawn from the whole space, or one change away from another."""
 
-import math
-from collections.abc import Iterator, Sequence
 from functools import cache
-from itertools import combinations, product
-from typing import TypeVar
 
 import numpy as np
 
-from dtb_builder.space.cell import NUM_EDGES, NUM_NODES, OPERATIONS, Edge
+from dtb_builder.space.cell import NUM_EDGES, OPERATIONS
 from dtb_builder.space.genotype import Genotype
+from dtb_builder.space.numbering import NUM_CELLS, NUM_GENOTYPES, genotype_of, node_choices
 
-__all__ = ["NUM_CELLS", "NUM_GENOTYPES", "mutate", "sample_uniform", "uniform_text"]
-
-T = TypeVar("T")
-
-NUM_CELLS = math.prod(math.comb(2 + node, 2) for node in range(NUM_NODES)) * (
-    len(OPERATIONS) ** NUM_EDGES
-)
-"""How many cells there are: 180 wirings with 7 operations on each of 8 edges."""
-
-NUM_GENOTYPES = NUM_CELLS**2
-"""How many genotypes there are, all spellings of one counted once: about 1.08e18."""
+__all__ = ["mutate", "sample_uniform", "uniform_text"]
 
 
 def sample_uniform(seed: int, index: int) -> Genotype:
@@ -38,8 +25,7 @@ def sample_uniform(seed: int, index: int) -> Genotype:
     >>> sample_uniform(0, 7) == sample_uniform(0, 7)
     True
     """
-    normal, reduce = _drawn_cells(seed, index)
-    return Genotype(_cell(normal), _cell(reduce))
+    return genotype_of(_drawn(seed, index))
 
 
 def uniform_text(seed: int, index: int) -> str:
@@ -48,7 +34,7 @@ def uniform_text(seed: int, index: int) -> str:
     >>> uniform_text(0, 7) == str(sample_uniform(0, 7))
     True
     """
-    normal, reduce = (_cell_text(number) for number in _drawn_cells(seed, index))
+    normal, reduce = (_cell_text(number) for number in divmod(_drawn(seed, index), NUM_CELLS))
     return (
         f"Genotype(normal=[{normal}], normal_concat=[2, 3, 4, 5], "
         f"reduce=[{reduce}], reduce_concat=[2, 3, 4, 5])"
@@ -84,47 +70,25 @@ def mutate(parent: Genotype, seed: int, index: int) -> Genotype:
     return Genotype(tuple(cells[0]), tuple(cells[1])).canonical()
 
 
-def _drawn_cells(seed: int, index: int) -> tuple[int, int]:
-    """The numbers of the two cells of a draw."""
+def _drawn(seed: int, index: int) -> int:
+    """The number of a drawn genotype."""
     _check_not_negative(seed, index)
-    return divmod(int(np.random.default_rng([seed, index]).integers(NUM_GENOTYPES)), NUM_CELLS)
-
-
-def _cell(number: int) -> tuple[Edge, ...]:
-    """The cell of that number below NUM_CELLS."""
-    return tuple(edge for edges in _nodes(number, _node_edges()) for edge in edges)
+    return int(np.random.default_rng([seed, index]).integers(NUM_GENOTYPES))
 
 
 def _cell_text(number: int) -> str:
-    return ", ".join(_nodes(number, _node_texts()))
-
-
-def _nodes(number: int, choices: Sequence[Sequence[T]]) -> Iterator[T]:
-    """What a number chooses at each node: its digits, from the last."""
-    for node in choices:
-        number, choice = divmod(number, len(node))
-        yield node[choice]
-
-
-@cache
-def _node_edges() -> tuple[tuple[tuple[Edge, Edge], ...], ...]:
-    """For each node, every choice of its two edges; a wiring is the last digit of its number."""
-    return tuple(
-        tuple(
-            (Edge(first, pair[0]), Edge(second, pair[1]))
-            for second, first, pair in product(
-                OPERATIONS, OPERATIONS, tuple(combinations(range(node), 2))
-            )
-        )
-        for node in range(2, 2 + NUM_NODES)
-    )
+    texts: list[str] = []
+    for choices in _node_texts():
+        number, choice = divmod(number, len(choices))
+        texts.append(choices[choice])
+    return ", ".join(texts)
 
 
 @cache
 def _node_texts() -> tuple[tuple[str, ...], ...]:
     return tuple(
         tuple(", ".join(str(tuple(edge)) for edge in edges) for edges in node)
-        for node in _node_edges()
+        for node in node_choices()
     )
 
 

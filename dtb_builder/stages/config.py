@@ -134,11 +134,13 @@ class ComputeConfig:
         device: "cpu" or "cuda".
         threads: of torch, per run.
         deterministic: whether only deterministic operations are used.
+        kernels: whether the cells run in compiled passes; "auto" is settled where it is planned.
     """
 
     device: Literal["cpu", "cuda"]
     threads: int
     deterministic: bool
+    kernels: Literal["auto", "on", "off"] = "off"  # files made before it was a setting had none
 
     def __post_init__(self) -> None:
         if self.threads < 1:

@@ -72,7 +72,8 @@ def generate(
 
     Raises:
         LockedError: somebody else works on the folder, or on these shards.
-        ConfigError: it is not planned or has no such shards, or the cluster has no room for a run.
+        ConfigError: it is not planned or has no such shards, the cluster has no room for a run, or
+            a machine cannot compute as planned.
         PlanMismatchError: its config or its plan was edited since it was planned.
         StorageError: the folder cannot be written to any more; nothing finished is harmed.
         ImagesError: a worker has not the images of the plan.
@@ -173,7 +174,7 @@ class _Driver:
             return
         assert isinstance(end.key, int)
         runs = self._tasks.pop(end.key)
-        if isinstance(end.error, StorageError | ImagesError):
+        if isinstance(end.error, StorageError | ImagesError | ConfigError):
             raise end.error
         if end.error is not None:
             yield from self._died(runs, end)

@@ -16,6 +16,7 @@ from dtb_builder.space import NAMED, Genotype, mutate, read_genotypes, sample_un
 from dtb_builder.space.listing import find_genotype
 from dtb_builder.space.sampling import uniform_text
 from dtb_builder.stages.config import Config, ImagesConfig, SpaceConfig, deciding_settings
+from dtb_builder.stages.kernels import with_kernels_settled
 from dtb_builder.stages.run_folder import PlannedRun, RunFolder
 from dtb_builder.stages.storage import storage_is_named
 from dtb_builder.training.draws import num_steps
@@ -46,12 +47,16 @@ def plan(folder: RunFolder, config: Config) -> None:
     """
     config = _with_absolute_paths(config)
     if folder.is_planned:
+        if config.compute.kernels == "auto":  # whatever it was settled to
+            kernels = folder.config.compute.kernels
+            config = replace(config, compute=replace(config.compute, kernels=kernels))
         folder.check_config(config)
         _check_runs(folder, _runs(config))
         if config.images.root not in (None, folder.config.images.root):
             with storage_is_named(folder.path), folder.locked():
                 folder.write_config(replace(folder.config, images=config.images))
         return
+    config = with_kernels_settled(config)
     # Uniform draws never run out; whatever else is wrong is known before anything is written.
     runs = _runs(config) if config.space.kind == "uniform" else list(_runs(config))
     images, split = load_split_images(config.images)
@@ -95,7 +100,7 @@ def load_split_images(config: ImagesConfig) -> tuple[Images, Split]:
     return images, split
 
 
-def check_images(images: Images, expected_sha256: str, *, user: Path) -> None:
+def check_images(images: Images, expected_sha256: str, *, user: Path | str) -> None:
     """See that images are those that a run folder or a file was made with.
 
     Raises:

@@ -81,7 +81,7 @@ def make_folder(benchmark: Benchmark, about: Publication, folder: Path) -> list[
     for file in benchmark.files:
         _link_or_copy(file, folder / file.name)
     benchmark.to_dataframe().to_parquet(folder / INDEX, index=False)
-    scores = benchmark.path.with_name("scores.parquet")
+    scores = benchmark.files[0].with_name("scores.parquet")
     if scores.exists():
         shutil.copy(scores, folder / scores.name)
     write_report(benchmark, folder / "report.html", scores if scores.exists() else None)
@@ -170,7 +170,7 @@ The best run's cells, by valid accuracy after the last epoch:
 
 | file | what it is |
 |---|---|
-| `{benchmark.path.name}`{" and its volumes" if len(benchmark.files) > 1 else ""} | metrics and \
+| `{benchmark.file_name}`{" and its volumes" if len(benchmark.files) > 1 else ""} | metrics and \
 training states, HDF5 |
 | `{INDEX}` | every run and epoch with its metrics, Parquet |
 | `report.html` | curves, distributions and failures, for any browser |
@@ -182,7 +182,7 @@ training states, HDF5 |
 ```python
 from dtb_builder import Benchmark
 
-bench = Benchmark("{benchmark.path.name}")
+bench = Benchmark("{benchmark.file_name}")
 best = bench.top(1, by="valid_accuracy", epoch=-1)[0]
 print(best.genotype, best.metric("test_accuracy", epoch=-1))
 state = best.state(epoch=-1)

@@ -43,6 +43,10 @@ class RayEngine:
 
     def __enter__(self) -> Self:
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+        # Workers of a local cluster inherit these; elsewhere Ray sets the first by the cores of a
+        # task. A library that is loaded before set_up_torch would otherwise spin on every core.
+        for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+            os.environ.setdefault(name, str(self._compute.threads))
         local = self._cluster.address is None
         try:
             with _sigterm_kept():

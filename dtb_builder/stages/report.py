@@ -69,7 +69,7 @@ def report(benchmark: Benchmark, scores: Path | None = None) -> str:
     if len(benchmark) == 0:
         raise ConfigError(f"{benchmark.path} has no finished run to report on")
     parts = [
-        f"<h1>{escape(benchmark.path.name)}</h1>",
+        f"<h1>{escape(benchmark.file_name)}</h1>",
         _facts(benchmark),
         "<p>Click a curve or a point: its run is shown at the bottom of the window.</p>",
         _section("Learning curves", _curves(benchmark)),
@@ -82,7 +82,7 @@ def report(benchmark: Benchmark, scores: Path | None = None) -> str:
     runs = json.dumps({run.number: _about(run) for run in benchmark}).replace("</", "<\\/")
     return (
         f'<!DOCTYPE html><html lang="en"><head><meta charset="utf-8">'
-        f"<title>{escape(benchmark.path.name)}</title><style>{_STYLE}</style>"
+        f"<title>{escape(benchmark.file_name)}</title><style>{_STYLE}</style>"
         f"<script>{get_plotlyjs()}</script></head><body>{''.join(parts)}"
         f'<script id="runs" type="application/json">{runs}</script>'
         f"<script>{_SCRIPT}</script></body></html>\n"

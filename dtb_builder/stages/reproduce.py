@@ -8,10 +8,12 @@ from typing import Any
 
 from dtb_builder.dataset import Benchmark, Run
 from dtb_builder.errors import ConfigError, DTBError
+from dtb_builder.network.kernels import find_library
 from dtb_builder.network.spec import NetworkSpec
 from dtb_builder.network.state import capture, tensor_table
 from dtb_builder.record import TrainingState
 from dtb_builder.stages.config import ComputeConfig, ImagesConfig, StatesConfig, parse
+from dtb_builder.stages.kernels import library_of
 from dtb_builder.stages.plan import check_images, load_split_images
 from dtb_builder.stages.storing import Storing
 from dtb_builder.stages.workers import initial_network
@@ -65,6 +67,7 @@ def reproduce(benchmark: Benchmark, number: int, *, root: Path | None) -> Iterat
     data = _images(benchmark, root)
     spec = NetworkSpec(**benchmark.provenance["network"])
     network = initial_network(run.genotype, spec, run.seed)
+    network.use_kernels(library_of(_compute(benchmark)))
     recipe = parse(Recipe, benchmark.provenance["config"]["recipe"])
     settings = parse(StatesConfig, benchmark.provenance["config"]["states"])
     storing = Storing(settings, tensor_table(network))
@@ -98,6 +101,7 @@ def reevaluate(benchmark: Benchmark, *, root: Path | None) -> Iterator[Compared]
         ConfigError: the device it was trained on is not here.
     """
     data = _images(benchmark, root)
+    library = library_of(_compute(benchmark))
     precision = benchmark.provenance["config"]["recipe"]["precision"]
     rounded = benchmark.provenance["config"]["states"].get("dtype") == "bfloat16"
     loss_tolerance = _ROUNDED_LOSS_TOLERANCE if rounded else _LOSS_TOLERANCE
@@ -105,6 +109,7 @@ def reevaluate(benchmark: Benchmark, *, root: Path | None) -> Iterator[Compared]
         for epoch in run.state_epochs:
             try:
                 network = run.network(epoch=epoch).to(data.device)
+                network.use_kernels(library)
             except DTBError as error:
                 yield Compared(run.number, epoch, (str(error),))
                 continue
@@ -127,7 +132,9 @@ def reevaluate(benchmark: Benchmark, *, root: Path | None) -> Iterator[Compared]
 def environment_differences(run: Run, epoch: int) -> tuple[str, ...]:
     """In what this machine differs from the one that an epoch ran on, as far as it matters."""
     stored = run.environment(epoch=epoch)
-    here: dict[str, Any] = dict(environment(stored.get("device", "cpu")))
+    library = find_library() if "kernels" in stored else None
+    name = None if library is None else library.name
+    here: dict[str, Any] = dict(environment(stored.get("device", "cpu"), kernels=name))
     return tuple(
         f"{key}: {stored.get(key)!r} then, {here.get(key)!r} now"
         for key in sorted(stored.keys() | here.keys())
@@ -143,11 +150,15 @@ def _images(benchmark: Benchmark, root: Path | None) -> ResidentImages:
     settings = provenance["config"]["images"] | {"root": None if root is None else str(root)}
     images, split = load_split_images(parse(ImagesConfig, settings))
     check_images(images, provenance["images"]["sha256"], user=benchmark.path)
-    compute = parse(ComputeConfig, provenance["config"]["compute"])
+    compute = _compute(benchmark)
     if compute.device == "cuda" and not torch.cuda.is_available():
         raise ConfigError(f"{benchmark.path} was trained on cuda, which this machine has not")
     set_up_torch(threads=compute.threads, deterministic=compute.deterministic)
     return make_resident(images, split, compute.device)
+
+
+def _compute(benchmark: Benchmark) -> ComputeConfig:
+    return parse(ComputeConfig, benchmark.provenance["config"]["compute"])
 
 
 def _state_differences(found: TrainingState, stored: TrainingState, name: str) -> list[str]:

@@ -23,6 +23,7 @@ from dtb_builder.dataset.journal import (
     open_journal,
 )
 from dtb_builder.errors import (
+    ConfigError,
     DamagedFileError,
     DivergedError,
     ImagesError,
@@ -33,6 +34,7 @@ from dtb_builder.network.spec import NetworkSpec
 from dtb_builder.network.state import capture, tensor_table
 from dtb_builder.space import Genotype
 from dtb_builder.stages.config import Config, ImagesConfig
+from dtb_builder.stages.kernels import kernels_name, library_of
 from dtb_builder.stages.outcomes import RunOutcome
 from dtb_builder.stages.plan import check_images, load_split_images, network_spec
 from dtb_builder.stages.run_folder import PlannedRun, RunFolder
@@ -70,6 +72,7 @@ def train_run(path: Path, run: PlannedRun, time_limit: float | None) -> RunOutco
     Raises:
         StorageError: the run folder cannot be written to. That is no fault of the run.
         ImagesError: the images are not here, or not those of the plan. Nor is that.
+        ConfigError: this machine cannot do what the plan asks for. Nor is that.
     """
     folder = RunFolder(path)
     with storage_is_named(path), _log(folder.log_file(run)) as log:
@@ -79,7 +82,7 @@ def train_run(path: Path, run: PlannedRun, time_limit: float | None) -> RunOutco
                     line = "  ".join(f"{name}={value:.4g}" for name, value in metrics.items())
                     log.info("epoch %d: %s", epoch, line)
         except Exception as error:
-            if is_storage_fault(error) or isinstance(error, ImagesError):
+            if is_storage_fault(error) or isinstance(error, ImagesError | ConfigError):
                 raise
             log.exception("failed")
             folder.add_failure(run, traceback.format_exc())
@@ -106,6 +109,7 @@ def training(
     images, data = _images(config.images, config.compute.device)
     check_images(images, folder.provenance_settings["images"]["sha256"], user=folder.path)
     network = initial_network(Genotype.parse(run.genotype), network_spec(config, images), run.seed)
+    network.use_kernels(library_of(config.compute))
     about = JournalRun(
         number=run.number,
         genotype=run.genotype,
@@ -118,7 +122,7 @@ def training(
     journal, checkpoint = _recovered(folder, run, about, log)
     if journal.last_epoch == config.recipe.num_epochs:
         return
-    facts = environment(config.compute.device)
+    facts = environment(config.compute.device, kernels=kernels_name(config.compute))
     for finished in train(
         network,
         data,

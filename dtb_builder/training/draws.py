@@ -18,11 +18,12 @@ class Mixup:
 
     Attributes:
         partners: which image of the batch is mixed into each, int64, shape (images,).
-        share: the weight of the image itself, in [0, 1]; the partner has the rest.
+        share: the weight of the image itself, in [0, 1]; the partner has the rest. A tensor of
+            no dimensions where it is read on the device alone.
     """
 
     partners: Tensor
-    share: float
+    share: float | Tensor
 
 
 @dataclass(frozen=True, eq=False)

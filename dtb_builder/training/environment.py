@@ -12,10 +12,16 @@ if TYPE_CHECKING:
 __all__ = ["environment"]
 
 
-def environment(device: "torch.device | str") -> dict[str, str | int]:
+def environment(
+    device: "torch.device | str", *, kernels: str | None = None
+) -> dict[str, str | int]:
     """The machine's class and its software's versions; nothing that names a host or a person.
 
     What does not apply, such as CUDA's version on the CPU, is absent.
+
+    Args:
+        device: what is computed on.
+        kernels: the instruction set of the compiled passes, where networks use them.
     """
     import torch
 
@@ -31,6 +37,8 @@ def environment(device: "torch.device | str") -> dict[str, str | int]:
         "threads": torch.get_num_threads(),
         "deterministic": int(torch.are_deterministic_algorithms_enabled()),
     }
+    if kernels is not None:
+        facts["kernels"] = kernels
     if device.type == "cuda":
         facts["device_name"] = torch.cuda.get_device_name(device)
         facts["cuda"] = str(torch.version.cuda)

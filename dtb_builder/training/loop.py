@@ -2,24 +2,24 @@
 
 import time
 from collections.abc import Collection, Generator
+from functools import partial
 
 import torch
-from torch import Tensor, nn
-from torch.nn import functional
+from torch import nn
 from torch.optim import SGD, Optimizer
 from torch.optim.lr_scheduler import CosineAnnealingLR
 
 from dtb_builder.network.state import capture
 from dtb_builder.record import TrainingState
-from dtb_builder.training.augmentation import augment
-from dtb_builder.training.draws import BatchDraws, draw_epoch, num_steps
+from dtb_builder.training.draws import draw_epoch, num_steps
 from dtb_builder.training.evaluation import evaluate
 from dtb_builder.training.finished import FinishedEpoch
-from dtb_builder.training.forward import forward
 from dtb_builder.training.recipe import Recipe
+from dtb_builder.training.recorded import RecordedStep, Step, record_cuda_graph
 from dtb_builder.training.resident import ResidentImages
 from dtb_builder.training.resume import Checkpoint
 from dtb_builder.training.seeds import epoch_rng, seeded_torch
+from dtb_builder.training.step import train_on_batch
 
 __all__ = ["train"]
 
@@ -87,6 +87,7 @@ def _epochs(
         momentum=recipe.momentum,
         nesterov=recipe.nesterov,
         weight_decay=recipe.weight_decay,
+        fused=data.device.type == "cuda",
     )
     scheduler = CosineAnnealingLR(
         optimizer, T_max=recipe.num_epochs, eta_min=recipe.min_learning_rate
@@ -139,13 +140,16 @@ def _trained(
     num_seen = 0
     states: dict[int, TrainingState] = {}
     capture_seconds = 0.0
+    step: Step = partial(train_on_batch, network, data, recipe, optimizer)
+    if data.device.type == "cuda":
+        step = RecordedStep(step, record_cuda_graph)
     with seeded_torch(seed, epoch, data.device):
-        for step, draws in enumerate(batches, start=1):
-            totals += _step(network, data, recipe, optimizer, draws)
+        for number, draws in enumerate(batches, start=1):
+            totals += step(draws)
             num_seen += len(draws.indices)
-            if step in state_steps:
+            if number in state_steps:
                 captured = _now(data.device)
-                states[step] = capture(network)
+                states[number] = capture(network)
                 capture_seconds += _now(data.device) - captured
     loss, num_correct = totals.tolist()
     metrics = {
@@ -157,53 +161,6 @@ def _trained(
     if states:
         metrics["state_seconds"] = capture_seconds
     return metrics, states
-
-
-def _step(
-    network: nn.Module,
-    data: ResidentImages,
-    recipe: Recipe,
-    optimizer: Optimizer,
-    draws: BatchDraws,
-) -> Tensor:
-    """Train on one batch; the sum of its losses and the number of its hits, float64, (2,)."""
-    pixels, labels = data.train.images[draws.indices], data.train.labels[draws.indices]
-    batch = augment(pixels, draws, recipe, mean=data.mean, std=data.std)
-    logits, auxiliary_logits = forward(network, batch, recipe.precision)
-    main_loss = loss = _loss(logits, labels, draws)
-    if recipe.auxiliary_weight > 0:
-        if auxiliary_logits is None:
-            raise ValueError(
-                f"auxiliary_weight is {recipe.auxiliary_weight}, so the network must return "
-                "a pair (logits, auxiliary_logits) in training mode, got logits only"
-            )
-        loss = main_loss + recipe.auxiliary_weight * _loss(auxiliary_logits, labels, draws)
-    optimizer.zero_grad()
-    loss.backward()
-    if recipe.gradient_clip is not None:
-        nn.utils.clip_grad_norm_(network.parameters(), recipe.gradient_clip)
-    optimizer.step()
-    with torch.no_grad():
-        return torch.stack([main_loss.double() * len(labels), _num_correct(logits, labels, draws)])
-
-
-def _loss(logits: Tensor, labels: Tensor, draws: BatchDraws) -> Tensor:
-    """Mean cross entropy; of a mixed image, to both of its classes in their shares."""
-    loss = functional.cross_entropy(logits, labels)
-    if draws.mixup is None:
-        return loss
-    partners_loss = functional.cross_entropy(logits, labels[draws.mixup.partners])
-    return draws.mixup.share * loss + (1 - draws.mixup.share) * partners_loss
-
-
-def _num_correct(logits: Tensor, labels: Tensor, draws: BatchDraws) -> Tensor:
-    """How many images were classified correctly; a mixed one counts in shares, float64, ()."""
-    predicted = logits.argmax(1)
-    num_correct = (predicted == labels).sum().double()
-    if draws.mixup is None:
-        return num_correct
-    num_partners = (predicted == labels[draws.mixup.partners]).sum().double()
-    return draws.mixup.share * num_correct + (1 - draws.mixup.share) * num_partners
 
 
 def _evaluated(network: nn.Module, data: ResidentImages, recipe: Recipe) -> dict[str, float]:

@@ -15,7 +15,7 @@ from dtb_builder.record import METRICS
 __all__ = ["main", "said"]
 
 
-def said(path: Path) -> Iterator[tuple[Any, Any]]:
+def said(path: Path | str) -> Iterator[tuple[Any, Any]]:
     """Everything a benchmark says: a question with its answer, or with the typed error."""
     try:
         benchmark = Benchmark(path)

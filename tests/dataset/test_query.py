@@ -371,3 +371,39 @@ class _Counted(np.ndarray):
         _Counted.most_compared = max(_Counted.most_compared, self.size)
         plain = [np.asarray(arg) if isinstance(arg, np.ndarray) else arg for arg in args]
         return super().__array_ufunc__(*plain, **kwargs)  # pyright: ignore[reportArgumentType]
+
+
+def test_runs_are_selected_by_conditions_on_their_columns(make_shard: MakeShard) -> None:
+    with Benchmark(make_shard("shard", [1, 2, 3])) as benchmark:
+        good = benchmark.array("valid_accuracy", epoch=0) > 0.015
+        assert [run.number for run in benchmark.select(good)] == [2, 3]
+        assert [run.number for run in benchmark.select(good & (benchmark.numbers < 3))] == [2]
+        unmeasured = benchmark.array("train_loss", epoch=0) > 0
+        assert benchmark.select(unmeasured) == ()
+        wrong: tuple[Any, ...] = (good[:2], benchmark.numbers)
+        for mask in wrong:
+            with pytest.raises(ValueError, match="expected a mask of 3 truth values, got"):
+                benchmark.select(mask)
+
+
+def test_the_genotypes_of_all_runs_are_an_array(shard: Path) -> None:
+    with Benchmark(shard) as benchmark:
+        assert [Genotype.from_array(array) for array in benchmark.genotypes] == [
+            run.genotype for run in benchmark
+        ]
+
+
+def test_the_top_is_the_beginning_of_the_whole_order(make_shard: MakeShard) -> None:
+    values = {1: 0.5, 2: 0.1, 3: 0.5, 4: 0.1, 5: 0.7, 6: 0.5}
+
+    def measured(number: int, _epoch: int) -> dict[str, float]:
+        return {"valid_loss": values[number], "test_accuracy": values[number]}
+
+    with Benchmark(make_shard("shard", list(values), metrics=measured)) as benchmark:
+        for name, order in (
+            ("valid_loss", [2, 4, 1, 3, 6, 5]),
+            ("test_accuracy", [5, 1, 3, 6, 2, 4]),
+        ):
+            for k in range(8):
+                top = benchmark.top(k, by=name, epoch=0)
+                assert [run.number for run in top] == order[:k]

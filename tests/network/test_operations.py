@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torch.nn.functional import conv2d, pad, relu
 
-from dtb_builder.network.operations import FactorizedReduce, make_operation
+from dtb_builder.network.operations import DilatedConvolution, FactorizedReduce, make_operation
 from dtb_builder.space import OPERATIONS
 
 
@@ -54,6 +54,28 @@ def test_a_convolution_sees_the_pixels_that_its_name_says(name: str, offsets: ra
     assert maps.grad is not None
     seen = {(i - 7, j - 7) for i, j in maps.grad[0, 0].nonzero().tolist()}
     assert seen == {(i, j) for i in offsets for j in offsets}
+
+
+@pytest.mark.parametrize("size", [(8, 8), (7, 9), (5, 6)])
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("kernel_size", [3, 5])
+def test_a_dilated_convolution_is_torch_s(
+    kernel_size: int, stride: int, size: tuple[int, int]
+) -> None:
+    operation = make_operation(f"dil_conv_{kernel_size}x{kernel_size}", 4, stride).double()
+    (convolution,) = (m for m in operation.modules() if isinstance(m, DilatedConvolution))
+    maps = torch.randn(3, 4, *size, dtype=torch.float64, requires_grad=True)
+    inputs = (maps, convolution.weight)
+    one = convolution(maps)
+    two = conv2d(*inputs, stride=stride, padding=kernel_size - 1, dilation=2, groups=4)
+    torch.testing.assert_close(one, two, rtol=1e-12, atol=1e-12)
+    gradient = torch.randn_like(one)
+    for a, b in zip(
+        torch.autograd.grad(one, inputs, gradient),
+        torch.autograd.grad(two, inputs, gradient),
+        strict=True,
+    ):
+        torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-12)
 
 
 def test_only_a_skip_of_stride_one_is_the_identity() -> None:

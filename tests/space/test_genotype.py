@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from dtb_builder.errors import GenotypeError
 from dtb_builder.space import NAMED, OPERATIONS, Edge, Genotype, sample_uniform
 from dtb_builder.space.cell import checked_cell, relabelled_cells
-from dtb_builder.space.sampling import NUM_CELLS, NUM_GENOTYPES
+from dtb_builder.space.numbering import NUM_CELLS, NUM_GENOTYPES
 
 DARTS_V2 = (
     "Genotype(normal=[('sep_conv_3x3', 0), ('sep_conv_3x3', 1), ('sep_conv_3x3', 0), "

@@ -1,0 +1,86 @@
+"""A benchmark's answer to a search: what training a genotype would have given, and cost."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+
+import numpy as np
+
+from dtb_builder.dataset.run import Run
+from dtb_builder.record import METRICS
+
+__all__ = ["Budget", "Evaluation", "evaluate_run"]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What a run had come to after some epochs.
+
+    Attributes:
+        run: the run.
+        epochs: how many epochs it was trained.
+        metrics: each metric that was measured after them, by name.
+        seconds: what that cost, as it was measured: the training steps of these epochs and, once,
+            the evaluation after the last.
+    """
+
+    run: Run
+    epochs: int
+    metrics: Mapping[str, float]
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Budget:
+    """Simulated time that a search may spend; spending gives another budget.
+
+    Attributes:
+        seconds: all that there is.
+        spent: what is gone; the last evaluation may have gone over.
+        num_evaluations: what it was spent on.
+
+    >>> Budget(seconds=60.0).left
+    60.0
+    """
+
+    seconds: float
+    spent: float = 0.0
+    num_evaluations: int = 0
+
+    def __post_init__(self) -> None:
+        if not self.seconds >= 0 or not self.spent >= 0 or self.num_evaluations < 0:
+            raise ValueError(f"a budget counts from 0 up, got {self}")
+
+    @property
+    def left(self) -> float:
+        """Seconds, at least 0."""
+        return max(0.0, self.seconds - self.spent)
+
+    @property
+    def is_spent(self) -> bool:
+        """Whether nothing is left."""
+        return self.left == 0
+
+    def after(self, evaluation: Evaluation) -> "Budget":
+        """What is left after an evaluation."""
+        return replace(
+            self,
+            spent=self.spent + evaluation.seconds,
+            num_evaluations=self.num_evaluations + 1,
+        )
+
+
+def evaluate_run(run: Run, epoch: int) -> Evaluation:
+    """A run's evaluation after an epoch, 0 being the initialisation.
+
+    Raises:
+        KeyError: there is no such epoch, or its times were not measured.
+    """
+    training = run.curve("train_seconds")[1 : epoch + 1]
+    if np.ma.is_masked(training):
+        raise KeyError(f"train_seconds of run {run.number} were not measured at all epochs")
+    seconds = math.fsum(training.tolist()) + run.metric("evaluation_seconds", epoch=epoch)
+    values = {name: run.curve(name)[epoch] for name in METRICS}
+    metrics = {name: float(value) for name, value in values.items() if value is not np.ma.masked}
+    return Evaluation(run, epoch, MappingProxyType(metrics), seconds)

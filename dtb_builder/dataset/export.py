@@ -1,0 +1,93 @@
+"""A benchmark's metrics as one long table, in Parquet or CSV, made without holding it all."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet
+
+from dtb_builder.dataset.atomic import whole_file
+from dtb_builder.dataset.query import Benchmark
+from dtb_builder.record import METRICS
+from dtb_builder.space import Genotype
+
+__all__ = ["export_csv", "export_parquet"]
+
+_BLOCK_RUNS = 1024
+_FACTS = {
+    "run": (pa.int64(), "the run's number in the plan"),
+    "epoch": (pa.int32(), "0 is the initialisation"),
+    "genotype": (pa.string(), "canonical text"),
+    "key": (pa.string(), "SHA-256 of that text"),
+    "seed": (pa.int64(), "of the initialisation and training"),
+    "num_parameters": (pa.int64(), "trainable parameters, auxiliary head included"),
+}
+
+_COLUMNS = (
+    *(f"runs/{name}" for name in ("number", "genotype", "key", "seed", "num_parameters")),
+    *(f"{kind}/{name}" for kind in ("metrics", "measured") for name in METRICS),
+)
+
+
+def export_parquet(benchmark: Benchmark, path: Path) -> None:
+    """A row per run and epoch; what was not measured is null. The file is whole or absent.
+
+    The file's metadata has the provenance as ``dtb_provenance``, and a column's its meaning.
+
+    Raises:
+        DamagedFileError: the benchmark's bytes are not those that were written.
+    """
+    schema = _schema(benchmark)
+    with (
+        whole_file(path) as temporary,
+        pyarrow.parquet.ParquetWriter(temporary, schema, compression="zstd") as writer,
+    ):
+        for batch in _batches(benchmark, schema):
+            writer.write_batch(batch)
+
+
+def export_csv(benchmark: Benchmark, path: Path) -> None:
+    """The same table as text: floats as short as they read back the same, nothing for null.
+
+    Raises:
+        DamagedFileError: the benchmark's bytes are not those that were written.
+    """
+    schema = _schema(benchmark)
+    with whole_file(path) as temporary, pyarrow.csv.CSVWriter(temporary, schema) as writer:
+        for batch in _batches(benchmark, schema):
+            writer.write_batch(batch)
+
+
+def _schema(benchmark: Benchmark) -> pa.Schema:
+    columns = _FACTS | {name: (pa.float64(), text) for name, text in METRICS.items()}
+    fields = [
+        pa.field(name, kind, metadata={"meaning": text}) for name, (kind, text) in columns.items()
+    ]
+    return pa.schema(fields, {"dtb_provenance": benchmark.provenance_text})
+
+
+def _batches(benchmark: Benchmark, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+    num_rows = benchmark.num_epochs + 1
+    for block in benchmark.streamed(_COLUMNS, _BLOCK_RUNS):
+        num_runs = len(block["runs/number"])
+        texts = [Genotype.from_array(array) for array in block["runs/genotype"]]
+        columns: dict[str, Any] = {
+            "run": np.repeat(block["runs/number"], num_rows),
+            "epoch": np.tile(np.arange(num_rows, dtype=np.int32), num_runs),
+            "genotype": _texts([str(genotype) for genotype in texts], num_rows),
+            "key": _texts([bytes(key).hex() for key in block["runs/key"]], num_rows),
+            "seed": np.repeat(block["runs/seed"], num_rows),
+            "num_parameters": np.repeat(block["runs/num_parameters"], num_rows),
+        }
+        for name in METRICS:
+            missing = block[f"measured/{name}"].reshape(-1) == 0
+            columns[name] = pa.array(block[f"metrics/{name}"].reshape(-1), mask=missing)
+        yield pa.record_batch([columns[name] for name in schema.names], schema=schema)
+
+
+def _texts(texts: list[str], times: int) -> pa.Array:
+    places = np.repeat(np.arange(len(texts), dtype=np.int32), times)
+    return pa.DictionaryArray.from_arrays(places, pa.array(texts, pa.string())).dictionary_decode()

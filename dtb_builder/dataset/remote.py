@@ -1,0 +1,175 @@
+"""Files on a server, read by ranges through fsspec: https, s3, hf and whatever else it knows."""
+
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import lru_cache
+from typing import Any
+
+from dtb_builder.dataset.source import Location, Span, check_span
+from dtb_builder.errors import RemoteError
+
+__all__ = ["MetadataFile", "RemoteSource"]
+
+_BLOCK_BYTES = 2**13
+_CACHED_BLOCKS = 2**10
+
+
+class RemoteSource:
+    """The bytes of a file on a server.
+
+    It opens nothing, so that threads, and processes after a fork, may share it.
+
+    Attributes:
+        failure: what became of HDF5's last request, which HDF5 cannot tell from damage.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        RemoteError: here or in any method: the server does not give what was asked for.
+    """
+
+    whole_up_to = 2**22
+    is_far = True
+
+    def __init__(self, url: str) -> None:
+        self.location: Location = url
+        self._url = url
+        self.failure: RemoteError | None = None
+        with self._failures_named():
+            filesystem, path = self._filesystem()
+            about = filesystem.info(path)
+        if about.get("size") is None or about.get("partial") is False:
+            raise RemoteError(f"{url}: {_NO_RANGES}")
+        self.num_bytes = int(about["size"])
+
+    def read(self, offset: int, length: int) -> bytes:
+        """The bytes of a span; raises DamagedFileError where the file does not reach so far."""
+        check_span(self, offset, length)
+        if not length:
+            return b""
+        filesystem, path = self._filesystem()
+        with self._failures_named():
+            if filesystem.async_impl and "http" not in filesystem.protocol:
+                data = filesystem.cat_file(path, start=offset, end=offset + length)
+            else:
+                data = self._read_opened(filesystem, path, offset, length)
+        return self._checked(data, length)
+
+    def read_many(self, spans: Sequence[Span]) -> list[bytes]:
+        """The bytes of several spans, asked for at once where the server's protocol allows."""
+        filesystem, path = self._filesystem()
+        if len(spans) < 2 or not filesystem.async_impl:
+            return [self.read(*span) for span in spans]
+        for span in spans:
+            check_span(self, *span)
+        starts, ends = [span[0] for span in spans], [sum(span) for span in spans]
+        with self._failures_named():
+            found = filesystem.cat_ranges([path] * len(spans), starts, ends, on_error="raise")
+        return [self._checked(data, span[1]) for data, span in zip(found, spans, strict=True)]
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+    def _read_opened(self, filesystem: Any, path: str, offset: int, length: int) -> bytes:
+        """As a file is read, which notices a server that sends the whole file instead."""
+        options = {"cache_type": "none", "size": self.num_bytes}  # known: do not ask once more
+        with filesystem.open(path, "rb", **options) as file:
+            file.seek(offset)
+            try:
+                return file.read(length)
+            except ValueError as error:
+                raise RemoteError(f"{self._url}: {_NO_RANGES}") from error
+
+    def _checked(self, data: bytes, length: int) -> bytes:
+        if len(data) != length:
+            raise RemoteError(f"{self._url}: asked for {length} bytes, got {len(data)}")
+        return data
+
+    def _filesystem(self) -> tuple[Any, str]:
+        """The file system and the path in it; fsspec keeps one for each thread and process."""
+        try:
+            from fsspec.core import url_to_fs
+        except ImportError as error:
+            raise RemoteError(f"{self._url}: {_INSTALL}") from error
+        try:
+            return url_to_fs(self._url)
+        except ImportError as error:
+            raise RemoteError(f"{self._url}: {_INSTALL} ({error})") from error
+        except ValueError as error:
+            raise RemoteError(f"{self._url}: {error}") from error
+
+    def check_ranges(self) -> None:
+        """See that the server gives a part of the file."""
+        self.read(self.num_bytes - 1, 1)
+
+    @contextmanager
+    def _failures_named(self) -> Iterator[None]:
+        try:
+            yield
+        except FileNotFoundError as error:
+            # fsspec says so of a server that does not answer, too.
+            cause = error.__cause__
+            if cause is None or getattr(cause, "status", None) in (404, 410):
+                raise FileNotFoundError(f"there is no file {self._url}") from None
+            raise RemoteError(f"{self._url}: {type(cause).__name__}: {cause}") from error
+        except (OSError, _client_error()) as error:
+            if isinstance(error, RemoteError):
+                raise
+            raise RemoteError(f"{self._url}: {type(error).__name__}: {error}") from error
+
+
+_NO_RANGES = "the server does not give ranges of a file; download it, and open it here"
+_INSTALL = "reading from a server takes fsspec: pip install 'darts-training-bench[remote]'"
+
+
+def _client_error() -> type[Exception]:
+    """What aiohttp raises, where it is in use."""
+    aiohttp = sys.modules.get("aiohttp")
+    return aiohttp.ClientError if aiohttp is not None else OSError
+
+
+class MetadataFile:
+    """What HDF5 reads a remote file's structure through, in small blocks that are remembered."""
+
+    def __init__(self, source: RemoteSource) -> None:
+        self._source = source
+        self._position = 0
+        self._block = lru_cache(_CACHED_BLOCKS)(self._read_block)
+
+    def _read_block(self, number: int) -> bytes:
+        first = number * _BLOCK_BYTES
+        try:
+            return self._source.read(first, min(_BLOCK_BYTES, self._source.num_bytes - first))
+        except RemoteError as error:
+            self._source.failure = error
+            raise
+
+    def readinto(self, buffer: memoryview) -> int:
+        """Fill the buffer as far as the file reaches."""
+        wanted = memoryview(buffer).cast("B")
+        stop = min(self._position + len(wanted), self._source.num_bytes)
+        filled = 0
+        while self._position < stop:
+            number, start = divmod(self._position, _BLOCK_BYTES)
+            part = self._block(number)[start : start + stop - self._position]
+            wanted[filled : filled + len(part)] = part
+            filled += len(part)
+            self._position += len(part)
+        return filled
+
+    def read(self, size: int) -> bytes:
+        """The next bytes; by this method h5py knows a file."""
+        data = bytearray(size)
+        return bytes(data[: self.readinto(memoryview(data))])
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        """Go to a place, by the rules of io."""
+        self._position = offset + (0, self._position, self._source.num_bytes)[whence]
+        return self._position
+
+    def tell(self) -> int:
+        """The place."""
+        return self._position
+
+    def flush(self) -> None:
+        """Nothing is buffered."""

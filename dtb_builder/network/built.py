@@ -1,0 +1,13 @@
+"""Where the compiled passes are, if they were built; no torch is needed."""
+
+from importlib.machinery import EXTENSION_SUFFIXES
+from pathlib import Path
+
+__all__ = ["passes_file"]
+
+
+def passes_file() -> Path | None:
+    """The compiled library of network/kernels, or None where there was no C++ compiler."""
+    folder = Path(__file__).parent / "kernels"
+    files = (folder / f"_passes{suffix}" for suffix in EXTENSION_SUFFIXES)
+    return next((file for file in files if file.exists()), None)

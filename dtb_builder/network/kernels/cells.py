@@ -1,0 +1,180 @@
+"""The cells of a network as one differentiable function of compiled passes.
+
+A batch norm is never a pass of its own: its statistics are gathered by the convolution before it,
+and whoever reads its output scales and shifts on the way. A cell's nodes are written where the
+concatenation wants them, and gradients of what is read more than once are added in place.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+from dtb_builder.network.cell import Cell
+from dtb_builder.network.kernels.library import Library
+from dtb_builder.network.kernels.maps import Maps, Term
+from dtb_builder.network.kernels.passes import NetworkPasses
+
+__all__ = ["can_be_compiled", "run_compiled"]
+
+
+def can_be_compiled(cells: nn.ModuleList, maps: Tensor) -> bool:
+    """Whether the passes compute what the modules would, as these stand, for such maps."""
+    training = cells.training
+    return (
+        maps.device.type == "cpu"
+        and maps.dtype in (torch.float32, torch.float64)
+        and not torch.is_autocast_enabled("cpu")
+        and (training or not torch.is_grad_enabled())
+        and all(_is_plain(module, training) for module in cells.modules())
+        and all(parameter.dtype == maps.dtype for parameter in cells.parameters())
+    )
+
+
+def run_compiled(
+    library: Library, cells: nn.ModuleList, stem: Tensor, wanted: Sequence[int]
+) -> list[Tensor]:
+    """The outputs of the cells whose numbers are wanted; differentiable once.
+
+    Args:
+        library: the passes.
+        cells: as a Network has them; can_be_compiled is true of them.
+        stem: the input of the first cell.
+        wanted: numbers of cells, ascending.
+    """
+    run = _Run(library, training=cells.training, dtype=stem.dtype)
+    if torch.is_grad_enabled():
+        return list(_Cells.apply(run, cells, wanted, stem, *cells.parameters()))
+    return run.forward(cells, stem, wanted)
+
+
+def _is_plain(module: nn.Module, training: bool) -> bool:
+    """Whether a module has no hooks, is in the mode of the others, and is the norm it was."""
+    hooks = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+    if module.training != training or any(getattr(module, name) for name in hooks):
+        return False
+    if not isinstance(module, nn.BatchNorm2d):
+        return True
+    return module.track_running_stats and module.affine and module.momentum is not None
+
+
+class _Run:
+    """One pass through cells: forward, and backward if asked.
+
+    Args:
+        library: the passes.
+        training: whether batch norms use, and track, the statistics of the batch.
+        dtype: float32 or float64.
+    """
+
+    def __init__(self, library: Library, *, training: bool, dtype: torch.dtype) -> None:
+        self._passes = NetworkPasses(library, training=training, dtype=dtype)
+        self._backwards: list[Callable[[], None]] = []
+        self._outputs: list[Maps] = []
+
+    def forward(self, cells: nn.ModuleList, stem: Tensor, wanted: Sequence[int]) -> list[Tensor]:
+        """The outputs of the cells whose numbers are wanted."""
+        stem = stem.contiguous(memory_format=torch.channels_last)
+        self._stem = before_last = last = Maps(stem, stem.shape[1])
+        self._outputs = []
+        for i, cell in enumerate(cells):
+            assert isinstance(cell, Cell)
+            before_last, last = last, self._cell(cell, before_last, last)
+            if i in wanted:
+                self._outputs.append(last)
+        return [maps.values for maps in self._outputs]
+
+    def backward(self, gradients: Sequence[Tensor | None]) -> tuple[Tensor, dict[Tensor, Tensor]]:
+        """The gradient of the stem's maps, and those of the parameters that have any."""
+        for maps, gradient in zip(self._outputs, gradients, strict=True):
+            if gradient is not None:
+                # A copy: what later cells pass back is added to it.
+                values = torch.empty_like(maps.values, memory_format=torch.channels_last)
+                maps.gradient = Maps(values.copy_(gradient), maps.channels)
+        for step in reversed(self._backwards):
+            step()
+        self._backwards.clear()
+        assert self._stem.gradient is not None
+        return self._stem.gradient.values, self._passes.gradients
+
+    def _cell(self, cell: Cell, before_last: Maps, last: Maps) -> Maps:
+        """A cell's output; its nodes are written where their concatenation wants them."""
+        states = [
+            self._preprocessed(cell.preprocess0, before_last),
+            self._preprocessed(cell.preprocess1, last),
+        ]
+        _, height, width = states[0].size
+        channels = states[0].channels
+        edges = cell.edges
+        if cell.reduction:
+            height, width = -(-height // 2), -(-width // 2)
+        out = Maps.empty(last.values, len(edges) // 2 * channels, height, width)
+        nodes: list[Maps] = []
+
+        def share_gradient() -> None:
+            """Let each node add to its part of the output's gradient."""
+            assert out.gradient is not None
+            for i, node in enumerate(nodes):
+                node.gradient = out.gradient.part(i * channels, channels)
+
+        for i in range(0, len(edges), 2):
+            terms = [
+                self._passes.edge(operation, states[predecessor], cell.drop_path)
+                for operation, predecessor in edges[i : i + 2]
+            ]
+            node = out.part(i // 2 * channels, channels)
+            self._join(terms, node)
+            nodes.append(node)
+            states.append(node)
+        self._backwards.append(share_gradient)
+        return out
+
+    def _preprocessed(self, module: nn.Module, maps: Maps) -> Maps:
+        term = self._passes.preprocessing(module, maps)
+        out = self._passes.normed(term)
+
+        def backward() -> None:
+            # An older input that no edge reads has no gradient.
+            if out.gradient is not None:
+                term.backward(out.gradient, None)
+
+        self._backwards.append(backward)
+        return out
+
+    def _join(self, terms: list[Term], node: Maps) -> None:
+        self._passes.join(terms, node)
+
+        def backward() -> None:
+            assert node.gradient is not None
+            for term in reversed(terms):
+                term.backward(node.gradient, term.weights)
+
+        self._backwards.append(backward)
+
+
+class _Cells(torch.autograd.Function):
+    """A run as autograd sees it."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        run: _Run,
+        cells: nn.ModuleList,
+        wanted: Sequence[int],
+        stem: Tensor,
+        *parameters: Tensor,
+    ) -> tuple[Tensor, ...]:
+        ctx.run, ctx.parameters = run, parameters
+        ctx.save_for_backward(stem, *parameters)
+        return tuple(run.forward(cells, stem, wanted))
+
+    @staticmethod
+    @once_differentiable
+    def backward(  # pyright: ignore[reportIncompatibleMethodOverride] - as torch documents it
+        ctx: Any, *gradients: Tensor | None
+    ) -> tuple[Tensor | None, ...]:
+        _ = ctx.saved_tensors  # raises if one of them was changed in place meanwhile
+        stem, by_parameter = ctx.run.backward(gradients)
+        return (None, None, None, stem, *(by_parameter.get(p) for p in ctx.parameters))

@@ -1,0 +1,196 @@
+// The fused passes of a cell on the CPU, as a C library that knows neither Python nor torch.
+//
+// passes.inc is compiled once for any processor and, on x86, once more for those with AVX2 and FMA;
+// the caller says which to run. Every function uses the thread it is called on alone, and gives the
+// same bits each time.
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <cstdlib>
+#include <cstring>
+#include <limits>
+#include <new>
+
+#define INLINE inline __attribute__((always_inline))
+#define INLINE_LAMBDA __attribute__((always_inline))
+#define PASS __attribute__((noinline))
+
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC diagnostic ignored "-Wpsabi"
+#endif
+
+namespace {
+
+// Memory of one call, zero at first and aligned to cache lines.
+template <class T> class Scratch {
+  public:
+    explicit Scratch(long count) {
+        const size_t bytes = (count * sizeof(T) + 63) / 64 * 64;
+        data_ = static_cast<T *>(std::aligned_alloc(64, bytes ? bytes : 64));
+        if (!data_) throw std::bad_alloc();
+        std::memset(data_, 0, bytes);
+    }
+    ~Scratch() { std::free(data_); }
+    Scratch(const Scratch &) = delete;
+    Scratch &operator=(const Scratch &) = delete;
+    operator T *() { return data_; }
+
+  private:
+    T *data_;
+};
+
+} // namespace
+
+namespace any_processor {
+#include "passes.inc"
+}
+
+#if (defined(__x86_64__) || defined(__i386__)) && defined(__GNUC__)
+#define HAS_AVX2_PASSES 1
+#if defined(__clang__)
+#pragma clang attribute push(__attribute__((target("avx2,fma"))), apply_to = function)
+#else
+#pragma GCC push_options
+#pragma GCC target("avx2,fma")
+#endif
+namespace avx2 {
+#include "passes.inc"
+}
+#if defined(__clang__)
+#pragma clang attribute pop
+#else
+#pragma GCC pop_options
+#endif
+#endif
+
+#ifdef HAS_AVX2_PASSES
+#define RUN(level, call) return level == 1 ? avx2::call : any_processor::call
+#else
+#define RUN(level, call) return any_processor::call
+#endif
+
+// What the batch norms of torch do with the statistics of a batch; `running_*` may be null.
+template <class T>
+static void norm_forward(const double *mean, const double *squares, double count, const T *weight,
+                         const T *bias, double eps, double momentum, T *running_mean, T *running_var,
+                         long C, T *scale, T *shift, double *inverse) {
+    for (long c = 0; c < C; c++) {
+        inverse[c] = 1 / std::sqrt(squares[c] / count + eps);
+        scale[c] = T(weight[c] * inverse[c]);
+        shift[c] = T(bias[c] - mean[c] * weight[c] * inverse[c]);
+        running_mean[c] = T((1 - momentum) * running_mean[c] + momentum * mean[c]);
+        running_var[c] = T((1 - momentum) * running_var[c] + momentum * squares[c] / (count - 1));
+    }
+}
+
+// The gradients of weight and bias, and a, b, c0: before the norm the gradient is a g + b y + c0.
+template <class T>
+static void norm_backward(const double *g_sums, const double *gx_sums, const double *mean,
+                          const double *inverse, double count, const T *weight, long C, T *g_weight,
+                          T *g_bias, T *a, T *b, T *c0) {
+    for (long c = 0; c < C; c++) {
+        const double slope = weight[c] * inverse[c];
+        const double curve = -slope * inverse[c] * inverse[c] * gx_sums[c] / count;
+        g_weight[c] = T(gx_sums[c] * inverse[c]);
+        g_bias[c] = T(g_sums[c]);
+        a[c] = T(slope);
+        b[c] = T(curve);
+        c0[c] = T(-slope * g_sums[c] / count - curve * mean[c]);
+    }
+}
+
+extern "C" {
+
+// 1 where the passes for AVX2 and FMA were compiled and this processor has both, else 0.
+int dtb_best_level() {
+#ifdef HAS_AVX2_PASSES
+    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+#else
+    return 0;
+#endif
+}
+
+#define EXPORT(T, suffix)                                                                          \
+    void dtb_norm_forward_##suffix(const double *mean, const double *squares, double count,       \
+                                   const T *weight, const T *bias, double eps, double momentum,    \
+                                   T *running_mean, T *running_var, long C, T *scale, T *shift,    \
+                                   double *inverse) {                                              \
+        norm_forward<T>(mean, squares, count, weight, bias, eps, momentum, running_mean,           \
+                        running_var, C, scale, shift, inverse);                                    \
+    }                                                                                              \
+    void dtb_norm_backward_##suffix(const double *g_sums, const double *gx_sums,                   \
+                                    const double *mean, const double *inverse, double count,       \
+                                    const T *weight, long C, T *g_weight, T *g_bias, T *a, T *b,   \
+                                    T *c0) {                                                       \
+        norm_backward<T>(g_sums, gx_sums, mean, inverse, count, weight, C, g_weight, g_bias, a, b, \
+                         c0);                                                                      \
+    }                                                                                              \
+    void dtb_block_forward_##suffix(int level, const T *x, long x_stride, const T *scale,          \
+                                    const T *shift, long N, long H, long W, long C, long k,        \
+                                    long d, long s, const T *depthwise, const T *pointwise, T *y,  \
+                                    double *mean, double *squares) {                               \
+        RUN(level, block_forward<T>(x, x_stride, scale, shift, N, H, W, C, k, d, s, depthwise,     \
+                                    pointwise, y, mean, squares));                                 \
+    }                                                                                              \
+    void dtb_block_backward_##suffix(                                                              \
+        int level, const T *g, long g_stride, const T *weights, const T *y, const T *a,            \
+        const T *b, const T *c0, const T *x, long x_stride, const T *scale, const T *shift,        \
+        const double *x_mean, long N, long H, long W, long C, long k, long d, long s,              \
+        const T *depthwise, const T *pointwise, T *x_gradient, long xg_stride, long add,           \
+        T *g_depthwise, T *g_pointwise, double *g_sums, double *gx_sums) {                         \
+        RUN(level, block_backward<T>(g, g_stride, weights, y, a, b, c0, x, x_stride, scale, shift, \
+                                     x_mean, N, H, W, C, k, d, s, depthwise, pointwise,            \
+                                     x_gradient, xg_stride, add, g_depthwise, g_pointwise, g_sums, \
+                                     gx_sums));                                                    \
+    }                                                                                              \
+    void dtb_pointwise_forward_##suffix(int level, const T *x, long x_stride, long N, long H,      \
+                                        long W, long C, long step, long offset, const T *weight,   \
+                                        long Co, T *y, long y_stride, double *mean,                \
+                                        double *squares) {                                         \
+        RUN(level, pointwise_forward<T>(x, x_stride, N, H, W, C, step, offset, weight, Co, y,      \
+                                        y_stride, mean, squares));                                 \
+    }                                                                                              \
+    void dtb_pointwise_backward_##suffix(                                                          \
+        int level, const T *g, long g_stride, const T *weights, const T *y, long y_stride,         \
+        const T *a, const T *b, const T *c0, const T *x, long x_stride, long N, long H, long W,    \
+        long C, long step, long offset, const T *weight, long Co, T *x_gradient, long xg_stride,   \
+        long add, T *g_weight) {                                                                   \
+        RUN(level, pointwise_backward<T>(g, g_stride, weights, y, y_stride, a, b, c0, x, x_stride, \
+                                         N, H, W, C, step, offset, weight, Co, x_gradient,         \
+                                         xg_stride, add, g_weight));                               \
+    }                                                                                              \
+    void dtb_norm_sums_##suffix(int level, const T *g, long g_stride, const T *weights,            \
+                                const T *y, long y_stride, const double *mean, long N,             \
+                                long pixels, long C, double *g_sums, double *gx_sums) {            \
+        RUN(level, norm_sums<T>(g, g_stride, weights, y, y_stride, mean, N, pixels, C, g_sums,     \
+                                gx_sums));                                                         \
+    }                                                                                              \
+    void dtb_join_##suffix(int level, const T *one, long one_stride, const T *one_scale,           \
+                           const T *one_shift, const T *one_weights, const T *two,                 \
+                           long two_stride, const T *two_scale, const T *two_shift,                \
+                           const T *two_weights, long N, long pixels, long C, T *out,              \
+                           long out_stride) {                                                      \
+        RUN(level, join<T>(one, one_stride, one_scale, one_shift, one_weights, two, two_stride,    \
+                           two_scale, two_shift, two_weights, N, pixels, C, out, out_stride));     \
+    }                                                                                              \
+    void dtb_copy_##suffix(int level, const T *x, long x_stride, const T *scale, const T *shift,   \
+                           const T *weights, long N, long pixels, long C, T *out, long out_stride, \
+                           long add) {                                                             \
+        RUN(level, copy<T>(x, x_stride, scale, shift, weights, N, pixels, C, out, out_stride,      \
+                           add));                                                                  \
+    }                                                                                              \
+    void dtb_pool_forward_##suffix(int level, const T *x, long x_stride, long N, long H, long W,   \
+                                   long C, long s, T *y, uint8_t *which) {                         \
+        RUN(level, pool_forward<T>(x, x_stride, N, H, W, C, s, y, which));                         \
+    }                                                                                              \
+    void dtb_pool_backward_##suffix(int level, const T *g, long g_stride, const T *weights,        \
+                                    const uint8_t *which, long N, long H, long W, long C, long s,  \
+                                    T *x_gradient, long xg_stride, long add) {                     \
+        RUN(level, pool_backward<T>(g, g_stride, weights, which, N, H, W, C, s, x_gradient,        \
+                                    xg_stride, add));                                              \
+    }
+
+EXPORT(float, f32)
+EXPORT(double, f64)
+}

@@ -1,0 +1,81 @@
+"""The compiled passes, called from Python."""
+
+import ctypes
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dtb_builder.network.built import passes_file
+
+__all__ = ["Library", "find_library"]
+
+_KINDS = {
+    "p": ctypes.c_void_p,
+    "l": ctypes.c_long,
+    "d": ctypes.c_double,
+    "i": ctypes.c_int,
+}
+# The arguments of kernels.cpp, in order: p a pointer, l a long, d a double, i the level.
+_PASSES = {
+    "norm_forward": "ppdppddpplppp",
+    "norm_backward": "ppppdplppppp",
+    "block_forward": "iplpplllllllppppp",
+    "block_backward": "iplpppppplppplllllllpppllpppp",
+    "pointwise_forward": "iplllllllplplpp",
+    "pointwise_backward": "iplpplpppplllllllplpllp",
+    "norm_sums": "iplpplplllpp",
+    "join": "iplpppplppplllpl",
+    "copy": "iplppplllpll",
+    "pool_forward": "ipllllllpp",
+    "pool_backward": "iplpplllllpll",
+}
+_SUFFIXES = {torch.float32: "f32", torch.float64: "f64"}
+
+
+class Library:
+    """The passes of one instruction set.
+
+    Attributes:
+        level: 1 uses AVX2 and FMA, 0 only what every processor of this kind has.
+
+    Args:
+        path: the compiled library.
+        level: which to use; by default the best that this processor has.
+    """
+
+    def __init__(self, path: Path, level: int | None = None) -> None:
+        library = ctypes.CDLL(str(path))
+        self._path = path
+        self.level = library.dtb_best_level() if level is None else level
+        self._functions: dict[tuple[str, torch.dtype], Any] = {}
+        for name, kinds in _PASSES.items():
+            for dtype, suffix in _SUFFIXES.items():
+                function = library[f"dtb_{name}_{suffix}"]
+                function.argtypes = [_KINDS[kind] for kind in kinds]
+                function.restype = None
+                self._functions[name, dtype] = function
+
+    @property
+    def name(self) -> str:
+        """What beside the version of the code decides the bits: the instruction set."""
+        return ("portable", "avx2")[self.level]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Library, (self._path, self.level)
+
+    def run(self, name: str, dtype: torch.dtype, *arguments: Tensor | int | float | None) -> None:
+        """Call a pass; a tensor is given as the address of its first element, None as null."""
+        values = [a.data_ptr() if isinstance(a, Tensor) else a for a in arguments]
+        if _PASSES[name][0] == "i":
+            values.insert(0, self.level)
+        self._functions[name, dtype](*values)
+
+
+@cache
+def find_library() -> Library | None:
+    """The compiled passes, or None where the package was installed without a C++ compiler."""
+    file = passes_file()
+    return None if file is None else Library(file)

@@ -1,0 +1,60 @@
+"""Which compiled passes a config asks for."""
+
+import sys
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from dtb_builder.errors import ConfigError
+from dtb_builder.network.built import passes_file
+from dtb_builder.stages.config import ComputeConfig, Config
+
+if TYPE_CHECKING:
+    from dtb_builder.network.kernels import Library
+
+__all__ = ["kernels_name", "library_of", "with_kernels_settled"]
+
+
+def with_kernels_settled(config: Config) -> Config:
+    """The config with compute.kernels=auto turned on where it can be, else off.
+
+    The passes are for one thread of a CPU and float32. Where only they are missing, a line says so.
+    """
+    compute = config.compute
+    if compute.kernels != "auto":
+        return config
+    usable = (
+        compute.device == "cpu" and compute.threads == 1 and config.recipe.precision == "float32"
+    )
+    found = usable and passes_file() is not None
+    if usable and not found:
+        print(
+            "note: training without compiled kernels, which were not built: "
+            "installing the package with a C++ compiler (g++ or clang) at hand makes it faster",
+            file=sys.stderr,
+        )
+    return replace(config, compute=replace(compute, kernels="on" if found else "off"))
+
+
+def library_of(compute: ComputeConfig) -> "Library | None":
+    """The passes that runs are computed with, or None where these are torch's alone.
+
+    Raises:
+        ConfigError: the config wants compiled passes, and this installation has none.
+    """
+    if compute.kernels != "on":
+        return None
+    from dtb_builder.network.kernels import find_library  # here, since planning needs no torch
+
+    library = find_library()
+    if library is None:
+        raise ConfigError(
+            "compute.kernels is on, but this installation has no compiled kernels: "
+            "install the package again with a C++ compiler, or plan with compute.kernels=off"
+        )
+    return library
+
+
+def kernels_name(compute: ComputeConfig) -> str | None:
+    """The instruction set of the passes, or None where there are none."""
+    library = library_of(compute)
+    return None if library is None else library.name

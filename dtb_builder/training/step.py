@@ -1,0 +1,61 @@
+"""One step of a training: a batch is augmented, classified and learned from."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.optim import Optimizer
+
+from dtb_builder.training.augmentation import augment
+from dtb_builder.training.draws import BatchDraws
+from dtb_builder.training.forward import forward
+from dtb_builder.training.recipe import Recipe
+from dtb_builder.training.resident import ResidentImages
+
+__all__ = ["train_on_batch"]
+
+
+def train_on_batch(
+    network: nn.Module,
+    data: ResidentImages,
+    recipe: Recipe,
+    optimizer: Optimizer,
+    draws: BatchDraws,
+) -> Tensor:
+    """Train on one batch; the sum of its losses and the number of its hits, float64, (2,)."""
+    pixels, labels = data.train.images[draws.indices], data.train.labels[draws.indices]
+    batch = augment(pixels, draws, recipe, mean=data.mean, std=data.std)
+    logits, auxiliary_logits = forward(network, batch, recipe.precision)
+    main_loss = loss = _loss(logits, labels, draws)
+    if recipe.auxiliary_weight > 0:
+        if auxiliary_logits is None:
+            raise ValueError(
+                f"auxiliary_weight is {recipe.auxiliary_weight}, so the network must return "
+                "a pair (logits, auxiliary_logits) in training mode, got logits only"
+            )
+        loss = main_loss + recipe.auxiliary_weight * _loss(auxiliary_logits, labels, draws)
+    optimizer.zero_grad()
+    loss.backward()
+    if recipe.gradient_clip is not None:
+        nn.utils.clip_grad_norm_(network.parameters(), recipe.gradient_clip)
+    optimizer.step()
+    with torch.no_grad():
+        return torch.stack([main_loss.double() * len(labels), _num_correct(logits, labels, draws)])
+
+
+def _loss(logits: Tensor, labels: Tensor, draws: BatchDraws) -> Tensor:
+    """Mean cross entropy; of a mixed image, to both of its classes in their shares."""
+    loss = functional.cross_entropy(logits, labels)
+    if draws.mixup is None:
+        return loss
+    partners_loss = functional.cross_entropy(logits, labels[draws.mixup.partners])
+    return draws.mixup.share * loss + (1 - draws.mixup.share) * partners_loss
+
+
+def _num_correct(logits: Tensor, labels: Tensor, draws: BatchDraws) -> Tensor:
+    """How many images were classified correctly; a mixed one counts in shares, float64, ()."""
+    predicted = logits.argmax(1)
+    num_correct = (predicted == labels).sum().double()
+    if draws.mixup is None:
+        return num_correct
+    num_partners = (predicted == labels[draws.mixup.partners]).sum().double()
+    return draws.mixup.share * num_correct + (1 - draws.mixup.share) * num_partners

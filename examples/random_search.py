@@ -1,0 +1,29 @@
+"""Random search in a benchmark's genotypes, until its simulated time is spent.
+
+python examples/random_search.py dtb.h5 3600
+"""
+
+import sys
+
+import numpy as np
+
+from dtb_builder import Benchmark, Budget, Evaluation, Genotype
+
+
+def random_search(bench: Benchmark, budget: Budget, rng: np.random.Generator) -> list[Evaluation]:
+    """The evaluations in the order in which they were made."""
+    history: list[Evaluation] = []
+    for row in rng.permutation(len(bench)):
+        if budget.is_spent:
+            break
+        genotype = Genotype.from_array(bench.genotypes[row])
+        history.append(bench.evaluate(genotype, epochs=bench.num_epochs))
+        budget = budget.after(history[-1])
+    return history
+
+
+if __name__ == "__main__":
+    with Benchmark(sys.argv[1]) as benchmark:
+        found = random_search(benchmark, Budget(float(sys.argv[2])), np.random.default_rng(0))
+        best = max(found, key=lambda evaluation: evaluation.metrics["valid_accuracy"])
+        print(len(found), best.metrics["valid_accuracy"], best.run.genotype)

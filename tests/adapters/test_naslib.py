@@ -1,0 +1,62 @@
+from collections.abc import Callable
+from enum import Enum, auto
+from pathlib import Path
+
+import pytest
+from dataset.conftest import make_journal, make_shard
+
+from dtb_builder import Benchmark
+from dtb_builder.adapters.naslib import NASLibQuery
+from dtb_builder.space import sample_uniform
+
+__all__ = ["make_journal", "make_shard"]
+
+
+class Metric(Enum):
+    """NASLib's own has these names, and more."""
+
+    TRAIN_ACCURACY = auto()
+    VAL_ACCURACY = auto()
+    VAL_LOSS = auto()
+    TRAIN_TIME = auto()
+    PARAMETERS = auto()
+    HP = auto()
+
+
+def measured(number: int, epoch: int) -> dict[str, float]:
+    times = {"evaluation_seconds": 0.5} | ({"train_seconds": 1.0} if epoch else {})
+    return times | {"valid_accuracy": epoch / 4, "valid_loss": 3.0 - epoch}
+
+
+@pytest.fixture
+def asked(make_shard: Callable[..., Path]) -> NASLibQuery:
+    return NASLibQuery(Benchmark(make_shard("runs", [3], metrics=measured)))
+
+
+def test_it_answers_in_the_units_of_naslib(asked: NASLibQuery) -> None:
+    genotype = sample_uniform(0, 3)
+    assert asked.query(genotype, Metric.VAL_ACCURACY) == 50.0
+    assert asked.query(genotype, Metric.VAL_ACCURACY, epoch=1) == 25.0
+    assert asked.query(genotype, Metric.VAL_ACCURACY, full_lh=True) == [25.0, 50.0]
+    assert asked.query(genotype, Metric.VAL_LOSS, epoch=0) == 3.0
+    assert asked.query(genotype, Metric.TRAIN_TIME, full_lh=True) == [1.5, 2.5]
+    assert asked.query(genotype, Metric.PARAMETERS) == 30 / 1e6
+
+
+def test_it_makes_nothing_up(asked: NASLibQuery) -> None:
+    for genotype, metric, epoch, message in (
+        (sample_uniform(0, 3), Metric.HP, -1, "no metric HP"),
+        (sample_uniform(0, 3), Metric.TRAIN_ACCURACY, -1, "was not measured at epoch 2"),
+        (sample_uniform(0, 3), Metric.VAL_LOSS, 3, "no epoch 3"),
+        (sample_uniform(0, 4), Metric.VAL_LOSS, -1, "has none of Genotype"),
+    ):
+        with pytest.raises(KeyError, match=message):
+            asked.query(genotype, metric, epoch=epoch)
+
+
+def test_the_real_metric_of_naslib_has_these_names() -> None:
+    metrics = pytest.importorskip(
+        "naslib.search_spaces.core.query_metrics", reason="NASLib is not installed"
+    )
+    names = {metric.name for metric in metrics.Metric}
+    assert {metric.name for metric in Metric} <= names

@@ -1,0 +1,235 @@
+"""The compiled passes compute what the modules define, or leave it to them."""
+
+import copy
+import pickle
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import max_pool2d
+
+from dtb_builder.network import NetworkSpec
+from dtb_builder.network.built import passes_file
+from dtb_builder.network.kernels import Library, can_be_compiled, find_library
+from dtb_builder.network.network import Network
+from dtb_builder.space import OPERATIONS, sample_uniform
+
+# (channels, layers, image size): odd maps, partial vectors of channels, both kinds of cell alone.
+SHAPES = [
+    (4, 3, 12),
+    (5, 2, 9),
+    (8, 5, 13),
+    (3, 6, 16),
+    (6, 1, 16),
+    (4, 4, 11),
+    (12, 3, 8),
+    (7, 5, 8),
+]
+
+
+@pytest.fixture(params=["portable", "avx2"])
+def library(request: pytest.FixtureRequest) -> Library:
+    found = find_library()
+    if found is None:
+        pytest.skip("the package was installed without a C++ compiler")
+    level = ("portable", "avx2").index(request.param)
+    if level > found.level:
+        pytest.skip("this processor has no AVX2")
+    file = passes_file()
+    assert file is not None
+    return Library(file, level)
+
+
+def spec_of(channels: int, layers: int, size: int, *, auxiliary: bool = False) -> NetworkSpec:
+    return NetworkSpec(
+        channels=channels, layers=layers, num_classes=5, image_size=size, auxiliary=auxiliary
+    )
+
+
+def pair(spec: NetworkSpec, index: int, library: Library) -> tuple[Network, Network]:
+    """A network that runs its modules, and the same one compiled."""
+    modules = spec.build(sample_uniform(seed=7, index=index))
+    compiled = copy.deepcopy(modules)
+    compiled.use_kernels(library)
+    return modules, compiled
+
+
+def trained_once(network: Network, images: Tensor, drop_path: float) -> list[Tensor]:
+    """Logits, and gradients of images and parameters, after one step's two passes."""
+    network.set_drop_path(drop_path)
+    torch.manual_seed(3)
+    images = images.clone().requires_grad_()
+    output = network(images)
+    logits = output if isinstance(output, tuple) else (output,)
+    loss = sum((part.logsumexp(1).sum() + part[:, 0].sum() for part in logits), torch.zeros(()))
+    loss.backward()
+    assert images.grad is not None
+    gradients = [
+        p.grad if p.grad is not None else torch.full((), torch.nan) for p in network.parameters()
+    ]
+    return [*(part.detach() for part in logits), images.grad, *gradients]
+
+
+def assert_close(compiled: list[Tensor], modules: list[Tensor], tolerance: float) -> None:
+    """Equal within a tolerance relative to the largest value of each tensor."""
+    # A gradient that is zero but for rounding, as before a batch norm, has no size of its own.
+    floor = max(float(tensor.abs().nan_to_num().max()) for tensor in modules) * 1e-6
+    for one, two in zip(compiled, modules, strict=True):
+        scale = max(float(two.abs().nan_to_num().max()), floor)
+        torch.testing.assert_close(one, two, rtol=0, atol=tolerance * scale, equal_nan=True)
+
+
+def test_the_genotypes_of_these_tests_have_every_operation_in_every_stride() -> None:
+    seen: set[tuple[str, bool]] = set()
+    for index in range(len(SHAPES)):
+        genotype = sample_uniform(seed=7, index=index)
+        seen |= {(edge.operation, edge.predecessor < 2) for edge in genotype.reduce}
+    assert seen == {(operation, strided) for operation in OPERATIONS for strided in (True, False)}
+
+
+@pytest.mark.parametrize("index", range(len(SHAPES)))
+def test_logits_and_gradients_in_float64_are_those_of_the_modules(
+    index: int, library: Library
+) -> None:
+    channels, layers, size = SHAPES[index]
+    modules, compiled = pair(spec_of(channels, layers, size), index, library)
+    images = torch.randn(4, 3, size, size, dtype=torch.float64)
+    for drop_path in (0.0, 0.3):
+        expected = trained_once(modules.double(), images, drop_path)
+        assert_close(trained_once(compiled.double(), images, drop_path), expected, 1e-12)
+        for one, two in zip(compiled.buffers(), modules.buffers(), strict=True):
+            torch.testing.assert_close(one, two, rtol=1e-12, atol=1e-12)
+        modules.zero_grad()
+        compiled.zero_grad()
+
+
+@pytest.mark.parametrize("index", [0, 3])
+def test_the_auxiliary_head_sees_the_same_maps(index: int, library: Library) -> None:
+    modules, compiled = pair(spec_of(2, 3, 32, auxiliary=True), index, library)
+    images = torch.randn(8, 3, 32, 32, dtype=torch.float64)
+    expected = trained_once(modules.double(), images, 0.2)
+    assert_close(trained_once(compiled.double(), images, 0.2), expected, 1e-12)
+
+
+def test_a_network_whose_auxiliary_cell_is_its_last_has_one_output_for_both(
+    library: Library,
+) -> None:
+    modules, compiled = pair(spec_of(4, 1, 16, auxiliary=True), 1, library)
+    images = torch.randn(8, 3, 16, 16, dtype=torch.float64)
+    expected = trained_once(modules.double(), images, 0.0)
+    assert_close(trained_once(compiled.double(), images, 0.0), expected, 1e-12)
+
+
+@pytest.mark.parametrize("index", range(4))
+def test_logits_in_float32_are_those_of_the_modules(index: int, library: Library) -> None:
+    modules, compiled = pair(spec_of(8, 5, 16), index, library)
+    images = torch.randn(8, 3, 16, 16)
+    assert_close([compiled(images).detach()], [modules(images).detach()], 5e-5)
+
+
+@pytest.mark.parametrize("index", range(4))
+def test_evaluation_uses_the_running_statistics(index: int, library: Library) -> None:
+    modules, compiled = pair(spec_of(4, 5, 12), index, library)
+    images = torch.randn(8, 3, 12, 12, dtype=torch.float64)
+    for network in (modules.double(), compiled.double()):
+        network(images)
+        network.eval()
+    with torch.no_grad():
+        assert_close([compiled(images)], [modules(images)], 1e-12)
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("channels", [4, 5, 16])
+def test_of_equal_pixels_the_first_is_the_maximum(
+    channels: int, stride: int, library: Library
+) -> None:
+    maps = torch.randint(0, 3, (2, 7, 6, channels)).double()
+    nchw = maps.permute(0, 3, 1, 2).requires_grad_()
+    expected = max_pool2d(nchw, 3, stride, padding=1)
+    out = torch.empty(2, 7 // stride + 7 % stride, 6 // stride, channels, dtype=torch.float64)
+    which = torch.empty(out.shape, dtype=torch.uint8)
+    gradient, back = torch.randn_like(out), torch.empty_like(maps)
+    shape = (2, 7, 6, channels, stride)
+    library.run("pool_forward", out.dtype, maps, channels, *shape, out, which)
+    library.run(
+        "pool_backward", out.dtype, gradient, channels, None, which, *shape, back, channels, 0
+    )
+    (wanted,) = torch.autograd.grad(expected, nchw, gradient.permute(0, 3, 1, 2))
+    assert out.permute(0, 3, 1, 2).equal(expected)
+    torch.testing.assert_close(back.permute(0, 3, 1, 2), wanted, rtol=1e-14, atol=1e-14)
+
+
+def test_what_is_not_a_number_stays_so(library: Library) -> None:
+    _, compiled = pair(spec_of(4, 3, 8), 2, library)
+    images = torch.randn(2, 3, 8, 8)
+    images[0, 0, 3, 3] = torch.nan
+    assert compiled(images).isnan().all()
+
+
+def test_the_same_bits_come_again(library: Library) -> None:
+    _, compiled = pair(spec_of(8, 5, 12), 1, library)
+    images = torch.randn(4, 3, 12, 12)
+    one = trained_once(compiled, images, 0.2)
+    compiled.zero_grad()
+    two = trained_once(compiled, images, 0.2)
+    assert all(a.equal(b) or bool(a.isnan().all()) for a, b in zip(one, two, strict=True))
+
+
+def test_a_second_forward_pass_does_not_disturb_the_first(library: Library) -> None:
+    _, compiled = pair(spec_of(4, 3, 8), 1, library)
+    images, others = torch.randn(2, 4, 3, 8, 8).unbind()
+    compiled(images).sum().backward()
+    expected = [p.grad.clone() for p in compiled.parameters() if p.grad is not None]
+    compiled.zero_grad()
+    logits = compiled(images)
+    compiled(others)
+    logits.sum().backward()
+    found = [p.grad for p in compiled.parameters() if p.grad is not None]
+    assert all(a.equal(b) for a, b in zip(found, expected, strict=True))
+
+
+def test_a_parameter_changed_between_forward_and_backward_is_an_error(library: Library) -> None:
+    _, compiled = pair(spec_of(4, 3, 8), 1, library)
+    logits = compiled(torch.randn(2, 3, 8, 8))
+    with torch.no_grad():
+        compiled.get_parameter("cells.0.preprocess0.op.1.weight").mul_(2)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        logits.sum().backward()
+
+
+def test_hooks_see_every_module_because_hooked_cells_are_not_compiled(library: Library) -> None:
+    _, compiled = pair(spec_of(4, 3, 8), 1, library)
+    seen: list[nn.Module] = []
+    relu = next(m for m in compiled.cells.modules() if isinstance(m, nn.ReLU))
+    handle = relu.register_forward_hook(lambda module, _inputs, _output: seen.append(module))
+    compiled(torch.randn(2, 3, 8, 8))
+    assert seen == [relu]
+    handle.remove()
+    assert can_be_compiled(compiled.cells, torch.zeros(1))
+
+
+def test_cells_that_do_not_stand_as_they_were_built_are_not_compiled() -> None:
+    cells = spec_of(4, 3, 8).build(sample_uniform(seed=0, index=0)).cells
+    maps = torch.zeros(1)
+    assert can_be_compiled(cells, maps)
+    assert not can_be_compiled(cells, maps.bfloat16())
+    assert not can_be_compiled(cells, maps.double())
+    assert not can_be_compiled(cells, maps.to("meta"))
+    with torch.autocast("cpu", torch.bfloat16):
+        assert not can_be_compiled(cells, maps)
+    norm = next(m for m in cells.modules() if isinstance(m, nn.BatchNorm2d))
+    norm.eval()
+    assert not can_be_compiled(cells, maps)
+    cells.eval()
+    assert not can_be_compiled(cells, maps)
+    with torch.no_grad():
+        assert can_be_compiled(cells, maps)
+
+
+def test_a_compiled_network_can_be_copied_and_pickled(library: Library) -> None:
+    _, compiled = pair(spec_of(4, 3, 8), 1, library)
+    compiled.eval()
+    images = torch.randn(2, 3, 8, 8)
+    again = pickle.loads(pickle.dumps(copy.deepcopy(compiled)))
+    with torch.no_grad():
+        assert again(images).equal(compiled(images))

@@ -1,0 +1,107 @@
+"""A recorded step is the step: it reads each batch's draws, and gives way where it must."""
+
+import dataclasses
+import logging
+from collections.abc import Callable
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.optim import SGD
+
+from dtb_builder.training import Recipe, ResidentImages, train
+from dtb_builder.training.draws import draw_epoch
+from dtb_builder.training.recorded import RecordedStep, Recorder
+from dtb_builder.training.step import train_on_batch
+
+MakeNetwork = Callable[..., nn.Module]
+Function = Callable[[], Tensor]
+
+
+def trained(
+    network: nn.Module, data: ResidentImages, recipe: Recipe, record: Recorder | None
+) -> tuple[list[Tensor], list[Tensor]]:
+    """The totals of an epoch's steps, and the weights after it."""
+    optimizer = SGD(network.parameters(), lr=0.1, momentum=0.9)
+    step = partial(train_on_batch, network, data, recipe, optimizer)
+    chosen = step if record is None else RecordedStep(step, record)
+    torch.manual_seed(0)
+    draws = draw_epoch(len(data.train), recipe, size=(8, 8), rng=np.random.default_rng(0))
+    totals = [chosen(batch).clone() for batch in draws]
+    return totals, [value.clone() for value in network.state_dict().values()]
+
+
+def recorder(recorded: list[Function]) -> Recorder:
+    """As a CUDA graph does: nothing happens when it is recorded, all of it when it is replayed."""
+
+    def record(function: Function) -> Function:
+        recorded.append(function)
+        return function
+
+    return record
+
+
+@pytest.mark.parametrize("mixup_alpha", [0.0, 0.3])
+def test_an_epoch_of_replays_is_an_epoch(
+    make_network: MakeNetwork, data: ResidentImages, recipe: Recipe, mixup_alpha: float
+) -> None:
+    recipe = dataclasses.replace(recipe, mixup_alpha=mixup_alpha)
+    recorded: list[Function] = []
+    totals, weights = trained(make_network(), data, recipe, recorder(recorded))
+    expected_totals, expected_weights = trained(make_network(), data, recipe, None)
+    assert len(recorded) == 1
+    for one, two in zip(totals + weights, expected_totals + expected_weights, strict=True):
+        torch.testing.assert_close(one, two, rtol=1e-6, atol=1e-6)
+
+
+def test_where_recording_fails_every_batch_is_trained_on_as_usual(
+    make_network: MakeNetwork,
+    data: ResidentImages,
+    recipe: Recipe,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def refuse(_function: Function) -> Function:
+        raise RuntimeError("operation not permitted when stream is capturing")
+
+    with caplog.at_level(logging.WARNING):
+        totals, weights = trained(make_network(), data, recipe, refuse)
+    expected_totals, expected_weights = trained(make_network(), data, recipe, None)
+    assert all(map(torch.equal, totals + weights, expected_totals + expected_weights))
+    (warning,) = caplog.records
+    assert warning.message.startswith("steps are not recorded, so they are slower: operation not")
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_a_gpu_trains_by_replays_as_it_does_step_by_step(
+    make_network: MakeNetwork,
+    data: ResidentImages,
+    recipe: Recipe,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    from dtb_builder.training import loop
+
+    on_gpu = dataclasses.replace(
+        data,
+        train=dataclasses.replace(
+            data.train, images=data.train.images.cuda(), labels=data.train.labels.cuda()
+        ),
+        valid=dataclasses.replace(
+            data.valid, images=data.valid.images.cuda(), labels=data.valid.labels.cuda()
+        ),
+        test=dataclasses.replace(
+            data.test, images=data.test.images.cuda(), labels=data.test.labels.cuda()
+        ),
+        mean=data.mean.cuda(),
+        std=data.std.cuda(),
+    )
+    recipe = dataclasses.replace(recipe, num_epochs=2)
+    with caplog.at_level(logging.WARNING):
+        replayed = list(train(make_network(), on_gpu, recipe, seed=0))[-1].metrics["train_loss"]
+    assert not caplog.records
+    monkeypatch.setattr(loop, "RecordedStep", lambda step, _record: step)
+    eager = list(train(make_network(), on_gpu, recipe, seed=0))[-1].metrics["train_loss"]
+    assert replayed == pytest.approx(eager, rel=1e-2)
