@@ -16,6 +16,7 @@ from dtb_builder.stages.run_folder import RunFolder
 
 Dtb = Callable[..., int]
 NUM_EPOCHS = 3
+STEPS = (1, 3)
 Content = Callable[[Path], dict[Any, Any]]
 
 
@@ -35,6 +36,7 @@ def folder(dtb: Dtb, tmp_path: Path) -> RunFolder:
         "network.channels=2",
         "network.layers=2",
         f"recipe.num_epochs={NUM_EPOCHS}",
+        f"states.steps={list(STEPS)}",
     )
     assert dtb("generate", tmp_path, *settings, "space.num_genotypes=2", "cluster=serial") == 0
     assert dtb("merge", tmp_path) == 0
@@ -123,7 +125,14 @@ def test_a_repaired_benchmark_still_lists_its_failed_runs(
     failed = FailedRun(7, sample_uniform(0, 7), 0, 3, "RuntimeError: no luck")
     journals = [journal_of(folder, number, tmp_path) for number in (0, 1)]
     damaged = tmp_path / "with_failures.h5"
-    write_shard(damaged, journals, [failed], provenance=folder.provenance, num_epochs=NUM_EPOCHS)
+    write_shard(
+        damaged,
+        journals,
+        [failed],
+        provenance=folder.provenance,
+        num_epochs=NUM_EPOCHS,
+        steps=STEPS,
+    )
     damage_state(damaged, 0)
     assert dtb("repair", damaged) == 1
     with Benchmark(tmp_path / "with_failures.repaired.h5") as benchmark:
