@@ -167,6 +167,7 @@ def measure_runs(folder: RunFolder, num_runs: int, num_shards: int, runs_per_tas
     of_slot = seconds * slots / num_runs - RUN_SECONDS
     quarter = len(memory) // 4
     early, late = np.median(memory[:quarter]), np.median(memory[-quarter:])
+    print(f"load average                         {os.getloadavg()[1]:.1f}")
     print(f"runs, shards, runs a task            {num_runs:,}, {num_shards}, {runs_per_task}")
     print(f"seconds: {slots} slots without any cost   {ideal:.1f}")
     print(f"seconds: Ray alone, nothing written  {peer:.1f}, from a fifth of the runs")
@@ -234,10 +235,12 @@ def _timed(name: str, command: list[str]) -> None:
     begin = time.perf_counter()
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     _, status, usage = os.wait4(process.pid, 0)
+    cpu = usage.ru_utime + usage.ru_stime
     process.returncode = os.waitstatus_to_exitcode(status)
     seconds = time.perf_counter() - begin
     assert process.returncode == 0, command
-    print(f"{name}: {seconds:.1f} s, at most {usage.ru_maxrss / 1024:.0f} MiB")
+    mib = usage.ru_maxrss / 1024
+    print(f"{name}: {seconds:.1f} s, {cpu:.1f} s of a core, at most {mib:.0f} MiB", flush=True)
 
 
 def main() -> None:

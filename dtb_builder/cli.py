@@ -723,7 +723,7 @@ def _search(given: argparse.Namespace) -> int:
             bar.update(max(0, progress.num_epochs - bar.n))
     run = winners_run(folder)
     for name in ("valid_accuracy", "test_accuracy"):
-        print(f"{name:<10}{run.metric(name, epoch=-1):.4f} after {num_epochs} epochs")
+        print(f"{name:<15}{run.metric(name, epoch=-1):.4f} after {num_epochs} epochs")
     return 0
 
 

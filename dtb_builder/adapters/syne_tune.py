@@ -9,7 +9,7 @@ from dtb_builder.space import Genotype
 from dtb_builder.space.configuration import CHOICES, configuration_of
 
 if TYPE_CHECKING:
-    from syne_tune.blackbox_repository import BlackboxTabular  # pyright: ignore[reportMissingImports]
+    from syne_tune.blackbox_repository.blackbox_tabular import BlackboxTabular  # pyright: ignore[reportMissingImports]
 
 __all__ = ["ELAPSED", "FIDELITY", "tabular_blackbox"]
 
@@ -32,7 +32,7 @@ def tabular_blackbox(benchmark: Benchmark, *, metrics: tuple[str, ...]) -> "Blac
         ValueError: genotypes have different numbers of runs.
     """
     import pandas
-    from syne_tune.blackbox_repository import BlackboxTabular  # pyright: ignore[reportMissingImports]
+    from syne_tune.blackbox_repository.blackbox_tabular import BlackboxTabular  # pyright: ignore[reportMissingImports]
     from syne_tune.config_space import choice, randint  # pyright: ignore[reportMissingImports]
 
     genotypes, groups, counts = np.unique(

@@ -13,7 +13,12 @@ from dtb_builder.space.configuration import configuration_of
 
 __all__ = ["make_journal", "make_shard"]
 
-pytest.importorskip("syne_tune.blackbox_repository", reason="Syne Tune is not installed")
+# Syne Tune 0.16 asks pandas 3.1 for something that is on its way out.
+pytestmark = pytest.mark.filterwarnings("ignore:The inplace keyword")
+
+pytest.importorskip(
+    "syne_tune.blackbox_repository.blackbox_tabular", reason="Syne Tune is not installed"
+)
 
 
 def measured(number: int, epoch: int) -> dict[str, float]:
