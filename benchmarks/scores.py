@@ -104,9 +104,11 @@ def of_scores(networks: Sequence[nn.Module], probe: Probe) -> None:
     together, apart, cpu = [], [], []
     by_name: dict[str, list[float]] = {name: [] for name in SCORES}
     for network in networks:
+        began = time.process_time()
         together.append(
             seconds_of(lambda network=network: score_network(network, probe, of_states))
         )
+        cpu.append(time.process_time() - began)
         for name in SCORES:
             taken = seconds_of(
                 lambda network=network, name=name: score_network(network, probe, [name])
