@@ -87,10 +87,9 @@ class FileSource:
 
     def read(self, offset: int, length: int) -> bytes:
         """The bytes of a span; raises DamagedFileError where the file does not reach so far."""
-        data = os.pread(self._descriptor, length, offset) if offset >= 0 <= length else b""
-        if len(data) != length:  # past the end, or more than one call may read
-            data = b"".join(self._blocks(offset, length))
-        return data
+        check_span(self, offset, length)  # before memory is taken for it
+        data = os.pread(self._descriptor, length, offset)
+        return data if len(data) == length else b"".join(self._blocks(offset, length))
 
     def read_many(self, spans: Sequence[Span]) -> list[bytes]:
         """The bytes of several spans."""
@@ -101,7 +100,6 @@ class FileSource:
         self._close()
 
     def _blocks(self, offset: int, length: int) -> Iterator[bytes]:
-        check_span(self, offset, length)
         while length > 0 and (block := os.pread(self._descriptor, length, offset)):
             yield block
             offset, length = offset + len(block), length - len(block)
