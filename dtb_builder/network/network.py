@@ -88,7 +88,7 @@ class Network(nn.Module):
     def _cell_outputs(self, maps: Tensor) -> tuple[Tensor, Tensor]:
         """What the auxiliary head sees, and what the classifier sees."""
         wanted = (self.spec.auxiliary_cell, len(self.cells) - 1)
-        if self._kernels is not None and can_be_compiled(self.cells, maps):
+        if self._kernels is not None and self.training and can_be_compiled(self.cells, maps):
             outputs = run_compiled(self._kernels, self.cells, maps, wanted)
             return outputs[0], outputs[-1]
         before_last = last = inner = maps
@@ -99,10 +99,12 @@ class Network(nn.Module):
         return inner, last
 
     def use_kernels(self, library: Library | None) -> None:
-        """Run the cells in compiled passes wherever these compute what the modules define.
+        """Train the cells in compiled passes wherever these compute what the modules define.
 
         On a CPU in float32 or float64, that is; not under autocast, nor where a hook wants to see
-        a module work, nor for gradients in evaluation mode. None goes back to the modules.
+        a module work. Evaluation is always the modules': whoever rebuilds a stored state, with or
+        without passes, gets the stored accuracy and loss to the last bit. None goes back to the
+        modules in training too.
         """
         self._kernels = library
 

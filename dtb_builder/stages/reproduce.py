@@ -101,7 +101,6 @@ def reevaluate(benchmark: Benchmark, *, root: Path | None) -> Iterator[Compared]
         ConfigError: the device it was trained on is not here.
     """
     data = _images(benchmark, root)
-    library = library_of(_compute(benchmark))
     precision = benchmark.provenance["config"]["recipe"]["precision"]
     rounded = benchmark.provenance["config"]["states"].get("dtype") == "bfloat16"
     loss_tolerance = _ROUNDED_LOSS_TOLERANCE if rounded else _LOSS_TOLERANCE
@@ -109,7 +108,6 @@ def reevaluate(benchmark: Benchmark, *, root: Path | None) -> Iterator[Compared]
         for epoch in run.state_epochs:
             try:
                 network = run.network(epoch=epoch).to(data.device)
-                network.use_kernels(library)
             except DTBError as error:
                 yield Compared(run.number, epoch, (str(error),))
                 continue

@@ -10,7 +10,7 @@ from torch.nn.functional import max_pool2d
 
 from dtb_builder.network import NetworkSpec
 from dtb_builder.network.built import passes_file
-from dtb_builder.network.kernels import Library, can_be_compiled, find_library
+from dtb_builder.network.kernels import Library, can_be_compiled, find_library, run_compiled
 from dtb_builder.network.network import Network
 from dtb_builder.space import OPERATIONS, sample_uniform
 
@@ -128,14 +128,21 @@ def test_logits_in_float32_are_those_of_the_modules(index: int, library: Library
 
 
 @pytest.mark.parametrize("index", range(4))
-def test_evaluation_uses_the_running_statistics(index: int, library: Library) -> None:
-    modules, compiled = pair(spec_of(4, 5, 12), index, library)
-    images = torch.randn(8, 3, 12, 12, dtype=torch.float64)
-    for network in (modules.double(), compiled.double()):
-        network(images)
-        network.eval()
+def test_in_evaluation_mode_passes_use_the_running_statistics(index: int, library: Library) -> None:
+    network = spec_of(4, 5, 12).build(sample_uniform(seed=0, index=index)).double()
+    maps = network.stem(torch.randn(8, 3, 12, 12, dtype=torch.float64))
+    network._cell_outputs(maps)
+    network.eval()
     with torch.no_grad():
-        assert_close([compiled(images)], [modules(images)], 1e-12)
+        expected = network._cell_outputs(maps)[1]
+        assert_close(run_compiled(library, network.cells, maps, [4]), [expected], 1e-12)
+
+
+def test_a_network_with_passes_evaluates_by_its_modules(library: Library) -> None:
+    modules, compiled = pair(spec_of(8, 5, 16), 0, library)
+    images = torch.randn(8, 3, 16, 16)
+    with torch.no_grad():
+        assert compiled.eval()(images).equal(modules.eval()(images))
 
 
 @pytest.mark.parametrize("stride", [1, 2])
@@ -228,7 +235,6 @@ def test_cells_that_do_not_stand_as_they_were_built_are_not_compiled() -> None:
 
 def test_a_compiled_network_can_be_copied_and_pickled(library: Library) -> None:
     _, compiled = pair(spec_of(4, 3, 8), 1, library)
-    compiled.eval()
     images = torch.randn(2, 3, 8, 8)
     again = pickle.loads(pickle.dumps(copy.deepcopy(compiled)))
     with torch.no_grad():
