@@ -42,7 +42,7 @@ def bfloat16(values: NDArray[np.float32]) -> NDArray[np.float32]:
     The lower two of the four planes of such floats are zeros, which cost no bytes in a frame.
 
     >>> bfloat16(np.array([1.0, 1.005, 3.14159], np.float32))
-    array([1.      , 1.0078125, 3.140625 ], dtype=float32)
+    array([1.       , 1.0078125, 3.140625 ], dtype=float32)
     """
     bits = values.astype("<f4", copy=False).view("<u4")
     halfway = np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1))
