@@ -28,6 +28,13 @@ def test_importing_stays_light() -> None:
     assert done.stdout.strip() == "[]"
 
 
+def test_metrics_for_ray_wait_for_ray_to_be_set_up() -> None:
+    """Imported before RAY_AUTH_MODE is set, Ray refuses its own token."""
+    code = "import sys, dtb_builder.stages.ray_metrics; print('ray' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
+
+
 def test_every_error_is_a_dtb_error() -> None:
     for name in dtb_builder.errors.__all__:
         assert issubclass(getattr(dtb_builder.errors, name), dtb_builder.DTBError)

@@ -6,13 +6,15 @@ memory is Ray's own metric ``ray_node_gram_used``, of every node.
 
 import time
 from collections.abc import Iterator
-
-from ray.util.metrics import Gauge
+from typing import TYPE_CHECKING
 
 from dtb_builder.stages.generate import Event, Progress
 from dtb_builder.stages.run_folder import RunFolder
 from dtb_builder.stages.shards import ShardRange
 from dtb_builder.stages.status import Status, status
+
+if TYPE_CHECKING:
+    from ray.util.metrics import Gauge
 
 __all__ = ["METRICS", "metered"]
 
@@ -54,7 +56,10 @@ def metered(
         _set(gauges, status(folder, shards))
 
 
-def _gauges(folder: RunFolder) -> dict[str, Gauge]:
+def _gauges(folder: RunFolder) -> "dict[str, Gauge]":
+    # Here, once Ray runs: Ray takes RAY_AUTH_MODE, which open_engine sets, when it is imported.
+    from ray.util.metrics import Gauge
+
     found: dict[str, Gauge] = {}
     for name, meaning in METRICS.items():
         tags = ("run_folder", "device") if name == "dtb_seconds_per_epoch" else ("run_folder",)
@@ -63,7 +68,7 @@ def _gauges(folder: RunFolder) -> dict[str, Gauge]:
     return found
 
 
-def _set(gauges: dict[str, Gauge], found: Status) -> None:
+def _set(gauges: "dict[str, Gauge]", found: Status) -> None:
     gauges["dtb_runs_finished"].set(found.num_finished)
     gauges["dtb_runs_running"].set(found.num_running)
     gauges["dtb_runs_given_up"].set(found.num_given_up)
