@@ -36,7 +36,7 @@ imports: install
 	$(BIN)/lint-imports --no-cache
 
 pytest: install
-	$(BIN)/pytest
+	$(BIN)/pytest --numprocesses 2 --dist loadscope
 
 # The long form of the fault suite: kills, crashes at every write, full disks, thousands of mutants.
 chaos: install

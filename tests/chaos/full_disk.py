@@ -14,7 +14,10 @@ from chaos.kills import KillReport, content
 from dtb_builder.stages.run_folder import RunFolder
 from dtb_builder.stages.status import status
 
-__all__ = ["fill_and_go_on"]
+__all__ = ["KILOBYTES", "fill_and_go_on"]
+
+KILOBYTES = (16, 64, 128, 200, 300, 400, 600, 800)
+"""Sizes of a disk on which the plan does not fit."""
 
 PLAN = (
     "images.num_valid=1300",
@@ -27,14 +30,16 @@ PLAN = (
 )
 
 
-def fill_and_go_on(work: Path) -> tuple[str, int, KillReport]:
+def fill_and_go_on(
+    work: Path, kilobytes: tuple[int, ...] = KILOBYTES
+) -> tuple[str, int, KillReport]:
     """Fill the disk at ever later moments; returns how, how often, and what it cost."""
     report = KillReport()
     whole = work / "whole"
     _dtb("generate", whole, *PLAN)
     _dtb("merge", whole)
     expected = content(whole / "dtb.h5")
-    with _small_disk(work) as (how, disk, limits):
+    with _small_disk(work, kilobytes) as (how, disk, limits):
         num_full = 0
         folder = disk / "run"
         for limit in limits:
@@ -75,11 +80,12 @@ def _dtb(*arguments: object, limit: int | None = None) -> subprocess.CompletedPr
         text=True,
         check=False,
         preexec_fn=limited,
+        timeout=300,
     )
 
 
 @contextmanager
-def _small_disk(work: Path) -> Iterator[tuple[str, Path, Any]]:
+def _small_disk(work: Path, kilobytes: tuple[int, ...]) -> Iterator[tuple[str, Path, Any]]:
     """A disk that can be filled: a small tmpfs where it can be mounted, else a limit of sizes."""
     disk = Path(tempfile.mkdtemp(dir=work))
     mounted = subprocess.run(
@@ -91,15 +97,15 @@ def _small_disk(work: Path) -> Iterator[tuple[str, Path, Any]]:
         yield "a limit of file sizes", disk, (1_000, 20_000, 60_000, 100_000)
         return
     try:
-        yield "a small tmpfs", disk, _growing(disk)
+        yield "a small tmpfs", disk, _growing(disk, kilobytes)
     finally:
         subprocess.run(["umount", str(disk)], check=True)
 
 
-def _growing(disk: Path) -> Iterator[None]:
+def _growing(disk: Path, kilobytes: tuple[int, ...]) -> Iterator[None]:
     """The tmpfs grows before each attempt, so that the space ends ever later."""
-    for kilobytes in (16, 64, 128, 200, 300, 400, 600, 800):
-        subprocess.run(["mount", "-o", f"remount,size={kilobytes}k", str(disk)], check=True)
+    for size in kilobytes:
+        subprocess.run(["mount", "-o", f"remount,size={size}k", str(disk)], check=True)
         yield None
     subprocess.run(["mount", "-o", "remount,size=64m", str(disk)], check=True)
     assert shutil.disk_usage(disk).free > 2**25

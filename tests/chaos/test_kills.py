@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 
-from chaos.full_disk import fill_and_go_on
+from chaos.full_disk import KILOBYTES, fill_and_go_on
 from chaos.kills import kill_and_go_on, terminate_while_starting, uninterrupted
 
 pytestmark = pytest.mark.ray
@@ -36,6 +36,6 @@ def test_a_generation_told_to_stop_while_it_starts_stops(seconds: float, tmp_pat
 
 
 def test_a_disk_that_fills_up_costs_nothing_that_is_finished(tmp_path: Path) -> None:
-    _, num_full, report = fill_and_go_on(tmp_path)
+    _, num_full, report = fill_and_go_on(tmp_path, KILOBYTES[::3])
     assert num_full >= 3
     assert (report.num_lost, report.num_wrong, report.num_unreadable) == (0, 0, 0), report
