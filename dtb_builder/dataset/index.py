@@ -18,6 +18,7 @@ from dtb_builder.dataset.opening import (
     damage_is_named,
     dataset_at,
     integer_attribute,
+    reading_hdf5,
     schema_minor,
 )
 from dtb_builder.dataset.source import Source
@@ -140,7 +141,7 @@ class IndexReader:
         self._columns = {column.name: column for column in schema.COLUMNS}
         self._last_row: tuple[tuple[str, int], dict[str, NDArray[Any]]] | None = None
         self._num_rows_read = 0
-        with damage_is_named(self._path):
+        with reading_hdf5(self._path):
             kind = file.attrs[schema.KIND_ATTRIBUTE]
             if isinstance(kind, str) and kind == schema.FileKind.STATES:
                 raise NotDTBFileError(
@@ -360,14 +361,15 @@ class IndexReader:
         return found
 
     def _stored_text(self, name: str) -> StoredColumn:
-        dataset = dataset_at(self._file, name)
-        if dataset.dtype.kind != "S" or dataset.ndim != 1:
-            raise DamagedFileError(f"{name}: expected strings, got {dataset.dtype}")
-        return self._placed(dataset, name, damaged=False)
+        with reading_hdf5(self._path):
+            dataset = dataset_at(self._file, name)
+            if dataset.dtype.kind != "S" or dataset.ndim != 1:
+                raise DamagedFileError(f"{name}: expected strings, got {dataset.dtype}")
+            return self._placed(dataset, name, damaged=False)
 
     def _locate(self, name: str, *, damaged: bool) -> StoredColumn:
         column = self._columns[name]
-        with damage_is_named(self._path):
+        with reading_hdf5(self._path):
             dataset = dataset_at(self._file, name)
             rows = dataset.shape[0] if column.counts_failures else self.num_runs
             shape = (rows, *column.row_shape(self.num_epochs, self.num_steps))

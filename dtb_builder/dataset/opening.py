@@ -11,7 +11,7 @@ import h5py
 import numpy as np
 
 from dtb_builder.dataset import schema
-from dtb_builder.dataset.remote import MetadataFile, RemoteSource
+from dtb_builder.dataset.remote import MetadataFile, RemoteSource, without_collection
 from dtb_builder.dataset.source import FileSource, Location, Source
 from dtb_builder.errors import (
     DamagedFileError,
@@ -27,6 +27,7 @@ __all__ = [
     "integer_attribute",
     "open_file",
     "opened",
+    "reading_hdf5",
     "schema_minor",
 ]
 
@@ -45,7 +46,8 @@ def opened(location: Location) -> tuple[h5py.File, Source]:
         return file, FileSource(file, location)
     source = RemoteSource(location)
     try:
-        return _checked(MetadataFile(source), location), source
+        with without_collection():
+            return _checked(MetadataFile(source), location), source
     except NotDTBFileError as error:
         if source.failure is not None:
             raise source.failure from error
@@ -237,3 +239,11 @@ def damage_is_named(path: Path | str) -> Iterator[None]:
         ValueError,
     ) as error:
         raise DamagedFileError(f"{os.fspath(path)} is damaged: {error}") from error
+
+
+@contextlib.contextmanager
+def reading_hdf5(location: Location) -> Iterator[None]:
+    """Have HDF5 read in an open file, here or on a server; raises as `damage_is_named`."""
+    far = isinstance(location, str)
+    with without_collection() if far else contextlib.nullcontext(), damage_is_named(location):
+        yield

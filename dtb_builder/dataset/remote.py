@@ -1,15 +1,17 @@
 """Files on a server, read by ranges through fsspec: https, s3, hf and whatever else it knows."""
 
+import gc
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
+from threading import Lock
 from typing import Any
 
 from dtb_builder.dataset.source import Location, Span, check_span
 from dtb_builder.errors import RemoteError
 
-__all__ = ["MetadataFile", "RemoteSource"]
+__all__ = ["MetadataFile", "RemoteSource", "without_collection"]
 
 _BLOCK_BYTES = 2**13
 _CACHED_BLOCKS = 2**10
@@ -128,8 +130,61 @@ def _client_error() -> type[Exception]:
     return aiohttp.ClientError if aiohttp is not None else OSError
 
 
+class _Collection:
+    """Python's collection of garbage, off while anybody wants it to be."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._num_waiting = 0
+        self._was_on = False
+
+    def pause(self) -> None:
+        with self._lock:
+            if not self._num_waiting:
+                self._was_on = gc.isenabled()
+                gc.disable()
+            self._num_waiting += 1
+
+    def go_on(self) -> None:
+        with self._lock:
+            self._num_waiting -= 1
+            if not self._num_waiting and self._was_on:
+                gc.enable()
+
+
+_COLLECTION = _Collection()
+
+
+@contextmanager
+def without_collection() -> Iterator[None]:
+    """Let HDF5 wait for a server in the body: collect no garbage meanwhile.
+
+    h5py's objects take HDF5's lock when they are freed, whichever thread collects them. If that is
+    the thread in which fsspec reads, it waits for HDF5, which waits for what it reads.
+    """
+    _COLLECTION.pause()
+    try:
+        _let_fsspec_end_a_collection()
+        yield
+    finally:
+        _COLLECTION.go_on()
+
+
+def _let_fsspec_end_a_collection() -> None:
+    """Wait for fsspec's thread to have nothing more to do, hence nothing to free."""
+    asyn = sys.modules.get("fsspec.asyn")
+    if asyn is not None and asyn.loop[0] is not None:
+        asyn.sync(asyn.loop[0], _nothing)
+
+
+async def _nothing() -> None: ...
+
+
 class MetadataFile:
-    """What HDF5 reads a remote file's structure through, in small blocks that are remembered."""
+    """What HDF5 reads a remote file's structure through, in small blocks that are remembered.
+
+    Whoever has HDF5 read through it does so `without_collection`.
+    """
 
     def __init__(self, source: RemoteSource) -> None:
         self._source = source

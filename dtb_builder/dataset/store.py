@@ -20,6 +20,7 @@ from dtb_builder.dataset.opening import (
     dataset_at,
     integer_attribute,
     opened,
+    reading_hdf5,
 )
 from dtb_builder.dataset.remote import RemoteSource
 from dtb_builder.dataset.source import Location, Source, located, sibling
@@ -101,7 +102,7 @@ class Store:
     def schema_version(self) -> str:
         """The version of the schema that the file was written in."""
         self.index.check_open()
-        with damage_is_named(self.path):
+        with reading_hdf5(self.path):
             return str(self._file.attrs[schema.VERSION_ATTRIBUTE])
 
     @property
@@ -388,8 +389,10 @@ class Store:
             message = f"{location} is not there; it holds states of {self.path}"
             raise MissingVolumeError(message) from None
         try:
-            found = integer_attribute(file, location, schema.PROVENANCE_ATTRIBUTE)
-            if found != integer_attribute(self._file, self.path, schema.PROVENANCE_ATTRIBUTE):
+            with reading_hdf5(location):
+                found = integer_attribute(file, location, schema.PROVENANCE_ATTRIBUTE)
+                own = integer_attribute(self._file, self.path, schema.PROVENANCE_ATTRIBUTE)
+            if found != own:
                 raise DamagedFileError(f"{location} belongs to another benchmark than {self.path}")
         except BaseException:
             file.close()
@@ -402,7 +405,7 @@ class Store:
         """The file that a volume's name stands for, as HDF5 sees it."""
         file, source = self._volume_file(name)
         source.close()
-        with file, damage_is_named(source.location):
+        with file, reading_hdf5(source.location):
             yield file
 
 

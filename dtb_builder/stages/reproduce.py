@@ -67,11 +67,14 @@ def reproduce(benchmark: Benchmark, number: int, *, root: Path | None) -> Iterat
     data = _images(benchmark, root)
     spec = NetworkSpec(**benchmark.provenance["network"])
     network = initial_network(run.genotype, spec, run.seed)
-    network.use_kernels(library_of(_compute(benchmark)))
+    kernels = library_of(_compute(benchmark))
+    network.use_kernels(kernels)
     recipe = parse(Recipe, benchmark.provenance["config"]["recipe"])
     settings = parse(StatesConfig, benchmark.provenance["config"]["states"])
     storing = Storing(settings, tensor_table(network))
-    for finished in train(network, data, recipe, seed=run.seed, state_steps=run.state_steps):
+    for finished in train(
+        network, data, recipe, seed=run.seed, state_steps=run.state_steps, kernels=kernels
+    ):
         differences = [
             f"{name} {value!r}, stored {run.metric(name, epoch=finished.epoch)!r}"
             for name, value in finished.metrics.items()

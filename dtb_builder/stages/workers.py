@@ -109,7 +109,8 @@ def training(
     images, data = _images(config.images, config.compute.device)
     check_images(images, folder.provenance_settings["images"]["sha256"], user=folder.path)
     network = initial_network(Genotype.parse(run.genotype), network_spec(config, images), run.seed)
-    network.use_kernels(library_of(config.compute))
+    kernels = library_of(config.compute)
+    network.use_kernels(kernels)
     about = JournalRun(
         number=run.number,
         genotype=run.genotype,
@@ -130,6 +131,7 @@ def training(
         seed=run.seed,
         state_steps=config.states.steps,
         resume=checkpoint,
+        kernels=kernels,
     ):
         _check_finite(finished)
         _store(folder, run, config, finished, facts)

@@ -9,6 +9,7 @@ from torch import nn
 from torch.optim import SGD, Optimizer
 from torch.optim.lr_scheduler import CosineAnnealingLR
 
+from dtb_builder.network.kernels import Library
 from dtb_builder.network.state import capture
 from dtb_builder.record import TrainingState
 from dtb_builder.training.draws import draw_epoch, num_steps
@@ -32,6 +33,7 @@ def train(
     seed: int,
     state_steps: Collection[int] = (),
     resume: Checkpoint | None = None,
+    kernels: Library | None = None,
 ) -> Generator[FinishedEpoch, None, None]:
     """Train a network in place, and stop after each epoch for the caller to look.
 
@@ -49,6 +51,8 @@ def train(
         state_steps: capture the network's state after these steps of the first epoch, too; they
             come with that epoch. A training that goes on after it has none.
         resume: go on after this epoch instead of beginning; the network's weights come from it.
+        kernels: compiled passes to augment images on the CPU with; None augments with torch. The
+            bits are the same.
 
     Raises:
         ValueError: the network cannot do what the recipe asks for, the checkpoint is of a later
@@ -68,7 +72,7 @@ def train(
     last_step = num_steps(len(data.train), recipe)
     if outside := [step for step in state_steps if not 1 <= step <= last_step]:
         raise ValueError(f"state_steps must be in 1..{last_step}, got {outside}")
-    return _epochs(network, data, recipe, seed, state_steps, resume)
+    return _epochs(network, data, recipe, seed, state_steps, resume, kernels)
 
 
 def _epochs(
@@ -78,6 +82,7 @@ def _epochs(
     seed: int,
     state_steps: Collection[int],
     resume: Checkpoint | None,
+    kernels: Library | None,
 ) -> Generator[FinishedEpoch, None, None]:
     # pyright finds no overload with both arguments; there is one at run time.
     network.to(device=data.device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
@@ -91,6 +96,11 @@ def _epochs(
     )
     scheduler = CosineAnnealingLR(
         optimizer, T_max=recipe.num_epochs, eta_min=recipe.min_learning_rate
+    )
+
+    on_cpu = data.device.type == "cpu"
+    step: Step = partial(
+        train_on_batch, network, data, recipe, optimizer, kernels=kernels if on_cpu else None
     )
 
     def finished(
@@ -107,7 +117,7 @@ def _epochs(
         first = resume.epoch + 1
     for epoch in range(first, recipe.num_epochs + 1):
         steps = state_steps if epoch == 1 else ()
-        trained, step_states = _trained(network, data, recipe, optimizer, seed, epoch, steps)
+        trained, step_states = _trained(network, data, recipe, optimizer, step, seed, epoch, steps)
         scheduler.step()
         yield finished(epoch, trained, step_states)
 
@@ -117,6 +127,7 @@ def _trained(
     data: ResidentImages,
     recipe: Recipe,
     optimizer: Optimizer,
+    step: Step,
     seed: int,
     epoch: int,
     state_steps: Collection[int],
@@ -140,7 +151,6 @@ def _trained(
     num_seen = 0
     states: dict[int, TrainingState] = {}
     capture_seconds = 0.0
-    step: Step = partial(train_on_batch, network, data, recipe, optimizer)
     if data.device.type == "cuda":
         step = RecordedStep(step, record_cuda_graph)
     with seeded_torch(seed, epoch, data.device):

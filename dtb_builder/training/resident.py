@@ -1,11 +1,13 @@
 """Images that stay on the device they are trained on."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from dtb_builder.training.augmentation import normalise
 from dtb_builder.training.images import Images
 from dtb_builder.training.splits import Split
 
@@ -50,6 +52,13 @@ class ResidentImages:
     def device(self) -> torch.device:
         """Where all tensors are."""
         return self.train.images.device
+
+    @cached_property
+    def levels(self) -> Tensor:
+        """What `normalise` makes of each value of a pixel, float32, shape (channels, 256)."""
+        values = torch.arange(256, dtype=torch.uint8, device=self.device)
+        values = values.expand(1, len(self.mean), 1, 256)
+        return normalise(values, mean=self.mean, std=self.std)[0, :, 0].contiguous()
 
 
 def make_resident(images: Images, split: Split, device: torch.device | str) -> ResidentImages:

@@ -3,7 +3,8 @@
 import hashlib
 import io
 import pickle
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Self
 
@@ -40,19 +41,15 @@ class Checkpoint:
     @classmethod
     def capture(cls, finished: FinishedEpoch) -> Self:
         """A copy, which stays as it is when the training goes on."""
-        return cls(
-            epoch=finished.epoch,
-            network=_copied(finished.network.state_dict()),
-            optimizer=_copied(finished.optimizer.state_dict()),
-            scheduler=_copied(finished.scheduler.state_dict()),
-        )
+        parts = (finished.network, finished.optimizer, finished.scheduler)
+        return cls(finished.epoch, *_copied([part.state_dict() for part in parts]))
 
     def restore(self, network: nn.Module, optimizer: Optimizer, scheduler: LRScheduler) -> None:
         """Bring a network, its optimiser and its scheduler to where they were."""
         network.load_state_dict(self.network)
         # A copy: the optimiser keeps the very tensors that it loads and trains on in them.
-        optimizer.load_state_dict(_copied(self.optimizer))
-        scheduler.load_state_dict(_copied(self.scheduler))
+        optimizer.load_state_dict(_mapped(self.optimizer, Tensor.clone))
+        scheduler.load_state_dict(_mapped(self.scheduler, Tensor.clone))
 
     def to_bytes(self) -> bytes:
         """The checkpoint with a checksum in front."""
@@ -79,11 +76,39 @@ class Checkpoint:
 
 
 def _copied(value: Any) -> Any:
-    """A deep copy on the CPU; unlike deepcopy it takes no memory on a GPU."""
+    """A deep copy on the CPU; unlike deepcopy it takes no lasting memory on a GPU.
+
+    Its tensors lie one behind the other in one memory for each type, which is copied from a device,
+    and saved, at once: a network has hundreds of small ones.
+    """
+    tensors: dict[tuple[torch.dtype, torch.device], list[Tensor]] = defaultdict(list)
+    _mapped(value, lambda tensor: tensors[tensor.dtype, tensor.device].append(_dense(tensor)))
+    copies = {kind: _copied_together(same) for kind, same in tensors.items()}
+    return _mapped(value, lambda tensor: next(copies[tensor.dtype, tensor.device]))
+
+
+def _copied_together(tensors: list[Tensor]) -> Iterator[Tensor]:
+    """Each of some dense tensors of one type on one device, copied with its memory layout."""
+    flat = torch.cat([t.as_strided((t.numel(),), (1,)) for t in tensors]).cpu()
+    offset = 0
+    for tensor in tensors:
+        yield flat.as_strided(tensor.shape, tensor.stride(), offset)
+        offset += tensor.numel()
+
+
+def _dense(tensor: Tensor) -> Tensor:
+    """The tensor in memory without gaps, in the layout that it has or else in rows."""
+    tensor = tensor.detach()
+    is_dense = tensor.dim() == 4 and tensor.is_contiguous(memory_format=torch.channels_last)
+    return tensor if is_dense else tensor.contiguous()
+
+
+def _mapped(value: Any, function: Callable[[Tensor], Any]) -> Any:
+    """What a state dict is with each of its tensors put through a function, in order."""
     if isinstance(value, Tensor):
-        return value.detach().to("cpu", copy=True)
+        return function(value)
     if isinstance(value, Mapping):
-        return {key: _copied(item) for key, item in value.items()}
+        return {key: _mapped(item, function) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return type(value)(_copied(item) for item in value)
+        return type(value)(_mapped(item, function) for item in value)
     return value

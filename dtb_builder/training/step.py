@@ -5,7 +5,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.optim import Optimizer
 
-from dtb_builder.training.augmentation import augment
+from dtb_builder.network.kernels import Library
+from dtb_builder.training.augmentation import augment, augment_compiled
 from dtb_builder.training.draws import BatchDraws
 from dtb_builder.training.forward import forward
 from dtb_builder.training.recipe import Recipe
@@ -20,10 +21,19 @@ def train_on_batch(
     recipe: Recipe,
     optimizer: Optimizer,
     draws: BatchDraws,
+    *,
+    kernels: Library | None = None,
 ) -> Tensor:
-    """Train on one batch; the sum of its losses and the number of its hits, float64, (2,)."""
-    pixels, labels = data.train.images[draws.indices], data.train.labels[draws.indices]
-    batch = augment(pixels, draws, recipe, mean=data.mean, std=data.std)
+    """Train on one batch; the sum of its losses and the number of its hits, float64, (2,).
+
+    Compiled passes, where they are given, augment it; to the same bits.
+    """
+    labels = data.train.labels[draws.indices]
+    if kernels is None:
+        pixels = data.train.images[draws.indices]
+        batch = augment(pixels, draws, recipe, mean=data.mean, std=data.std)
+    else:
+        batch = augment_compiled(kernels, data.train.images, draws, recipe, levels=data.levels)
     logits, auxiliary_logits = forward(network, batch, recipe.precision)
     main_loss = loss = _loss(logits, labels, draws)
     if recipe.auxiliary_weight > 0:

@@ -18,7 +18,7 @@ import pytest
 from chaos.reading import said
 
 from dtb_builder import Benchmark
-from dtb_builder.dataset import codec
+from dtb_builder.dataset import codec, schema
 from dtb_builder.dataset.journal import JournalRun, append_epoch, open_journal, read_journal
 from dtb_builder.dataset.merge import merge
 from dtb_builder.dataset.remote import RemoteSource
@@ -217,6 +217,31 @@ def test_remote_benchmarks_go_to_threads_and_processes(
         sent = pickle.dumps(remote.run(3))
         read = subprocess.run(command, input=sent, capture_output=True, check=True)
         assert float(read.stdout) == expected[0]
+
+
+def test_garbage_of_hdf5_does_not_keep_a_reader_waiting(shard: Path, served: Served) -> None:
+    code = f"""
+import h5py
+from aiohttp import ClientSession
+from dtb_builder import Benchmark
+
+files = [h5py.File({str(shard)!r}, "r") for _ in range(50)]
+request = ClientSession._request
+
+async def leave_garbage_and_request(*args, **options):
+    knot = [files.pop()]
+    knot.append(knot)
+    del knot
+    _ = [[] for _ in range(5000)]  # so many that Python would collect garbage, in fsspec's thread
+    return await request(*args, **options)
+
+ClientSession._request = leave_garbage_and_request
+with Benchmark("{served.url}/shard.h5") as benchmark:
+    print(len(benchmark), benchmark.schema_version, len(files) < 50)
+"""
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout.split() == ["2", schema.SCHEMA_VERSION, "True"]
 
 
 @pytest.mark.parametrize("where", ["here", "there"])

@@ -8,8 +8,16 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dtb_builder.training import RECIPES, Recipe
-from dtb_builder.training.augmentation import augment, crop_and_flip, cut_out, mix, normalise
+from dtb_builder.network.kernels import find_library
+from dtb_builder.training import RECIPES, LabelledImages, Recipe, ResidentImages
+from dtb_builder.training.augmentation import (
+    augment,
+    augment_compiled,
+    crop_and_flip,
+    cut_out,
+    mix,
+    normalise,
+)
 from dtb_builder.training.draws import Mixup, draw_epoch
 
 MEAN, STD = torch.tensor([0.49, 0.48, 0.44]), torch.tensor([0.25, 0.24, 0.26])
@@ -110,3 +118,38 @@ def test_steps_are_taken_in_the_order_of_the_reference() -> None:
     expected = cut_out(normalise(expected, mean=MEAN, std=STD), draws.centres, length=16)
     expected = mix(expected, draws.mixup)
     assert torch.equal(augment(pixels, draws, recipe, mean=MEAN, std=STD), expected)
+
+
+@given(
+    batches(),
+    st.integers(0, 4),
+    st.integers(0, 9),
+    st.booleans(),
+    st.sampled_from([0.0, 0.2]),
+)
+def test_a_compiled_batch_has_the_same_bits(
+    batch: Batch, padding: int, length: int, flip: bool, alpha: float
+) -> None:
+    kernels = find_library()
+    if kernels is None:
+        pytest.skip("the package was installed without a C++ compiler")
+    recipe = dataclasses.replace(
+        RECIPES["smoke"],
+        batch_size=3,
+        crop_padding=padding,
+        cutout_length=length,
+        horizontal_flip=flip,
+        mixup_alpha=alpha,
+    )
+    num_images, channels, *size = batch.pixels.shape
+    pool = torch.tensor(batch.pixels)
+    mean = torch.tensor(batch.rng.random(channels)).float()
+    std = torch.tensor(0.1 + batch.rng.random(channels)).float()
+    part = LabelledImages(pool, torch.zeros(num_images, dtype=torch.int64))
+    levels = ResidentImages(part, part, part, mean, std).levels
+    height, width = size
+    for draws in draw_epoch(num_images, recipe, size=(height, width), rng=batch.rng):
+        expected = augment(pool[draws.indices], draws, recipe, mean=mean, std=std)
+        compiled = augment_compiled(kernels, pool, draws, recipe, levels=levels)
+        assert compiled.is_contiguous(memory_format=torch.channels_last)
+        assert torch.equal(compiled, expected)

@@ -1,4 +1,5 @@
-// The fused passes of a cell on the CPU, as a C library that knows neither Python nor torch.
+// The fused passes of a cell, and of a batch of images, on the CPU, as a C library that knows neither
+// Python nor torch.
 //
 // passes.inc is compiled once for any processor and, on x86, once more for those with AVX2 and FMA;
 // the caller says which to run. Every function uses the thread it is called on alone, and gives the
@@ -100,6 +101,41 @@ static void norm_backward(const double *g_sums, const double *gx_sums, const dou
     }
 }
 
+// Batches of images on their way into a network: each is cut out of its image surrounded by black,
+// mirrored where `flips` says so, looked up in `levels`, and blackened to 0 in a square. `pool` is
+// N' x C x H x W bytes of which `indices` names N; `levels` is C x 256; out is N x H x W x C.
+template <class T>
+static void augment(const uint8_t *pool, const int64_t *indices, const int64_t *corners,
+                    const uint8_t *flips, const int64_t *centres, const T *levels, long N, long C,
+                    long H, long W, long padding, long length, T *out) {
+    for (long n = 0; n < N; n++, out += H * W * C) {
+        const uint8_t *image = pool + indices[n] * C * H * W;
+        const long top = corners[2 * n] - padding, left = corners[2 * n + 1] - padding;
+        const long step = flips[n] ? -1 : 1, start = flips[n] ? left + W - 1 : left;
+        // Columns from `inner` to `outer` come from the image, the others from around it.
+        const long inner = std::max(flips[n] ? start - W + 1 : -start, 0L);
+        const long outer = std::min(flips[n] ? start + 1 : W - start, W);
+        for (long h = 0; h < H; h++) {
+            const long y = top + h;
+            const bool has_pixels = y >= 0 && y < H && inner < outer;
+            const long begin = has_pixels ? inner : W, end = has_pixels ? outer : W;
+            for (long c = 0; c < C; c++) {
+                const T *level = levels + 256 * c;
+                T *row = out + h * W * C + c;
+                for (long w = 0; w < begin; w++) row[w * C] = level[0];
+                const uint8_t *pixels = image + (c * H + y) * W + start;
+                for (long w = begin; w < end; w++) row[w * C] = level[pixels[w * step]];
+                for (long w = end; w < W; w++) row[w * C] = level[0];
+            }
+        }
+        const long first_row = centres[2 * n] - length / 2;
+        const long first_column = centres[2 * n + 1] - length / 2;
+        const long begin = std::max(first_column, 0L), end = std::min(first_column + length, W);
+        for (long h = std::max(first_row, 0L); h < std::min(first_row + length, H); h++)
+            if (begin < end) std::fill(out + (h * W + begin) * C, out + (h * W + end) * C, T(0));
+    }
+}
+
 extern "C" {
 
 // 1 where the passes for AVX2 and FMA were compiled and this processor has both, else 0.
@@ -112,6 +148,13 @@ int dtb_best_level() {
 }
 
 #define EXPORT(T, suffix)                                                                          \
+    void dtb_augment_##suffix(const uint8_t *pool, const int64_t *indices,                         \
+                              const int64_t *corners, const uint8_t *flips,                        \
+                              const int64_t *centres, const T *levels, long N, long C, long H,     \
+                              long W, long padding, long length, T *out) {                         \
+        augment<T>(pool, indices, corners, flips, centres, levels, N, C, H, W, padding, length,    \
+                   out);                                                                           \
+    }                                                                                              \
     void dtb_norm_forward_##suffix(const double *mean, const double *squares, double count,       \
                                    const T *weight, const T *bias, double eps, double momentum,    \
                                    T *running_mean, T *running_var, long C, T *scale, T *shift,    \

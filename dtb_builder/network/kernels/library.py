@@ -20,6 +20,7 @@ _KINDS = {
 }
 # The arguments of kernels.cpp, in order: p a pointer, l a long, d a double, i the level.
 _PASSES = {
+    "augment": "ppppppllllllp",
     "norm_forward": "ppdppddpplppp",
     "norm_backward": "ppppdplppppp",
     "block_forward": "iplpplllllllppppp",
