@@ -88,7 +88,7 @@ def calibrate(folder: RunFolder) -> Estimate:
 def _representative(folder: RunFolder) -> list[PlannedRun]:
     """Up to three runs of different genotypes that stand for the others."""
     images, _ = load_split_images(folder.config.images)
-    spec = network_spec(folder.config, images)
+    spec = network_spec(folder.config.network, images)
     shape = images.train_images.shape[1:]
     runs = {run.genotype: run for run in itertools.islice(folder.plan(), _SAMPLE)}
     costs = {

@@ -54,7 +54,7 @@ def estimate(folder: RunFolder) -> Estimate:
     """
     config = folder.config
     images, split = load_split_images(config.images)
-    spec = network_spec(config, images)
+    spec = network_spec(config.network, images)
     device = "cuda" if config.compute.device == "cuda" and torch.cuda.is_available() else "cpu"
     threads = torch.get_num_threads()
     torch.set_num_threads(config.compute.threads)

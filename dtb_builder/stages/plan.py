@@ -15,7 +15,13 @@ from dtb_builder.network.spec import NetworkSpec
 from dtb_builder.space import NAMED, Genotype, mutate, read_genotypes, sample_uniform
 from dtb_builder.space.listing import find_genotype
 from dtb_builder.space.sampling import uniform_text
-from dtb_builder.stages.config import Config, ImagesConfig, SpaceConfig, deciding_settings
+from dtb_builder.stages.config import (
+    Config,
+    ImagesConfig,
+    NetworkConfig,
+    SpaceConfig,
+    deciding_settings,
+)
 from dtb_builder.stages.kernels import with_kernels_settled
 from dtb_builder.stages.run_folder import PlannedRun, RunFolder
 from dtb_builder.stages.storage import storage_is_named
@@ -113,8 +119,8 @@ def check_images(images: Images, expected_sha256: str, *, user: Path | str) -> N
         )
 
 
-def network_spec(config: Config, images: Images) -> NetworkSpec:
-    """How the config's networks are grown for its images.
+def network_spec(network: NetworkConfig, images: Images) -> NetworkSpec:
+    """How a config's networks are grown for its images.
 
     Raises:
         ConfigError: they cannot be.
@@ -124,12 +130,12 @@ def network_spec(config: Config, images: Images) -> NetworkSpec:
         raise ImagesError(f"{images.name}: images must be square, got {height} x {width} pixels")
     try:
         return NetworkSpec(
-            channels=config.network.channels,
-            layers=config.network.layers,
+            channels=network.channels,
+            layers=network.layers,
             num_classes=images.num_classes,
             input_channels=channels,
             image_size=height,
-            auxiliary=config.network.auxiliary,
+            auxiliary=network.auxiliary,
         )
     except ValueError as error:
         raise ConfigError(f"network, for images {images.name}: {error}") from error
@@ -258,7 +264,7 @@ def _provenance(config: Config, images: Images, split: Split) -> dict[str, Any]:
     test = np.arange(len(images.test_labels), dtype=np.int64)
     return {
         "config": deciding_settings(config),
-        "network": asdict(network_spec(config, images)),
+        "network": asdict(network_spec(config.network, images)),
         "images": {
             "name": images.name,
             "sha256": images.sha256,

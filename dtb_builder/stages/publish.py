@@ -14,6 +14,7 @@ import yaml
 
 from dtb_builder.dataset import Benchmark
 from dtb_builder.dataset.atomic import write_whole
+from dtb_builder.dataset.export import export_parquet
 from dtb_builder.dataset.manifest import MANIFEST, sha256_of, write_manifest
 from dtb_builder.errors import ConfigError
 from dtb_builder.record import METRICS
@@ -80,7 +81,7 @@ def make_folder(benchmark: Benchmark, about: Publication, folder: Path) -> list[
     folder.mkdir(parents=True, exist_ok=True)
     for file in benchmark.files:
         _link_or_copy(file, folder / file.name)
-    benchmark.to_dataframe().to_parquet(folder / INDEX, index=False)
+    export_parquet(benchmark, folder / INDEX)
     scores = benchmark.files[0].with_name("scores.parquet")
     if scores.exists():
         shutil.copy(scores, folder / scores.name)

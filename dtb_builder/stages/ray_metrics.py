@@ -29,7 +29,10 @@ METRICS = {
 """Each metric's name and meaning; Ray puts ``ray_`` before the name."""
 
 _SECONDS = 5.0
-"""Between two looks at the run folder."""
+"""Between two looks at the run folder, at least."""
+
+_PAUSE = 20
+"""How many times as long as the last look took until the next, at least: large folders take long."""
 
 
 def metered(
@@ -43,14 +46,15 @@ def metered(
         shards: those that it works on, None for all.
     """
     gauges: dict[str, Gauge] = {}
-    looked = -_SECONDS
+    next_look = 0.0
     for event in events:
         if isinstance(event, Progress):
             if not gauges:
                 gauges = _gauges(folder)
-            if time.monotonic() - looked >= _SECONDS:
+            if (begin := time.monotonic()) >= next_look:
                 _set(gauges, status(folder, shards))
-                looked = time.monotonic()
+                end = time.monotonic()
+                next_look = end + max(_SECONDS, _PAUSE * (end - begin))
         yield event
     if gauges:
         _set(gauges, status(folder, shards))

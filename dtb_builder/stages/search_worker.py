@@ -16,7 +16,7 @@ from dtb_builder.metrics.scoring import Probe, score_network
 from dtb_builder.network import NetworkSpec
 from dtb_builder.space import Genotype
 from dtb_builder.stages.das_reference import probe_tensor
-from dtb_builder.stages.plan import load_split_images
+from dtb_builder.stages.plan import load_split_images, network_spec
 from dtb_builder.stages.population import EARLY_FIGURES
 from dtb_builder.stages.search_config import SearchConfig, SearchRule
 from dtb_builder.stages.storage import is_storage_fault
@@ -150,21 +150,13 @@ def _setting(config: SearchConfig) -> _Setting:
     compute = config.compute
     set_up_torch(threads=compute.threads, deterministic=compute.deterministic)
     images, split = load_split_images(config.images)
-    _, channels, height, _ = images.train_images.shape
+    spec = network_spec(config.network, images)
     try:
-        spec = NetworkSpec(
-            channels=config.network.channels,
-            layers=config.network.layers,
-            num_classes=images.num_classes,
-            input_channels=channels,
-            image_size=height,
-            auxiliary=config.network.auxiliary,
-        )
         probe = choose_probe(
             images.train_images, split.train, config.num_images, seed=config.probe_seed
         )
     except ValueError as error:
-        raise ConfigError(f"the search's networks or probe, of {images.name}: {error}") from error
+        raise ConfigError(f"the search's probe, of {images.name}: {error}") from error
     labels = torch.from_numpy(images.train_labels[probe.indices])
     return _Setting(
         spec,

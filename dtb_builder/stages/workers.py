@@ -108,7 +108,8 @@ def training(
     set_up_torch(threads=config.compute.threads, deterministic=config.compute.deterministic)
     images, data = _images(config.images, config.compute.device)
     check_images(images, folder.provenance_settings["images"]["sha256"], user=folder.path)
-    network = initial_network(Genotype.parse(run.genotype), network_spec(config, images), run.seed)
+    spec = network_spec(config.network, images)
+    network = initial_network(Genotype.parse(run.genotype), spec, run.seed)
     kernels = library_of(config.compute)
     network.use_kernels(kernels)
     about = JournalRun(
