@@ -24,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from benchmarks.reference import Reference
 from dtb_builder.network import NetworkSpec
-from dtb_builder.network.kernels import Library, find_library
+from dtb_builder.network.kernels import AnyLibrary, find_library
 from dtb_builder.network.network import Network
 from dtb_builder.space import Genotype
 from dtb_builder.space.sampling import sample_uniform
@@ -79,10 +79,8 @@ def main() -> None:
     )
     arguments = parser.parse_args()
     set_up_torch(threads=1, deterministic=False)
-    library = find_library()
-    if arguments.device != "cpu" or arguments.kernels == "off":
-        library = None
-    elif arguments.kernels == "on" and library is None:
+    library = None if arguments.kernels == "off" else find_library(arguments.device)
+    if arguments.kernels == "on" and library is None:
         parser.error("--kernels on: this installation has none")
     facts = environment(arguments.device, kernels=None if library is None else library.name)
     print("  ".join(f"{name}={value}" for name, value in facts.items()))
@@ -128,7 +126,7 @@ def _compare(
     reference: Reference,
     genotype: Genotype,
     spec: NetworkSpec,
-    library: Library | None,
+    library: AnyLibrary | None,
     arguments: argparse.Namespace,
 ) -> Timing:
     device = arguments.device
