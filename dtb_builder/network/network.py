@@ -5,6 +5,7 @@ from torch import Tensor, nn
 
 from dtb_builder.network.cell import Cell, DropPath
 from dtb_builder.network.kernels import AnyLibrary, can_be_compiled, run_compiled
+from dtb_builder.network.operations import MatrixConvolution
 from dtb_builder.network.spec import NetworkSpec
 from dtb_builder.space import Genotype
 
@@ -24,7 +25,7 @@ class AuxiliaryHead(nn.Module):
             nn.Conv2d(channels, 128, 1, bias=False),
             nn.BatchNorm2d(128),
             nn.ReLU(),
-            nn.Conv2d(128, 768, 2, bias=False),
+            MatrixConvolution(128, 768, 2, bias=False),
             nn.BatchNorm2d(768),
             nn.ReLU(),
         )
@@ -49,7 +50,7 @@ class Network(nn.Module):
         channels = spec.channels
         before_last = last = STEM_MULTIPLIER * channels
         self.stem = nn.Sequential(
-            nn.Conv2d(spec.input_channels, last, 3, padding=1, bias=False),
+            MatrixConvolution(spec.input_channels, last, 3, padding=1, bias=False),
             nn.BatchNorm2d(last),
         )
         self.cells = nn.ModuleList()
@@ -102,10 +103,10 @@ class Network(nn.Module):
     def use_kernels(self, library: AnyLibrary | None) -> None:
         """Train the cells in compiled passes wherever these compute what the modules define.
 
-        On the library's device in float32 or float64, that is; not under autocast, nor where a hook wants to see
-        a module work. Evaluation is always the modules': whoever rebuilds a stored state, with or
-        without passes, gets the stored accuracy and loss to the last bit. None goes back to the
-        modules in training too.
+        On the library's device in float32 or float64, that is; not under autocast, nor where a hook
+        wants to see a module work. Evaluation is always the modules': whoever rebuilds a stored
+        state, with or without passes, gets the stored accuracy and loss to the last bit. None goes
+        back to the modules in training too.
         """
         self._kernels = library
 

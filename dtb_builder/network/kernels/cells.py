@@ -104,6 +104,7 @@ class _Run:
                 maps.gradient = Maps(values.copy_(gradient), maps.channels)
         for step in reversed(self._backwards):
             step()
+        self._passes.meet()
         self._backwards.clear()
         assert self._stem.gradient is not None
         return self._stem.gradient.values, self._passes.gradients
@@ -189,4 +190,5 @@ class _Cells(torch.autograd.Function):
     ) -> tuple[Tensor | None, ...]:
         _ = ctx.saved_tensors  # raises if one of them was changed in place meanwhile
         stem, by_parameter = ctx.run.backward(gradients)
-        return (None, None, None, stem, *(by_parameter.get(p) for p in ctx.parameters))
+        # Autograd copies a gradient that somebody else still holds.
+        return (None, None, None, stem, *(by_parameter.pop(p, None) for p in ctx.parameters))

@@ -1,5 +1,6 @@
 """The passes for a GPU: which kernels of passes.cu each is made of."""
 
+from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
 import torch
@@ -10,6 +11,8 @@ __all__ = ["CudaLibrary", "Kernels"]
 # Sums over pixels are added up from so many blocks at most: enough to keep a large GPU busy, and
 # the same on every GPU, since it decides the last bits.
 _MAX_BLOCKS = 384
+# Of the kernels with many registers, an H100 holds so many blocks at a time.
+_RESIDENT_BLOCKS = 264
 _CHANNELS_OF_BLOCK = 64
 _THREADS = 256
 # Channels out and pixels that a block of a 1x1 convolution multiplies at a time.
@@ -35,6 +38,14 @@ class Kernels(Protocol):
         """Run a kernel on the current stream; ints are int, floats double, tensors addresses."""
         ...
 
+    def beside(self) -> AbstractContextManager[None]:
+        """While entered, kernels wait for what has been launched, and nothing later for them."""
+        ...
+
+    def meet(self) -> None:
+        """Let what is launched from now on wait for all kernels that were launched beside."""
+        ...
+
 
 class CudaLibrary:
     """The passes of a GPU, with the names and arguments that Library has.
@@ -47,6 +58,18 @@ class CudaLibrary:
     def __init__(self, kernels: Kernels, device_type: str = "cuda") -> None:
         self._kernels = kernels
         self.device_type = device_type
+        # What kernels beside read and write, until they are met; it must not be used for else.
+        self._held: list[Any] = []
+
+    def begin(self) -> "CudaLibrary":
+        """The same passes for one pass through a network, which ends with meet."""
+        return CudaLibrary(self._kernels, self.device_type)
+
+    def meet(self) -> None:
+        """Wait for whatever passes have left to be done beside: gradients of parameters."""
+        if self._held:
+            self._kernels.meet()
+        self._held.clear()
 
     @property
     def name(self) -> str:
@@ -57,7 +80,7 @@ class CudaLibrary:
         return CudaLibrary, (self._kernels, self.device_type)
 
     def sums(self, channels: int, num_pixels: int, like: Tensor) -> tuple[Tensor, Tensor]:
-        """Room for two sums per channel over pixels, float64, of which each block writes a column."""
+        """Room for two sums per channel over pixels, float64; each block writes its column."""
         blocks = _blocks(num_pixels, 32)
         one, two = like.new_empty((2, channels, blocks), dtype=torch.float64)
         return one, two
@@ -91,9 +114,7 @@ class CudaLibrary:
         *out: Tensor,
     ) -> None:
         statistics = (g_sums, gx_sums, g_sums.shape[1], mean, mean.shape[1], inverse, float(count))
-        self._launch(
-            "norm_backward", dtype, (channels, 1), *statistics, weight, *out, threads=128
-        )
+        self._launch("norm_backward", dtype, (channels, 1), *statistics, weight, *out, threads=128)
 
     def _norm_sums(
         self,
@@ -138,7 +159,7 @@ class CudaLibrary:
         between: Tensor,
     ) -> None:
         height_out, width_out = -(-height // stride), -(-width // stride)
-        lanes = _THREADS // min(_CHANNELS_OF_BLOCK // 4, channels // 4)
+        lanes = _THREADS // min(_CHANNELS_OF_BLOCK // 2, channels // 2)
         items = images * height_out * -(-width_out // 4)
         name = f"depthwise_forward_{kernel_size}{dilation}{stride}"
         inputs = (x, x_stride, scale, shift, images, height, width, channels)
@@ -186,12 +207,17 @@ class CudaLibrary:
         height_out, width_out = -(-height // stride), -(-width // stride)
         before = (g, g_stride, weights, y, channels, a, b, c0)
         shape = (images, height_out, width_out, channels, 1, 0)
+        self._weight_back(dtype, before, shape, between, channels, False, channels, g_pointwise)
         gradient = torch.empty_like(between)
         self._multiply_back(
             dtype, before, shape, None, 0, pointwise, channels, gradient, channels, False
         )
-        of_pointwise = self._outer(dtype, before, shape, between, channels, False, channels)
-        num_blocks = _blocks(images * height * width, 32) if g_sums is None else g_sums.shape[1]
+        lanes = _THREADS // min(_CHANNELS_OF_BLOCK // 2, channels // 2)
+        num_blocks = min(_RESIDENT_BLOCKS, -(-images * height * -(-width // 4) // lanes))
+        num_rows = 0
+        if g_sums is not None:
+            num_rows = g_sums.shape[1]
+            num_blocks = min(num_blocks, num_rows)
         of_depthwise = g.new_empty((num_blocks, *g_depthwise.shape))
         self._launch(
             f"depthwise_backward_{kernel_size}{dilation}{stride}",
@@ -199,9 +225,11 @@ class CudaLibrary:
             (num_blocks, _chunks(channels)),
             *(gradient, x, x_stride, scale, shift),
             *(x_mean, 0 if x_mean is None else x_mean.shape[1], images, height, width, channels),
-            *(depthwise, x_gradient, xg_stride, add, of_depthwise, g_sums, gx_sums),
+            *(depthwise, x_gradient, xg_stride, add, of_depthwise, g_sums, gx_sums, num_rows),
         )
-        self._add_shares(dtype, (of_pointwise, g_pointwise), (of_depthwise, g_depthwise))
+        self._held.append(of_depthwise)
+        with self._kernels.beside():
+            self._add_shares(dtype, of_depthwise, g_depthwise)
 
     def _pointwise_forward(
         self,
@@ -249,17 +277,14 @@ class CudaLibrary:
         before = (g, g_stride, weights, y, y_stride, a, b, c0)
         shape = (images, height, width, channels, step, offset)
         to = (x_gradient, xg_stride, add)
+        self._weight_back(dtype, before, shape, x, x_stride, True, channels_out, g_weight)
         self._multiply_back(dtype, before, shape, x, x_stride, weight, channels_out, *to)
-        shares = self._outer(dtype, before, shape, x, x_stride, True, channels_out)
-        self._add_shares(dtype, (shares, g_weight), None)
 
     def _join(self, dtype: torch.dtype, *arguments: Any) -> None:
         *inputs, images, pixels, channels, out, out_stride = arguments
         num_pixels = images * pixels
         blocks = (_elementwise(num_pixels, channels), 1)
-        self._launch(
-            "join", dtype, blocks, *inputs, num_pixels, pixels, channels, out, out_stride
-        )
+        self._launch("join", dtype, blocks, *inputs, num_pixels, pixels, channels, out, out_stride)
 
     def _copy(self, dtype: torch.dtype, *arguments: Any) -> None:
         *inputs, images, pixels, channels, out, out_stride, add = arguments
@@ -328,7 +353,7 @@ class CudaLibrary:
             threads=columns * rows // 16,
         )
 
-    def _outer(
+    def _weight_back(
         self,
         dtype: torch.dtype,
         before: tuple[Any, ...],
@@ -337,28 +362,24 @@ class CudaLibrary:
         x_stride: int,
         active: bool,
         channels_out: int,
-    ) -> Tensor:
-        """The shares of a 1x1 convolution's gradient, shape (blocks, channels out, channels)."""
+        g_weight: Tensor,
+    ) -> None:
+        """The gradient of a 1x1 convolution's weight, beside what follows: only the end waits."""
         images, height, width, channels, step, offset = shape
         pixels = -(-height // step) * -(-width // step)
         num_blocks = _blocks(images * pixels, 64)
         shares = x.new_empty((num_blocks, channels_out, channels))
+        self._held += [before, x, shares]
         blocks = (num_blocks, _chunks(channels) * _chunks(channels_out))
         read = (x, x_stride, images * pixels, pixels, height, width, channels, step, offset, active)
-        self._launch("pointwise_weight", dtype, blocks, *before, *read, channels_out, shares)
-        return shares
+        with self._kernels.beside():
+            self._launch("pointwise_weight", dtype, blocks, *before, *read, channels_out, shares)
+            self._add_shares(dtype, shares, g_weight)
 
-    def _add_shares(
-        self, dtype: torch.dtype, one: tuple[Tensor, Tensor], two: tuple[Tensor, Tensor] | None
-    ) -> None:
-        """Add up what blocks have for a parameter, or for two."""
-        arguments: list[Tensor | int | None] = []
-        num_blocks = 0
-        for shares, out in (one, two or (None, None)):
-            size = 0 if out is None else out.numel()
-            arguments += [shares, 0 if shares is None else len(shares), size, out]
-            num_blocks += -(-size // 32)
-        self._launch("add_shares", dtype, (num_blocks, 1), *arguments)
+    def _add_shares(self, dtype: torch.dtype, shares: Tensor, out: Tensor) -> None:
+        """Add up what blocks have for a parameter."""
+        size = out.numel()
+        self._launch("add_shares", dtype, (-(-size // 32), 1), shares, len(shares), size, out)
 
     def _launch(
         self,

@@ -67,6 +67,13 @@ class Library:
     def __reduce__(self) -> tuple[Any, ...]:
         return Library, (self._path, self.level)
 
+    def begin(self) -> "Library":
+        """The same passes for one pass through a network, which ends with meet."""
+        return self
+
+    def meet(self) -> None:
+        """Wait for whatever passes have left to be done: nothing."""
+
     def sums(self, channels: int, num_pixels: int, like: Tensor) -> tuple[Tensor, Tensor]:  # noqa: ARG002
         """Room for two sums per channel over pixels, float64, to which passes add."""
         one, two = torch.zeros(2, channels, dtype=torch.float64)

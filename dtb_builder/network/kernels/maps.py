@@ -68,7 +68,8 @@ class Norm:
 
     Attributes:
         scale: per channel, after which comes shift.
-        mean: of the batch, float64, in the first element of each row; with inverse, one over its deviation, for the way back.
+        mean: of the batch, float64, in the first element of each row; with inverse, one over its
+            deviation, for the way back.
     """
 
     scale: Tensor

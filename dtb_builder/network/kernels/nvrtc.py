@@ -1,6 +1,8 @@
 """passes.cu, compiled for the GPU at hand when it is first used, and launched by the driver."""
 
 import ctypes
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -8,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["CompiledKernels"]
+__all__ = ["CompiledKernels", "c_value"]
 
 _ELEMENTS = {torch.float32: b"float", torch.float64: b"double"}
 
@@ -26,6 +28,7 @@ class CompiledKernels:
     def __init__(self, architecture: str) -> None:
         self._architecture = architecture
         _toolkit()
+        self._streams: dict[int, torch.cuda.Stream] = {}
         self._modules: dict[tuple[int, torch.dtype], ctypes.c_void_p] = {}
         self._functions: dict[tuple[int, torch.dtype, str], ctypes.c_void_p] = {}
 
@@ -46,12 +49,30 @@ class CompiledKernels:
         arguments: tuple[Tensor | int | float | None, ...],
     ) -> None:
         """Run a kernel on the current stream; ints are int, floats double, tensors addresses."""
-        values = [_c_value(argument) for argument in arguments]
+        values = [c_value(argument) for argument in arguments]
         addresses = (ctypes.c_void_p * len(values))(*map(ctypes.addressof, values))
         stream = ctypes.c_void_p(torch.cuda.current_stream().cuda_stream)
         size = (*blocks, 1, threads, 1, 1)
         function = self._function(name, dtype)
         _check(_toolkit().cuLaunchKernel(function, *size, 0, stream, addresses, None), name)
+
+    @contextmanager
+    def beside(self) -> Iterator[None]:
+        """While entered, kernels wait for what has been launched, and nothing later for them."""
+        stream = self._stream()
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream):
+            yield
+
+    def meet(self) -> None:
+        """Let what is launched from now on wait for all kernels that were launched beside."""
+        torch.cuda.current_stream().wait_stream(self._stream())
+
+    def _stream(self) -> torch.cuda.Stream:
+        device = torch.cuda.current_device()
+        if device not in self._streams:
+            self._streams[device] = torch.cuda.Stream()
+        return self._streams[device]
 
     def _function(self, name: str, dtype: torch.dtype) -> ctypes.c_void_p:
         device = torch.cuda.current_device()
@@ -77,7 +98,7 @@ class CompiledKernels:
 
 @cache
 def _toolkit() -> ctypes.CDLL:
-    """torch's own library around NVRTC, whose symbols and the driver's are found through it."""
+    """Torch's own library around NVRTC, whose symbols and the driver's are found through it."""
     return ctypes.CDLL(str(Path(torch.__file__).parent / "lib" / "libcaffe2_nvrtc.so"))
 
 
@@ -121,7 +142,8 @@ def _check(error: int, what: str) -> None:
         raise RuntimeError(f"CUDA refuses {what} with error {error}")
 
 
-def _c_value(argument: Tensor | int | float | None) -> Any:
+def c_value(argument: Tensor | int | float | None) -> Any:
+    """An argument of a kernel as it lies in memory: a tensor's address, an int, a double."""
     if argument is None:
         return ctypes.c_void_p()
     if isinstance(argument, Tensor):

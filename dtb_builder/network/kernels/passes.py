@@ -29,7 +29,7 @@ class NetworkPasses:
     """
 
     def __init__(self, library: AnyLibrary, *, training: bool, dtype: torch.dtype) -> None:
-        self._library = library
+        self._library = library.begin()
         self._training = training
         self._dtype = dtype
         self._batches_tracked: list[Tensor] = []
@@ -73,10 +73,15 @@ class NetworkPasses:
             arguments += [term.maps, scale, shift, term.weights]
         self._call("join", *arguments, *node.pixels, node.channels, node)
 
+    def meet(self) -> None:
+        """Let all gradients of parameters be there; the end of a way back."""
+        self._library.meet()
+
     def count_batch(self) -> None:
         """Let the batch norms that looked at this batch count it, all in one call."""
         if self._batches_tracked:
-            torch._foreach_add_(self._batches_tracked, 1)
+            # On a GPU few kernels, where each norm for itself would launch one.
+            torch._foreach_add_(self._batches_tracked, 1)  # pyright: ignore[reportPrivateImportUsage]
         self._batches_tracked.clear()
 
     def _identity(self, maps: Maps) -> Term:
