@@ -35,7 +35,7 @@ def seeded() -> None:
 @pytest.fixture(params=["portable", "avx2"])
 def library(request: pytest.FixtureRequest) -> Library:
     found = find_library()
-    if found is None:
+    if not isinstance(found, Library):
         pytest.skip("the package was installed without a C++ compiler")
     level = ("portable", "avx2").index(request.param)
     if level > found.level:
