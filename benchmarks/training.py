@@ -1,8 +1,12 @@
 """How fast a training step is, beside the reference's own.
 
-    python benchmarks/training.py --reference PATH [--kernels off] [--device cuda --packed 1 2 4 8]
+    python benchmarks/training.py --reference PATH [--kernels off]
+    python benchmarks/training.py --reference PATH --device cuda --steps 260 --packed 1 2 4 8
 
-PATH is a checkout of https://github.com/quark0/darts; nothing of it is copied.
+PATH is a checkout of https://github.com/quark0/darts; nothing of it is copied. On a GPU, ours is an
+epoch with whatever it costs to record its graph, so that `--steps` should be an epoch's. Packed
+runs have a process each; they share the GPU at once only under NVIDIA's MPS, which
+`nvidia-cuda-mps-control -d` starts, and take turns without.
 """
 
 import argparse
@@ -24,7 +28,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from benchmarks.reference import Reference
 from dtb_builder.network import NetworkSpec
-from dtb_builder.network.kernels import Library, find_library
+from dtb_builder.network.kernels import AnyLibrary, find_library
 from dtb_builder.network.network import Network
 from dtb_builder.space import Genotype
 from dtb_builder.space.sampling import sample_uniform
@@ -40,7 +44,9 @@ from dtb_builder.training import (
 
 BATCH = 96
 IMAGE_SIZE = 32
-PACKED_SECONDS = 30.0
+PACKED_SECONDS = 15.0
+REFERENCE_STEPS = 40
+"""Of a turn at most: the reference does the same in each."""
 SIZES = {"C=16 L=8": (16, 8), "C=8 L=5": (8, 5)}
 RECIPE = replace(RECIPES["darts"], num_epochs=10_000)
 
@@ -79,10 +85,8 @@ def main() -> None:
     )
     arguments = parser.parse_args()
     set_up_torch(threads=1, deterministic=False)
-    library = find_library()
-    if arguments.device != "cpu" or arguments.kernels == "off":
-        library = None
-    elif arguments.kernels == "on" and library is None:
+    library = None if arguments.kernels == "off" else find_library(arguments.device)
+    if arguments.kernels == "on" and library is None:
         parser.error("--kernels on: this installation has none")
     facts = environment(arguments.device, kernels=None if library is None else library.name)
     print("  ".join(f"{name}={value}" for name, value in facts.items()))
@@ -111,16 +115,15 @@ def main() -> None:
         theirs = statistics.mean(statistics.median(timing.reference) for timing in timings)
         for num_runs in arguments.packed:
             ours = _packed(num_runs, spec, arguments)
-            print(
-                f"| {num_runs} runs at once | {theirs:.1f} | {ours:.1f} | {theirs / ours:.2f} | |"
-            )
+            ratio = theirs / ours
+            print(f"| {num_runs} runs at once | {theirs:.4g} | {ours:.4g} | {ratio:.2f} | |")
 
 
 def _print_row(name: str, timing: Timing) -> None:
     theirs, ours = statistics.median(timing.reference), statistics.median(timing.ours)
     fastest = min(timing.reference) / min(timing.ours)
     print(
-        f"| {name} | {theirs:.0f} | {ours:.0f} | {timing.ratio:.2f} | {fastest:.2f} |", flush=True
+        f"| {name} | {theirs:.4g} | {ours:.4g} | {timing.ratio:.2f} | {fastest:.2f} |", flush=True
     )
 
 
@@ -128,7 +131,7 @@ def _compare(
     reference: Reference,
     genotype: Genotype,
     spec: NetworkSpec,
-    library: Library | None,
+    library: AnyLibrary | None,
     arguments: argparse.Namespace,
 ) -> Timing:
     device = arguments.device
@@ -141,16 +144,18 @@ def _compare(
     if not spec.auxiliary:
         recipe = replace(recipe, auxiliary_weight=0.0, drop_path_probability=0.0)
     data = _images(arguments.steps, device)
+    reference_steps = min(arguments.steps, REFERENCE_STEPS)
     turns = [
-        _reference_turns(theirs.to(device), recipe, data, arguments.steps),
+        _reference_turns(theirs.to(device), recipe, data, reference_steps),
         _our_turns(ours, recipe, data),
     ]
+    num_steps = (reference_steps, arguments.steps)
     seconds: tuple[list[float], list[float]] = ([], [])
     for _ in range(arguments.turns + 1):
-        for side, turn in zip(seconds, turns, strict=True):
+        for side, turn, count in zip(seconds, turns, num_steps, strict=True):
             begin = _now(data.device)
             next(turn)
-            side.append((_now(data.device) - begin) / arguments.steps)
+            side.append((_now(data.device) - begin) / count)
     # The first turn of each warms up.
     return Timing(*([1000 * value for value in side[1:]] for side in seconds))
 
@@ -187,7 +192,9 @@ def _train_until(
     """Train a random genotype from when all are ready until told to stop; its steps a second."""
     set_up_torch(threads=1, deterministic=False)
     recipe = replace(RECIPE, drop_path_ramp=False)
-    turns = _our_turns(spec.build(sample_uniform(0, index)), recipe, _images(num_steps, device))
+    network = spec.build(sample_uniform(0, index))
+    network.use_kernels(find_library(device))
+    turns = _our_turns(network, recipe, _images(num_steps, device))
     next(turns)
     ready.wait()
     begin, num_done = time.perf_counter(), 0

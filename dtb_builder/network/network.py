@@ -4,7 +4,8 @@ import torch
 from torch import Tensor, nn
 
 from dtb_builder.network.cell import Cell, DropPath
-from dtb_builder.network.kernels import Library, can_be_compiled, run_compiled
+from dtb_builder.network.kernels import AnyLibrary, can_be_compiled, run_compiled
+from dtb_builder.network.operations import MatrixConvolution
 from dtb_builder.network.spec import NetworkSpec
 from dtb_builder.space import Genotype
 
@@ -24,7 +25,7 @@ class AuxiliaryHead(nn.Module):
             nn.Conv2d(channels, 128, 1, bias=False),
             nn.BatchNorm2d(128),
             nn.ReLU(),
-            nn.Conv2d(128, 768, 2, bias=False),
+            MatrixConvolution(128, 768, 2, bias=False),
             nn.BatchNorm2d(768),
             nn.ReLU(),
         )
@@ -45,11 +46,11 @@ class Network(nn.Module):
         super().__init__()
         self.genotype = genotype
         self.spec = spec
-        self._kernels: Library | None = None
+        self._kernels: AnyLibrary | None = None
         channels = spec.channels
         before_last = last = STEM_MULTIPLIER * channels
         self.stem = nn.Sequential(
-            nn.Conv2d(spec.input_channels, last, 3, padding=1, bias=False),
+            MatrixConvolution(spec.input_channels, last, 3, padding=1, bias=False),
             nn.BatchNorm2d(last),
         )
         self.cells = nn.ModuleList()
@@ -88,8 +89,9 @@ class Network(nn.Module):
     def _cell_outputs(self, maps: Tensor) -> tuple[Tensor, Tensor]:
         """What the auxiliary head sees, and what the classifier sees."""
         wanted = (self.spec.auxiliary_cell, len(self.cells) - 1)
-        if self._kernels is not None and self.training and can_be_compiled(self.cells, maps):
-            outputs = run_compiled(self._kernels, self.cells, maps, wanted)
+        library = self._kernels
+        if library is not None and self.training and can_be_compiled(library, self.cells, maps):
+            outputs = run_compiled(library, self.cells, maps, wanted)
             return outputs[0], outputs[-1]
         before_last = last = inner = maps
         for i, cell in enumerate(self.cells):
@@ -98,13 +100,13 @@ class Network(nn.Module):
                 inner = last
         return inner, last
 
-    def use_kernels(self, library: Library | None) -> None:
+    def use_kernels(self, library: AnyLibrary | None) -> None:
         """Train the cells in compiled passes wherever these compute what the modules define.
 
-        On a CPU in float32 or float64, that is; not under autocast, nor where a hook wants to see
-        a module work. Evaluation is always the modules': whoever rebuilds a stored state, with or
-        without passes, gets the stored accuracy and loss to the last bit. None goes back to the
-        modules in training too.
+        On the library's device in float32 or float64, that is; not under autocast, nor where a hook
+        wants to see a module work. Evaluation is always the modules': whoever rebuilds a stored
+        state, with or without passes, gets the stored accuracy and loss to the last bit. None goes
+        back to the modules in training too.
         """
         self._kernels = library
 

@@ -11,7 +11,13 @@ from torch.nn import functional
 
 from dtb_builder.space import OPERATIONS
 
-__all__ = ["DilatedConvolution", "FactorizedReduce", "make_operation", "pointwise_convolution"]
+__all__ = [
+    "DilatedConvolution",
+    "FactorizedReduce",
+    "MatrixConvolution",
+    "make_operation",
+    "pointwise_convolution",
+]
 
 
 def make_operation(name: str, channels: int, stride: int) -> nn.Module:
@@ -86,6 +92,28 @@ class DilatedConvolution(nn.Conv2d):
     def _undilated(self, maps: Tensor) -> Tensor:
         kernel_size = self.kernel_size[0]
         return functional.conv2d(maps, self.weight, padding=kernel_size // 2, groups=self.groups)
+
+
+class MatrixConvolution(nn.Conv2d):
+    """A dense convolution of stride 1, on CUDA a matrix product over the windows of the map.
+
+    For the few convolutions that are neither depthwise nor 1x1: cuDNN's ways back in float32 take
+    several times as long, most of all the deterministic ones.
+    """
+
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - the name in nn.Conv2d
+        """Maps of shape (batch, channels, height, width), smaller where there is no padding."""
+        if not input.is_cuda:
+            return super().forward(input)
+        weight = self.weight.flatten(1)
+        if input.shape[2:] == self.weight.shape[2:] and self.padding == (0, 0):
+            return functional.linear(input.flatten(1), weight)[:, :, None, None]
+        height, width = self.weight.shape[2:]
+        assert isinstance(self.padding, tuple)
+        rows, columns = self.padding
+        pixels = functional.pad(input.permute(0, 2, 3, 1), (0, 0, columns, columns, rows, rows))
+        windows = pixels.unfold(1, height, 1).unfold(2, width, 1)
+        return functional.linear(windows.flatten(3), weight).permute(0, 3, 1, 2)
 
 
 class FactorizedReduce(nn.Module):

@@ -9,7 +9,7 @@ from dtb_builder.network.built import passes_file
 from dtb_builder.stages.config import ComputeConfig, Config
 
 if TYPE_CHECKING:
-    from dtb_builder.network.kernels import Library
+    from dtb_builder.network.kernels import AnyLibrary
 
 __all__ = ["kernels_name", "library_of", "with_kernels_settled"]
 
@@ -17,15 +17,15 @@ __all__ = ["kernels_name", "library_of", "with_kernels_settled"]
 def with_kernels_settled(config: Config) -> Config:
     """The config with compute.kernels=auto turned on where it can be, else off.
 
-    The passes are for one thread of a CPU and float32. Where only they are missing, a line says so.
+    The passes are for float32, on one thread of a CPU or on a GPU, whose passes come with torch.
+    Where only those for the CPU are missing, a line says so.
     """
     compute = config.compute
     if compute.kernels != "auto":
         return config
-    usable = (
-        compute.device == "cpu" and compute.threads == 1 and config.recipe.precision == "float32"
-    )
-    found = usable and passes_file() is not None
+    on_gpu = compute.device == "cuda"
+    usable = (on_gpu or compute.threads == 1) and config.recipe.precision == "float32"
+    found = usable and (on_gpu or passes_file() is not None)
     if usable and not found:
         print(
             "note: training without compiled kernels, which were not built: "
@@ -35,7 +35,7 @@ def with_kernels_settled(config: Config) -> Config:
     return replace(config, compute=replace(compute, kernels="on" if found else "off"))
 
 
-def library_of(compute: ComputeConfig) -> "Library | None":
+def library_of(compute: ComputeConfig) -> "AnyLibrary | None":
     """The passes that runs are computed with, or None where these are torch's alone.
 
     Raises:
@@ -45,11 +45,16 @@ def library_of(compute: ComputeConfig) -> "Library | None":
         return None
     from dtb_builder.network.kernels import find_library  # here, since planning needs no torch
 
-    library = find_library()
+    library = find_library(compute.device)
     if library is None:
+        missing = (
+            "install the package again with a C++ compiler"
+            if compute.device == "cpu"
+            else "torch sees no GPU, or came without CUDA's compiler"
+        )
         raise ConfigError(
-            "compute.kernels is on, but this installation has no compiled kernels: "
-            "install the package again with a C++ compiler, or plan with compute.kernels=off"
+            "compute.kernels is on, but this installation has no compiled kernels for "
+            f"{compute.device}: {missing}, or plan with compute.kernels=off"
         )
     return library
 

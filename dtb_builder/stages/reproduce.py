@@ -133,9 +133,10 @@ def reevaluate(benchmark: Benchmark, *, root: Path | None) -> Iterator[Compared]
 def environment_differences(run: Run, epoch: int) -> tuple[str, ...]:
     """In what this machine differs from the one that an epoch ran on, as far as it matters."""
     stored = run.environment(epoch=epoch)
-    library = find_library() if "kernels" in stored else None
+    device = str(stored.get("device", "cpu"))
+    library = find_library(device) if "kernels" in stored else None
     name = None if library is None else library.name
-    here: dict[str, Any] = dict(environment(stored.get("device", "cpu"), kernels=name))
+    here: dict[str, Any] = dict(environment(device, kernels=name))
     return tuple(
         f"{key}: {stored.get(key)!r} then, {here.get(key)!r} now"
         for key in sorted(stored.keys() | here.keys())

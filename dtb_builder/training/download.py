@@ -2,8 +2,6 @@
 
 from pathlib import Path
 
-import pooch
-
 from dtb_builder.errors import ImagesError
 
 __all__ = ["download"]
@@ -17,6 +15,8 @@ def download(url: str, *, md5: str, folder: Path | None = None) -> Path:
         md5: the publisher's checksum, in hexadecimal; another file raises ImagesError.
         folder: where to keep it instead of the user's cache.
     """
+    import pooch  # here, since training needs it only where images must be fetched
+
     try:
         path = pooch.retrieve(
             url,

@@ -26,10 +26,24 @@ def test_auto_is_on_where_the_passes_can_be_used(dtb: DTB, tmp_path: Path) -> No
     compute, recipe = replace(config.compute, kernels="auto"), config.recipe
     for unusable in (
         replace(config, compute=replace(compute, threads=2)),
-        replace(config, compute=replace(compute, device="cuda")),
         replace(config, compute=compute, recipe=replace(recipe, precision="bfloat16")),
     ):
         assert kernels.with_kernels_settled(unusable).compute.kernels == "off"
+
+
+def test_auto_is_on_for_a_gpu_whatever_was_built(
+    dtb: DTB, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(kernels, "passes_file", lambda: None)
+    assert dtb("plan", tmp_path, *SMALL) == 0
+    config = RunFolder(tmp_path).config
+    capsys.readouterr()
+    compute = replace(config.compute, device="cuda", kernels="auto")
+    on_gpu = replace(config, compute=compute)
+    assert kernels.with_kernels_settled(on_gpu).compute.kernels == "on"
+    in_bfloat16 = replace(on_gpu, recipe=replace(config.recipe, precision="bfloat16"))
+    assert kernels.with_kernels_settled(in_bfloat16).compute.kernels == "off"
+    assert capsys.readouterr().err == ""
 
 
 def test_without_passes_one_line_says_so_and_auto_is_off(
@@ -47,7 +61,7 @@ def test_a_plan_stays_settled_where_the_passes_are_missing(
     dtb: DTB, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert dtb("plan", tmp_path, *SMALL) == 0
-    monkeypatch.setattr("dtb_builder.network.kernels.find_library", lambda: None)
+    monkeypatch.setattr("dtb_builder.network.kernels.find_library", lambda _: None)
     assert dtb("generate", tmp_path, "cluster=serial") == 2
     assert "this installation has no compiled kernels" in capsys.readouterr().err
 

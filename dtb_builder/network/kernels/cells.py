@@ -13,20 +13,23 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from dtb_builder.network.cell import Cell
-from dtb_builder.network.kernels.library import Library
+from dtb_builder.network.kernels.cuda import CudaLibrary
+from dtb_builder.network.kernels.find import AnyLibrary
 from dtb_builder.network.kernels.maps import Maps, Term
 from dtb_builder.network.kernels.passes import NetworkPasses
 
 __all__ = ["can_be_compiled", "run_compiled"]
 
 
-def can_be_compiled(cells: nn.ModuleList, maps: Tensor) -> bool:
+def can_be_compiled(library: AnyLibrary, cells: nn.ModuleList, maps: Tensor) -> bool:
     """Whether the passes compute what the modules would, as these stand, for such maps."""
     training = cells.training
+    device_type = library.device_type
     return (
-        maps.device.type == "cpu"
+        maps.device.type == device_type
         and maps.dtype in (torch.float32, torch.float64)
-        and not torch.is_autocast_enabled("cpu")
+        and not torch.is_autocast_enabled(device_type)
+        and (not isinstance(library, CudaLibrary) or (training and _in_fours(cells, maps)))
         and (training or not torch.is_grad_enabled())
         and all(_is_plain(module, training) for module in cells.modules())
         and all(parameter.dtype == maps.dtype for parameter in cells.parameters())
@@ -34,7 +37,7 @@ def can_be_compiled(cells: nn.ModuleList, maps: Tensor) -> bool:
 
 
 def run_compiled(
-    library: Library, cells: nn.ModuleList, stem: Tensor, wanted: Sequence[int]
+    library: AnyLibrary, cells: nn.ModuleList, stem: Tensor, wanted: Sequence[int]
 ) -> list[Tensor]:
     """The outputs of the cells whose numbers are wanted; differentiable once.
 
@@ -48,6 +51,11 @@ def run_compiled(
     if torch.is_grad_enabled():
         return list(_Cells.apply(run, cells, wanted, stem, *cells.parameters()))
     return run.forward(cells, stem, wanted)
+
+
+def _in_fours(cells: nn.ModuleList, maps: Tensor) -> bool:
+    """Whether all maps have a multiple of four channels, which the passes for a GPU need."""
+    return maps.shape[1] % 4 == 0 and all(p.shape[0] % 4 == 0 for p in cells.parameters())
 
 
 def _is_plain(module: nn.Module, training: bool) -> bool:
@@ -69,7 +77,7 @@ class _Run:
         dtype: float32 or float64.
     """
 
-    def __init__(self, library: Library, *, training: bool, dtype: torch.dtype) -> None:
+    def __init__(self, library: AnyLibrary, *, training: bool, dtype: torch.dtype) -> None:
         self._passes = NetworkPasses(library, training=training, dtype=dtype)
         self._backwards: list[Callable[[], None]] = []
         self._outputs: list[Maps] = []
@@ -84,6 +92,7 @@ class _Run:
             before_last, last = last, self._cell(cell, before_last, last)
             if i in wanted:
                 self._outputs.append(last)
+        self._passes.count_batch()
         return [maps.values for maps in self._outputs]
 
     def backward(self, gradients: Sequence[Tensor | None]) -> tuple[Tensor, dict[Tensor, Tensor]]:
@@ -95,6 +104,7 @@ class _Run:
                 maps.gradient = Maps(values.copy_(gradient), maps.channels)
         for step in reversed(self._backwards):
             step()
+        self._passes.meet()
         self._backwards.clear()
         assert self._stem.gradient is not None
         return self._stem.gradient.values, self._passes.gradients
@@ -168,7 +178,10 @@ class _Cells(torch.autograd.Function):
     ) -> tuple[Tensor, ...]:
         ctx.run, ctx.parameters = run, parameters
         ctx.save_for_backward(stem, *parameters)
-        return tuple(run.forward(cells, stem, wanted))
+        # What the run keeps must not lead back to this function: neither could be freed, and what
+        # the optimiser's parameters had of one stream would stay for a step recorded on another.
+        outputs = run.forward(cells, stem.detach(), wanted)
+        return tuple(output.detach() for output in outputs)
 
     @staticmethod
     @once_differentiable
@@ -177,4 +190,5 @@ class _Cells(torch.autograd.Function):
     ) -> tuple[Tensor | None, ...]:
         _ = ctx.saved_tensors  # raises if one of them was changed in place meanwhile
         stem, by_parameter = ctx.run.backward(gradients)
-        return (None, None, None, stem, *(by_parameter.get(p) for p in ctx.parameters))
+        # Autograd copies a gradient that somebody else still holds.
+        return (None, None, None, stem, *(by_parameter.pop(p, None) for p in ctx.parameters))

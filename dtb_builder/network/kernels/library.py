@@ -1,16 +1,13 @@
-"""The compiled passes, called from Python."""
+"""The passes compiled for a processor, called from Python."""
 
 import ctypes
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from dtb_builder.network.built import passes_file
-
-__all__ = ["Library", "find_library"]
+__all__ = ["Library"]
 
 _KINDS = {
     "p": ctypes.c_void_p,
@@ -18,13 +15,14 @@ _KINDS = {
     "d": ctypes.c_double,
     "i": ctypes.c_int,
 }
-# The arguments of kernels.cpp, in order: p a pointer, l a long, d a double, i the level.
+# The arguments of kernels.cpp, in order: p a pointer, l a long, d a double, i the level; - is none,
+# but one of the passes for a GPU.
 _PASSES = {
     "augment": "ppppppllllllp",
     "norm_forward": "ppdppddpplppp",
     "norm_backward": "ppppdplppppp",
-    "block_forward": "iplpplllllllppppp",
-    "block_backward": "iplpppppplppplllllllpppllpppp",
+    "block_forward": "iplpplllllllppppp-",
+    "block_backward": "iplpppppplppplllllllpppllpppp-",
     "pointwise_forward": "iplllllllplplpp",
     "pointwise_backward": "iplpplpppplllllllplpllp",
     "norm_sums": "iplpplplllpp",
@@ -41,11 +39,14 @@ class Library:
 
     Attributes:
         level: 1 uses AVX2 and FMA, 0 only what every processor of this kind has.
+        device_type: where the maps are.
 
     Args:
         path: the compiled library.
         level: which to use; by default the best that this processor has.
     """
+
+    device_type = "cpu"
 
     def __init__(self, path: Path, level: int | None = None) -> None:
         library = ctypes.CDLL(str(path))
@@ -55,7 +56,7 @@ class Library:
         for name, kinds in _PASSES.items():
             for dtype, suffix in _SUFFIXES.items():
                 function = library[f"dtb_{name}_{suffix}"]
-                function.argtypes = [_KINDS[kind] for kind in kinds]
+                function.argtypes = [_KINDS[kind] for kind in kinds if kind != "-"]
                 function.restype = None
                 self._functions[name, dtype] = function
 
@@ -67,16 +68,27 @@ class Library:
     def __reduce__(self) -> tuple[Any, ...]:
         return Library, (self._path, self.level)
 
+    def begin(self) -> "Library":
+        """The same passes for one pass through a network, which ends with meet."""
+        return self
+
+    def meet(self) -> None:
+        """Wait for whatever passes have left to be done: nothing."""
+
+    def sums(self, channels: int, num_pixels: int, like: Tensor) -> tuple[Tensor, Tensor]:  # noqa: ARG002
+        """Room for two sums per channel over pixels, float64, to which passes add."""
+        one, two = torch.zeros(2, channels, dtype=torch.float64)
+        return one, two
+
+    def between(self, maps: Tensor) -> Tensor | None:  # noqa: ARG002
+        """Room for what lies between the convolutions of a block: none, it is computed again."""
+        return None
+
     def run(self, name: str, dtype: torch.dtype, *arguments: Tensor | int | float | None) -> None:
         """Call a pass; a tensor is given as the address of its first element, None as null."""
+        kinds = _PASSES[name]
         values = [a.data_ptr() if isinstance(a, Tensor) else a for a in arguments]
-        if _PASSES[name][0] == "i":
+        if kinds[0] == "i":
             values.insert(0, self.level)
-        self._functions[name, dtype](*values)
-
-
-@cache
-def find_library() -> Library | None:
-    """The compiled passes, or None where the package was installed without a C++ compiler."""
-    file = passes_file()
-    return None if file is None else Library(file)
+        wanted = (value for value, kind in zip(values, kinds, strict=True) if kind != "-")
+        self._functions[name, dtype](*wanted)

@@ -27,7 +27,9 @@ class Maps:
     def empty(cls, like: Tensor, channels: int, height: int, width: int) -> "Maps":
         """Room for as many images as there are in `like`, of its type."""
         shape = (len(like), channels, height, width)
-        values = torch.empty(shape, dtype=like.dtype, memory_format=torch.channels_last)
+        values = torch.empty(
+            shape, dtype=like.dtype, device=like.device, memory_format=torch.channels_last
+        )
         return cls(values, channels)
 
     @property
@@ -66,7 +68,8 @@ class Norm:
 
     Attributes:
         scale: per channel, after which comes shift.
-        mean: of the batch, float64; with inverse, one over its deviation, for the way back.
+        mean: of the batch, float64, in the first element of each row; with inverse, one over its
+            deviation, for the way back.
     """
 
     scale: Tensor

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from dtb_builder.network.cell import DropPath
-from dtb_builder.network.kernels.library import Library
+from dtb_builder.network.kernels.find import AnyLibrary
 from dtb_builder.network.kernels.maps import Maps, Norm, Term
 from dtb_builder.network.operations import FactorizedReduce
 
@@ -28,10 +28,11 @@ class NetworkPasses:
         gradients: of the parameters, as far as ways back have been gone.
     """
 
-    def __init__(self, library: Library, *, training: bool, dtype: torch.dtype) -> None:
-        self._library = library
+    def __init__(self, library: AnyLibrary, *, training: bool, dtype: torch.dtype) -> None:
+        self._library = library.begin()
         self._training = training
         self._dtype = dtype
+        self._batches_tracked: list[Tensor] = []
         self.gradients: dict[Tensor, Tensor] = {}
 
     def edge(self, operation: nn.Module, maps: Maps, drop_path: DropPath) -> Term:
@@ -72,6 +73,17 @@ class NetworkPasses:
             arguments += [term.maps, scale, shift, term.weights]
         self._call("join", *arguments, *node.pixels, node.channels, node)
 
+    def meet(self) -> None:
+        """Let all gradients of parameters be there; the end of a way back."""
+        self._library.meet()
+
+    def count_batch(self) -> None:
+        """Let the batch norms that looked at this batch count it, all in one call."""
+        if self._batches_tracked:
+            # On a GPU few kernels, where each norm for itself would launch one.
+            torch._foreach_add_(self._batches_tracked, 1)  # pyright: ignore[reportPrivateImportUsage]
+        self._batches_tracked.clear()
+
     def _identity(self, maps: Maps) -> Term:
         def backward(gradient: Maps, weights: Tensor | None) -> None:
             to, add = maps.gradient_to_write()
@@ -86,7 +98,8 @@ class NetworkPasses:
         out = Maps.empty(maps.values, maps.channels, -(-height // stride), -(-width // stride))
         # Which of the nine pixels was the largest.
         is_maximum = isinstance(pool, nn.MaxPool2d)
-        which = torch.empty(out.values.numel(), dtype=torch.uint8) if is_maximum else None
+        num_values = out.values.numel()
+        which = maps.values.new_empty(num_values, dtype=torch.uint8) if is_maximum else None
         shape = (*maps.size, maps.channels, stride)
         self._call("pool_forward", maps, *shape, out.values, which)
 
@@ -100,7 +113,7 @@ class NetworkPasses:
         _, convolution, batch_norm = layers
         weight = convolution.weight
         out = Maps.empty(maps.values, convolution.out_channels, *maps.size[1:])
-        sums = self._sums(out.channels)
+        sums = self._sums(out)
         shape = (*maps.size, maps.channels, 1, 0, weight, out.channels)
         self._call("pointwise_forward", maps, *shape, out, *sums)
         norm = self._norm(batch_norm, out, *sums)
@@ -119,7 +132,7 @@ class NetworkPasses:
         _, height, width = maps.size
         half = reduce.conv_1.out_channels
         out = Maps.empty(maps.values, 2 * half, -(-height // 2), -(-width // 2))
-        mean, squares = self._sums(out.channels)
+        mean, squares = self._sums(out)
         shapes = [
             (i * half, (*maps.size, maps.channels, 2, i, convolution.weight, half))
             for i, convolution in enumerate((reduce.conv_1, reduce.conv_2))
@@ -155,12 +168,13 @@ class NetworkPasses:
         stride, channels = depthwise.stride[0], maps.channels
         _, height, width = maps.size
         out = Maps.empty(maps.values, channels, -(-height // stride), -(-width // stride))
-        sums = self._sums(channels)
+        sums, between = self._sums(out), self._library.between(out.values)
         inner = before.norm if before else None
         affine = (inner.scale, inner.shift) if inner else (None, None)
         shape = (*maps.size, channels, depthwise.kernel_size[0], depthwise.dilation[0], stride)
         weights_of_both = (depthwise.weight, pointwise.weight)
-        self._call("block_forward", maps, *affine, *shape, *weights_of_both, out.values, *sums)
+        arguments = (*affine, *shape, *weights_of_both, out.values, *sums, between)
+        self._call("block_forward", maps, *arguments)
         norm = self._norm(batch_norm, out, *sums)
 
         def backward(gradient: Maps, weights: Tensor | None, sums: Sums | None = None) -> None:
@@ -168,24 +182,24 @@ class NetworkPasses:
             to, add = maps.gradient_to_write()
             own = map(self._gradient_of, weights_of_both)
             inner_mean = inner.mean if inner else None
-            inner_sums = self._sums(channels) if inner else (None, None)
+            inner_sums = self._sums(maps) if inner else (None, None)
             self._call(
                 "block_backward",
                 *(gradient, weights, out.values, *coefficients),
                 *(maps, *affine, inner_mean, *shape, *weights_of_both),
-                *(to, add, *own, *inner_sums),
+                *(to, add, *own, *inner_sums, between),
             )
             if before:
                 before.backward(to, None, inner_sums)
 
         return Term(out, norm, backward)
 
-    def _sums(self, channels: int) -> Sums | tuple[None, None]:
-        """Room for two sums per channel, where batch norms look at the batch."""
+    def _sums(self, maps: Maps) -> Sums | tuple[None, None]:
+        """Room for two sums per channel of some maps, where batch norms look at the batch."""
         if not self._training:
             return None, None
-        one, two = torch.zeros(2, channels, dtype=torch.float64)
-        return one, two
+        images, pixels = maps.pixels
+        return self._library.sums(maps.channels, images * pixels, maps.values)
 
     def _norm(
         self, batch_norm: nn.BatchNorm2d, maps: Maps, mean: Tensor | None, squares: Tensor | None
@@ -201,7 +215,7 @@ class NetworkPasses:
         scale, shift, inverse = (
             torch.empty_like(weight),
             torch.empty_like(bias),
-            torch.empty_like(mean),
+            torch.empty(len(mean), dtype=mean.dtype, device=mean.device),
         )
         images, pixels = maps.pixels
         self._call(
@@ -210,7 +224,7 @@ class NetworkPasses:
             *(running_mean, running_var, maps.channels, scale, shift, inverse),
         )
         assert batch_norm.num_batches_tracked is not None
-        batch_norm.num_batches_tracked += 1
+        self._batches_tracked.append(batch_norm.num_batches_tracked)
         return Norm(scale, shift, mean, inverse)
 
     def _before_norm(
@@ -226,8 +240,7 @@ class NetworkPasses:
         images, pixels = maps.pixels
         assert norm.mean is not None
         if sums is None:
-            one, two = torch.zeros(2, maps.channels, dtype=torch.float64)
-            sums = one, two
+            sums = self._library.sums(maps.channels, images * pixels, maps.values)
             arguments = (gradient, weights, maps, norm.mean, *maps.pixels, maps.channels)
             self._call("norm_sums", *arguments, *sums)
         coefficients = [torch.empty_like(norm.scale) for _ in range(3)]

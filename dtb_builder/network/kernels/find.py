@@ -1,0 +1,33 @@
+"""The compiled passes that this machine has."""
+
+from functools import cache
+
+import torch
+
+from dtb_builder.network.built import passes_file
+from dtb_builder.network.kernels.cuda import CudaLibrary
+from dtb_builder.network.kernels.library import Library
+from dtb_builder.network.kernels.nvrtc import CompiledKernels
+
+__all__ = ["AnyLibrary", "find_library"]
+
+AnyLibrary = Library | CudaLibrary
+
+
+@cache
+def find_library(device_type: str = "cpu") -> AnyLibrary | None:
+    """The compiled passes for the CPU or the current CUDA device, or None where there are none.
+
+    Those for the CPU are missing where the package was installed without a C++ compiler, those for
+    a GPU where torch sees none or came without CUDA's compiler.
+    """
+    if device_type == "cpu":
+        file = passes_file()
+        return None if file is None else Library(file)
+    if device_type != "cuda" or not torch.cuda.is_available():
+        return None
+    major, minor = torch.cuda.get_device_capability()
+    try:
+        return CudaLibrary(CompiledKernels(f"sm_{major}{minor}"))
+    except OSError:
+        return None

@@ -1,0 +1,151 @@
+"""passes.cu, compiled for the GPU at hand when it is first used, and launched by the driver."""
+
+import ctypes
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+__all__ = ["CompiledKernels", "c_value"]
+
+_ELEMENTS = {torch.float32: b"float", torch.float64: b"double"}
+
+
+class CompiledKernels:
+    """The kernels for the current device; another device of its kind in this process is as good.
+
+    Args:
+        architecture: such as "sm_90".
+
+    Raises:
+        OSError: this torch has no compiler for CUDA.
+    """
+
+    def __init__(self, architecture: str) -> None:
+        self._architecture = architecture
+        _toolkit()
+        self._streams: dict[int, torch.cuda.Stream] = {}
+        self._modules: dict[tuple[int, torch.dtype], ctypes.c_void_p] = {}
+        self._functions: dict[tuple[int, torch.dtype, str], ctypes.c_void_p] = {}
+
+    @property
+    def name(self) -> str:
+        """The architecture."""
+        return self._architecture
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return CompiledKernels, (self._architecture,)
+
+    def launch(
+        self,
+        name: str,
+        dtype: torch.dtype,
+        blocks: tuple[int, int],
+        threads: int,
+        arguments: tuple[Tensor | int | float | None, ...],
+    ) -> None:
+        """Run a kernel on the current stream; ints are int, floats double, tensors addresses."""
+        values = [c_value(argument) for argument in arguments]
+        addresses = (ctypes.c_void_p * len(values))(*map(ctypes.addressof, values))
+        stream = ctypes.c_void_p(torch.cuda.current_stream().cuda_stream)
+        size = (*blocks, 1, threads, 1, 1)
+        function = self._function(name, dtype)
+        _check(_toolkit().cuLaunchKernel(function, *size, 0, stream, addresses, None), name)
+
+    @contextmanager
+    def beside(self) -> Iterator[None]:
+        """While entered, kernels wait for what has been launched, and nothing later for them."""
+        stream = self._stream()
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream):
+            yield
+
+    def meet(self) -> None:
+        """Let what is launched from now on wait for all kernels that were launched beside."""
+        torch.cuda.current_stream().wait_stream(self._stream())
+
+    def _stream(self) -> torch.cuda.Stream:
+        device = torch.cuda.current_device()
+        if device not in self._streams:
+            self._streams[device] = torch.cuda.Stream()
+        return self._streams[device]
+
+    def _function(self, name: str, dtype: torch.dtype) -> ctypes.c_void_p:
+        device = torch.cuda.current_device()
+        function = self._functions.get((device, dtype, name))
+        if function is None:
+            function = ctypes.c_void_p()
+            module = self._module(device, dtype)
+            _check(
+                _toolkit().cuModuleGetFunction(ctypes.byref(function), module, name.encode()), name
+            )
+            self._functions[device, dtype, name] = function
+        return function
+
+    def _module(self, device: int, dtype: torch.dtype) -> ctypes.c_void_p:
+        module = self._modules.get((device, dtype))
+        if module is None:
+            module = ctypes.c_void_p()
+            binary = _compiled(self._architecture, dtype)
+            _check(_toolkit().cuModuleLoadData(ctypes.byref(module), binary), "passes.cu")
+            self._modules[device, dtype] = module
+        return module
+
+
+@cache
+def _toolkit() -> ctypes.CDLL:
+    """Torch's own library around NVRTC, whose symbols and the driver's are found through it."""
+    return ctypes.CDLL(str(Path(torch.__file__).parent / "lib" / "libcaffe2_nvrtc.so"))
+
+
+@cache
+def _compiled(architecture: str, dtype: torch.dtype) -> bytes:
+    """The binary of all kernels for one type; takes some seconds."""
+    nvrtc = _toolkit()
+    source = Path(__file__).with_name("passes.cu").read_bytes()
+    program = ctypes.c_void_p()
+    _check(
+        nvrtc.nvrtcCreateProgram(ctypes.byref(program), source, b"passes.cu", 0, None, None),
+        "passes.cu",
+    )
+    options = (
+        b"--gpu-architecture=" + architecture.encode(),
+        b"--std=c++17",
+        b"-DELEMENT=" + _ELEMENTS[dtype],
+    )
+    try:
+        failed = nvrtc.nvrtcCompileProgram(
+            program, len(options), (ctypes.c_char_p * len(options))(*options)
+        )
+        if failed:
+            log = _read(program, nvrtc.nvrtcGetProgramLogSize, nvrtc.nvrtcGetProgramLog)
+            raise RuntimeError(f"passes.cu for {architecture}: {log.decode(errors='replace')}")
+        return _read(program, nvrtc.nvrtcGetCUBINSize, nvrtc.nvrtcGetCUBIN)
+    finally:
+        nvrtc.nvrtcDestroyProgram(ctypes.byref(program))
+
+
+def _read(program: ctypes.c_void_p, get_size: Any, get: Any) -> bytes:
+    size = ctypes.c_size_t()
+    _check(get_size(program, ctypes.byref(size)), "passes.cu")
+    room = ctypes.create_string_buffer(size.value)
+    _check(get(program, room), "passes.cu")
+    return room.raw
+
+
+def _check(error: int, what: str) -> None:
+    if error:
+        raise RuntimeError(f"CUDA refuses {what} with error {error}")
+
+
+def c_value(argument: Tensor | int | float | None) -> Any:
+    """An argument of a kernel as it lies in memory: a tensor's address, an int, a double."""
+    if argument is None:
+        return ctypes.c_void_p()
+    if isinstance(argument, Tensor):
+        return ctypes.c_void_p(argument.data_ptr())
+    return ctypes.c_double(argument) if isinstance(argument, float) else ctypes.c_int(argument)

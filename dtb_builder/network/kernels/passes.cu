@@ -1,0 +1,676 @@
+// The passes over maps for a GPU, compiled when they are first used, for one type: ELEMENT is float or double.
+//
+// A map is N x H x W pixels of C channels, channels last; a pixel begins `stride` elements after the
+// one before, so that a map may be some channels of a wider one. Channels, strides and addresses are
+// multiples of four elements: a thread works on a quad or a pair of channels. Sums over pixels go
+// through one partial sum per block, added in a fixed order: the same bits each time, no atomics.
+
+typedef ELEMENT T;
+typedef unsigned char Byte;
+struct alignas(16) Quad {
+    T v[4];
+};
+struct alignas(2 * sizeof(T)) Pair {
+    T v[2];
+};
+
+#define UNROLLED _Pragma("unroll")
+#define UNROLLED_4 _Pragma("unroll 4")
+#define UNROLLED_8 _Pragma("unroll 8")
+#define EACH_OF_4(i) UNROLLED for (int i = 0; i < 4; i++)
+
+__device__ inline T relu(T x) { return x < 0 ? T(0) : x; }
+__device__ inline Quad get(const T *p) { return *(const Quad *)p; }
+
+// From memory that the kernel does not write: such reads may go ahead of writes, many at a time.
+__device__ inline Quad read(const float *p) {
+    const float4 q = __ldg((const float4 *)p);
+    return {T(q.x), T(q.y), T(q.z), T(q.w)};
+}
+__device__ inline Quad read(const double *p) {
+    const double2 q = __ldg((const double2 *)p), r = __ldg((const double2 *)p + 1);
+    return {T(q.x), T(q.y), T(r.x), T(r.y)};
+}
+__device__ inline Pair read_pair(const float *p) {
+    const float2 q = __ldg((const float2 *)p);
+    return {T(q.x), T(q.y)};
+}
+__device__ inline Pair read_pair(const double *p) {
+    const double2 q = __ldg((const double2 *)p);
+    return {T(q.x), T(q.y)};
+}
+__device__ inline void put(T *p, Quad q, int add) {
+    if (add) {
+        const Quad there = get(p);
+        EACH_OF_4(i) q.v[i] += there.v[i];
+    }
+    *(Quad *)p = q;
+}
+
+// Sums over the rows of a matrix in shared memory, which all threads of a block have written: they
+// stand in its first row. As many threads as there are share a column, in a fixed order.
+template <class U> __device__ inline void add_rows(U *shared, int rows, int width) {
+    const int parts = min(rows, max(1, int(blockDim.x) / width));
+    const int part = threadIdx.x / width, column = threadIdx.x % width;
+    __syncthreads();
+    if (parts > 1) {
+        U sum = 0;
+        if (part < parts) {
+            UNROLLED_4 for (int r = part; r < rows; r += parts) sum += shared[r * width + column];
+        }
+        __syncthreads();
+        if (part < parts) shared[part * width + column] = sum;
+        __syncthreads();
+    }
+    for (int e = threadIdx.x; e < width; e += blockDim.x) {
+        U sum = shared[e];
+        for (int r = 1; r < (parts > 1 ? parts : rows); r++) sum += shared[r * width + e];
+        shared[e] = sum;
+    }
+    __syncthreads();
+}
+
+// ---- batch norms -------------------------------------------------------------------------------
+// Sums per channel are C x rows doubles, a row from each block; their results stand in the first row.
+
+// The sums of two values over a block's 128 threads, for the first of them.
+__device__ inline void sum_of_block(double &one, double &two) {
+    __shared__ double shared[2][4];
+    UNROLLED for (int lane = 16; lane > 0; lane /= 2) {
+        one += __shfl_xor_sync(0xffffffffu, one, lane);
+        two += __shfl_xor_sync(0xffffffffu, two, lane);
+    }
+    if (threadIdx.x % 32 == 0) {
+        shared[0][threadIdx.x / 32] = one;
+        shared[1][threadIdx.x / 32] = two;
+    }
+    __syncthreads();
+    one = shared[0][0] + shared[0][1] + shared[0][2] + shared[0][3];
+    two = shared[1][0] + shared[1][1] + shared[1][2] + shared[1][3];
+}
+
+// A block of 128 threads per channel: sums of y and of its squares become the mean and what is needed.
+extern "C" __global__ void norm_forward(double *sums, const double *squares, int rows, double count,
+                                        const T *weight, const T *bias, double eps, double momentum,
+                                        T *running_mean, T *running_var, T *scale, T *shift,
+                                        double *inverse) {
+    const int c = blockIdx.x;
+    double mean = 0, variance = 0;
+    UNROLLED_4 for (int r = threadIdx.x; r < rows; r += 128) {
+        mean += sums[(long)c * rows + r];
+        variance += squares[(long)c * rows + r];
+    }
+    sum_of_block(mean, variance);
+    if (threadIdx.x > 0) return;
+    mean /= count;
+    variance = variance / count - mean * mean;
+    if (variance < 0) variance = 0;
+    const double over_deviation = 1 / sqrt(variance + eps);
+    sums[(long)c * rows] = mean;
+    inverse[c] = over_deviation;
+    scale[c] = T(weight[c] * over_deviation);
+    shift[c] = T(bias[c] - mean * weight[c] * over_deviation);
+    running_mean[c] = T((1 - momentum) * running_mean[c] + momentum * mean);
+    running_var[c] = T((1 - momentum) * running_var[c] + momentum * variance * count / (count - 1));
+}
+
+// The gradients of weight and bias, and a, b, c0: before the norm the gradient is a g + b y + c0.
+extern "C" __global__ void norm_backward(const double *g_sums, const double *gx_sums, int rows,
+                                         const double *mean, int mean_rows, const double *inverse,
+                                         double count, const T *weight, T *g_weight, T *g_bias, T *a,
+                                         T *b, T *c0) {
+    const int c = blockIdx.x;
+    double of_g = 0, of_gx = 0;
+    UNROLLED_4 for (int r = threadIdx.x; r < rows; r += 128) {
+        of_g += g_sums[(long)c * rows + r];
+        of_gx += gx_sums[(long)c * rows + r];
+    }
+    sum_of_block(of_g, of_gx);
+    if (threadIdx.x > 0) return;
+    const double slope = weight[c] * inverse[c];
+    const double curve = -slope * inverse[c] * inverse[c] * of_gx / count;
+    g_weight[c] = T(of_gx * inverse[c]);
+    g_bias[c] = T(of_g);
+    a[c] = T(slope);
+    b[c] = T(curve);
+    c0[c] = T(-slope * of_g / count - curve * mean[(long)c * mean_rows]);
+}
+
+// Sums over pixels of a gradient, and of it times (y - mean): 256 threads, up to 64 channels a block.
+extern "C" __global__ void norm_sums(const T *g, int g_stride, const T *weights, const T *y, int y_stride,
+                                     const double *mean, int mean_rows, int num_pixels, int pixels,
+                                     int C, double *g_sums, double *gx_sums) {
+    __shared__ double shared[8 * 256];
+    const int first = blockIdx.y * 64, quads = min(16, (C - first) / 4), lanes = 256 / quads;
+    const int lane = threadIdx.x / quads, q = threadIdx.x % quads, c = first + 4 * q;
+    double of_g[4] = {}, of_gx[4] = {}, m[4] = {};
+    if (lane < lanes) {
+        EACH_OF_4(i) m[i] = mean[(long)(c + i) * mean_rows];
+        UNROLLED_4 for (int p = blockIdx.x * lanes + lane; p < num_pixels; p += gridDim.x * lanes) {
+            const Quad gradient = read(g + (long)p * g_stride + c), value = read(y + (long)p * y_stride + c);
+            const double weight = weights ? __ldg(weights + p / pixels) : T(1);
+            EACH_OF_4(i) {
+                const double in = weight * gradient.v[i];
+                of_g[i] += in;
+                of_gx[i] += in * (value.v[i] - m[i]);
+            }
+        }
+        EACH_OF_4(i) {
+            shared[(lane * 8 + i) * quads + q] = of_g[i];
+            shared[(lane * 8 + 4 + i) * quads + q] = of_gx[i];
+        }
+    }
+    add_rows(shared, lanes, 8 * quads);
+    if (lane == 0) EACH_OF_4(i) {
+            g_sums[(long)(c + i) * gridDim.x + blockIdx.x] = shared[i * quads + q];
+            gx_sums[(long)(c + i) * gridDim.x + blockIdx.x] = shared[(4 + i) * quads + q];
+        }
+}
+
+// ---- 1x1 convolutions --------------------------------------------------------------------------
+
+constexpr int INNER = 16;
+
+// Room for what multiply and the sums after it share.
+template <int M, int N> struct Room {
+    static constexpr int products = INNER * (M + 4 + N + 4) * int(sizeof(T));
+    static constexpr int statistics = 2 * (M / 4) * N * int(sizeof(double));
+    static constexpr int bytes = products > statistics ? products : statistics;
+};
+
+// Four rows and four columns of an M x N product, for each of M N / 16 threads. What comes next is
+// read into registers while the product of what is there is made.
+template <int M, int N, class Left, class Right>
+__device__ inline void multiply(int inner, const Left &left, const Right &right, T *a, T (&sums)[4][4]) {
+    constexpr int threads = M * N / 16, columns = N / 4, lefts = 64 / N, rights = 256 / M;
+    T *b = a + INNER * (M + 4);
+    const int i = threadIdx.x / columns * 4, j = threadIdx.x % columns * 4;
+    EACH_OF_4(r) EACH_OF_4(c) sums[r][c] = 0;
+    Quad next_left[lefts];
+    T next_right[rights];
+    const auto read_at = [&](int k0) {
+        UNROLLED for (int n = 0; n < lefts; n++) {
+            const int e = threadIdx.x + n * threads, k = k0 + e % (INNER / 4) * 4;
+            next_left[n] = k < inner ? left(e / (INNER / 4), k) : Quad{};
+        }
+        UNROLLED for (int n = 0; n < rights; n++) {
+            const int e = threadIdx.x + n * threads, k = k0 + e % INNER;
+            next_right[n] = k < inner ? right(k, e / INNER) : T(0);
+        }
+    };
+    read_at(0);
+    for (int k0 = 0; k0 < inner; k0 += INNER) {
+        __syncthreads();
+        UNROLLED for (int n = 0; n < lefts; n++) {
+            const int e = threadIdx.x + n * threads, m = e / (INNER / 4), k = e % (INNER / 4) * 4;
+            EACH_OF_4(r) a[(k + r) * (M + 4) + m] = next_left[n].v[r];
+        }
+        UNROLLED for (int n = 0; n < rights; n++) {
+            const int e = threadIdx.x + n * threads;
+            b[e % INNER * (N + 4) + e / INNER] = next_right[n];
+        }
+        __syncthreads();
+        if (k0 + INNER < inner) read_at(k0 + INNER);
+        UNROLLED for (int k = 0; k < INNER; k++) {
+            const Quad x = get(a + k * (M + 4) + i), y = get(b + k * (N + 4) + j);
+            EACH_OF_4(r) EACH_OF_4(c) sums[r][c] += x.v[r] * y.v[c];
+        }
+    }
+}
+
+// Where in a map of H x W pixels the pixel p of every step-th one lies, or -1 if it is outside.
+__device__ inline int location(int p, int H, int W, int step, int offset) {
+    if (step == 1) return p;
+    const int Ho = (H - 1) / step + 1, Wo = (W - 1) / step + 1;
+    const int j = p % Wo * step + offset, i = p / Wo % Ho * step + offset;
+    return i < H && j < W ? (p / (Wo * Ho) * H + i) * W + j : -1;
+}
+
+// A gradient before a batch norm.
+struct BeforeNorm {
+    const T *g, *weights, *y, *a, *b, *c0;
+    int g_stride, y_stride, pixels;
+    __device__ inline Quad operator()(int p, int c) const {
+        const Quad gradient = read(g + (long)p * g_stride + c), value = read(y + (long)p * y_stride + c);
+        const Quad slope = read(a + c), curve = read(b + c), constant = read(c0 + c);
+        const T weight = weights ? __ldg(weights + p / pixels) : T(1);
+        Quad out;
+        EACH_OF_4(i)
+        out.v[i] = slope.v[i] * (weight * gradient.v[i]) + (curve.v[i] * value.v[i] + constant.v[i]);
+        return out;
+    }
+};
+
+// Every step-th pixel times a matrix, after a ReLU if asked; with the sums of a batch norm.
+template <int M, int N>
+__device__ void pointwise_forward(const T *x, int x_stride, int num_pixels, int H, int W, int C, int step,
+                                  int offset, int active, const T *weight, int Co, T *y, int y_stride,
+                                  double *sums, double *squares) {
+    alignas(16) __shared__ char room[Room<M, N>::bytes];
+    const int first = blockIdx.y * N;
+    const int i = threadIdx.x / (N / 4) * 4, j = threadIdx.x % (N / 4) * 4, c = first + j;
+    double one[4] = {}, two[4] = {};
+    for (int p0 = blockIdx.x * M; p0 < num_pixels; p0 += gridDim.x * M) {
+        T out[4][4];
+        multiply<M, N>(
+            C,
+            [=](int m, int k) {
+                const int at = p0 + m < num_pixels ? location(p0 + m, H, W, step, offset) : -1;
+                Quad q = at < 0 ? Quad{} : read(x + (long)at * x_stride + k);
+                if (active) EACH_OF_4(n) q.v[n] = relu(q.v[n]);
+                return q;
+            },
+            [=](int k, int n) { return first + n < Co ? __ldg(weight + (first + n) * C + k) : T(0); }, (T *)room,
+            out);
+        if (c >= Co) continue;
+        T some[4] = {}, some_squares[4] = {};
+        EACH_OF_4(r) {
+            if (p0 + i + r >= num_pixels) break;
+            Quad q;
+            EACH_OF_4(n) {
+                q.v[n] = out[r][n];
+                some[n] += out[r][n];
+                some_squares[n] += out[r][n] * out[r][n];
+            }
+            put(y + (long)(p0 + i + r) * y_stride + c, q, 0);
+        }
+        EACH_OF_4(n) one[n] += some[n], two[n] += some_squares[n];
+    }
+    double *shared = (double *)room;
+    __syncthreads();
+    EACH_OF_4(n) {
+        shared[i / 4 * 2 * N + j + n] = one[n];
+        shared[i / 4 * 2 * N + N + j + n] = two[n];
+    }
+    add_rows(shared, M / 4, 2 * N);
+    if (i == 0 && c < Co) EACH_OF_4(n) {
+            sums[(long)(c + n) * gridDim.x + blockIdx.x] = shared[j + n];
+            squares[(long)(c + n) * gridDim.x + blockIdx.x] = shared[N + j + n];
+        }
+}
+
+// The gradient of what pointwise_forward read; `x` is given where there was a ReLU.
+template <int M, int N>
+__device__ void pointwise_input(BeforeNorm before, int num_pixels, int H, int W, int C, int step, int offset,
+                                const T *x, int x_stride, const T *weight, int Co, T *x_gradient,
+                                int xg_stride, int add) {
+    alignas(16) __shared__ char room[Room<M, N>::products];
+    const int first = blockIdx.y * N;
+    const int i = threadIdx.x / (N / 4) * 4, c = first + threadIdx.x % (N / 4) * 4;
+    for (int p0 = blockIdx.x * M; p0 < num_pixels; p0 += gridDim.x * M) {
+        T out[4][4];
+        multiply<M, N>(
+            Co, [=](int m, int k) { return p0 + m < num_pixels ? before(p0 + m, k) : Quad{}; },
+            [=](int k, int n) { return first + n < C ? __ldg(weight + k * C + first + n) : T(0); }, (T *)room, out);
+        if (c >= C) continue;
+        EACH_OF_4(r) {
+            const int at = p0 + i + r < num_pixels ? location(p0 + i + r, H, W, step, offset) : -1;
+            if (at < 0) continue;
+            Quad q;
+            EACH_OF_4(n) q.v[n] = out[r][n];
+            if (x) {
+                const Quad in = read(x + (long)at * x_stride + c);
+                EACH_OF_4(n) q.v[n] = in.v[n] <= 0 ? T(0) : q.v[n];
+            }
+            put(x_gradient + (long)at * xg_stride + c, q, add);
+        }
+    }
+}
+
+// A block's share of the gradient of the matrix, of up to 64 x 64 of it: 256 threads.
+extern "C" __global__ void __launch_bounds__(256, 3) pointwise_weight(const T *g, int g_stride, const T *weights, const T *y,
+                                            int y_stride, const T *a, const T *b, const T *c0, const T *x,
+                                            int x_stride, int num_pixels, int pixels, int H, int W, int C,
+                                            int step, int offset, int active, int Co, T *shares) {
+    constexpr int room = 32768 / sizeof(T);
+    alignas(16) __shared__ T shared[room];
+    const BeforeNorm before{g, weights, y, a, b, c0, g_stride, y_stride, pixels};
+    const int chunks = (C + 63) / 64, o0 = blockIdx.y / chunks * 64, k0 = blockIdx.y % chunks * 64;
+    const int os = min(64, Co - o0), ks = min(64, C - k0), tiles = os / 4 * (ks / 4);
+    const int groups = 256 / tiles, group = threadIdx.x / tiles, tile = threadIdx.x % tiles;
+    const int i = tile / (ks / 4) * 4, j = tile % (ks / 4) * 4;
+    const int batch = min(256, room / (os + ks));
+    T *left = shared, *right = shared + batch * os, sums[4][4] = {};
+    for (int p0 = blockIdx.x * batch; p0 < num_pixels; p0 += gridDim.x * batch) {
+        const int size = min(batch, num_pixels - p0);
+        __syncthreads();
+        UNROLLED_4 for (int e = threadIdx.x; e < size * (os / 4); e += 256) {
+            const int p = e / (os / 4), c = e % (os / 4) * 4;
+            put(left + p * os + c, before(p0 + p, o0 + c), 0);
+        }
+        UNROLLED_4 for (int e = threadIdx.x; e < size * (ks / 4); e += 256) {
+            const int p = e / (ks / 4), c = e % (ks / 4) * 4, at = location(p0 + p, H, W, step, offset);
+            Quad q = at < 0 ? Quad{} : read(x + (long)at * x_stride + k0 + c);
+            if (active) EACH_OF_4(n) q.v[n] = relu(q.v[n]);
+            put(right + p * ks + c, q, 0);
+        }
+        __syncthreads();
+        if (group >= groups) continue;
+        UNROLLED_4 for (int p = group; p < size; p += groups) {
+            const Quad r = get(left + p * os + i), c = get(right + p * ks + j);
+            EACH_OF_4(m) EACH_OF_4(n) sums[m][n] += r.v[m] * c.v[n];
+        }
+    }
+    __syncthreads();
+    EACH_OF_4(m) EACH_OF_4(n) shared[(m * 4 + n) * 256 + threadIdx.x] = sums[m][n];
+    __syncthreads();
+    for (int e = threadIdx.x; e < tiles * 16; e += 256) {
+        const int of = e % tiles, slot = e / tiles;
+        T sum = 0;
+        UNROLLED_4 for (int n = 0; n < groups; n++) sum += shared[slot * 256 + n * tiles + of];
+        const int o = o0 + of / (ks / 4) * 4 + slot / 4, k = k0 + of % (ks / 4) * 4 + slot % 4;
+        shares[((long)blockIdx.x * Co + o) * C + k] = sum;
+    }
+}
+
+#define POINTWISE(M, N)                                                                               \
+    extern "C" __global__ void __launch_bounds__(M * N / 16, 768 * 16 / (M * N)) pointwise_forward_##N(                                                 \
+        const T *x, int x_stride, int num_pixels, int H, int W, int C, int step, int offset,          \
+        int active, const T *weight, int Co, T *y, int y_stride, double *sums, double *squares) {     \
+        pointwise_forward<M, N>(x, x_stride, num_pixels, H, W, C, step, offset, active, weight, Co,   \
+                                y, y_stride, sums, squares);                                          \
+    }                                                                                                 \
+    extern "C" __global__ void __launch_bounds__(M * N / 16, 768 * 16 / (M * N)) pointwise_input_##N( \
+        const T *g, int g_stride, const T *weights, const T *y, int y_stride, const T *a, const T *b, \
+        const T *c0, int num_pixels, int pixels, int H, int W, int C, int step, int offset,           \
+        const T *x, int x_stride, const T *weight, int Co, T *x_gradient, int xg_stride, int add) {   \
+        pointwise_input<M, N>(BeforeNorm{g, weights, y, a, b, c0, g_stride, y_stride, pixels},        \
+                              num_pixels, H, W, C, step, offset, x, x_stride, weight, Co, x_gradient, \
+                              xg_stride, add);                                                        \
+    }
+
+POINTWISE(256, 16)
+POINTWISE(64, 32)
+POINTWISE(32, 64)
+
+// The shares of all blocks of a parameter, added: 32 elements a block, 8 threads each.
+extern "C" __global__ void add_shares(const T *shares, int rows, int size, T *out) {
+    __shared__ T shared[256];
+    const int e = blockIdx.x * 32 + threadIdx.x % 32;
+    T sum = 0;
+    if (e < size) {
+        UNROLLED_8 for (int r = threadIdx.x / 32; r < rows; r += 8) sum += __ldg(shares + (long)r * size + e);
+    }
+    shared[threadIdx.x] = sum;
+    __syncthreads();
+    if (threadIdx.x >= 32 || e >= size) return;
+    for (int n = 1; n < 8; n++) sum += shared[n * 32 + threadIdx.x];
+    out[e] = sum;
+}
+
+// ---- depthwise convolutions --------------------------------------------------------------------
+// 256 threads; a block has up to 64 channels, a thread four pixels of a row at a time.
+
+// The first weights of a depthwise convolution, a pixel of the kernel after the other, 64 channels each.
+template <int TAPS> __device__ inline void load_kernel(const T *weight, int first, int C, T *kernel) {
+    for (int e = threadIdx.x; e < TAPS * 64; e += 256) {
+        const int c = e % 64;
+        kernel[e] = first + c < C ? __ldg(weight + (first + c) * TAPS + e / 64) : T(0);
+    }
+    __syncthreads();
+}
+
+template <int K, int D, int S>
+__device__ void depthwise_forward(const T *x, int x_stride, const T *scale, const T *shift, int images, int H,
+                                  int W, int C, const T *weight, T *y) {
+    constexpr int pad = D * (K / 2), span = 3 * S + (K - 1) * D + 1;
+    alignas(16) __shared__ T kernel[K * K * 64];
+    const int first = blockIdx.y * 64, pairs = min(32, (C - first) / 2), lanes = 256 / pairs;
+    load_kernel<K * K>(weight, first, C, kernel);
+    const int Ho = (H - 1) / S + 1, Wo = (W - 1) / S + 1, strips = (Wo + 3) / 4;
+    const int lane = threadIdx.x / pairs, q = threadIdx.x % pairs * 2, c = first + q;
+    const int item = blockIdx.x * lanes + lane;
+    if (lane >= lanes || item >= images * Ho * strips) return;
+    const int j0 = item % strips * 4, i = item / strips % Ho, n = item / strips / Ho;
+    Pair a{}, b{}, out[4] = {};
+    if (scale) a = read_pair(scale + c), b = read_pair(shift + c);
+    UNROLLED for (int u = 0; u < K; u++) {
+        const int row = i * S - pad + u * D;
+        const bool inside = row >= 0 && row < H;
+        const T *from = x + (long)(n * H + row) * W * x_stride + c;
+        Pair in[span];
+        UNROLLED for (int m = 0; m < span; m++) {
+            const int column = j0 * S - pad + m;
+            in[m] = Pair{};
+            if (!inside || column < 0 || column >= W) continue;
+            in[m] = read_pair(from + (long)column * x_stride);
+            if (scale) UNROLLED for (int k = 0; k < 2; k++) in[m].v[k] = in[m].v[k] * a.v[k] + b.v[k];
+            UNROLLED for (int k = 0; k < 2; k++) in[m].v[k] = relu(in[m].v[k]);
+        }
+        UNROLLED for (int v = 0; v < K; v++) {
+            const Pair w = *(const Pair *)(kernel + (u * K + v) * 64 + q);
+            EACH_OF_4(r) UNROLLED for (int k = 0; k < 2; k++) out[r].v[k] += in[r * S + v * D].v[k] * w.v[k];
+        }
+    }
+    EACH_OF_4(r) {
+        if (j0 + r >= Wo) break;
+        *(Pair *)(y + ((long)(n * Ho + i) * Wo + j0 + r) * C + c) = out[r];
+    }
+}
+
+// Gradients of what a depthwise convolution read, before its ReLU and affine map, and of its kernel:
+// a block's share. With an affine map, also the sums of the batch norm that it belongs to.
+template <int K, int D, int S>
+__device__ void depthwise_backward(const T *g, const T *x, int x_stride, const T *scale, const T *shift,
+                                   const double *x_mean, int mean_rows, int images, int H, int W, int C,
+                                   const T *weight, T *x_gradient, int xg_stride, int add, T *shares,
+                                   double *g_sums, double *gx_sums, int rows) {
+    constexpr int pad = D * (K / 2), before = pad / S, span = (3 + pad) / S + before + 1;
+    constexpr bool ahead = K == 3;  // with five rows, registers do not suffice to read one ahead
+    alignas(16) __shared__ T kernel[K * K * 64];
+    alignas(16) __shared__ char room[(K * sizeof(Pair) > 32 ? K * sizeof(Pair) : 32) * 256];
+    const int first = blockIdx.y * 64, pairs = min(32, (C - first) / 2), lanes = 256 / pairs;
+    load_kernel<K * K>(weight, first, C, kernel);
+    const int Ho = (H - 1) / S + 1, Wo = (W - 1) / S + 1, strips = (W + 3) / 4;
+    const int lane = threadIdx.x / pairs, q = threadIdx.x % pairs * 2, c = first + q;
+    Pair a{}, b{}, of_kernel[K][K] = {};
+    double of_g[2] = {}, of_gx[2] = {};
+    if (scale) a = read_pair(scale + c), b = read_pair(shift + c);
+    for (int item = blockIdx.x * lanes + lane; lane < lanes && item < images * H * strips;
+         item += gridDim.x * lanes) {
+        const int j0 = item % strips * 4, i = item / strips % H, n = item / strips / H;
+        const long at = (long)(n * H + i) * W + j0;
+        Pair next[span], active[4] = {}, out[4] = {};
+        const auto read_row = [&](int u) {
+            const int row = i + pad - u * D;
+            const bool inside = row >= 0 && row % S == 0 && row / S < Ho;
+            const T *from = g + (long)(n * Ho + row / S) * Wo * C + c;
+            UNROLLED for (int m = 0; m < span; m++) {
+                const int column = j0 / S - before + m;
+                const bool here = inside && column >= 0 && column < Wo;
+                next[m] = here ? read_pair(from + (long)column * C) : Pair{};
+            }
+        };
+        if (ahead) read_row(0);
+        EACH_OF_4(r) {
+            if (j0 + r >= W) break;
+            active[r] = read_pair(x + (at + r) * x_stride + c);
+            UNROLLED for (int k = 0; k < 2; k++)
+                active[r].v[k] = relu(scale ? active[r].v[k] * a.v[k] + b.v[k] : active[r].v[k]);
+        }
+        UNROLLED for (int u = 0; u < K; u++) {
+            if (!ahead) read_row(u);
+            Pair gradient[span];
+            UNROLLED for (int m = 0; m < span; m++) gradient[m] = next[m];
+            if (ahead && u + 1 < K) read_row(u + 1);
+            UNROLLED for (int v = 0; v < K; v++) {
+                const Pair w = *(const Pair *)(kernel + (u * K + v) * 64 + q);
+                EACH_OF_4(r) {
+                    if ((r + pad - v * D) % S != 0) continue;
+                    const Pair &from_here = gradient[(r + pad - v * D + before * S) / S];
+                    UNROLLED for (int k = 0; k < 2; k++) {
+                        out[r].v[k] += from_here.v[k] * w.v[k];
+                        of_kernel[u][v].v[k] += from_here.v[k] * active[r].v[k];
+                    }
+                }
+            }
+        }
+        const T mean[2] = {scale ? T(x_mean[(long)c * mean_rows]) : T(0),
+                           scale ? T(x_mean[(long)(c + 1) * mean_rows]) : T(0)};
+        T some_g[2] = {}, some_gx[2] = {};
+        EACH_OF_4(r) {
+            if (j0 + r >= W) break;
+            const Pair in = read_pair(x + (at + r) * x_stride + c);
+            Pair *to = (Pair *)(x_gradient + (at + r) * xg_stride + c);
+            UNROLLED for (int k = 0; k < 2; k++) {
+                if (active[r].v[k] <= 0) out[r].v[k] = 0;
+                some_g[k] += out[r].v[k];
+                some_gx[k] += out[r].v[k] * (in.v[k] - mean[k]);
+                if (add) out[r].v[k] += to->v[k];
+            }
+            *to = out[r];
+        }
+        UNROLLED for (int k = 0; k < 2; k++) of_g[k] += some_g[k], of_gx[k] += some_gx[k];
+    }
+    T *shared = (T *)room;
+    UNROLLED for (int u = 0; u < K; u++) {
+        if (lane < lanes) UNROLLED for (int v = 0; v < K; v++) {
+                shared[((lane * K + v) * 2 + 0) * pairs + q / 2] = of_kernel[u][v].v[0];
+                shared[((lane * K + v) * 2 + 1) * pairs + q / 2] = of_kernel[u][v].v[1];
+            }
+        add_rows(shared, lanes, 2 * K * pairs);
+        for (int e = threadIdx.x; e < 2 * K * pairs; e += 256) {
+            const int pair = e % pairs, k = e / pairs % 2, v = e / pairs / 2;
+            shares[((long)blockIdx.x * C + first + 2 * pair + k) * K * K + u * K + v] = shared[e];
+        }
+        __syncthreads();
+    }
+    if (!scale) return;
+    double *sums = (double *)room;
+    if (lane < lanes) UNROLLED for (int k = 0; k < 2; k++) {
+            sums[(lane * 4 + k) * pairs + q / 2] = of_g[k];
+            sums[(lane * 4 + 2 + k) * pairs + q / 2] = of_gx[k];
+        }
+    add_rows(sums, lanes, 4 * pairs);
+    if (lane > 0) return;
+    UNROLLED for (int k = 0; k < 2; k++) {
+        double *g_to = g_sums + (long)(c + k) * rows, *gx_to = gx_sums + (long)(c + k) * rows;
+        g_to[blockIdx.x] = sums[k * pairs + q / 2];
+        gx_to[blockIdx.x] = sums[(2 + k) * pairs + q / 2];
+        for (int r = blockIdx.x + gridDim.x; r < rows; r += gridDim.x) g_to[r] = gx_to[r] = 0;
+    }
+}
+
+#define DEPTHWISE(K, D, S)                                                                               \
+    extern "C" __global__ void __launch_bounds__(256, 4) depthwise_forward_##K##D##S(                    \
+        const T *x, int x_stride, const T *scale, const T *shift, int images, int H, int W, int C,       \
+        const T *weight, T *y) {                                                                         \
+        depthwise_forward<K, D, S>(x, x_stride, scale, shift, images, H, W, C, weight, y);               \
+    }                                                                                                    \
+    extern "C" __global__ void __launch_bounds__(256, 2) depthwise_backward_##K##D##S(                   \
+        const T *g, const T *x, int x_stride, const T *scale, const T *shift, const double *x_mean,      \
+        int mean_rows, int images, int H, int W, int C, const T *weight, T *x_gradient, int xg_stride,   \
+        int add, T *shares, double *g_sums, double *gx_sums, int rows) {                                 \
+        depthwise_backward<K, D, S>(g, x, x_stride, scale, shift, x_mean, mean_rows, images, H, W, C,    \
+                                    weight, x_gradient, xg_stride, add, shares, g_sums, gx_sums, rows);  \
+    }
+
+DEPTHWISE(3, 1, 1)
+DEPTHWISE(3, 1, 2)
+DEPTHWISE(5, 1, 1)
+DEPTHWISE(5, 1, 2)
+DEPTHWISE(3, 2, 1)
+DEPTHWISE(3, 2, 2)
+DEPTHWISE(5, 2, 1)
+DEPTHWISE(5, 2, 2)
+
+// ---- sums of maps, and pools: a thread per quad of a pixel -------------------------------------
+
+// The sum of two maps, each after an affine map per channel and a weight per image, if any.
+extern "C" __global__ void join(const T *one, int one_stride, const T *one_scale, const T *one_shift,
+                                const T *one_weights, const T *two, int two_stride, const T *two_scale,
+                                const T *two_shift, const T *two_weights, int num_pixels, int pixels, int C,
+                                T *out, int out_stride) {
+    const int e = blockIdx.x * blockDim.x + threadIdx.x, p = e / (C / 4), c = e % (C / 4) * 4;
+    if (p >= num_pixels) return;
+    const T w1 = one_weights ? one_weights[p / pixels] : T(1);
+    const T w2 = two_weights ? two_weights[p / pixels] : T(1);
+    Quad a = read(one + (long)p * one_stride + c), b = read(two + (long)p * two_stride + c);
+    if (one_scale) {
+        const Quad scale = read(one_scale + c), shift = read(one_shift + c);
+        EACH_OF_4(i) a.v[i] = a.v[i] * scale.v[i] + shift.v[i];
+    }
+    if (two_scale) {
+        const Quad scale = read(two_scale + c), shift = read(two_shift + c);
+        EACH_OF_4(i) b.v[i] = b.v[i] * scale.v[i] + shift.v[i];
+    }
+    EACH_OF_4(i) a.v[i] = a.v[i] * w1 + b.v[i] * w2;
+    put(out + (long)p * out_stride + c, a, 0);
+}
+
+// One map after an affine map per channel and a weight per image, if any, written or added.
+extern "C" __global__ void copy(const T *x, int x_stride, const T *scale, const T *shift, const T *weights,
+                                int num_pixels, int pixels, int C, T *out, int out_stride, int add) {
+    const int e = blockIdx.x * blockDim.x + threadIdx.x, p = e / (C / 4), c = e % (C / 4) * 4;
+    if (p >= num_pixels) return;
+    const T weight = weights ? weights[p / pixels] : T(1);
+    Quad q = read(x + (long)p * x_stride + c);
+    if (scale) {
+        const Quad a = read(scale + c), b = read(shift + c);
+        EACH_OF_4(i) q.v[i] = q.v[i] * a.v[i] + b.v[i];
+    }
+    EACH_OF_4(i) q.v[i] *= weight;
+    put(out + (long)p * out_stride + c, q, add);
+}
+
+// How much each of the pixels counts that a 3x3 average sees, without those over the border.
+__device__ inline T share(int i, int j, int s, int H, int W) {
+    const int rows = min(i * s + 2, H) - max(i * s - 1, 0);
+    return T(1) / T(rows * (min(j * s + 2, W) - max(j * s - 1, 0)));
+}
+
+// 3x3 pools with a border of one pixel. A maximum (`which` is given) remembers which of the nine.
+extern "C" __global__ void pool_forward(const T *x, int x_stride, int images, int H, int W, int C, int s,
+                                        T *y, Byte *which) {
+    const int Ho = (H - 1) / s + 1, Wo = (W - 1) / s + 1;
+    const int e = blockIdx.x * blockDim.x + threadIdx.x, p = e / (C / 4), c = e % (C / 4) * 4;
+    if (p >= images * Ho * Wo) return;
+    const int j = p % Wo, i = p / Wo % Ho, n = p / (Wo * Ho);
+    Quad sum{}, best{};
+    Byte index[4] = {};
+    bool any = false;
+    UNROLLED for (int u = 0; u < 3; u++) UNROLLED for (int v = 0; v < 3; v++) {
+        const int row = i * s - 1 + u, column = j * s - 1 + v;
+        if (row < 0 || row >= H || column < 0 || column >= W) continue;
+        const Quad q = read(x + (long)((n * H + row) * W + column) * x_stride + c);
+        EACH_OF_4(k) {
+            sum.v[k] += q.v[k];
+            if (!any || q.v[k] > best.v[k] || q.v[k] != q.v[k]) {
+                best.v[k] = q.v[k];
+                index[k] = u * 3 + v;
+            }
+        }
+        any = true;
+    }
+    if (which) {
+        *(uchar4 *)(which + (long)p * C + c) = uchar4{index[0], index[1], index[2], index[3]};
+        put(y + (long)p * C + c, best, 0);
+        return;
+    }
+    EACH_OF_4(k) sum.v[k] *= share(i, j, s, H, W);
+    put(y + (long)p * C + c, sum, 0);
+}
+
+extern "C" __global__ void pool_backward(const T *g, int g_stride, const T *weights, const Byte *which,
+                                         int images, int H, int W, int C, int s, T *x_gradient,
+                                         int xg_stride, int add) {
+    const int Ho = (H - 1) / s + 1, Wo = (W - 1) / s + 1;
+    const int e = blockIdx.x * blockDim.x + threadIdx.x, p = e / (C / 4), c = e % (C / 4) * 4;
+    if (p >= images * H * W) return;
+    const int column = p % W, row = p / W % H, n = p / (W * H);
+    const T weight = weights ? weights[n] : T(1);
+    Quad sum{};
+    UNROLLED for (int u = 0; u < 3; u++) UNROLLED for (int v = 0; v < 3; v++) {
+        const int down = row + 1 - u, right = column + 1 - v;
+        if (down < 0 || right < 0 || (down & (s - 1)) || (right & (s - 1))) continue;
+        const int i = down >> (s - 1), j = right >> (s - 1);  // s is 1 or 2
+        if (i >= Ho || j >= Wo) continue;
+        const long at = (long)(n * Ho + i) * Wo + j;
+        const Quad q = read(g + at * g_stride + c);
+        const T part = which ? weight : weight * share(i, j, s, H, W);
+        const uchar4 from = which ? __ldg((const uchar4 *)(which + at * C + c)) : uchar4{};
+        const Byte index[4] = {from.x, from.y, from.z, from.w};
+        EACH_OF_4(k) if (!which || index[k] == u * 3 + v) sum.v[k] += q.v[k] * part;
+    }
+    put(x_gradient + (long)p * xg_stride + c, sum, add);
+}

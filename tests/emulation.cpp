@@ -1,0 +1,121 @@
+// Runs kernels of passes.cu on the CPU: the threads of a block are fibres that meet at barriers.
+
+#include <ucontext.h>
+
+#include <cmath>
+#include <cstring>
+#include <memory>
+#include <utility>
+#include <vector>
+
+struct Index {
+    int x, y;
+};
+static Index threadIdx, blockIdx, gridDim, blockDim;
+static ucontext_t scheduler, *current;
+
+static void barrier() { swapcontext(current, &scheduler); }
+template <class A> static A min(A a, A b) { return a < b ? a : b; }
+template <class A> static A max(A a, A b) { return a > b ? a : b; }
+
+struct float2 {
+    float x, y;
+};
+struct float4 {
+    float x, y, z, w;
+};
+struct double2 {
+    double x, y;
+};
+struct uchar4 {
+    unsigned char x, y, z, w;
+};
+template <class A> static A __ldg(const A *p) { return *p; }
+static double __shfl_xor_sync(unsigned, double value, int lane) {
+    static double exchanged[1024];
+    exchanged[threadIdx.x] = value;
+    barrier();
+    const double other = exchanged[threadIdx.x ^ lane];
+    barrier();
+    return other;
+}
+
+#define __global__
+#define __device__
+#define __shared__ static
+#define __launch_bounds__(...)
+#define __syncthreads barrier
+#include "passes.cu"
+
+struct Fibre {
+    ucontext_t context;
+    std::unique_ptr<char[]> stack;
+    bool done;
+};
+static Fibre *running;
+static void (*run_kernel)(void **);
+static void **kernel_arguments;
+
+static void enter() {
+    run_kernel(kernel_arguments);
+    running->done = true;
+    while (true) barrier();
+}
+
+template <class... A, size_t... I>
+static void call(void (*kernel)(A...), void **arguments, std::index_sequence<I...>) {
+    kernel(*(A *)arguments[I]...);
+}
+template <class... A> static void call(void (*kernel)(A...), void **arguments) {
+    call(kernel, arguments, std::index_sequence_for<A...>{});
+}
+
+static void (*find(const char *name))(void **) {
+#define KERNEL(kernel)                                                                             \
+    if (!std::strcmp(name, #kernel)) return [](void **arguments) { call(kernel, arguments); };
+#define OF_WIDTHS(kernel) KERNEL(kernel##_16) KERNEL(kernel##_32) KERNEL(kernel##_64)
+#define OF_SHAPES(kernel)                                                                          \
+    KERNEL(kernel##_311) KERNEL(kernel##_312) KERNEL(kernel##_321) KERNEL(kernel##_322)            \
+    KERNEL(kernel##_511) KERNEL(kernel##_512) KERNEL(kernel##_521) KERNEL(kernel##_522)
+    KERNEL(norm_forward) KERNEL(norm_backward) KERNEL(norm_sums)
+    KERNEL(pointwise_weight) KERNEL(add_shares)
+    KERNEL(join) KERNEL(copy) KERNEL(pool_forward) KERNEL(pool_backward)
+    OF_WIDTHS(pointwise_forward) OF_WIDTHS(pointwise_input)
+    OF_SHAPES(depthwise_forward) OF_SHAPES(depthwise_backward)
+    return nullptr;
+}
+
+// Run a kernel as cuLaunchKernel would, block after block; 0, or 1 if there is no such kernel.
+extern "C" int launch(const char *name, int blocks_x, int blocks_y, int threads, void **arguments) {
+    constexpr size_t stack = 1 << 16;
+    static std::vector<Fibre> fibres;
+    run_kernel = find(name);
+    if (!run_kernel) return 1;
+    kernel_arguments = arguments;
+    gridDim = {blocks_x, blocks_y};
+    blockDim = {threads, 1};
+    while (int(fibres.size()) < threads)
+        fibres.push_back({{}, std::make_unique<char[]>(stack), true});
+    for (int block = 0; block < blocks_x * blocks_y; block++) {
+        blockIdx = {block % blocks_x, block / blocks_x};
+        for (int t = 0; t < threads; t++) {
+            Fibre &fibre = fibres[t];
+            fibre.done = false;
+            getcontext(&fibre.context);
+            fibre.context.uc_stack.ss_sp = fibre.stack.get();
+            fibre.context.uc_stack.ss_size = stack;
+            fibre.context.uc_link = nullptr;
+            makecontext(&fibre.context, enter, 0);
+        }
+        for (int num_running = threads; num_running > 0;)
+            for (int t = 0; t < threads; t++) {
+                if (fibres[t].done) continue;
+                running = &fibres[t];
+                current = &running->context;
+                threadIdx = {t, 0};
+                swapcontext(&scheduler, current);
+                num_running -= running->done;
+            }
+    }
+    return 0;
+}
