@@ -32,7 +32,7 @@ _SECONDS = 5.0
 """Between two looks at the run folder, at least."""
 
 _PAUSE = 20
-"""How many times as long as the last look took until the next, at least: large folders take long."""
+"""How many times as long as the last look took, at least: large folders take long."""
 
 
 def metered(
