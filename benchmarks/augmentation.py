@@ -55,7 +55,7 @@ def main() -> None:
         "ours, in torch": our_epochs(images, None),
     }
     kernels = find_library()
-    if kernels is not None:
+    if isinstance(kernels, Library):
         sides["ours, compiled"] = our_epochs(images, kernels)
     seconds = _timed(
         {name: lambda side=side: next(side) for name, side in sides.items()}, arguments.turns

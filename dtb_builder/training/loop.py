@@ -9,7 +9,7 @@ from torch import nn
 from torch.optim import SGD, Optimizer
 from torch.optim.lr_scheduler import CosineAnnealingLR
 
-from dtb_builder.network.kernels import Library
+from dtb_builder.network.kernels import AnyLibrary, Library
 from dtb_builder.network.state import capture
 from dtb_builder.record import TrainingState
 from dtb_builder.training.draws import draw_epoch, num_steps
@@ -33,7 +33,7 @@ def train(
     seed: int,
     state_steps: Collection[int] = (),
     resume: Checkpoint | None = None,
-    kernels: Library | None = None,
+    kernels: AnyLibrary | None = None,
 ) -> Generator[FinishedEpoch, None, None]:
     """Train a network in place, and stop after each epoch for the caller to look.
 
@@ -51,8 +51,8 @@ def train(
         state_steps: capture the network's state after these steps of the first epoch, too; they
             come with that epoch. A training that goes on after it has none.
         resume: go on after this epoch instead of beginning; the network's weights come from it.
-        kernels: compiled passes to augment images on the CPU with; None augments with torch. The
-            bits are the same.
+        kernels: compiled passes; those for the CPU augment images there. Without, torch does, to
+            the same bits.
 
     Raises:
         ValueError: the network cannot do what the recipe asks for, the checkpoint is of a later
@@ -82,7 +82,7 @@ def _epochs(
     seed: int,
     state_steps: Collection[int],
     resume: Checkpoint | None,
-    kernels: Library | None,
+    kernels: AnyLibrary | None,
 ) -> Generator[FinishedEpoch, None, None]:
     # pyright finds no overload with both arguments; there is one at run time.
     network.to(device=data.device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
@@ -98,10 +98,8 @@ def _epochs(
         optimizer, T_max=recipe.num_epochs, eta_min=recipe.min_learning_rate
     )
 
-    on_cpu = data.device.type == "cpu"
-    step: Step = partial(
-        train_on_batch, network, data, recipe, optimizer, kernels=kernels if on_cpu else None
-    )
+    augmenting = kernels if isinstance(kernels, Library) else None
+    step: Step = partial(train_on_batch, network, data, recipe, optimizer, kernels=augmenting)
 
     def finished(
         epoch: int, trained: dict[str, float], step_states: dict[int, TrainingState]
