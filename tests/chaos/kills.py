@@ -183,10 +183,10 @@ def _started(folder: Path, *settings: str) -> subprocess.Popen[str]:
 
 @contextmanager
 def _running(folder: Path, *settings: str) -> Iterator[subprocess.Popen[str]]:
-    """A generation that has finished two epochs of some run."""
+    """A generation in whose midst every run is: three epochs are finished, one of each run."""
     process = _started(folder, *settings)
     try:
-        _wait_until(lambda: _num_epochs(folder) >= 3)
+        _wait_until(lambda: _num_epochs(folder) >= 3 and min(_epochs_of_runs(folder)) >= 1)
         yield process
     finally:
         _kill_tree(process.pid)
@@ -207,13 +207,19 @@ def _num_epochs(folder: Path) -> int:
 
 def _note_epochs(folder: Path, report: KillReport) -> None:
     """Count what was finished, once nobody works on it any more."""
+    report.num_epochs_before += sum(_epochs_of_runs(folder))
+
+
+def _epochs_of_runs(folder: Path) -> Iterator[int]:
+    """How many epochs of each run are finished, epoch 0 included."""
     planned = RunFolder(folder)
     for run in planned.plan():
         file = planned.journal_file(run)
         if planned.shard_file(run.shard).exists():
-            report.num_epochs_before += NUM_EPOCHS + 1
-        elif file.exists() and (journal := read_journal(file)):
-            report.num_epochs_before += len(journal.epochs)
+            yield NUM_EPOCHS + 1
+        else:
+            journal = read_journal(file) if file.exists() else None
+            yield len(journal.epochs) if journal else 0
 
 
 def _resumed(folder: Path) -> Iterator[int]:

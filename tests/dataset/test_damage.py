@@ -7,6 +7,7 @@ import h5py
 import hdf5plugin
 import numpy as np
 import pytest
+from chaos.mutants import HOSTILE
 
 from dtb_builder import Benchmark
 from dtb_builder.dataset import schema
@@ -23,6 +24,19 @@ def damaged_records(path: Path) -> list[str]:
 
 def test_a_sound_file_has_no_damage(shard: Path) -> None:
     assert damaged_records(shard) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "record"),
+    [
+        ("numbers do not increase", "order of runs/number"),
+        ("steps do not increase", "order of step_index/step"),
+    ],
+)
+def test_what_should_increase_and_does_not_is_named(change: str, record: str, shard: Path) -> None:
+    with h5py.File(shard, "r+") as file:
+        HOSTILE[change](file)
+    assert record in damaged_records(shard)
 
 
 @pytest.mark.parametrize(
