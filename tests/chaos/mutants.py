@@ -172,12 +172,17 @@ def _swapped_frames(file: h5py.File) -> None:
         values.id.write_direct_chunk((row, 0), chunks[1 - row])
 
 
-def _swapped_offsets(file: h5py.File) -> None:
+def _swapped_places(group: str) -> Change:
     """Exchange two states in the index of places, with right checksums of the columns."""
-    offsets = dataset_at(file, "state_index/offset")
-    row = offsets[1]
-    offsets[1, :2] = row[1::-1]
-    _seal(file)
+
+    def change(file: h5py.File) -> None:
+        for name in ("offset", "length"):
+            places = dataset_at(file, f"{group}/{name}")
+            row = places[1]
+            places[1, :2] = row[1::-1]
+        _seal(file)
+
+    return change
 
 
 def _plant(file: h5py.File, frame: bytes) -> None:
@@ -297,7 +302,8 @@ HOSTILE: dict[str, Change] = {
     "a frame is a bomb": _bomb,
     "a frame is of another length": _other_frame,
     "frames are exchanged in HDF5": _swapped_frames,
-    "frames are exchanged in the index": _swapped_offsets,
+    "frames are exchanged in the index": _swapped_places("state_index"),
+    "frames of steps are exchanged in the index": _swapped_places("step_index"),
     "batches are negative": _set("state_index/num_batches_tracked", -1),
     "a step is negative": _set("step_index/step", -1),
     "steps do not increase": _set("step_index/step", 1),

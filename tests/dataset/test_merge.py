@@ -235,6 +235,14 @@ def test_no_more_than_one_volume_is_open_at_a_time(make_shard: MakeShard, tmp_pa
     assert most_open == 1
 
 
+def test_shards_with_states_of_different_steps_are_refused(
+    make_shard: MakeShard, tmp_path: Path
+) -> None:
+    shards = [make_shard("a", [1]), make_shard("b", [2], steps=())]
+    with pytest.raises(PlanMismatchError, match="different plans"):
+        merged(shards, tmp_path / "dtb.h5")
+
+
 def test_shards_of_different_lengths_are_refused(make_shard: MakeShard, tmp_path: Path) -> None:
     write_shard(tmp_path / "short.h5", [], provenance='{"config": {"plan": "fake"}}', num_epochs=1)
     with pytest.raises(PlanMismatchError, match="different plans"):
