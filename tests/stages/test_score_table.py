@@ -68,6 +68,17 @@ def test_a_flipped_bit_gives_a_typed_error_or_the_same_scores(tmp_path: Path) ->
     assert num_refused > len(data) / 31 / 2
 
 
+def test_a_score_that_somebody_changed_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "scores.parquet"
+    write_scores(file, TABLE)
+    table = parquet.read_table(file)
+    wot = table.schema.get_field_index("wot")
+    changed = pyarrow.array([0.5, None], pyarrow.float64())
+    parquet.write_table(table.set_column(wot, table.schema.field(wot), changed), file)
+    with pytest.raises(errors.DamagedFileError, match="its rows are not those that were written"):
+        read_scores(file)
+
+
 def test_what_is_no_file_of_scores_is_refused(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="dtb score makes it"):
         read_scores(tmp_path / "missing.parquet")
