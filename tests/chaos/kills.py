@@ -29,7 +29,7 @@ __all__ = [
     "uninterrupted",
 ]
 
-NUM_EPOCHS = 7
+NUM_EPOCHS = 10
 
 PLAN = (
     "images.num_valid=800",
