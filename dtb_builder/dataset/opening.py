@@ -146,13 +146,13 @@ def dataset_at(file: h5py.File, name: str) -> h5py.Dataset:
     return found
 
 
-def integer_attribute(owner: h5py.File | h5py.Dataset, path: Path | str, name: str) -> int:
+def integer_attribute(owner: h5py.File | h5py.Dataset, path: Location, name: str) -> int:
     """A whole-number attribute of a file or dataset.
 
     Raises:
         DamagedFileError: there is none.
     """
-    with damage_is_named(path):
+    with reading_hdf5(path):
         return int(np.asarray(owner.attrs[name]))
 
 

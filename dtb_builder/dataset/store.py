@@ -389,10 +389,8 @@ class Store:
             message = f"{location} is not there; it holds states of {self.path}"
             raise MissingVolumeError(message) from None
         try:
-            with reading_hdf5(location):
-                found = integer_attribute(file, location, schema.PROVENANCE_ATTRIBUTE)
-                own = integer_attribute(self._file, self.path, schema.PROVENANCE_ATTRIBUTE)
-            if found != own:
+            found = integer_attribute(file, location, schema.PROVENANCE_ATTRIBUTE)
+            if found != integer_attribute(self._file, self.path, schema.PROVENANCE_ATTRIBUTE):
                 raise DamagedFileError(f"{location} belongs to another benchmark than {self.path}")
         except BaseException:
             file.close()
