@@ -238,7 +238,12 @@ def make_index(path: Path, num_runs: int, num_epochs: int) -> None:
     provenance = crc32c(PROVENANCE.encode())
     with create(path, kind=schema.FileKind.BENCHMARK, provenance_crc32c=provenance) as file:
         index = IndexWriter(
-            file, num_runs=num_runs, num_failures=0, num_epochs=num_epochs, num_steps=0
+            file,
+            num_runs=num_runs,
+            num_failures=0,
+            num_epochs=num_epochs,
+            num_steps=0,
+            num_differences=0,
         )
         for first in range(0, num_runs, BLOCK_RUNS):
             numbers = np.arange(first, min(first + BLOCK_RUNS, num_runs))
@@ -260,7 +265,7 @@ def _columns(
     columns: dict[str, NDArray[Any]] = {}
     for column in schema.COLUMNS:
         if not column.counts_failures:
-            shape = (len(numbers), *column.row_shape(num_epochs, 0))
+            shape = (len(numbers), *column.row_shape(num_epochs, 0, 0))
             columns[column.name] = np.zeros(shape, column.dtype)
     for name in METRICS:
         columns[f"metrics/{name}"] = rng.random((len(numbers), num_epochs + 1))

@@ -15,7 +15,6 @@ import resource
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -73,17 +72,15 @@ def add_node(cluster: Any) -> Any:
     )
 
 
-def disturb(cluster: Any, fractions: list[float], stop: threading.Event) -> None:
-    """Take a node away at a quarter of the work, add two at half, take one at three quarters."""
-    steps = [(0.25, "remove"), (0.5, "add"), (0.5, "add"), (0.75, "remove")]
-    while steps and not stop.wait(0.2):
-        if fractions and fractions[-1] >= steps[0][0]:
-            _, what = steps.pop(0)
-            if what == "add":
-                add_node(cluster)
-            else:
-                cluster.remove_node(next(iter(cluster.worker_nodes)), allow_graceful=False)
-            print(f"  at {100 * fractions[-1]:.0f} %: {what} a node", file=sys.stderr)
+def disturb(cluster: Any, fraction: float, steps: list[tuple[float, str]]) -> None:
+    """Take those steps whose part of the work is done; Ray adds nodes from the main thread only."""
+    while steps and fraction >= steps[0][0]:
+        _, what = steps.pop(0)
+        if what == "add":
+            add_node(cluster)
+        else:
+            cluster.remove_node(next(iter(cluster.worker_nodes)), allow_graceful=False)
+        print(f"  at {100 * fraction:.0f} %: {what} a node", file=sys.stderr)
 
 
 def resident_mib() -> float:
@@ -144,21 +141,17 @@ def measure_runs(folder: RunFolder, num_runs: int, num_shards: int, runs_per_tas
     assert dtb(["plan", str(folder.path), *settings]) == 0
     with fake_nodes() as cluster:
         peer = PEER_SHARE * bare_seconds(cluster.address, num_runs // PEER_SHARE, runs_per_task)
-        fractions: list[float] = []
         memory: list[float] = []
         finished: Counter[int] = Counter()
-        stop = threading.Event()
-        nodes = threading.Thread(target=disturb, args=(cluster, fractions, stop), daemon=True)
-        nodes.start()
+        steps = [(0.25, "remove"), (0.5, "add"), (0.5, "add"), (0.75, "remove")]
         begin = time.perf_counter()
         for event in generate(folder, launch_of(cluster.address, runs_per_task), train=pretend):
             if isinstance(event, RunFinished):
                 finished[event.run.number] += 1
-                fractions.append(len(finished) / num_runs)
                 memory.append(resident_mib())
+                disturb(cluster, len(finished) / num_runs, steps)
         seconds = time.perf_counter() - begin
-        stop.set()
-        nodes.join()
+        assert not steps, "the runs ended before nodes came and went"
     assert dtb(["merge", str(folder.path)]) == 0
     with Benchmark(folder.benchmark_file) as benchmark:
         once = benchmark.numbers.tolist() == list(range(num_runs))

@@ -14,7 +14,14 @@ from numpy.typing import NDArray
 
 from dtb_builder.errors import DamagedFileError
 
-__all__ = ["bfloat16", "crc32c", "decode", "encode"]
+__all__ = [
+    "bfloat16",
+    "crc32c",
+    "decode",
+    "decode_difference",
+    "encode",
+    "encode_difference",
+]
 
 _ITEM = np.dtype("<f4").itemsize
 
@@ -36,6 +43,33 @@ def encode(values: NDArray[np.float32]) -> bytes:
     return b"".join(parts)
 
 
+def encode_difference(values: NDArray[np.float32], key: NDArray[np.float32]) -> bytes:
+    """One frame for how a vector differs from a key vector, both of shape (num_floats,).
+
+    Float by float, the bits as whole numbers are subtracted modulo 2 ** 32, and the sign is folded
+    into the lowest bit, so that what is near the key has a small code of either sign.
+
+    >>> key = np.linspace(0, 1, 1000, dtype=np.float32)
+    >>> frame = encode_difference(key * np.float32(1.01), key)
+    >>> bool((decode_difference(frame, key) == key * np.float32(1.01)).all())
+    True
+    """
+    difference = _bits(values) - _bits(key)
+    sign = (difference.view("<i4") >> np.int32(31)).view("<u4")
+    return encode(((difference << np.uint32(1)) ^ sign).view("<f4"))
+
+
+def decode_difference(frame: bytes, key: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The vector that a frame of `encode_difference` holds, to the bit; raises as `decode`."""
+    codes = _bits(decode(frame, num_floats=len(key)))
+    folded = np.uint32(0) - (codes & np.uint32(1))
+    return (_bits(key) + ((codes >> np.uint32(1)) ^ folded)).view("<f4")
+
+
+def _bits(values: NDArray[np.float32]) -> NDArray[np.uint32]:
+    return values.astype("<f4", copy=False).view("<u4")
+
+
 def bfloat16(values: NDArray[np.float32]) -> NDArray[np.float32]:
     """The nearest bfloat16 of every float, ties to even, as float32; a NaN stays one.
 
@@ -44,7 +78,7 @@ def bfloat16(values: NDArray[np.float32]) -> NDArray[np.float32]:
     >>> bfloat16(np.array([1.0, 1.005, 3.14159], np.float32))
     array([1.       , 1.0078125, 3.140625 ], dtype=float32)
     """
-    bits = values.astype("<f4", copy=False).view("<u4")
+    bits = _bits(values)
     halfway = np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1))
     rounded = np.where(np.isnan(values), bits | np.uint32(0x400000), bits + halfway)
     return (rounded & np.uint32(0xFFFF0000)).view("<f4")

@@ -21,16 +21,16 @@ from dtb_builder.dataset.opening import (
     reading_hdf5,
     schema_minor,
 )
-from dtb_builder.dataset.source import Source
+from dtb_builder.dataset.source import Location, Source
 from dtb_builder.errors import DamagedFileError, NotDTBFileError
 from dtb_builder.record import METRICS
 
-__all__ = ["IndexReader", "IndexWriter", "Rows", "row_checksums"]
+__all__ = ["IndexReader", "IndexWriter", "Rows", "check_differences", "row_checksums"]
 
 Rows = slice | NDArray[np.intp]
 _BLOCK_ROWS = 2**16
 _CHECKED_AT_OPENING = 2**20
-_WHERE_STATES_ARE = ("runs/number", "state_index/", "step_index/")
+_WHERE_STATES_ARE = ("runs/number", "state_index/", "step_index/", "difference_index/")
 _NEAR_BYTES = 2**14
 """A gap that is sooner read than asked around."""
 
@@ -40,8 +40,12 @@ _POINTERS = (
     "state_index/tensors_offset",
     "state_index/offset",
     "step_index/offset",
+    "difference_index/offset",
 )
 """What needs no proof of its own, for what it leads to has a checksum."""
+
+_ADDED = {"step_index": 1, "difference_index": 2}
+"""The groups that later minor versions added."""
 
 _INDEXED = (schema.FileKind.SHARD, schema.FileKind.BENCHMARK)
 
@@ -62,6 +66,32 @@ def _row_bytes(values: NDArray[Any], dtype: np.dtype) -> NDArray[np.uint8]:
     return whole.reshape(len(values), num_bytes)
 
 
+def check_differences(
+    epochs: NDArray[np.int64],
+    keys: NDArray[np.int64],
+    kept: NDArray[np.bool_],
+    *,
+    where: Location,
+) -> None:
+    """See that a run's differences are of epochs without a whole state, to epochs with one.
+
+    Args:
+        epochs: of the differences, shape (differences,).
+        keys: the epochs of what they are differences to, shape (differences,).
+        kept: whether the state of an epoch is there as it is, shape (num_epochs + 1,).
+        where: the file.
+
+    Raises:
+        DamagedFileError: one is not, or they do not stand in order.
+    """
+    there = (epochs >= 0) & (epochs < len(kept)) & (keys >= 0) & (keys < len(kept))
+    if not there.all() or kept[epochs].any() or not kept[keys].all() or (np.diff(epochs) < 1).any():
+        raise DamagedFileError(
+            f"{where}: differences should be of increasing epochs without states of their own, to "
+            f"epochs with one; got epochs {epochs.tolist()} to {keys.tolist()}"
+        )
+
+
 _PROOFS = {
     covered.name: checksum
     for checksum, columns in schema.ROW_CHECKSUMS.items()
@@ -80,6 +110,7 @@ class IndexWriter:
         num_failures: rows of the columns that count failed runs.
         num_epochs: of every run; a run has num_epochs + 1 rows of metrics.
         num_steps: states of every run after steps of the first epoch.
+        num_differences: states of every run that are differences to others.
     """
 
     def __init__(
@@ -90,11 +121,12 @@ class IndexWriter:
         num_failures: int,
         num_epochs: int,
         num_steps: int,
+        num_differences: int,
     ) -> None:
         self._file = file
         for column in schema.COLUMNS:
             num_rows = num_failures if column.counts_failures else num_runs
-            shape = (num_rows, *column.row_shape(num_epochs, num_steps))
+            shape = (num_rows, *column.row_shape(num_epochs, num_steps, num_differences))
             file.create_dataset(column.name, shape=shape, dtype=column.dtype)
 
     def put(self, columns: Mapping[str, NDArray[Any]], rows: Rows = slice(None)) -> None:
@@ -139,7 +171,7 @@ class IndexReader:
         self._texts: dict[str, tuple[str, ...]] = {}
         self._stored: dict[str, StoredColumn] = {}
         self._columns = {column.name: column for column in schema.COLUMNS}
-        self._last_row: tuple[tuple[str, int], dict[str, NDArray[Any]]] | None = None
+        self._last_rows: dict[str, tuple[int, dict[str, NDArray[Any]]]] = {}
         self._num_rows_read = 0
         with reading_hdf5(self._path):
             kind = file.attrs[schema.KIND_ATTRIBUTE]
@@ -159,9 +191,13 @@ class IndexReader:
             self.num_runs: int = shape[0]
             self.num_epochs: int = shape[1] - 1
             self._minor = schema_minor(file, self._path)
-            if self._minor < 1 and "step_index" in file:
-                raise DamagedFileError("schema version 1.0 has no step_index, the file has")
-            self.num_steps: int = self._num_steps()
+            for group, since in _ADDED.items():
+                if self._minor < since and group in file:
+                    raise DamagedFileError(
+                        f"schema version 1.{self._minor} has no {group}, the file has"
+                    )
+            self.num_steps: int = self._num_states("step_index", "steps")
+            self.num_differences: int = self._num_states("difference_index", "differences")
 
     def _shapes(self, names: Sequence[str]) -> Iterator[tuple[int, ...]]:
         """The shapes of those of the columns that are there to be looked at."""
@@ -169,12 +205,12 @@ class IndexReader:
             with contextlib.suppress(DamagedFileError, OSError, RuntimeError, KeyError):
                 yield dataset_at(self._file, name).shape
 
-    def _num_steps(self) -> int:
-        """How many steps' states each run has, from the shape of their columns."""
-        names = [name for name, c in self._columns.items() if "steps" in c.per_row]
-        shapes = set(self._shapes(names)) if self._minor >= 1 else set()
+    def _num_states(self, group: str, size: str) -> int:
+        """How many states of a group each run has, from the shape of their columns."""
+        names = [name for name, c in self._columns.items() if size in c.per_row]
+        shapes = set(self._shapes(names)) if self._minor >= _ADDED[group] else set()
         if len(shapes) > 1 or any(len(shape) != 2 for shape in shapes):
-            raise DamagedFileError(f"step_index should have one shape, got {sorted(shapes)}")
+            raise DamagedFileError(f"{group} should have one shape, got {sorted(shapes)}")
         return shapes.pop()[1] if shapes else 0
 
     @cached_property
@@ -205,6 +241,17 @@ class IndexReader:
         steps = self.column("step_index/step")
         if not (np.diff(steps, prepend=0) > 0).all():
             raise DamagedFileError(f"{self._path}: a run's steps should be >= 1 and increase")
+
+    def check_differences(self) -> None:
+        """See that every difference is of an epoch without a whole state, to one that has one.
+
+        Raises:
+            DamagedFileError: one is not, or they do not stand in order.
+        """
+        kept = self.column("state_index/kept") != 0
+        epochs, keys = (self.column(f"difference_index/{name}") for name in ("epoch", "key"))
+        for row in range(self.num_runs if self.num_differences else 0):
+            check_differences(epochs[row], keys[row], kept[row], where=self._path)
 
     def column(self, name: str) -> NDArray[Any]:
         """A column of the schema, shape (rows, ...), not writeable.
@@ -304,11 +351,11 @@ class IndexReader:
 
     def _before_it_was_added(self, column: schema.Column) -> NDArray[Any]:
         """What a file of an earlier minor version means by a column that it lacks."""
-        if column.name != "step_index/row_crc32c":
-            shape = column.row_shape(self.num_epochs, 0)
+        if column.name not in schema.ROW_CHECKSUMS:
+            shape = column.row_shape(self.num_epochs, 0, 0)
             return np.zeros((self.num_runs, *shape), column.dtype)
-        covered = {covered.name: self.column(covered.name) for covered in schema.STEP_ROW_COLUMNS}
-        return row_checksums(covered, schema.STEP_ROW_COLUMNS)
+        covered = schema.ROW_CHECKSUMS[column.name]
+        return row_checksums({c.name: self.column(c.name) for c in covered}, covered)
 
     def texts(self, name: str) -> tuple[str, ...]:
         """One of the schema's string datasets; raises as `column`."""
@@ -343,8 +390,8 @@ class IndexReader:
 
     def _row(self, row: int, proof: str) -> dict[str, NDArray[Any]]:
         """A run's entries in every column that a column of checksums covers, and proves."""
-        last = self._last_row
-        if last is not None and last[0] == (proof, row):
+        last = self._last_rows.get(proof)
+        if last is not None and last[0] == row:
             return last[1]
         columns = [self.stored(column.name) for column in schema.ROW_CHECKSUMS[proof]]
         checksum = self.stored(proof)
@@ -355,7 +402,7 @@ class IndexReader:
         found = {
             stored.name: stored.array(part)[0] for stored, part in zip(columns, parts, strict=True)
         }
-        self._last_row = ((proof, row), found)
+        self._last_rows[proof] = row, found
         if not self._source.is_far:
             self._num_rows_read += 1
         return found
@@ -372,7 +419,8 @@ class IndexReader:
         with reading_hdf5(self._path):
             dataset = dataset_at(self._file, name)
             rows = dataset.shape[0] if column.counts_failures else self.num_runs
-            shape = (rows, *column.row_shape(self.num_epochs, self.num_steps))
+            sizes = self.num_epochs, self.num_steps, self.num_differences
+            shape = (rows, *column.row_shape(*sizes))
             if dataset.dtype != column.dtype or dataset.shape != shape:
                 raise DamagedFileError(
                     f"{name}: expected {column.dtype} of shape {shape}, "

@@ -9,7 +9,7 @@ record counts only when its checksums hold, and only while every record before i
 import json
 import os
 import struct
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
@@ -99,6 +99,7 @@ class JournalEpoch:
         metrics: the metrics that were measured.
         environment: the device and software it ran on.
         num_batches_tracked: of the state; None where no state is kept.
+        key: the epoch of the state that the frame is a difference to; None where it is whole.
         offset: first byte of the record in the file.
         frame_offset: first byte of the state's frame.
         frame_length: bytes of the frame; 0 where no state is kept.
@@ -112,6 +113,7 @@ class JournalEpoch:
     offset: int
     frame_offset: int
     frame_length: int
+    key: int | None = None
     steps: tuple[JournalStep, ...] = ()
 
 
@@ -163,13 +165,22 @@ class Journal:
                 file.seek(step.frame_offset)
                 yield file.read(step.frame_length)
 
-    def frames(self) -> Iterator[tuple[JournalEpoch, bytes]]:
-        """Each kept state's epoch and frame, one at a time."""
+    @property
+    def whole(self) -> tuple[JournalEpoch, ...]:
+        """The epochs whose state is kept as it is."""
+        return tuple(e for e in self.epochs if e.num_batches_tracked is not None and e.key is None)
+
+    @property
+    def differences(self) -> tuple[JournalEpoch, ...]:
+        """The epochs whose state is kept as a difference to another one."""
+        return tuple(e for e in self.epochs if e.key is not None)
+
+    def frames(self, epochs: Iterable[JournalEpoch]) -> Iterator[bytes]:
+        """The frame of each of some epochs, one at a time."""
         with self.path.open("rb") as file:
-            for epoch in self.epochs:
-                if epoch.num_batches_tracked is not None:
-                    file.seek(epoch.frame_offset)
-                    yield epoch, file.read(epoch.frame_length)
+            for epoch in epochs:
+                file.seek(epoch.frame_offset)
+                yield file.read(epoch.frame_length)
 
 
 def read_journal(path: Path) -> Journal | None:
@@ -261,6 +272,7 @@ def append_epoch(
     environment: Mapping[str, Any],
     num_batches_tracked: int | None,
     frame: bytes,
+    key: int | None = None,
     step_frames: Sequence[StepFrame] = (),
 ) -> None:
     """Add one epoch; it has reached the disk when this returns.
@@ -280,6 +292,8 @@ def append_epoch(
         "environment": dict(environment),
         "num_batches_tracked": num_batches_tracked,
     }
+    if key is not None:
+        text["key"] = key
     if step_frames:
         text["steps"] = [[s.step, s.num_batches_tracked, len(s.frame)] for s in step_frames]
     with path.open("r+b", buffering=0) as file:

@@ -17,15 +17,18 @@ from dtb_builder.dataset.codec import crc32c
 from dtb_builder.dataset.index import IndexWriter, Rows
 from dtb_builder.dataset.opening import create, damage_is_named
 from dtb_builder.dataset.shard import failure_columns, place_columns
-from dtb_builder.dataset.states import write_states
+from dtb_builder.dataset.states import Frames, write_states
 from dtb_builder.dataset.store import FailedRun, Store
 from dtb_builder.errors import DTBError, DuplicateRunError, PlanMismatchError
 
 __all__ = ["MergedRun", "merge", "remove_old_volumes"]
 
-_COPIED = (
-    *(column.name for column in (*schema.ROW_COLUMNS, *schema.STEP_ROW_COLUMNS)),
-    "step_index/row_crc32c",
+_COPIED = tuple(
+    dict.fromkeys(
+        name
+        for checksum, covered in schema.ROW_CHECKSUMS.items()
+        for name in (*(column.name for column in covered), checksum)
+    )
 )
 """The columns whose rows are the same in the shard and in the benchmark."""
 
@@ -34,6 +37,7 @@ _PLACES = (
     "state_index/tensors_offset",
     "state_index/offset",
     "step_index/offset",
+    "difference_index/offset",
 )
 """The columns that say where in the merged files a run's states are."""
 
@@ -62,11 +66,12 @@ class _Outline:
     provenance: str
     num_epochs: int
     num_steps: int
+    num_differences: int
 
     @property
-    def plan(self) -> tuple[str, int, int]:
+    def plan(self) -> tuple[str, int, int, int]:
         """What shards of one plan share."""
-        return self.provenance, self.num_epochs, self.num_steps
+        return self.provenance, self.num_epochs, self.num_steps, self.num_differences
 
 
 def merge(
@@ -128,6 +133,7 @@ def _merge(
             num_failures=len(failures),
             num_epochs=outlines[0].num_epochs,
             num_steps=outlines[0].num_steps,
+            num_differences=outlines[0].num_differences,
         )
         for outline in outlines:
             rows = _rows(np.searchsorted(numbers, outline.numbers))
@@ -209,12 +215,13 @@ def _outline(path: Path, store: Store) -> _Outline:
     return _Outline(
         path=path,
         numbers=index.numbers,
-        checksums=index.column("step_index/row_crc32c"),
+        checksums=index.column(list(schema.ROW_CHECKSUMS)[-1]),
         failures=store.failures,
         environments=index.texts(schema.ENVIRONMENTS),
         provenance=store.provenance_text,
         num_epochs=index.num_epochs,
         num_steps=index.num_steps,
+        num_differences=index.num_differences,
     )
 
 
@@ -339,20 +346,29 @@ def _copy_run(
     source: Store, row: int, number: int, volumes: _Volumes
 ) -> tuple[dict[str, Any], int]:
     """Copy one run's states; returns the columns of where they went, and their bytes."""
-    kept = source.index.column("state_index/kept")[row].astype(bool)
-    num_steps = source.index.num_steps
-    num_bytes = int(source.index.column("state_index/length")[row, kept].sum())
-    num_bytes += int(source.index.column("step_index/length")[row].sum())
+    index = source.index
+    kept = index.column("state_index/kept")[row].astype(bool)
+    num_bytes = int(index.column("state_index/length")[row, kept].sum())
+    num_bytes += int(index.column("step_index/length")[row].sum())
+    num_bytes += int(index.column("difference_index/length")[row].sum())
     try:
         places = write_states(
             volumes.file_for(num_bytes),
             number,
             np.frombuffer(source.table_bytes(row), schema.TENSOR_DTYPE),
-            (source.frame(row, epoch_row) for epoch_row in np.flatnonzero(kept).tolist()),
-            (source.step_frame(row, position) for position in range(num_steps)),
-            num_states=int(kept.sum()),
-            num_steps=num_steps,
-            num_floats=int(source.index.column("state_index/num_floats")[row]),
+            epochs=Frames(
+                int(kept.sum()),
+                (source.frame(row, epoch_row) for epoch_row in np.flatnonzero(kept).tolist()),
+            ),
+            steps=Frames(
+                index.num_steps,
+                (source.step_frame(row, position) for position in range(index.num_steps)),
+            ),
+            differences=Frames(
+                index.num_differences,
+                (source.difference_frame(row, i) for i in range(index.num_differences)),
+            ),
+            num_floats=int(index.column("state_index/num_floats")[row]),
         )
     except DTBError as error:
         error.add_note(f"in the states of run {number}")

@@ -68,7 +68,7 @@ class Run:
     @property
     def state_epochs(self) -> tuple[int, ...]:
         """The epochs whose training states are kept."""
-        return tuple(np.flatnonzero(self._column("state_index/kept")).tolist())
+        return self._store.kept(self._row)
 
     @property
     def state_steps(self) -> tuple[int, ...]:

@@ -1,17 +1,18 @@
 """What can still be read of a damaged DTB file: whole runs, each proved by its checksums."""
 
 import contextlib
+import itertools
 import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dtb_builder.dataset import codec, schema
-from dtb_builder.dataset.index import row_checksums
+from dtb_builder.dataset.index import check_differences, row_checksums
 from dtb_builder.dataset.journal import JournalRun, StepFrame, append_epoch, open_journal
 from dtb_builder.dataset.states import table_from_bytes
 from dtb_builder.dataset.store import Store
@@ -21,7 +22,22 @@ from dtb_builder.space import Genotype
 
 __all__ = ["LostRun", "SavedRun", "salvage"]
 
-_STEP_COLUMNS = tuple(c for c in schema.STEP_ROW_COLUMNS if c.name != "runs/crc32c")
+_COVERED = {
+    checksum: tuple(column for column in covered if column.name not in schema.ROW_CHECKSUMS)
+    for checksum, covered in schema.ROW_CHECKSUMS.items()
+}
+"""What each column of row checksums covers, but for other such columns."""
+
+
+class _Kept(NamedTuple):
+    """What a journal says of an epoch's state; arguments of `append_epoch`."""
+
+    num_batches_tracked: int | None
+    frame: bytes
+    key: int | None
+
+
+_NOTHING = _Kept(None, b"", None)
 
 
 @dataclass(frozen=True)
@@ -84,15 +100,15 @@ def salvage(path: Path, folder: Path, *, plan: str) -> Iterator[SavedRun | LostR
             journal.unlink(missing_ok=True)
             open_journal(journal, about)
             for epoch in range(store.index.num_epochs + 1):
-                frame = frames.get(epoch, b"")
-                tracked = int(columns["state_index/num_batches_tracked"][row, epoch])
+                kept = frames.get(epoch, _NOTHING)
                 append_epoch(
                     journal,
                     epoch=epoch,
                     metrics=_metrics(columns, row, epoch),
                     environment=environments[row][epoch],
-                    num_batches_tracked=tracked if frame else None,
-                    frame=frame,
+                    num_batches_tracked=kept.num_batches_tracked,
+                    frame=kept.frame,
+                    key=kept.key,
                     step_frames=step_frames if epoch == 1 else (),
                 )
             yield SavedRun(number, journal)
@@ -101,7 +117,7 @@ def salvage(path: Path, folder: Path, *, plan: str) -> Iterator[SavedRun | LostR
 def _columns(store: Store) -> dict[str, NDArray[Any]] | str:
     """The columns that row checksums cover, as far as they are there; or what is missing."""
     columns: dict[str, NDArray[Any]] = {}
-    for column in (*schema.ROW_COLUMNS, *_STEP_COLUMNS):
+    for column in itertools.chain(*_COVERED.values()):
         values = store.index.salvaged(column.name)
         if values is None:
             if column.name not in ("runs/key", "runs/iso_key"):
@@ -119,15 +135,16 @@ def _columns(store: Store) -> dict[str, NDArray[Any]] | str:
 
 def _sound_rows(store: Store, columns: dict[str, NDArray[Any]]) -> NDArray[np.bool_]:
     """Which rows are as they were written, shape (runs,)."""
-    main = row_checksums(columns)
-    # The checksum with the states of steps covers the other one, so that it proves the whole row.
-    whole = row_checksums(columns | {"runs/crc32c": main}, schema.STEP_ROW_COLUMNS)
-    steps_sound = _all_sound(store, _STEP_COLUMNS)
-    sound = whole == _checksums(store, "step_index/row_crc32c")
-    sound |= (main == _checksums(store, "runs/crc32c")) & steps_sound
-    if not sound.all() and steps_sound and _all_sound(store, schema.ROW_COLUMNS):
-        sound[:] = True  # it was the columns of row checksums that were damaged
-    return sound
+    # Each checksum covers the one before it: it proves a row as far as the columns of its own.
+    computed = dict(columns)
+    for checksum, covered in schema.ROW_CHECKSUMS.items():
+        computed[checksum] = row_checksums(computed, covered)
+    sound = np.zeros(store.index.num_runs, bool)
+    rest_is_sound = True
+    for checksum in reversed(list(schema.ROW_CHECKSUMS)):
+        sound |= (computed[checksum] == _checksums(store, checksum)) & rest_is_sound
+        rest_is_sound &= _all_sound(store, _COVERED[checksum])
+    return sound | rest_is_sound  # then it is the columns of row checksums that are damaged
 
 
 def _checksums(store: Store, name: str) -> NDArray[np.uint32]:
@@ -162,14 +179,13 @@ def _environments(store: Store) -> list[list[dict[str, Any]]] | None:
 
 def _whole(
     store: Store, columns: dict[str, NDArray[Any]], row: int, plan: str
-) -> tuple[JournalRun, dict[int, bytes], list[StepFrame]]:
-    """A run, the frame of each kept epoch, and those of steps.
+) -> tuple[JournalRun, dict[int, _Kept], list[StepFrame]]:
+    """A run, what is kept of each epoch, and of steps.
 
     Raises:
         DamagedFileError: something of it is not as it was written.
     """
     number = int(columns["runs/number"][row])
-    kept = np.flatnonzero(columns["state_index/kept"][row]).tolist()
     table = store.salvaged_table(
         row,
         number,
@@ -177,27 +193,37 @@ def _whole(
         checksum=int(columns["state_index/tensors_crc32c"][row]),
     )
     num_floats = int(columns["state_index/num_floats"][row])
-    frames: dict[int, bytes] = {}
-    for position, epoch in enumerate(kept):
+
+    def kept(group: str, entry: int, position: int, moment: str, key: int | None = None) -> _Kept:
+        length, checksum, tracked = (
+            int(columns[f"{group}/{name}"][row, entry])
+            for name in ("length", "crc32c", "num_batches_tracked")
+        )
         frame = store.salvaged_frame(
             row,
             number,
-            epoch,
+            group,
+            entry,
             position,
-            length=int(columns["state_index/length"][row, epoch]),
-            checksum=int(columns["state_index/crc32c"][row, epoch]),
+            length=length,
+            checksum=checksum,
+            what=f"state of run {number} after {moment}",
         )
         codec.decode(frame, num_floats=num_floats)
-        frames[epoch] = frame
-    step_frames: list[StepFrame] = []
-    for position in range(store.index.num_steps):
-        step, length, checksum, tracked = (
-            int(columns[f"step_index/{name}"][row, position])
-            for name in ("step", "length", "crc32c", "num_batches_tracked")
-        )
-        frame = store.salvaged_step_frame(row, number, position, length=length, checksum=checksum)
-        codec.decode(frame, num_floats=num_floats)
-        step_frames.append(StepFrame(step, tracked, frame))
+        return _Kept(tracked, frame, key)
+
+    whole = np.flatnonzero(columns["state_index/kept"][row]).tolist()
+    frames = {e: kept("state_index", e, i, f"epoch {e}") for i, e in enumerate(whole)}
+    differences, keys = (columns[f"difference_index/{name}"][row] for name in ("epoch", "key"))
+    check_differences(differences, keys, columns["state_index/kept"][row] != 0, where=store.path)
+    for i, (epoch, key) in enumerate(zip(differences.tolist(), keys.tolist(), strict=True)):
+        frames[epoch] = kept("difference_index", i, i, f"epoch {epoch}", key)
+    steps = columns["step_index/step"][row].tolist()
+    found = [kept("step_index", i, i, f"step {step}") for i, step in enumerate(steps)]
+    step_frames = [
+        StepFrame(step, state.num_batches_tracked or 0, state.frame)
+        for step, state in zip(steps, found, strict=True)
+    ]
     genotype = Genotype.from_array(columns["runs/genotype"][row])
     about = JournalRun(
         number=number,

@@ -10,6 +10,7 @@ from dtb_builder.record import METRICS
 
 __all__ = [
     "COLUMNS",
+    "DIFFERENCE_ROW_COLUMNS",
     "FORMAT",
     "MAX_FLOATS",
     "ROW_CHECKSUMS",
@@ -25,7 +26,7 @@ __all__ = [
 FORMAT = "darts-training-bench"
 """The value of the root attribute ``format``, by which a DTB file is known."""
 
-SCHEMA_VERSION = "1.1"
+SCHEMA_VERSION = "1.2"
 """``major.minor``: readers refuse another major number."""
 
 MAX_FLOATS = 2**26
@@ -75,8 +76,8 @@ class Column:
     Attributes:
         name: path in the file.
         dtype: little-endian numpy type.
-        per_row: shape of one row; "epochs" stands for num_epochs + 1, "steps" for how many steps'
-            states the file's runs have.
+        per_row: shape of one row; "epochs" stands for num_epochs + 1, "steps" and "differences" for
+            how many such states each of the file's runs has.
         meaning: one sentence, also in data_schema.md.
         since: the minor version that added it.
     """
@@ -87,9 +88,9 @@ class Column:
     meaning: str
     since: int = 0
 
-    def row_shape(self, num_epochs: int, num_steps: int) -> tuple[int, ...]:
-        """The shape of one row in a file of runs with so many epochs, and states of steps."""
-        sizes = {"epochs": num_epochs + 1, "steps": num_steps}
+    def row_shape(self, num_epochs: int, num_steps: int, num_differences: int) -> tuple[int, ...]:
+        """The shape of one row in a file of runs with so many epochs, and such states."""
+        sizes = {"epochs": num_epochs + 1, "steps": num_steps, "differences": num_differences}
         return tuple(sizes[size] if isinstance(size, str) else size for size in self.per_row)
 
     @property
@@ -163,6 +164,40 @@ COLUMNS: tuple[Column, ...] = (
         "after the other, without step_index/offset",
         1,
     ),
+    _column(
+        "difference_index/epoch",
+        "<i8",
+        ("differences",),
+        "epoch of a state that is stored as a difference, increasing",
+        2,
+    ),
+    _column(
+        "difference_index/key",
+        "<i8",
+        ("differences",),
+        "epoch of the kept state that it is the difference to",
+        2,
+    ),
+    _column(
+        "difference_index/offset", "<i8", ("differences",), "first byte of that state's frame", 2
+    ),
+    _column("difference_index/length", "<i8", ("differences",), "bytes of that state's frame", 2),
+    _column("difference_index/crc32c", "<u4", ("differences",), "CRC-32C of that state's frame", 2),
+    _column(
+        "difference_index/num_batches_tracked",
+        "<i8",
+        ("differences",),
+        "training steps behind that state's batch-norm statistics",
+        2,
+    ),
+    _column(
+        "difference_index/row_crc32c",
+        "<u4",
+        (),
+        "CRC-32C of the run's rows of step_index/row_crc32c and of the columns of difference_index "
+        "above, one after the other, without difference_index/offset",
+        2,
+    ),
     _column("failures/number", "<i8", (), "the failed run's number in the plan"),
     _column("failures/seed", "<i8", (), "its seed"),
     _column("failures/genotype", "|u1", (2, 8, 2), "its genotype, as in runs/genotype"),
@@ -186,28 +221,40 @@ ROW_COLUMNS: tuple[Column, ...] = tuple(
 )
 """What runs/crc32c covers: what a merge leaves as it is, from the worker to the reader."""
 
-STEP_ROW_COLUMNS: tuple[Column, ...] = tuple(
-    column
-    for column in COLUMNS
-    if column.name
-    in (
-        "runs/crc32c",
-        "step_index/step",
-        "step_index/length",
-        "step_index/crc32c",
-        "step_index/num_batches_tracked",
-    )
+
+def _named(*names: str) -> tuple[Column, ...]:
+    return tuple(column for column in COLUMNS if column.name in names)
+
+
+STEP_ROW_COLUMNS = _named(
+    "runs/crc32c",
+    *(f"step_index/{name}" for name in ("step", "length", "crc32c", "num_batches_tracked")),
 )
 """What step_index/row_crc32c covers."""
 
-ROW_CHECKSUMS: Mapping[str, tuple[Column, ...]] = MappingProxyType(
-    {"runs/crc32c": ROW_COLUMNS, "step_index/row_crc32c": STEP_ROW_COLUMNS}
+DIFFERENCE_ROW_COLUMNS = _named(
+    "step_index/row_crc32c",
+    *(
+        f"difference_index/{name}"
+        for name in ("epoch", "key", "length", "crc32c", "num_batches_tracked")
+    ),
 )
-"""Each column of checksums of a run's rows, with the columns it covers."""
+"""What difference_index/row_crc32c covers."""
+
+ROW_CHECKSUMS: Mapping[str, tuple[Column, ...]] = MappingProxyType(
+    {
+        "runs/crc32c": ROW_COLUMNS,
+        "step_index/row_crc32c": STEP_ROW_COLUMNS,
+        "difference_index/row_crc32c": DIFFERENCE_ROW_COLUMNS,
+    }
+)
+"""Each column of checksums of a run's rows, with the columns it covers; each covers the one before
+it, so that the last one proves the whole row."""
 
 STATES_GROUP = "states"
 VALUES = "values"
 STEP_VALUES = "step_values"
+DIFFERENCE_VALUES = "difference_values"
 TENSORS = "tensors"
 
 TENSOR_DTYPE = np.dtype(

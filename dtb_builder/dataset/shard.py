@@ -15,7 +15,7 @@ from dtb_builder.dataset.codec import crc32c
 from dtb_builder.dataset.index import IndexWriter, row_checksums
 from dtb_builder.dataset.journal import Journal
 from dtb_builder.dataset.opening import create
-from dtb_builder.dataset.states import StatePlaces, table_to_array, write_states
+from dtb_builder.dataset.states import Frames, StatePlaces, table_to_array, write_states
 from dtb_builder.dataset.store import FailedRun
 from dtb_builder.errors import DuplicateRunError, UnfinishedError
 from dtb_builder.record import METRICS
@@ -32,6 +32,7 @@ def write_shard(
     provenance: str,
     num_epochs: int,
     steps: Sequence[int] = (),
+    differences: Sequence[tuple[int, int]] = (),
 ) -> None:
     """Write the shard of these runs under its final name, or nothing.
 
@@ -42,9 +43,11 @@ def write_shard(
         provenance: JSON text that all shards of a plan share.
         num_epochs: of every run.
         steps: of the first epoch, after which every run has a state, increasing.
+        differences: the epoch of every state that each run keeps as a difference, increasing, and
+            the epoch of the state it is a difference to.
 
     Raises:
-        UnfinishedError: a journal lacks epochs, or the state after a step.
+        UnfinishedError: a journal lacks epochs, the state after a step, or a difference.
         DuplicateRunError: a run comes twice.
     """
     journals = sorted(journals, key=lambda journal: journal.run.number)
@@ -59,6 +62,11 @@ def write_shard(
             raise UnfinishedError(
                 f"{journal.path} has states after steps {found}, not {list(steps)}"
             )
+        if (found := [(e.epoch, e.key) for e in journal.differences]) != list(differences):
+            raise UnfinishedError(
+                f"{journal.path} has differences (of epoch, to epoch) {found}, "
+                f"not {list(differences)}"
+            )
     environments = sorted({_text(epoch.environment) for j in journals for epoch in j.epochs})
     with (
         whole_file(path) as temporary,
@@ -72,24 +80,24 @@ def write_shard(
             num_failures=len(failures),
             num_epochs=num_epochs,
             num_steps=len(steps),
+            num_differences=len(differences),
         )
         for row, journal in enumerate(journals):
             run = journal.run
-            kept = np.array([epoch.num_batches_tracked is not None for epoch in journal.epochs])
             places = write_states(
                 file,
                 run.number,
                 table_to_array(run.tensors),
-                (frame for _, frame in journal.frames()),
-                journal.step_frames(),
-                num_states=int(kept.sum()),
-                num_steps=len(steps),
+                epochs=Frames(len(journal.whole), journal.frames(journal.whole)),
+                steps=Frames(len(steps), journal.step_frames()),
+                differences=Frames(len(differences), journal.frames(journal.differences)),
                 num_floats=run.tensors.num_floats,
             )
-            columns = _run_columns(journal, environments) | place_columns(places, kept)
+            columns = _run_columns(journal, environments)
+            columns |= place_columns(places, np.array(columns["state_index/kept"]))
             arrays = {name: np.asarray(value)[None] for name, value in columns.items()}
-            arrays["runs/crc32c"] = row_checksums(arrays)
-            arrays["step_index/row_crc32c"] = row_checksums(arrays, schema.STEP_ROW_COLUMNS)
+            for checksum, covered in schema.ROW_CHECKSUMS.items():
+                arrays[checksum] = row_checksums(arrays, covered)
             index.put(arrays, slice(row, row + 1))
         if failures:
             index.put(failure_columns(failures))
@@ -108,7 +116,7 @@ def place_columns(places: StatePlaces, kept: NDArray[np.bool_]) -> dict[str, Any
 
     Args:
         places: of the states.
-        kept: after which epochs there is one, shape (num_epochs + 1,).
+        kept: after which epochs there is a whole one, shape (num_epochs + 1,).
     """
 
     def spread(values: NDArray[Any]) -> NDArray[Any]:
@@ -126,6 +134,9 @@ def place_columns(places: StatePlaces, kept: NDArray[np.bool_]) -> dict[str, Any
         "step_index/offset": places.steps.offset,
         "step_index/length": places.steps.length,
         "step_index/crc32c": places.steps.crc32c,
+        "difference_index/offset": places.differences.offset,
+        "difference_index/length": places.differences.length,
+        "difference_index/crc32c": places.differences.crc32c,
     }
 
 
@@ -133,7 +144,7 @@ def _run_columns(journal: Journal, environments: Sequence[str]) -> dict[str, Any
     """One row of every column that a journal decides by itself."""
     run = journal.run
     genotype = Genotype.parse(run.genotype)
-    tracked = [epoch.num_batches_tracked for epoch in journal.epochs]
+    whole = {epoch.epoch: epoch.num_batches_tracked for epoch in journal.whole}
     columns: dict[str, Any] = {
         "runs/number": run.number,
         "runs/seed": run.seed,
@@ -144,10 +155,15 @@ def _run_columns(journal: Journal, environments: Sequence[str]) -> dict[str, Any
         "runs/environment": [environments.index(_text(e.environment)) for e in journal.epochs],
         "state_index/num_floats": run.tensors.num_floats,
         "state_index/num_tensors": len(run.tensors.names),
-        "state_index/kept": [number is not None for number in tracked],
-        "state_index/num_batches_tracked": [number or 0 for number in tracked],
+        "state_index/kept": [e.epoch in whole for e in journal.epochs],
+        "state_index/num_batches_tracked": [whole.get(e.epoch, 0) for e in journal.epochs],
         "step_index/step": [step.step for step in journal.steps],
         "step_index/num_batches_tracked": [step.num_batches_tracked for step in journal.steps],
+        "difference_index/epoch": [epoch.epoch for epoch in journal.differences],
+        "difference_index/key": [epoch.key for epoch in journal.differences],
+        "difference_index/num_batches_tracked": [
+            epoch.num_batches_tracked for epoch in journal.differences
+        ],
     }
     for name in METRICS:
         # NaN, lest somebody who overlooks the mask averages over zeros.

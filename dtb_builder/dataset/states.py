@@ -16,6 +16,7 @@ from dtb_builder.record import TensorTable
 
 __all__ = [
     "FramePlaces",
+    "Frames",
     "SpanReader",
     "StatePlaces",
     "check_states",
@@ -34,7 +35,7 @@ class FramePlaces:
     crc32c: NDArray[np.uint32]
 
 
-NO_PLACES = FramePlaces(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.uint32))
+_NO_PLACES = FramePlaces(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.uint32))
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,23 +47,37 @@ class StatePlaces:
         tensors_crc32c: of the tensor table.
         epochs: the kept states after epochs.
         steps: the states after steps of the first epoch.
+        differences: the states that are stored as differences to kept ones.
     """
 
     tensors_offset: int
     tensors_crc32c: int
     epochs: FramePlaces
     steps: FramePlaces
+    differences: FramePlaces
+
+
+@dataclass(frozen=True, eq=False)
+class Frames:
+    """Frames that are to be written, one at a time.
+
+    Attributes:
+        number: how many come.
+        frames: they themselves.
+    """
+
+    number: int
+    frames: Iterable[bytes]
 
 
 def write_states(
     file: h5py.File,
     number: int,
     table: NDArray[np.void],
-    frames: Iterable[bytes],
-    step_frames: Iterable[bytes] = (),
     *,
-    num_states: int,
-    num_steps: int,
+    epochs: Frames,
+    steps: Frames,
+    differences: Frames,
     num_floats: int,
 ) -> StatePlaces:
     """Write a run's states as they are, without decoding them.
@@ -71,10 +86,9 @@ def write_states(
         file: a file under construction.
         number: the run's.
         table: the tensor table, of `schema.TENSOR_DTYPE`.
-        frames: each kept state's frame, in the order of the epochs.
-        step_frames: the frame of each state after a step, in the order of the steps.
-        num_states: how many frames there are.
-        num_steps: how many step_frames there are.
+        epochs: each kept state's frame, in the order of the epochs.
+        steps: the frame of each state after a step, in the order of the steps.
+        differences: the frame of each state that is a difference, in the order of their epochs.
         num_floats: length of each state.
     """
     group = file.create_group(schema.run_group(number))
@@ -82,32 +96,39 @@ def write_states(
     return StatePlaces(
         tensors_offset=tensors.id.get_offset(),
         tensors_crc32c=codec.crc32c(table.tobytes()),
-        epochs=_write_frames(group, schema.VALUES, frames, num_states, num_floats),
-        steps=_write_frames(group, schema.STEP_VALUES, step_frames, num_steps, num_floats)
-        if num_steps
-        else NO_PLACES,
+        epochs=_write_frames(group, schema.VALUES, epochs, num_floats),
+        steps=_write_some(group, schema.STEP_VALUES, steps, num_floats),
+        differences=_write_some(group, schema.DIFFERENCE_VALUES, differences, num_floats),
     )
 
 
-def _write_frames(
-    group: h5py.Group, name: str, frames: Iterable[bytes], num_states: int, num_floats: int
-) -> FramePlaces:
+def _write_some(group: h5py.Group, name: str, frames: Frames, num_floats: int) -> FramePlaces:
+    """Write a dataset of states, or none where none are to come."""
+    return _write_frames(group, name, frames, num_floats) if frames.number else _NO_PLACES
+
+
+def _write_frames(group: h5py.Group, name: str, frames: Frames, num_floats: int) -> FramePlaces:
     values = group.create_dataset(
         name,
-        shape=(num_states, num_floats),
-        dtype="<f4",
-        chunks=(1, num_floats) if num_states else None,
-        shuffle=bool(num_states),
-        **(hdf5plugin.Zstd(clevel=1) if num_states else {}),
+        shape=(frames.number, num_floats),
+        dtype=_dtype(name),
+        chunks=(1, num_floats) if frames.number else None,
+        shuffle=bool(frames.number),
+        **(hdf5plugin.Zstd(clevel=1) if frames.number else {}),
     )
     places: list[tuple[int, int, int]] = []
-    for row, frame in enumerate(frames):
+    for row, frame in enumerate(frames.frames):
         values.id.write_direct_chunk((row, 0), frame)
         offset = values.id.get_chunk_info_by_coord((row, 0)).byte_offset
         places.append((offset, len(frame), codec.crc32c(frame)))
-    assert len(places) == num_states, f"{num_states} states promised, {len(places)} came"
+    assert len(places) == frames.number, f"{frames.number} states promised, {len(places)} came"
     offset, length, checksum = np.array(places, np.int64).reshape(-1, 3).T
     return FramePlaces(offset, length, checksum.astype(np.uint32))
+
+
+def _dtype(name: str) -> np.dtype:
+    """Of a dataset of states: floats, or the codes of differences."""
+    return np.dtype("<u4" if name == schema.DIFFERENCE_VALUES else "<f4")
 
 
 def check_states(
@@ -125,14 +146,19 @@ def check_states(
     if num_tensors and tensors.id.get_offset() != places.tensors_offset:
         raise DamagedFileError(f"{tensors.name}: HDF5 finds another table than the index")
     _check_frames(file, f"{group}/{schema.VALUES}", places.epochs, num_floats)
-    if len(places.steps.offset):
-        _check_frames(file, f"{group}/{schema.STEP_VALUES}", places.steps, num_floats)
+    for name, found in (
+        (schema.STEP_VALUES, places.steps),
+        (schema.DIFFERENCE_VALUES, places.differences),
+    ):
+        if len(found.offset):
+            _check_frames(file, f"{group}/{name}", found, num_floats)
 
 
 def _check_frames(file: h5py.File, name: str, places: FramePlaces, num_floats: int) -> None:
     values = dataset_at(file, name)
     num_states = len(places.offset)
-    if (values.dtype, values.shape) != (np.dtype("<f4"), (num_states, num_floats)):
+    dtype = _dtype(name.rpartition("/")[2])
+    if (values.dtype, values.shape) != (dtype, (num_states, num_floats)):
         raise DamagedFileError(f"{values.name}: {values.dtype} of shape {values.shape}")
     if not num_states:
         return

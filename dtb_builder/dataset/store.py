@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dtb_builder.dataset import codec, schema
-from dtb_builder.dataset.index import IndexReader
+from dtb_builder.dataset.index import IndexReader, check_differences
 from dtb_builder.dataset.opening import (
     damage_is_named,
     dataset_at,
@@ -38,6 +38,12 @@ from dtb_builder.space import Genotype
 __all__ = ["FailedRun", "Store"]
 
 _PLACE = ("offset", "length", "crc32c")
+_DATASETS = {
+    "state_index": schema.VALUES,
+    "step_index": schema.STEP_VALUES,
+    "difference_index": schema.DIFFERENCE_VALUES,
+}
+"""The dataset of states that each group of the index leads to."""
 
 
 @dataclass(frozen=True)
@@ -197,6 +203,25 @@ class Store:
             raise DamagedFileError(f"{self.path}: steps should be >= 1 and increase, got {steps}")
         return tuple(steps)
 
+    def kept(self, row: int) -> tuple[int, ...]:
+        """The epochs of a row whose states are there, whole or as differences, increasing."""
+        whole = np.flatnonzero(self.index.cell("state_index/kept", row)).tolist()
+        return tuple(sorted((*whole, *self.differences(row))))
+
+    def differences(self, row: int) -> dict[int, int]:
+        """The epochs of a row's states that are differences, in order, each with its key's epoch.
+
+        Raises:
+            DamagedFileError: they do not lead to states that are there whole.
+        """
+        if not self.index.num_differences:
+            return {}
+        epochs = self.index.cell("difference_index/epoch", row)
+        keys = self.index.cell("difference_index/key", row)
+        kept = self.index.cell("state_index/kept", row) != 0
+        check_differences(epochs, keys, kept, where=self.path)
+        return dict(zip(epochs.tolist(), keys.tolist(), strict=True))
+
     def tensors(self, row: int) -> TensorTable:
         """Where each named tensor lies in the states of a row.
 
@@ -214,13 +239,21 @@ class Store:
         return table
 
     def state(self, row: int, epoch_row: int) -> TrainingState:
-        """A kept state.
+        """A kept state, read at once if it is whole; else its difference and that one's key.
 
         Raises:
             MissingVolumeError: the file with the row's states is not there.
         """
-        num_batches_tracked = self._cell("num_batches_tracked", (row, epoch_row))
-        return self._decoded(row, self.frame(row, epoch_row), num_batches_tracked)
+        differences = self.differences(row)
+        if epoch_row not in differences:
+            num_batches_tracked = self._cell("num_batches_tracked", (row, epoch_row))
+            return self._decoded(row, self.frame(row, epoch_row), num_batches_tracked)
+        key = self._decoded(row, self.frame(row, differences[epoch_row]), 0).values
+        position = list(differences).index(epoch_row)
+        tracked = int(self.index.cell("difference_index/num_batches_tracked", row)[position])
+        with damage_is_named(self.path):
+            values = codec.decode_difference(self.difference_frame(row, position), key)
+            return TrainingState(values, tracked)
 
     def step_state(self, row: int, position: int) -> TrainingState:
         """The state after the step at this position of `steps`; raises as `state`."""
@@ -253,6 +286,11 @@ class Store:
         place = (int(self.index.cell(f"step_index/{n}", row)[position]) for n in _PLACE)
         return self._volume(row).read(*place)
 
+    def difference_frame(self, row: int, position: int) -> bytes:
+        """The frame of the difference at this position of `differences`."""
+        place = (int(self.index.cell(f"difference_index/{n}", row)[position]) for n in _PLACE)
+        return self._volume(row).read(*place)
+
     def check_lists(self) -> None:
         """See that HDF5 can list what is in the file and in its volumes.
 
@@ -272,16 +310,21 @@ class Store:
         self._volume(row)
         name = self.index.texts(schema.VOLUMES)[self._cell("volume", row)]
         kept = self.index.column("state_index/kept")[row] != 0
-        epochs, steps = (
+        every = slice(None)
+        places = (
             FramePlaces(*(self.index.column(f"{group}/{n}")[row, which] for n in _PLACE))
-            for group, which in (("state_index", kept), ("step_index", slice(None)))
+            for group, which in (
+                ("state_index", kept),
+                ("step_index", every),
+                ("difference_index", every),
+            )
         )
         tensors = self._cell("tensors_offset", row), self._cell("tensors_crc32c", row)
         with self._hdf5(name) as file:
             check_states(
                 file,
                 number,
-                StatePlaces(*tensors, epochs, steps),
+                StatePlaces(*tensors, *places),
                 num_tensors=self._cell("num_tensors", row),
                 num_floats=self._cell("num_floats", row),
             )
@@ -298,25 +341,35 @@ class Store:
         return self._first_sound(places, num_bytes, checksum, f"tensor table of run {number}")
 
     def salvaged_frame(
-        self, row: int, number: int, epoch_row: int, position: int, *, length: int, checksum: int
+        self,
+        row: int,
+        number: int,
+        group: str,
+        entry: int,
+        position: int,
+        *,
+        length: int,
+        checksum: int,
+        what: str,
     ) -> bytes:
         """A frame of this checksum, found by the index or else by HDF5 itself.
+
+        Args:
+            row: of the index.
+            number: of the run.
+            group: state_index, step_index or difference_index.
+            entry: of the row of the group's columns.
+            position: among the states of the group's dataset.
+            length: of the frame.
+            checksum: of the frame.
+            what: the state, as an error names it.
 
         Raises:
             DamagedFileError: neither place holds it.
         """
-        column, where = "state_index/offset", (row, epoch_row)
-        places = self._places(row, number, column, where, schema.VALUES, position)
-        what = f"state of run {number} after epoch {epoch_row}"
-        return self._first_sound(places, length, checksum, what)
-
-    def salvaged_step_frame(
-        self, row: int, number: int, position: int, *, length: int, checksum: int
-    ) -> bytes:
-        """The frame of the state after a step; raises as `salvaged_frame`."""
-        column, where = "step_index/offset", (row, position)
-        places = self._places(row, number, column, where, schema.STEP_VALUES, position)
-        what = f"state of run {number} after step {position} of those kept"
+        places = self._places(
+            row, number, f"{group}/offset", (row, entry), _DATASETS[group], position
+        )
         return self._first_sound(places, length, checksum, what)
 
     def _first_sound(

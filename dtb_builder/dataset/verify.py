@@ -59,6 +59,7 @@ def _columns(store: Store) -> Iterator[tuple[str, Callable[[], object]]]:
     yield "order of runs/number", lambda: store.index.numbers
     yield "rows of runs/crc32c", partial(_check_rows, store)
     yield "order of step_index/step", store.index.check_steps
+    yield "keys of difference_index", store.index.check_differences
 
 
 def _runs(benchmark: Benchmark, store: Store) -> Iterator[tuple[str, Callable[[], object]]]:

@@ -44,13 +44,15 @@ class _Timing:
         begin: seconds until epoch 0 was stored: images and network made, evaluated and captured.
         epoch: seconds of a later epoch, on average.
         table_bytes: of its tensor table.
-        state_bytes: of a state, on average.
+        state_bytes: of a state that is stored as it is, on average.
+        difference_bytes: of one that is stored as a difference, on average.
     """
 
     begin: float
     epoch: float
     table_bytes: int
     state_bytes: float
+    difference_bytes: float
 
 
 def calibrate(folder: RunFolder) -> Estimate:
@@ -74,7 +76,13 @@ def calibrate(folder: RunFolder) -> Estimate:
         begin = timings[0].begin
     seconds = begin + num_epochs * mean(timing.epoch for timing in timings)
     num_states = sum(config.states.keeps(epoch, num_epochs) for epoch in range(num_epochs + 1))
-    run_bytes = mean(t.table_bytes + num_states * t.state_bytes for t in timings)
+    num_differences = len(config.states.differences(num_epochs))
+    run_bytes = mean(
+        t.table_bytes
+        + (num_states - num_differences) * t.state_bytes
+        + num_differences * t.difference_bytes
+        for t in timings
+    )
     run_bytes += _ROW_BYTES * (num_epochs + 1)
     return Estimate(
         num_runs=folder.num_runs,
@@ -120,10 +128,12 @@ def _timing(folder: RunFolder, run: PlannedRun) -> _Timing:
             break
     journal = read_journal(folder.journal_file(run))
     assert journal is not None, "training has just written it"
-    frames = [epoch.frame_length for epoch in journal.epochs if epoch.frame_length]
+    frames = [epoch.frame_length for epoch in journal.whole]
+    differences = [epoch.frame_length for epoch in journal.differences]
     return _Timing(
         begin=moments[1] - moments[0],
         epoch=(moments[-1] - moments[1]) / (len(moments) - 2),
         table_bytes=_TENSOR_BYTES * len(journal.run.tensors.names),
         state_bytes=mean(frames) if frames else 0.0,
+        difference_bytes=mean(differences or frames or [0.0]),
     )

@@ -55,6 +55,7 @@ def merge_folder(folder: RunFolder, launch: LaunchConfig) -> Iterator[MergedRun]
 
 def _write_partial(folder: RunFolder, runs: list[PlannedRun], path: Path) -> bool:
     """Write what there is of a shard in progress; False where there is nothing."""
+    config = folder.config
     journals, failures = finished_and_failed(folder, runs)
     if not journals and not failures:
         return False
@@ -63,8 +64,9 @@ def _write_partial(folder: RunFolder, runs: list[PlannedRun], path: Path) -> boo
         journals,
         failures,
         provenance=folder.provenance,
-        num_epochs=folder.config.recipe.num_epochs,
-        steps=folder.config.states.steps,
+        num_epochs=config.recipe.num_epochs,
+        steps=config.states.steps,
+        differences=tuple(config.states.differences(config.recipe.num_epochs).items()),
     )
     return True
 

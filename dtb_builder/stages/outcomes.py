@@ -39,6 +39,7 @@ def close_shard(path: Path, runs: list[PlannedRun]) -> Path:
 
 def _close_shard(folder: RunFolder, runs: list[PlannedRun]) -> Path:
     shard = runs[0].shard
+    config = folder.config
     journals, _ = finished_and_failed(folder, runs)
     if len(journals) < len(runs):
         missing = {run.number for run in runs} - {journal.run.number for journal in journals}
@@ -49,8 +50,9 @@ def _close_shard(folder: RunFolder, runs: list[PlannedRun]) -> Path:
         file,
         journals,
         provenance=folder.provenance,
-        num_epochs=folder.config.recipe.num_epochs,
-        steps=folder.config.states.steps,
+        num_epochs=config.recipe.num_epochs,
+        steps=config.states.steps,
+        differences=tuple(config.states.differences(config.recipe.num_epochs).items()),
     )
     folder.clear_working_folder(shard)
     return file

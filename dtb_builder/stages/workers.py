@@ -39,7 +39,7 @@ from dtb_builder.stages.outcomes import RunOutcome
 from dtb_builder.stages.plan import check_images, load_split_images, network_spec
 from dtb_builder.stages.run_folder import PlannedRun, RunFolder
 from dtb_builder.stages.storage import is_storage_fault, storage_is_named
-from dtb_builder.stages.storing import Storing
+from dtb_builder.stages.storing import StateEncoder, Storing
 from dtb_builder.training.environment import environment
 from dtb_builder.training.finished import FinishedEpoch
 from dtb_builder.training.images import Images
@@ -125,6 +125,7 @@ def training(
     if journal.last_epoch == config.recipe.num_epochs:
         return
     facts = environment(config.compute.device, kernels=kernels_name(config.compute))
+    encoder = StateEncoder(config.states, config.recipe.num_epochs, journal)
     for finished in train(
         network,
         data,
@@ -135,7 +136,7 @@ def training(
         kernels=kernels,
     ):
         _check_finite(finished)
-        _store(folder, run, config, finished, facts)
+        _store(folder, run, config, finished, facts, encoder)
         yield finished.epoch, finished.metrics
     for used in folder.checkpoint_files(run):
         used.unlink()
@@ -164,6 +165,7 @@ def _store(
     config: Config,
     finished: FinishedEpoch,
     facts: dict[str, str | int],
+    encoder: StateEncoder,
 ) -> None:
     """Make an epoch safe: first what follows it needs, then its record, then drop what is older.
 
@@ -177,7 +179,7 @@ def _store(
         if config.states.keeps(epoch, config.recipe.num_epochs)
         else None
     )
-    frame = b"" if state is None else codec.encode(state.values)
+    frame, key = (b"", None) if state is None else encoder.frame(epoch, state.values)
     step_frames = [
         StepFrame(step, within.num_batches_tracked, codec.encode(storing.stored(within).values))
         for step, within in finished.step_states.items()
@@ -196,6 +198,7 @@ def _store(
         environment=facts,
         num_batches_tracked=None if state is None else state.num_batches_tracked,
         frame=frame,
+        key=key,
         step_frames=step_frames,
     )
     folder.checkpoint_file(run, epoch - 1).unlink(missing_ok=True)

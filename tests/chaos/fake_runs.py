@@ -2,6 +2,7 @@
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -20,9 +21,12 @@ from dtb_builder.record import TensorTable
 from dtb_builder.space import sample_uniform
 
 __all__ = [
+    "DIFFERENCES",
     "NUM_EPOCHS",
     "PROVENANCE",
+    "SHAPE",
     "STEPS",
+    "fake_frame",
     "fake_state",
     "fake_step_state",
     "main",
@@ -33,6 +37,14 @@ __all__ = [
 TABLE = TensorTable(("weight", "bias"), ((4, 5), (10,)))
 NUM_EPOCHS = 3
 STEPS = (1, 2)
+DIFFERENCES = {1: 0, 3: 2}
+SHAPE: dict[str, Any] = {
+    "num_epochs": NUM_EPOCHS,
+    "steps": STEPS,
+    "differences": tuple(DIFFERENCES.items()),
+}
+"""What all runs have in common; arguments of `write_shard`."""
+
 VOLUME_SIZES = {"merge": None, "merge into volumes": 1, "merge into one volume": 10**9}
 PROVENANCE = '{"config": {"plan": "fake"}}'
 
@@ -45,6 +57,14 @@ def fake_state(number: int, epoch: int) -> np.ndarray:
 def fake_step_state(number: int, step: int) -> np.ndarray:
     """The state of a run after a step of its first epoch, float32, shape (30,)."""
     return np.random.default_rng([number, 1000 + step]).standard_normal(30).astype(np.float32)
+
+
+def fake_frame(number: int, epoch: int) -> bytes:
+    """The frame of the state of a run after an epoch, whole or as a difference."""
+    if epoch in DIFFERENCES:
+        key = fake_state(number, DIFFERENCES[epoch])
+        return codec.encode_difference(fake_state(number, epoch), key)
+    return codec.encode(fake_state(number, epoch))
 
 
 def fake_run(number: int) -> JournalRun:
@@ -61,7 +81,8 @@ def append(path: Path, number: int, epoch: int) -> None:
         metrics={"valid_accuracy": number / 100 + epoch / 10, "valid_loss": 3.0 - epoch},
         environment={"device_name": "fake"},
         num_batches_tracked=5 * epoch,
-        frame=codec.encode(fake_state(number, epoch)),
+        frame=fake_frame(number, epoch),
+        key=DIFFERENCES.get(epoch),
         step_frames=[
             StepFrame(step, step, codec.encode(fake_step_state(number, step)))
             for step in STEPS
@@ -84,7 +105,7 @@ def write_shard_of(path: Path, numbers: range) -> None:
         journal = path.with_name(f"{number}.journal")
         write_journal(journal, number)
         journals += [read for read in (read_journal(journal),) if read is not None]
-    write_shard(path, journals, provenance=PROVENANCE, num_epochs=NUM_EPOCHS, steps=STEPS)
+    write_shard(path, journals, provenance=PROVENANCE, **SHAPE)
     for number in numbers:
         path.with_name(f"{number}.journal").unlink()
 
@@ -99,8 +120,7 @@ def main(program: str, folder: Path) -> None:
             folder / "shard.h5",
             [journal for journal in journals if journal is not None],
             provenance=PROVENANCE,
-            num_epochs=NUM_EPOCHS,
-            steps=STEPS,
+            **SHAPE,
         )
         for path in folder.glob("*.journal"):
             path.unlink()

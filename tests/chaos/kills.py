@@ -39,6 +39,7 @@ PLAN = (
     "space.num_genotypes=2",
     "shard_size=1",
     "states.steps=[2]",
+    "states.key_every=3",
 )
 """Two runs of some seconds each, so that there is time to kill them in their midst."""
 

@@ -63,8 +63,7 @@ def make_files(folder: Path) -> dict[str, Path]:
         journals,
         [failure],
         provenance=fake_runs.PROVENANCE,
-        num_epochs=fake_runs.NUM_EPOCHS,
-        steps=fake_runs.STEPS,
+        **fake_runs.SHAPE,
     )
     for _ in merge([shard], benchmark):
         pass

@@ -28,7 +28,7 @@ def regions(path: Path) -> dict[str, list[tuple[int, int]]]:
         assert isinstance(states, h5py.Group)
         for number in states:
             _add(found, "tensors", dataset_at(file, f"states/{number}/tensors"))
-            for name in (schema.VALUES, schema.STEP_VALUES):
+            for name in (schema.VALUES, schema.STEP_VALUES, schema.DIFFERENCE_VALUES):
                 values = dataset_at(file, f"states/{number}/{name}")
                 for i in range(values.id.get_num_chunks()):
                     chunk = values.id.get_chunk_info(i)
@@ -309,9 +309,22 @@ HOSTILE: dict[str, Change] = {
     "steps do not increase": _set("step_index/step", 1),
     "a step's frame is behind the file": _set("step_index/offset", 2**62),
     "a step's frame is endless": _set("step_index/length", 2**62),
+    "a difference is of no epoch": _set("difference_index/epoch", 99, (1, 0)),
+    "a difference is of an epoch that is whole": _set("difference_index/epoch", 2, (1, 0)),
+    "a difference is to itself": _set("difference_index/key", 1, (1, 0)),
+    "a difference is to a difference": _set("difference_index/key", 3, (1, 0)),
+    "a difference is to no epoch": _set("difference_index/key", -1, (1, 0)),
+    "a difference's frame is behind the file": _set("difference_index/offset", 2**62),
+    "a difference's frame is endless": _set("difference_index/length", 2**62),
+    "frames of differences are exchanged in the index": _swapped_places("difference_index"),
+    "differences seem endless": _replace("difference_index/key", shape=(4, 2**40), dtype="<i8"),
+    "there are no differences, it seems": _replace(
+        "difference_index/key", shape=(4, 0), dtype="<i8"
+    ),
     "steps seem endless": _replace("step_index/step", shape=(4, 2**40), dtype="<i8"),
     "there are no steps, it seems": _replace("step_index/step", shape=(4, 0), dtype="<i8"),
     "the version is before there were steps": _attribute("schema_version", "1.0"),
+    "the version is before there were differences": _attribute("schema_version", "1.1"),
     "kept is no truth value": _set("state_index/kept", 77),
     "provenance is no JSON": _text("provenance", [b"{'a': 1}"]),
     "provenance is nested deep": _text("provenance", [b"[" * 100_000]),

@@ -1,6 +1,6 @@
 """Journals and shards of runs that nobody trained: three tensors, a few epochs, random floats."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -23,12 +23,20 @@ from dtb_builder.space import Genotype, sample_uniform
 TABLE = TensorTable(("stem.weight", "bn.weight", "scalar"), ((4, 3, 1, 2), (5,), ()))
 NUM_EPOCHS = 2
 STEPS = (2, 5)
+DIFFERENCES = {1: 0}
+"""Epochs whose states are differences, each with its key's, where both are kept."""
 PROVENANCE = '{"config": {"plan": "fake"}}'
 
 
 def fake_state(number: int, epoch: int) -> np.ndarray:
     rng = np.random.default_rng([number, epoch])
     return rng.standard_normal(TABLE.num_floats).astype(np.float32)
+
+
+def fake_frame(number: int, epoch: int, key: int | None) -> bytes:
+    if key is None:
+        return codec.encode(fake_state(number, epoch))
+    return codec.encode_difference(fake_state(number, epoch), fake_state(number, key))
 
 
 def fake_step_state(number: int, step: int) -> np.ndarray:
@@ -51,6 +59,7 @@ def make_journal(tmp_path: Path) -> Callable[..., Journal]:
         num_epochs: int = NUM_EPOCHS,
         kept: Sequence[int] = (0, 1, 2),
         steps: Sequence[int] = STEPS,
+        differences: Mapping[int, int] = DIFFERENCES,
         device: str = "abacus",
         metrics: Callable[[int, int], dict[str, float]] = fake_metrics,
     ) -> Journal:
@@ -59,13 +68,15 @@ def make_journal(tmp_path: Path) -> Callable[..., Journal]:
         run = JournalRun(number, str(genotype.canonical()), seed, "plan", 30, TABLE)
         open_journal(path, run)
         for epoch in range(num_epochs + 1):
+            key = differences.get(epoch) if epoch in kept else None
             append_epoch(
                 path,
                 epoch=epoch,
                 metrics=metrics(number, epoch),
                 environment={"device_name": device},
                 num_batches_tracked=10 * epoch if epoch in kept else None,
-                frame=codec.encode(fake_state(number, epoch)) if epoch in kept else b"",
+                frame=fake_frame(number, epoch, key) if epoch in kept else b"",
+                key=key,
                 step_frames=[
                     StepFrame(step, step, codec.encode(fake_step_state(number, step)))
                     for step in steps
@@ -88,12 +99,21 @@ def make_shard(tmp_path: Path, make_journal: Callable[..., Journal]) -> Callable
         *,
         provenance: str = PROVENANCE,
         steps: Sequence[int] = STEPS,
+        kept: Sequence[int] = (0, 1, 2),
+        differences: Mapping[int, int] = DIFFERENCES,
         **options: object,
     ) -> Path:
         path = tmp_path / f"{name}.h5"
-        journals = [make_journal(number, steps=steps, **options) for number in numbers]
+        states = {"steps": steps, "kept": kept, "differences": differences}
+        journals = [make_journal(number, **states, **options) for number in numbers]
         write_shard(
-            path, journals, failures, provenance=provenance, num_epochs=NUM_EPOCHS, steps=steps
+            path,
+            journals,
+            failures,
+            provenance=provenance,
+            num_epochs=NUM_EPOCHS,
+            steps=steps,
+            differences=[(epoch, key) for epoch, key in differences.items() if epoch in kept],
         )
         return path
 

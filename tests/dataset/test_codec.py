@@ -8,7 +8,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dtb_builder.dataset.codec import bfloat16, decode, encode
+from dtb_builder.dataset.codec import (
+    bfloat16,
+    decode,
+    decode_difference,
+    encode,
+    encode_difference,
+)
 from dtb_builder.errors import DamagedFileError
 
 bit_patterns = st.lists(st.integers(0, 2**32 - 1), min_size=1, max_size=64).map(
@@ -21,6 +27,31 @@ def test_every_bit_pattern_comes_back(values: np.ndarray) -> None:
     decoded = decode(encode(values), num_floats=len(values))
     assert decoded.dtype == np.float32
     assert decoded.tobytes() == values.tobytes()
+
+
+@given(bit_patterns, st.data())
+def test_a_difference_to_any_key_comes_back(values: np.ndarray, data: st.DataObject) -> None:
+    bits = st.lists(st.integers(0, 2**32 - 1), min_size=len(values), max_size=len(values))
+    key = np.array(data.draw(bits), "<u4").view("<f4")
+    decoded = decode_difference(encode_difference(values, key), key)
+    assert decoded.dtype == np.float32
+    assert decoded.tobytes() == values.tobytes()
+
+
+def test_neighbours_have_small_codes_whatever_their_signs() -> None:
+    key = np.array([1.0, -1.0, 1.0, -1.0], np.float32)
+    upwards, downwards = np.float32(np.inf), np.float32(-np.inf)
+    values = np.array(
+        [
+            np.nextafter(key[0], upwards),
+            np.nextafter(key[1], upwards),
+            np.nextafter(key[2], downwards),
+            key[3],
+        ],
+        np.float32,
+    )
+    codes = decode(encode_difference(values, key), num_floats=4).view("<u4")
+    assert codes.tolist() == [2, 1, 1, 0]
 
 
 @given(bit_patterns, st.data())

@@ -33,15 +33,16 @@ def test_a_sound_file_has_no_damage(shard: Path) -> None:
     [
         ("numbers do not increase", "order of runs/number"),
         ("steps do not increase", "order of step_index/step"),
+        ("a difference is to itself", "keys of difference_index"),
     ],
 )
-def test_what_should_increase_and_does_not_is_named(change: str, record: str, shard: Path) -> None:
+def test_what_is_out_of_order_is_named(change: str, record: str, shard: Path) -> None:
     with h5py.File(shard, "r+") as file:
         HOSTILE[change](file)
     assert record in damaged_records(shard)
 
 
-@pytest.mark.parametrize("column", ["runs/crc32c", "step_index/row_crc32c"])
+@pytest.mark.parametrize("column", schema.ROW_CHECKSUMS)
 def test_a_row_that_its_checksum_does_not_prove_is_named(column: str, shard: Path) -> None:
     with h5py.File(shard, "r+") as file:
         stored = dataset_at(file, column)
@@ -67,13 +68,16 @@ def test_a_flipped_bit_in_a_state_or_its_tensor_table_is_named(shard: Path, flip
         index = benchmark._store.index
         state = int(index.column("state_index/offset")[1, 2])
         step = int(index.column("step_index/offset")[1, 0])
+        difference = int(index.column("difference_index/offset")[1, 0])
         table = int(index.column("state_index/tensors_offset")[0])
     flip(shard, state + 30)
     assert damaged_records(shard) == ["run 5 state of epoch 2"]
     flip(shard, step + 30)
+    flip(shard, difference + 30)
     flip(shard, table + 5)
     assert damaged_records(shard) == [
         "run 3 tensors",
+        "run 5 state of epoch 1",
         "run 5 state of epoch 2",
         "run 5 state of step 2",
     ]

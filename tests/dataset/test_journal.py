@@ -26,13 +26,15 @@ def fake_step_state(number: int, step: int) -> np.ndarray:
 
 
 def values_of(journal: Journal) -> list[tuple[Any, ...]]:
-    frames = {epoch.epoch: frame for epoch, frame in journal.frames()}
+    kept = [epoch for epoch in journal.epochs if epoch.num_batches_tracked is not None]
+    frames = dict(zip((epoch.epoch for epoch in kept), journal.frames(kept), strict=True))
     step_frames = journal.step_frames()
     return [
         (
             e.epoch,
             dict(e.metrics),
             e.num_batches_tracked,
+            e.key,
             frames.get(e.epoch),
             [(step.step, step.num_batches_tracked, next(step_frames)) for step in e.steps],
         )
@@ -45,7 +47,7 @@ def test_what_was_appended_is_read(make_journal: Make) -> None:
     assert journal.run.number == 7
     assert journal.last_epoch == 2
     assert [epoch.num_batches_tracked for epoch in journal.epochs] == [0, None, 20]
-    assert [epoch.epoch for epoch, _ in journal.frames()] == [0, 2]
+    assert [epoch.epoch for epoch in journal.whole] == [0, 2]
     assert count_epochs(journal.path) == 3
 
 
@@ -55,10 +57,21 @@ def test_the_states_of_steps_come_with_their_epoch(make_journal: Make) -> None:
     assert [values[-1] for values in values_of(journal)] == [[], expected, []]
 
 
-def test_a_journal_from_before_there_were_states_of_steps_is_read(make_journal: Make) -> None:
-    journal = make_journal(7, steps=())
+def test_a_journal_from_before_there_were_steps_or_differences_is_read(make_journal: Make) -> None:
+    journal = make_journal(7, steps=(), differences={})
     assert b"steps" not in journal.path.read_bytes()
-    assert journal.steps == ()
+    assert b"key" not in journal.path.read_bytes()
+    assert (journal.steps, journal.differences) == ((), ())
+
+
+def test_a_difference_names_the_epoch_that_it_is_a_difference_to(make_journal: Make) -> None:
+    journal = make_journal(7, differences={1: 0, 2: 0})
+    assert [(e.epoch, e.key) for e in journal.differences] == [(1, 0), (2, 0)]
+    key, *frames = journal.frames(journal.epochs)
+    values = codec.decode(key, num_floats=30)
+    for epoch, frame in enumerate(frames, start=1):
+        expected = np.random.default_rng([7, epoch]).standard_normal(30).astype(np.float32)
+        assert codec.decode_difference(frame, values).tobytes() == expected.tobytes()
 
 
 def test_a_journal_cut_anywhere_keeps_just_its_whole_records(make_journal: Make) -> None:
@@ -95,7 +108,7 @@ def test_a_journal_goes_on_after_a_cut(make_journal: Make) -> None:
     journal = make_journal(1)
     whole = values_of(journal)
     last = journal.epochs[-1]
-    frame = {epoch.epoch: frame for epoch, frame in journal.frames()}[2]
+    (frame,) = journal.frames([last])
     journal.path.write_bytes(journal.path.read_bytes()[:-1])
     reopened = open_journal(journal.path, journal.run)
     assert reopened.last_epoch == 1
@@ -150,7 +163,7 @@ def test_a_write_that_fails_leaves_the_journal_as_it_was(
             metrics={},
             environment={},
             num_batches_tracked=0,
-            frame=codec.encode(codec.decode(next(journal.frames())[1], num_floats=30)),
+            frame=codec.encode(codec.decode(next(journal.frames(journal.whole)), num_floats=30)),
         )
     assert journal.path.read_bytes() == before
 

@@ -55,7 +55,7 @@ def shards(make_shard: MakeShard) -> list[Path]:
     return [
         make_shard("a", [4, 1], device="abacus"),
         make_shard("b", [3, 0, 6], device="sliderule"),
-        make_shard("c", [2, 5], kept=(2,)),
+        make_shard("c", [2, 5], kept=(0, 1)),
     ]
 
 
@@ -78,12 +78,16 @@ def test_merging_says_what_the_shards_say(shards: list[Path], tmp_path: Path) ->
 def test_states_are_copied_without_being_decoded_or_compressed_again(
     shards: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def frames(path: Path) -> dict[tuple[int, int], bytes]:
+    def frames(path: Path) -> dict[int, list[bytes]]:
         with Benchmark(path) as benchmark:
+            store = benchmark._store
             return {
-                (run.number, epoch): benchmark._store.frame(row, epoch)
+                run.number: [
+                    *(store.frame(row, e) for e in run.state_epochs if e != 1),
+                    *(store.step_frame(row, position) for position in range(2)),
+                    store.difference_frame(row, 0),
+                ]
                 for row, run in enumerate(benchmark)
-                for epoch in run.state_epochs
             }
 
     before = {key: frame for path in shards for key, frame in frames(path).items()}
@@ -128,12 +132,12 @@ def test_the_index_stands_without_its_volumes(shards: list[Path], tmp_path: Path
         missing = [run for run in benchmark if not has_states(run)]
         assert len(missing) == 1
         with pytest.raises(MissingVolumeError, match=volume.name):
-            missing[0].state(epoch=2)
+            missing[0].state(epoch=0)
 
 
 def has_states(run: Any) -> bool:
     try:
-        run.state(epoch=2)
+        run.state(epoch=0)
     except MissingVolumeError:
         return False
     return True
@@ -191,7 +195,7 @@ def test_a_damaged_state_stops_the_merge_and_is_named(
     shards: list[Path], tmp_path: Path, flip: Flip
 ) -> None:
     with Benchmark(shards[1]) as benchmark:
-        offset = int(benchmark._store.index.column("state_index/offset")[2, 1])
+        offset = int(benchmark._store.index.column("state_index/offset")[2, 2])
     flip(shards[1], offset + 20)
     with pytest.raises(DamagedFileError) as caught:
         merged(shards, tmp_path / "dtb.h5", volume_size=1)
@@ -239,6 +243,12 @@ def test_shards_with_states_of_different_steps_are_refused(
     make_shard: MakeShard, tmp_path: Path
 ) -> None:
     shards = [make_shard("a", [1]), make_shard("b", [2], steps=())]
+    with pytest.raises(PlanMismatchError, match="different plans"):
+        merged(shards, tmp_path / "dtb.h5")
+
+
+def test_shards_with_other_differences_are_refused(make_shard: MakeShard, tmp_path: Path) -> None:
+    shards = [make_shard("a", [1]), make_shard("b", [2], differences={})]
     with pytest.raises(PlanMismatchError, match="different plans"):
         merged(shards, tmp_path / "dtb.h5")
 

@@ -14,7 +14,7 @@ from dtb_builder.dataset.shard import write_shard
 
 MakeShard = Callable[..., Path]
 Flip = Callable[..., None]
-STEP_COLUMNS = [column for column in schema.STEP_ROW_COLUMNS if column.name != "runs/crc32c"]
+COVERED = {c.name for covered in schema.ROW_CHECKSUMS.values() for c in covered}
 
 
 @pytest.fixture
@@ -54,12 +54,13 @@ def test_a_sound_file_is_salvaged_whole(merged: Path, tmp_path: Path) -> None:
         assert benchmark.provenance == {"config": {"plan": "fake"}}
     again = tmp_path / "again.h5"
     whole = [journal for journal in journals if journal is not None]
-    write_shard(again, whole, provenance=provenance, num_epochs=2, steps=(2, 5))
+    states = {"steps": (2, 5), "differences": [(1, 0)]}
+    write_shard(again, whole, provenance=provenance, num_epochs=2, **states)
     list(merge([again], tmp_path / "remerged.h5"))
     assert (tmp_path / "remerged.h5").read_bytes() == merged.read_bytes()
 
 
-@pytest.mark.parametrize("column", [c.name for c in (*schema.ROW_COLUMNS, *STEP_COLUMNS)])
+@pytest.mark.parametrize("column", sorted(COVERED - schema.ROW_CHECKSUMS.keys()))
 def test_damage_in_a_row_costs_that_run_alone_or_nothing(
     column: str, merged: Path, flip: Flip
 ) -> None:
@@ -77,6 +78,8 @@ def test_damage_in_a_row_costs_that_run_alone_or_nothing(
         "runs/crc32c",
         "step_index/row_crc32c",
         "step_index/offset",
+        "difference_index/row_crc32c",
+        "difference_index/offset",
         "runs/environment",
         "state_index/offset",
         "state_index/tensors_offset",
@@ -91,25 +94,21 @@ def test_damage_in_what_can_be_found_otherwise_costs_nothing(
     assert salvaged(merged) == ([0, 1, 2, 3], [])
 
 
-def test_a_damaged_state_costs_its_run(merged: Path, flip: Flip) -> None:
+@pytest.mark.parametrize(
+    ("group", "entry"), [("state_index", 2), ("step_index", 1), ("difference_index", 0)]
+)
+def test_a_damaged_state_costs_its_run(group: str, entry: int, merged: Path, flip: Flip) -> None:
     with Benchmark(merged) as benchmark:
-        offset = int(benchmark._store.index.column("state_index/offset")[3, 1])
-    flip(merged, offset + 25)
-    saved, lost = salvaged(merged)
-    assert (saved, lost) == ([0, 1, 2], [3])
-
-
-def test_a_damaged_state_of_a_step_costs_its_run(merged: Path, flip: Flip) -> None:
-    with Benchmark(merged) as benchmark:
-        offset = int(benchmark._store.index.column("step_index/offset")[3, 1])
+        offset = int(benchmark._store.index.column(f"{group}/offset")[3, entry])
     flip(merged, offset + 25)
     assert salvaged(merged) == ([0, 1, 2], [3])
 
 
 def test_one_row_checksum_proves_a_row_where_the_other_is_damaged(merged: Path, flip: Flip) -> None:
     flip(merged, column_offset(merged, "metrics/valid_loss", 0), bit=1)
-    flip(merged, column_offset(merged, "step_index/row_crc32c", 1))
-    flip(merged, column_offset(merged, "runs/crc32c", 2))
+    flip(merged, column_offset(merged, "difference_index/row_crc32c", 1))
+    flip(merged, column_offset(merged, "step_index/row_crc32c", 2))
+    flip(merged, column_offset(merged, "runs/crc32c", 3))
     assert salvaged(merged) == ([1, 2, 3], [None])
 
 

@@ -22,7 +22,7 @@ def table_under(heading: str) -> list[list[str]]:
 
 
 def shape_of(column: schema.Column) -> str:
-    names = {"epochs": "E + 1", "steps": "S"}
+    names = {"epochs": "E + 1", "steps": "S", "differences": "D"}
     sizes = [names[size] if isinstance(size, str) else str(size) for size in column.per_row]
     first = "F" if column.counts_failures else "R"
     return f"({', '.join([first, *sizes])}{'' if sizes else ','})"
@@ -68,7 +68,7 @@ def test_a_file_holds_what_the_page_lists_and_nothing_else(shard: Path) -> None:
     states = {
         f"{schema.run_group(number)}/{name}"
         for number in (3, 5)
-        for name in (schema.VALUES, schema.STEP_VALUES, schema.TENSORS)
+        for name in (schema.VALUES, schema.STEP_VALUES, schema.DIFFERENCE_VALUES, schema.TENSORS)
     }
     assert set(found) == index | states
 
@@ -78,12 +78,15 @@ def test_the_pages_examples_read_a_state() -> None:
     names: dict[str, object] = {"path": golden}
     for example in re.findall(r"```python\n(.*?)```", PAGE, re.S):
         exec(example, names)
-    state, vector = names["state"], names["vector"]
+    state, vector, restored = names["state"], names["vector"], names["restored"]
     assert isinstance(state, dict)
     assert isinstance(vector, np.ndarray)
+    assert isinstance(restored, np.ndarray)
     with Benchmark(golden) as benchmark:
         expected = benchmark.run(1).state(epoch=1)
         assert np.array_equal(vector, benchmark.run(1).training_state(epoch=1).values)
+        values = benchmark.run(1).training_state(epoch=2).values
+        assert np.array_equal(restored, values)
     assert list(state) == list(expected)
     for name, values in expected.items():
         assert np.array_equal(state[name], values)

@@ -9,6 +9,7 @@ from dtb_builder import Benchmark
 from dtb_builder.dataset import shard as shard_module
 from dtb_builder.dataset.atomic import whole_file
 from dtb_builder.dataset.journal import Journal
+from dtb_builder.dataset.opening import dataset_at
 from dtb_builder.dataset.shard import write_shard
 from dtb_builder.dataset.states import table_to_array
 from dtb_builder.dataset.store import FailedRun
@@ -74,6 +75,36 @@ def test_states_of_steps_come_back_bit_for_bit(shard: Path) -> None:
             run.state(epoch=1, step=2)
 
 
+def test_a_state_that_is_a_difference_comes_back_bit_for_bit(make_shard: MakeShard) -> None:
+    with Benchmark(make_shard("shard", [5], differences={1: 0, 2: 0})) as benchmark:
+        run = benchmark.run(5)
+        assert run.state_epochs == (0, 1, 2)
+        for epoch in (0, 1, 2):
+            expected = np.random.default_rng([5, epoch]).standard_normal(30).astype(np.float32)
+            state = run.training_state(epoch=epoch)
+            assert state.values.tobytes() == expected.tobytes()
+            assert state.num_batches_tracked == 10 * epoch
+        assert run.state(epoch=-1)["bn.weight"].shape == (5,)
+
+
+def test_a_reader_of_whole_states_alone_sees_no_difference(make_shard: MakeShard) -> None:
+    """What read files of schema 1.1 must not take a difference for a state."""
+    with h5py.File(make_shard("shard", [5], differences={1: 0})) as file:
+        assert np.asarray(file["state_index/kept"]).tolist() == [[1, 0, 1]]
+        assert dataset_at(file, "states/00000005/values").shape == (2, 30)
+        assert dataset_at(file, "states/00000005/difference_values").dtype == np.uint32
+
+
+def test_a_journal_without_the_differences_that_were_planned_is_refused(
+    make_journal: MakeJournal, tmp_path: Path
+) -> None:
+    journal = make_journal(1, steps=(), differences={2: 0})
+    with pytest.raises(UnfinishedError, match=r"differences .* \[\(2, 0\)\], not \[\(1, 0\)\]"):
+        write_shard(
+            tmp_path / "shard.h5", [journal], provenance="{}", num_epochs=2, differences=[(1, 0)]
+        )
+
+
 def test_a_shard_may_have_states_of_steps_alone(make_shard: MakeShard) -> None:
     with Benchmark(make_shard("steps", [1], kept=())) as benchmark:
         assert benchmark.run(1).state_epochs == ()
@@ -127,8 +158,9 @@ def test_a_shard_is_whole_or_absent(
 ) -> None:
     journal = make_journal(1)
     monkeypatch.setattr(shard_module, "place_columns", lambda *_: 1 / 0)
+    states = {"steps": (2, 5), "differences": [(1, 0)]}
     with pytest.raises(ZeroDivisionError):
-        write_shard(tmp_path / "shard.h5", [journal], provenance="{}", num_epochs=2, steps=(2, 5))
+        write_shard(tmp_path / "shard.h5", [journal], provenance="{}", num_epochs=2, **states)
     assert [path.name for path in tmp_path.iterdir()] == [journal.path.name]
 
 

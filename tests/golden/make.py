@@ -33,9 +33,10 @@ def main() -> None:
             path = folder / f"{number}.journal"
             run = JournalRun(number, str(genotype.canonical()), 7, "golden", 5, TABLE)
             open_journal(path, run)
-            for epoch in range(2):
+            for epoch in range(3):
                 steps = (1, 2) if epoch == 1 else ()
                 state = np.arange(5, dtype=np.float32) + 10 * epoch + number / 2
+                key = state - 10 if epoch == 2 else None
                 metrics = {"valid_accuracy": 0.25 * epoch + number / 8}
                 append_epoch(
                     path,
@@ -43,7 +44,10 @@ def main() -> None:
                     metrics=metrics | ({"train_seconds": 1.5} if epoch else {}),
                     environment={"device_name": "golden"},
                     num_batches_tracked=3 * epoch,
-                    frame=codec.encode(state),
+                    frame=codec.encode(state)
+                    if key is None
+                    else codec.encode_difference(state, key),
+                    key=None if key is None else 1,
                     step_frames=[
                         StepFrame(step, step, codec.encode(state + 90 * step)) for step in steps
                     ],
@@ -51,7 +55,15 @@ def main() -> None:
             journals.append(read_journal(path))
         failure = FailedRun(2, sample_uniform(0, 1), 7, 3, "RuntimeError: golden")
         shard = folder / "shard.h5"
-        write_shard(shard, journals, [failure], provenance=PROVENANCE, num_epochs=1, steps=(1, 2))
+        write_shard(
+            shard,
+            journals,
+            [failure],
+            provenance=PROVENANCE,
+            num_epochs=2,
+            steps=(1, 2),
+            differences=[(2, 1)],
+        )
         for _ in merge([shard], target):
             pass
 

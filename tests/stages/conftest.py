@@ -20,6 +20,7 @@ TINY = (
     "space.num_genotypes=2",
     "shard_size=1",
     "states.steps=[1,3]",
+    "states.key_every=2",
 )
 
 

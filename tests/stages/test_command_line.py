@@ -289,4 +289,5 @@ def test_verify_names_a_damaged_state(
     assert dtb("verify", damaged) == 1
     printed = capsys.readouterr().out
     assert "damaged: run 1 state of epoch 2" in printed
-    assert "1 damaged" in printed
+    assert "damaged: run 1 state of epoch 3" in printed  # the difference to it
+    assert "2 damaged" in printed

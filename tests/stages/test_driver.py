@@ -19,7 +19,7 @@ from dtb_builder.stages.shards import ShardRange
 from dtb_builder.stages.status import status
 
 Dtb = Callable[..., int]
-STATES = f"states.steps={list(STEPS)}"  # what the fake runs have kept
+STATES = (f"states.steps={list(STEPS)}", "states.key_every=2")  # what the fake runs keep
 
 
 class MortalEngine(SerialEngine):
@@ -58,7 +58,7 @@ def pretend(path: Path, runs: tuple[PlannedRun, ...], _limit: float | None) -> l
 def planned(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A plan of seven runs, three to a shard; not to be written to."""
     folder = tmp_path_factory.mktemp("planned") / "run"
-    settings = ("space.num_genotypes=7", "recipe.num_epochs=3", "shard_size=3", STATES)
+    settings = ("space.num_genotypes=7", "recipe.num_epochs=3", "shard_size=3", *STATES)
     assert main(["plan", str(folder), "network.channels=2", *settings]) == 0
     return folder
 

@@ -131,10 +131,10 @@ def test_going_on_trains_only_what_is_left(
     store = workers._store
 
     def noting(
-        folder: RunFolder, run: PlannedRun, config: Any, finished: FinishedEpoch, facts: Any
+        folder: RunFolder, run: PlannedRun, config: Any, finished: FinishedEpoch, *others: Any
     ) -> None:
         seen.append((run.number, finished.epoch))
-        store(folder, run, config, finished, facts)
+        store(folder, run, config, finished, *others)
 
     monkeypatch.setattr(workers, "_store", noting)
     generate(tmp_path)
@@ -268,9 +268,9 @@ def test_the_checkpoint_of_the_last_epoch_in_the_journal_is_always_there(
     store = workers._store
 
     def storing(
-        folder: RunFolder, run: PlannedRun, config: Any, finished: FinishedEpoch, facts: Any
+        folder: RunFolder, run: PlannedRun, config: Any, finished: FinishedEpoch, *others: Any
     ) -> None:
-        store(folder, run, config, finished, facts)
+        store(folder, run, config, finished, *others)
         if finished.epoch < 3:
             assert folder.checkpoint_file(run, finished.epoch).exists()
 

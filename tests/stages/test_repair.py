@@ -17,12 +17,13 @@ from dtb_builder.stages.run_folder import RunFolder
 Dtb = Callable[..., int]
 NUM_EPOCHS = 3
 STEPS = (1, 3)
+DIFFERENCES = ((1, 0), (3, 2))
 Content = Callable[[Path], dict[Any, Any]]
 
 
 def damage_state(path: Path, row: int) -> None:
     with Benchmark(path) as benchmark:
-        offset = int(benchmark._store.index.column("state_index/offset")[row, 1])
+        offset = int(benchmark._store.index.column("state_index/offset")[row, 2])
     data = bytearray(path.read_bytes())
     data[offset + 40] ^= 1
     path.write_bytes(data)
@@ -37,6 +38,7 @@ def folder(dtb: Dtb, tmp_path: Path) -> RunFolder:
         "network.layers=2",
         f"recipe.num_epochs={NUM_EPOCHS}",
         f"states.steps={list(STEPS)}",
+        "states.key_every=2",
     )
     assert dtb("generate", tmp_path, *settings, "space.num_genotypes=2", "cluster=serial") == 0
     assert dtb("merge", tmp_path) == 0
@@ -57,7 +59,7 @@ def test_a_damaged_shard_is_made_whole_by_training_only_what_was_lost(
     assert dtb("repair", folder.path) == 1
     printed = capsys.readouterr().out
     assert "1 runs saved" in printed
-    assert "run 1 is lost: the state of run 1 after epoch 1 is damaged" in printed
+    assert "run 1 is lost: the state of run 1 after epoch 2 is damaged" in printed
     trained: list[int] = []
     train = workers.train
 
@@ -132,6 +134,7 @@ def test_a_repaired_benchmark_still_lists_its_failed_runs(
         provenance=folder.provenance,
         num_epochs=NUM_EPOCHS,
         steps=STEPS,
+        differences=DIFFERENCES,
     )
     damage_state(damaged, 0)
     assert dtb("repair", damaged) == 1

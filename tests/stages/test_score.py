@@ -198,7 +198,7 @@ def test_a_damaged_state_is_recorded_and_the_others_are_scored(
     benchmark: Path, finished: Path, scored: Path, dtb: Dtb, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with Benchmark(benchmark) as opened:
-        offset = int(opened._store.index.column("state_index/offset")[1, 2])
+        offset = int(opened._store.index.column("difference_index/offset")[1, 1])
     data = bytearray(benchmark.read_bytes())
     data[offset + 40] ^= 1
     benchmark.write_bytes(data)
@@ -206,9 +206,9 @@ def test_a_damaged_state_is_recorded_and_the_others_are_scored(
     assert dtb("score", benchmark, *QUICK) == 1
     assert "1 states lack a score" in capsys.readouterr().out
     rows, whole = content(file)[1], content(scored)[1]
-    assert rows[:10] + rows[11:] == whole[:10] + whole[11:]
-    assert json.loads(rows[10]["errors"])["state"].startswith("DamagedFileError")
-    assert rows[10]["wot"] is None
+    assert rows[:11] + rows[12:] == whole[:11] + whole[12:]
+    assert json.loads(rows[11]["errors"])["state"].startswith("DamagedFileError")
+    assert rows[11]["wot"] is None
 
     shutil.copy(finished / "dtb.h5", benchmark)
     assert dtb("score", benchmark, *QUICK) == 1

@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -21,6 +22,7 @@ from dtb_builder.stages.storing import Storing
 
 GENOTYPE = NAMED["DARTS_V2"].canonical()
 SPEC = NetworkSpec(channels=2, layers=2, num_classes=3, image_size=32, auxiliary=True)
+Content = Callable[[Path], dict[Any, Any]]
 HEADLESS = StatesConfig(epochs="all", auxiliary_head=False)
 
 
@@ -87,3 +89,39 @@ def test_states_in_bfloat16_are_a_third_and_reproduce_and_evaluate(
             values = run.training_state(**asked).values
             assert (values.view("<u4") & 0xFFFF == 0).all()
             assert len(codec.encode(values)) < values.nbytes / 2.5
+
+
+@pytest.mark.parametrize("kept", ["all", "logarithmic", (0, 3, 4, -1), (-1,), ()])
+@pytest.mark.parametrize("key_every", [1, 2, 3, 100])
+def test_every_difference_is_to_an_earlier_kept_epoch_that_is_none(
+    kept: Literal["all", "logarithmic"] | tuple[int, ...], key_every: int
+) -> None:
+    states = StatesConfig(epochs=kept, key_every=key_every)
+    epochs = [epoch for epoch in range(9) if states.keeps(epoch, 8)]
+    differences = states.differences(8)
+    whole = [epoch for epoch in epochs if epoch not in differences]
+    assert whole == epochs[::key_every]
+    assert differences == {
+        epoch: max(key for key in whole if key < epoch) for epoch in epochs if epoch not in whole
+    }
+
+
+def test_differences_have_the_bits_that_whole_states_have(
+    tmp_path: Path, generate: Callable[..., int], dtb: Callable[..., int], content: Content
+) -> None:
+    for key_every in (1, 2, 3):
+        folder = tmp_path / str(key_every)
+        assert generate(folder, f"states.key_every={key_every}") == 0
+        assert dtb("merge", folder) == 0
+    with Benchmark(tmp_path / "3" / "dtb.h5") as benchmark:
+        assert benchmark.run(0).state_epochs == (0, 1, 2, 3)
+        assert benchmark._store.differences(0) == {1: 0, 2: 0}
+    whole = content(tmp_path / "1" / "dtb.h5")
+    assert content(tmp_path / "2" / "dtb.h5") == content(tmp_path / "3" / "dtb.h5") == whole
+    assert dtb("reproduce", tmp_path / "3" / "dtb.h5", "--run", 0) == 0
+    assert dtb("verify", tmp_path / "3" / "dtb.h5", "--deep") == 0
+
+
+def test_a_key_is_at_least_every_state() -> None:
+    with pytest.raises(ValueError, match=r"states\.key_every must be at least 1, got 0"):
+        StatesConfig(epochs="all", key_every=0)
