@@ -31,6 +31,7 @@ from dtb_builder.network.network import Network
 from dtb_builder.network.spec import NetworkSpec
 from dtb_builder.network.state import capture, tensor_table
 from dtb_builder.record import TensorTable, TrainingState
+from dtb_builder.stages.config import StatesConfig
 from dtb_builder.training import (
     RECIPES,
     Recipe,
@@ -46,6 +47,7 @@ from dtb_builder.training import (
 GENOTYPE = NAMED["DARTS_V2"]
 SIZES = {"0.4 MB": (14, 5, 40), "1 MB": (16, 8, 40), "12 MB": (34, 20, 6)}
 """Channels, layers and epochs of each network."""
+KEY_EVERY = 3
 NUM_READ = 6
 """States of a run that are written and read in a turn."""
 
@@ -105,9 +107,7 @@ def train_and_store(folder: Path, size: str) -> None:
     """Train a run to its end and close its shard, through the real writers."""
     network, path = network_of(size), folder / f"{size}.journal"
     path.unlink(missing_ok=True)
-    num_parameters = sum(parameter.numel() for parameter in network.parameters())
-    tensors = tensor_table(network)
-    open_journal(path, JournalRun(0, str(GENOTYPE), 0, "bench", num_parameters, tensors))
+    open_journal(path, JournalRun(0, str(GENOTYPE), 0, "bench", 0, tensor_table(network)))
     for finished in train(network, digits(), recipe_of(size), seed=0):
         state = capture(network)
         append_epoch(
@@ -124,6 +124,34 @@ def train_and_store(folder: Path, size: str) -> None:
     write_shard(
         folder / f"{size}.h5", [journal], provenance="{}", num_epochs=recipe_of(size).num_epochs
     )
+
+
+def store_differences(folder: Path, size: str) -> Benchmark:
+    """The same run once more, with differences to every third state, through the real writers."""
+    tensors, states = states_of(folder, size)
+    path, last = folder / f"{size}.differences.journal", len(states) - 1
+    path.unlink(missing_ok=True)
+    open_journal(path, JournalRun(0, str(GENOTYPE), 0, "bench", 0, tensors))
+    differences = StatesConfig(epochs="all", key_every=KEY_EVERY).differences(last)
+    for epoch, state in enumerate(states):
+        key = differences.get(epoch)
+        append_epoch(
+            path,
+            epoch=epoch,
+            metrics={},
+            environment={},
+            num_batches_tracked=state.num_batches_tracked,
+            frame=codec.encode(state.values)
+            if key is None
+            else codec.encode_difference(state.values, states[key].values),
+            key=key,
+        )
+    journal = read_journal(path)
+    assert journal is not None
+    shard = folder / f"{size}.differences.h5"
+    pairs = tuple(differences.items())
+    write_shard(shard, [journal], provenance="{}", num_epochs=last, differences=pairs)
+    return Benchmark(shard)
 
 
 def states_of(folder: Path, size: str) -> tuple[TensorTable, list[TrainingState]]:
@@ -149,7 +177,9 @@ class Format:
     read: Callable[[int], dict[str, NDArray[np.float32]]]
 
 
-def formats(folder: Path, size: str, tensors: TensorTable) -> dict[str, Format]:
+def formats(
+    folder: Path, size: str, tensors: TensorTable, states: list[TrainingState]
+) -> dict[str, Format]:
     """This package and its peers, each with files of its own."""
     from safetensors.numpy import (  # pyright: ignore[reportMissingImports]
         load_file,
@@ -157,13 +187,21 @@ def formats(folder: Path, size: str, tensors: TensorTable) -> dict[str, Format]:
     )
 
     benchmark = Benchmark(folder / f"{size}.h5")
-    run = benchmark.run(0)
+    run, run_of_differences = benchmark.run(0), store_differences(folder, size).run(0)
     per_tensor = h5py.File(folder / f"{size}.tensors.h5", "w", libver="latest")
 
     def write_dtb(number: int, named: dict[str, NDArray[np.float32]]) -> int:
         # What a worker does, but for fdatasync; the packed vector is what capture gives it.
         packed = np.concatenate([array.reshape(-1) for array in named.values()])
         return (folder / f"{number}.frame").write_bytes(codec.encode(packed))
+
+    def write_difference(number: int, named: dict[str, NDArray[np.float32]]) -> int:
+        packed = np.concatenate([array.reshape(-1) for array in named.values()])
+        key = number - number % KEY_EVERY
+        if key == number:
+            return (folder / f"{number}.frame").write_bytes(codec.encode(packed))
+        difference = codec.encode_difference(packed, states[key].values)
+        return (folder / f"{number}.frame").write_bytes(difference)
 
     def write_torch(number: int, named: dict[str, NDArray[np.float32]]) -> int:
         path = folder / f"{number}.pt"
@@ -192,7 +230,10 @@ def formats(folder: Path, size: str, tensors: TensorTable) -> dict[str, Format]:
         return {name: np.asarray(per_tensor[f"{number}/{name}"]) for name in tensors.names}
 
     return {
-        "DTB": Format(write_dtb, lambda number: run.state(epoch=run.state_epochs[number])),
+        "DTB": Format(write_dtb, lambda number: run.state(epoch=number)),
+        f"DTB, key_every={KEY_EVERY}": Format(
+            write_difference, lambda number: run_of_differences.state(epoch=number)
+        ),
         "torch.save": Format(write_torch, read_torch),
         "safetensors": Format(
             write_safetensors, lambda number: load_file(folder / f"{number}.safetensors")
@@ -209,7 +250,7 @@ def print_speed(folder: Path, sizes: list[str], num_turns: int) -> None:
         tensors, states = states_of(folder, size)
         chosen = np.linspace(0, len(states) - 1, NUM_READ).round().astype(int).tolist()
         num_raw = tensors.num_floats * 4 * NUM_READ
-        kinds = formats(folder, size, tensors)
+        kinds = formats(folder, size, tensors, states)
         writes = {name: [] for name in kinds}
         reads = {name: [] for name in kinds}
         num_bytes: dict[str, int] = {}
@@ -303,25 +344,15 @@ def rounded(vectors: list[NDArray[np.float32]]) -> list[int]:
     return [len(codec.encode(codec.bfloat16(vector))) for vector in vectors]
 
 
-def differences(radius: int) -> Callable[[list[NDArray[np.float32]]], list[int]]:
-    """Bytes when a key state stands amid its neighbours, which are differences to it.
-
-    Of the bits as whole numbers, folded so that small ones of either sign have small codes. No
-    file is written so; this is what an option would save, at two reads a state.
-    """
+def differences(key_every: int) -> Callable[[list[NDArray[np.float32]]], list[int]]:
+    """Bytes when the first of so many states is whole and the others are differences to it."""
 
     def coded(vectors: list[NDArray[np.float32]]) -> list[int]:
-        bits = [vector.view("<i4") for vector in vectors]
         sizes = plain(vectors)
-        for first in range(0, len(bits), 2 * radius + 1):
-            group = range(first, min(first + 2 * radius + 1, len(bits)))
-            key = group[len(group) // 2]
-            for i in group:
-                if i != key:
-                    with np.errstate(over="ignore"):
-                        difference = bits[i] - bits[key]
-                        folded = (difference << 1) ^ (difference >> 31)
-                    sizes[i] = len(codec.encode(folded.view("<f4")))
+        for i, vector in enumerate(vectors):
+            key = i - i % key_every
+            if i != key:
+                sizes[i] = len(codec.encode_difference(vector, vectors[key]))
         return sizes
 
     return coded
@@ -330,8 +361,10 @@ def differences(radius: int) -> Callable[[list[NDArray[np.float32]]], list[int]]
 OPTIONS: dict[str, Callable[[list[NDArray[np.float32]]], list[int]]] = {
     "float32": plain,
     "bfloat16": rounded,
-    "differences to keys, radius 1": differences(1),
-    "differences to keys, radius 3": differences(3),
+    "key_every=2": differences(2),
+    "key_every=3": differences(3),
+    "key_every=5": differences(5),
+    "bfloat16, key_every=3": lambda vectors: differences(3)(list(map(codec.bfloat16, vectors))),
 }
 
 

@@ -18,7 +18,7 @@ from dtb_builder.training.finished import FinishedEpoch
 
 __all__ = ["Checkpoint"]
 
-_MAGIC = b"DTB checkpoint 1\n"
+_MAGIC = b"DTB checkpoint 2\n"
 _NUM_HEADER = len(_MAGIC) + hashlib.sha256().digest_size
 
 
@@ -54,7 +54,8 @@ class Checkpoint:
     def to_bytes(self) -> bytes:
         """The checkpoint with a checksum in front."""
         buffer = io.BytesIO()
-        torch.save({field.name: getattr(self, field.name) for field in fields(self)}, buffer)
+        parts = {field.name: getattr(self, field.name) for field in fields(self)}
+        torch.save(_packed(parts), buffer)
         payload = buffer.getbuffer()
         return b"".join((_MAGIC, hashlib.sha256(payload).digest(), payload))
 
@@ -70,9 +71,39 @@ class Checkpoint:
             )
         try:
             content = torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True)
-            return cls(**content)
-        except (pickle.UnpicklingError, RuntimeError, TypeError, EOFError) as error:
+            return cls(**_unpacked(content["parts"], content["memories"]))
+        except (pickle.UnpicklingError, LookupError, RuntimeError, TypeError, EOFError) as error:
             raise DamagedFileError(f"a checkpoint of {len(data)} bytes: {error}") from error
+
+
+_PLACE = "place of a tensor"
+
+
+def _packed(parts: Mapping[str, Any]) -> dict[str, Any]:
+    """State dicts with their tensors' memories apart: torch saves hundreds of views slowly."""
+    memories: list[Tensor] = []
+    numbers: dict[tuple[int, torch.dtype], int] = {}
+
+    def place(tensor: Tensor) -> dict[str, Any]:
+        storage = tensor.untyped_storage()
+        number = numbers.setdefault((storage.data_ptr(), tensor.dtype), len(memories))
+        if number == len(memories):
+            memories.append(torch.empty(0, dtype=tensor.dtype).set_(storage))
+        return {_PLACE: (number, tuple(tensor.shape), tensor.stride(), tensor.storage_offset())}
+
+    return {"parts": _mapped(parts, place), "memories": memories}
+
+
+def _unpacked(value: Any, memories: list[Tensor]) -> Any:
+    """What was packed, its tensors views of their memories."""
+    if isinstance(value, Mapping):
+        if _PLACE in value:
+            number, shape, stride, offset = value[_PLACE]
+            return memories[number].as_strided(shape, stride, offset)
+        return {key: _unpacked(item, memories) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(_unpacked(item, memories) for item in value)
+    return value
 
 
 def _copied(value: Any) -> Any:
