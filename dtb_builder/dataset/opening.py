@@ -177,6 +177,9 @@ def create(path: Path, *, kind: str, provenance_crc32c: int) -> Iterator[h5py.Fi
                 raise target.error
 
 
+_WRITE_BACK_BYTES = 2**24
+
+
 class _Target:
     """What HDF5 writes to: a file whose first failed write is remembered instead of raised.
 
@@ -186,6 +189,7 @@ class _Target:
 
     def __init__(self, raw: io.FileIO) -> None:
         self._raw = raw
+        self._num_new = 0
         self.error: OSError | None = None
 
     def write(self, data: memoryview) -> int:
@@ -195,7 +199,17 @@ class _Target:
                 left = left[self._raw.write(left) :]
         except OSError as error:
             self.error = error
+        self._num_new += len(data)
+        if self._num_new >= _WRITE_BACK_BYTES:
+            self._start_write_back()
         return len(data)
+
+    def _start_write_back(self) -> None:
+        """Have the disk begin with what would else wait for the sync at the end, where it can."""
+        start = max(0, self._raw.tell() - self._num_new)
+        with contextlib.suppress(AttributeError, OSError):
+            os.posix_fadvise(self._raw.fileno(), start, self._num_new, os.POSIX_FADV_DONTNEED)
+        self._num_new = 0
 
     def truncate(self, size: int) -> int:
         try:
