@@ -88,6 +88,23 @@ with Benchmark("{served.url}/shard.h5") as benchmark:
     assert done.stdout.split() == ["2", schema.SCHEMA_VERSION, "True"]
 
 
+def test_a_benchmark_may_be_left_open_at_the_end_of_its_process(
+    shard: Path, served: Served
+) -> None:
+    code = f"""
+import ctypes
+from dtb_builder import Benchmark
+
+benchmark = Benchmark("{served.url}/shard.h5")
+# Python does not free it at its end, as it does not free what a daemon's thread holds.
+ctypes.pythonapi.Py_IncRef(ctypes.py_object(benchmark))
+print(len(benchmark))
+"""
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    assert (done.stdout, done.stderr) == ("2\n", "")
+
+
 def test_a_benchmark_here_survives_a_fork(shard: Path) -> None:
     assert_survives_fork(shard)
 
