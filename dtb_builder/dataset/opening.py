@@ -4,6 +4,7 @@ import contextlib
 import io
 import os
 import warnings
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -47,11 +48,19 @@ def opened(location: Location) -> tuple[h5py.File, Source]:
     source = RemoteSource(location)
     try:
         with without_collection():
-            return _checked(MetadataFile(source), location), source
+            file = _checked(MetadataFile(source), location)
     except NotDTBFileError as error:
         if source.failure is not None:
             raise source.failure from error
         raise
+    # What is open when Python ends, HDF5 would close later, by calling Python: it would crash.
+    weakref.finalize(file, _close, file.id)
+    return file, source
+
+
+def _close(file_id: h5py.h5f.FileID) -> None:
+    if file_id.valid:
+        file_id.close()
 
 
 def open_file(path: Path) -> h5py.File:

@@ -9,7 +9,7 @@ from threading import Lock
 from typing import Any
 
 from dtb_builder.dataset.source import Location, Span, check_span
-from dtb_builder.errors import RemoteError
+from dtb_builder.errors import DTBError, RemoteError
 
 __all__ = ["MetadataFile", "RemoteSource", "without_collection"]
 
@@ -39,6 +39,7 @@ class RemoteSource:
         self.failure: RemoteError | None = None
         with self._failures_named():
             filesystem, path = self._filesystem()
+            filesystem.invalidate_cache(path)  # it may have listed the folder before the file came
             about = filesystem.info(path)
         if about.get("size") is None or about.get("partial") is False:
             raise RemoteError(f"{url}: {_NO_RANGES}")
@@ -109,25 +110,27 @@ class RemoteSource:
         try:
             yield
         except FileNotFoundError as error:
-            # fsspec says so of a server that does not answer, too.
+            # Some file systems say so of a server that refuses or does not answer, too.
             cause = error.__cause__
-            if cause is None or getattr(cause, "status", None) in (404, 410):
+            if cause is None or _status(cause) in (404, 410):
                 raise FileNotFoundError(f"there is no file {self._url}") from None
             raise RemoteError(f"{self._url}: {type(cause).__name__}: {cause}") from error
-        except (OSError, _client_error()) as error:
-            if isinstance(error, RemoteError):
-                raise
+        except (DTBError, MemoryError):
+            raise
+        except Exception as error:  # each file system has its own, and its HTTP client's
             raise RemoteError(f"{self._url}: {type(error).__name__}: {error}") from error
+
+
+def _status(error: BaseException) -> int | None:
+    """The status of the answer that an error of aiohttp, botocore, httpx or requests is about."""
+    answer = getattr(error, "response", error)
+    if isinstance(answer, dict):
+        return answer.get("ResponseMetadata", {}).get("HTTPStatusCode")
+    return getattr(answer, "status_code", getattr(answer, "status", None))
 
 
 _NO_RANGES = "the server does not give ranges of a file; download it, and open it here"
 _INSTALL = "reading from a server takes fsspec: pip install 'darts-training-bench[remote]'"
-
-
-def _client_error() -> type[Exception]:
-    """What aiohttp raises, where it is in use."""
-    aiohttp = sys.modules.get("aiohttp")
-    return aiohttp.ClientError if aiohttp is not None else OSError
 
 
 class _Collection:

@@ -20,6 +20,8 @@ from dtb_builder.dataset.store import FailedRun
 from dtb_builder.record import TensorTable
 from dtb_builder.space import Genotype, sample_uniform
 
+pytest.register_assert_rewrite("dataset.from_afar")
+
 TABLE = TensorTable(("stem.weight", "bn.weight", "scalar"), ((4, 3, 1, 2), (5,), ()))
 NUM_EPOCHS = 2
 STEPS = (2, 5)
@@ -124,6 +126,30 @@ def make_shard(tmp_path: Path, make_journal: Callable[..., Journal]) -> Callable
 def shard(make_shard: Callable[..., Path]) -> Path:
     """A shard of runs 3 and 5."""
     return make_shard("shard", [5, 3])
+
+
+@pytest.fixture
+def large(tmp_path: Path) -> Path:
+    """A shard of two runs with states of 0.4 MB in 250 tensors, as a small network's."""
+    sizes = np.random.default_rng(0).multinomial(100_000, np.full(250, 1 / 250)).tolist()
+    table = TensorTable(tuple(f"cells.{i}.weight" for i in range(250)), tuple((n,) for n in sizes))
+    journals = []
+    for number in (0, 1):
+        path = tmp_path / f"{number}.journal"
+        open_journal(path, JournalRun(number, str(sample_uniform(0, number)), 0, "p", 9, table))
+        for epoch in range(3):
+            state = np.random.default_rng([number, epoch]).standard_normal(100_000) / 30
+            append_epoch(
+                path,
+                epoch=epoch,
+                metrics={"valid_accuracy": epoch / 9},
+                environment={"device_name": "abacus"},
+                num_batches_tracked=epoch,
+                frame=codec.encode(state.astype(np.float32)),
+            )
+        journals.append(read_journal(path))
+    write_shard(tmp_path / "large.h5", journals, provenance="{}", num_epochs=2)
+    return tmp_path / "large.h5"
 
 
 @pytest.fixture
