@@ -45,7 +45,7 @@ from dtb_builder.training import (
 )
 
 GENOTYPE = NAMED["DARTS_V2"]
-SIZES = {"0.4 MB": (14, 5, 40), "1 MB": (16, 8, 40), "12 MB": (34, 20, 6)}
+SIZES = {"0.4 MB": (14, 5, 40), "1 MB": (16, 8, 40), "12 MB": (34, 20, 40)}
 """Channels, layers and epochs of each network."""
 KEY_EVERY = 3
 NUM_READ = 6

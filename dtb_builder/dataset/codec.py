@@ -7,6 +7,8 @@ decoder verifies by itself, and a block boundary between planes, because they ha
 statistics.
 """
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import zstandard
 from crc32c import crc32c
@@ -24,6 +26,11 @@ __all__ = [
 ]
 
 _ITEM = np.dtype("<f4").itemsize
+_LONG = 2**20
+"""Floats that are worth a second thread."""
+
+_BLOCK_HEADER = 3
+_CHECKSUM = 4
 
 
 def encode(values: NDArray[np.float32]) -> bytes:
@@ -95,6 +102,10 @@ def decode(frame: bytes, *, num_floats: int) -> NDArray[np.float32]:
         content = zstandard.frame_content_size(frame)
         if content != num_bytes:
             raise DamagedFileError(f"expected a frame of {num_bytes} bytes, got one of {content}")
+        if num_floats >= _LONG:
+            if (length := _frame_length(frame)) != len(frame):
+                raise DamagedFileError(f"a state's frame of {len(frame)} bytes wants {length}")
+            return _interleaved_beside(frame, num_floats)
         raw = zstandard.ZstdDecompressor().decompress(frame, allow_extra_data=False)
     except zstandard.ZstdError as error:
         raise DamagedFileError(f"a state's frame of {len(frame)} bytes: {error}") from error
@@ -102,3 +113,34 @@ def decode(frame: bytes, *, num_floats: int) -> NDArray[np.float32]:
     for j, plane in enumerate(np.frombuffer(raw, np.uint8).reshape(_ITEM, num_floats)):
         items[:, j] = plane  # a third of the time that copying the transpose takes
     return items.view("<f4").reshape(num_floats)
+
+
+def _interleaved_beside(frame: bytes, num_floats: int) -> NDArray[np.float32]:
+    """The floats of a long frame: a second thread places planes while the next is decoded."""
+    items = np.empty((num_floats, _ITEM), np.uint8)
+    planes = np.empty((_ITEM, num_floats), np.uint8)
+    with (
+        ThreadPoolExecutor(1) as beside,
+        zstandard.ZstdDecompressor().stream_reader(frame) as reader,
+    ):
+        for j in range(_ITEM):
+            if reader.readinto(planes[j].data) != num_floats:
+                raise DamagedFileError(f"a state's frame of {len(frame)} bytes ends early")
+            beside.submit(np.copyto, items[:, j], planes[j])
+        if reader.read(1):  # it reads the checksum, too
+            raise DamagedFileError(f"a state's frame of {len(frame)} bytes holds more than it says")
+    return items.view("<f4").reshape(num_floats)
+
+
+def _frame_length(frame: bytes) -> int:
+    """How long a frame is by the headers of its blocks (RFC 8878, 3.1.1), as far as they are there.
+
+    Decoding part by part would not notice that its end is cut off, or that something follows it.
+    """
+    length = zstandard.frame_header_size(frame)
+    is_last = False
+    while not is_last and length + _BLOCK_HEADER <= len(frame):
+        header = int.from_bytes(frame[length : length + _BLOCK_HEADER], "little")
+        is_last, is_repeated, size = bool(header & 1), header >> 1 & 3 == 1, header >> 3
+        length += _BLOCK_HEADER + (1 if is_repeated else size)
+    return length + (_CHECKSUM if zstandard.get_frame_parameters(frame).has_checksum else 0)

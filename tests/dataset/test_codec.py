@@ -1,3 +1,4 @@
+from collections.abc import Iterator
 from pathlib import Path
 
 import h5py
@@ -5,9 +6,11 @@ import hdf5plugin
 import numpy as np
 import pytest
 import torch
+import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dtb_builder.dataset import codec
 from dtb_builder.dataset.codec import (
     bfloat16,
     decode,
@@ -16,6 +19,15 @@ from dtb_builder.dataset.codec import (
     encode_difference,
 )
 from dtb_builder.errors import DamagedFileError
+
+
+@pytest.fixture(scope="module", params=[codec._LONG, 0], ids=["short", "long"], autouse=True)
+def long_from(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Every test is of both ways to decode."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(codec, "_LONG", request.param)
+        yield
+
 
 bit_patterns = st.lists(st.integers(0, 2**32 - 1), min_size=1, max_size=64).map(
     lambda bits: np.array(bits, "<u4").view("<f4")
@@ -131,3 +143,22 @@ def test_bfloat16_rounds_as_torch_does_and_keeps_nans(values: np.ndarray) -> Non
     expected = torch.from_numpy(values.copy()).bfloat16().float().numpy()
     assert np.array_equal(bfloat16(values), expected, equal_nan=True)
     assert (bfloat16(values).view("<u4") & 0xFFFF == 0).all()
+
+
+@pytest.mark.parametrize("num_floats", [1, 1000, 100_000])
+def test_a_frame_with_something_behind_it_is_refused(num_floats: int) -> None:
+    frame = encode(np.random.default_rng(0).standard_normal(num_floats).astype(np.float32))
+    for behind in (b"\0", frame, frame[:9]):
+        with pytest.raises(DamagedFileError, match="a state's frame of"):
+            decode(frame + behind, num_floats=num_floats)
+
+
+@pytest.mark.parametrize("num_floats", [1, 1000, 100_000])
+def test_a_frame_that_holds_more_or_less_than_it_says_is_refused(num_floats: int) -> None:
+    other = encode(np.random.default_rng(0).standard_normal(num_floats + 1).astype(np.float32))
+    one = encode(np.zeros(num_floats, np.float32))
+    for header, rest in ((one, other), (other, one)):
+        start = zstandard.frame_header_size(header)
+        frame = header[:start] + rest[zstandard.frame_header_size(rest) :]
+        with pytest.raises(DamagedFileError, match="a state's frame of"):
+            decode(frame, num_floats=num_floats + (header is other))
