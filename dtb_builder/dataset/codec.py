@@ -7,6 +7,7 @@ decoder verifies by itself, and a block boundary between planes, because they ha
 statistics.
 """
 
+import itertools
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -28,6 +29,10 @@ __all__ = [
 _ITEM = np.dtype("<f4").itemsize
 _LONG = 2**20
 """Floats that are worth a second thread."""
+
+_PART = 2**19
+"""Floats that are placed at a time."""
+
 
 _BLOCK_HEADER = 3
 _CHECKSUM = 4
@@ -119,14 +124,16 @@ def _interleaved_beside(frame: bytes, num_floats: int) -> NDArray[np.float32]:
     """The floats of a long frame: a second thread places planes while the next is decoded."""
     items = np.empty((num_floats, _ITEM), np.uint8)
     planes = np.empty((_ITEM, num_floats), np.uint8)
+    parts = [slice(start, start + _PART) for start in range(0, num_floats, _PART)]
     with (
         ThreadPoolExecutor(1) as beside,
         zstandard.ZstdDecompressor().stream_reader(frame) as reader,
     ):
-        for j in range(_ITEM):
-            if reader.readinto(planes[j].data) != num_floats:
+        for j, part in itertools.product(range(_ITEM), parts):
+            plane = planes[j, part]
+            if reader.readinto(plane.data) != len(plane):
                 raise DamagedFileError(f"a state's frame of {len(frame)} bytes ends early")
-            beside.submit(np.copyto, items[:, j], planes[j])
+            beside.submit(np.copyto, items[part, j], plane)
         if reader.read(1):  # it reads the checksum, too
             raise DamagedFileError(f"a state's frame of {len(frame)} bytes holds more than it says")
     return items.view("<f4").reshape(num_floats)

@@ -73,7 +73,7 @@ class Status:
         num_closed_shards: under their final names.
         num_bytes: of shards, work in progress and the benchmark.
         epochs_per_hour: of the running runs together, from their latest epochs.
-        seconds_left: for what is left at that pace; None while nothing runs.
+        seconds_left: for what is left at that pace; None while nothing runs but something is left.
         devices: what the workers do, by their devices.
         failed: the runs with failed attempts that have not finished.
         holders: who works on the folder now.
@@ -174,12 +174,18 @@ def status(folder: RunFolder, shards: ShardRange | None = None) -> Status:
         num_closed_shards=len(closed),
         num_bytes=num_bytes + sum(_size(file) for file in folder.path.glob("*.h5")),
         epochs_per_hour=pace,
-        seconds_left=3600 * num_left / pace if pace else None,
+        seconds_left=_seconds_left(num_left, pace),
         devices=devices,
         failed=tuple(sorted(failed, key=lambda failure: failure.number)),
         holders=folder.holders(),
         merged=_merged(folder, num_finished),
     )
+
+
+def _seconds_left(num_epochs: int, epochs_per_hour: float) -> float | None:
+    if not num_epochs:
+        return 0.0
+    return 3600 * num_epochs / epochs_per_hour if epochs_per_hour else None
 
 
 def _entries(folder: Path) -> Iterator[tuple[int, str | None, int]]:

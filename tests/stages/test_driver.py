@@ -218,3 +218,4 @@ def test_watching_prints_a_line_each_time_until_every_run_has_finished(
     first, last = capsys.readouterr().out.splitlines()
     assert "6/7 runs, 0 running, 1 waiting" in first
     assert "7/7 runs" in last
+    assert "0:00:00 left" in last
