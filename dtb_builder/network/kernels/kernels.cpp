@@ -104,10 +104,12 @@ static void norm_backward(const double *g_sums, const double *gx_sums, const dou
 // Batches of images on their way into a network: each is cut out of its image surrounded by black,
 // mirrored where `flips` says so, looked up in `levels`, and blackened to 0 in a square. `pool` is
 // N' x C x H x W bytes of which `indices` names N; `levels` is C x 256; out is N x H x W x C.
-template <class T>
-static void augment(const uint8_t *pool, const int64_t *indices, const int64_t *corners,
-                    const uint8_t *flips, const int64_t *centres, const T *levels, long N, long C,
-                    long H, long W, long padding, long length, T *out) {
+// CHANNELS is C where the compiler may know it, else 0.
+template <class T, long CHANNELS>
+static void augment_images(const uint8_t *pool, const int64_t *indices, const int64_t *corners,
+                           const uint8_t *flips, const int64_t *centres, const T *levels, long N,
+                           long num_channels, long H, long W, long padding, long length, T *out) {
+    const long C = CHANNELS ? CHANNELS : num_channels;
     for (long n = 0; n < N; n++, out += H * W * C) {
         const uint8_t *image = pool + indices[n] * C * H * W;
         const long top = corners[2 * n] - padding, left = corners[2 * n + 1] - padding;
@@ -119,14 +121,14 @@ static void augment(const uint8_t *pool, const int64_t *indices, const int64_t *
             const long y = top + h;
             const bool has_pixels = y >= 0 && y < H && inner < outer;
             const long begin = has_pixels ? inner : W, end = has_pixels ? outer : W;
-            for (long c = 0; c < C; c++) {
-                const T *level = levels + 256 * c;
-                T *row = out + h * W * C + c;
-                for (long w = 0; w < begin; w++) row[w * C] = level[0];
-                const uint8_t *pixels = image + (c * H + y) * W + start;
-                for (long w = begin; w < end; w++) row[w * C] = level[pixels[w * step]];
-                for (long w = end; w < W; w++) row[w * C] = level[0];
-            }
+            T *pixel = out + h * W * C;
+            for (long w = 0; w < begin; w++, pixel += C)
+                for (long c = 0; c < C; c++) pixel[c] = levels[256 * c];
+            const uint8_t *shown = image + y * W + start + begin * step;
+            for (long w = begin; w < end; w++, pixel += C, shown += step)
+                for (long c = 0; c < C; c++) pixel[c] = levels[256 * c + shown[c * H * W]];
+            for (long w = end; w < W; w++, pixel += C)
+                for (long c = 0; c < C; c++) pixel[c] = levels[256 * c];
         }
         const long first_row = centres[2 * n] - length / 2;
         const long first_column = centres[2 * n + 1] - length / 2;
@@ -134,6 +136,16 @@ static void augment(const uint8_t *pool, const int64_t *indices, const int64_t *
         for (long h = std::max(first_row, 0L); h < std::min(first_row + length, H); h++)
             if (begin < end) std::fill(out + (h * W + begin) * C, out + (h * W + end) * C, T(0));
     }
+}
+
+template <class T>
+static void augment(const uint8_t *pool, const int64_t *indices, const int64_t *corners,
+                    const uint8_t *flips, const int64_t *centres, const T *levels, long N, long C,
+                    long H, long W, long padding, long length, T *out) {
+    const auto images = C == 1   ? augment_images<T, 1>
+                        : C == 3 ? augment_images<T, 3>
+                                 : augment_images<T, 0>;
+    images(pool, indices, corners, flips, centres, levels, N, C, H, W, padding, length, out);
 }
 
 extern "C" {
