@@ -3,6 +3,7 @@ from pathlib import Path
 
 import h5py
 import pytest
+from chaos.mutants import HOSTILE
 
 from dtb_builder import Benchmark
 from dtb_builder.dataset import schema
@@ -102,6 +103,12 @@ def test_a_damaged_state_costs_its_run(group: str, entry: int, merged: Path, fli
         offset = int(benchmark._store.index.column(f"{group}/offset")[3, entry])
     flip(merged, offset + 25)
     assert salvaged(merged) == ([0, 1, 2], [3])
+
+
+def test_a_difference_that_leads_nowhere_costs_its_run(merged: Path) -> None:
+    with h5py.File(merged, "r+") as file:
+        HOSTILE["a difference is to itself"](file)
+    assert salvaged(merged) == ([0, 2, 3], [1])
 
 
 def test_one_row_checksum_proves_a_row_where_the_other_is_damaged(merged: Path, flip: Flip) -> None:
