@@ -309,6 +309,7 @@ HOSTILE: dict[str, Change] = {
     "steps do not increase": _set("step_index/step", 1),
     "a step's frame is behind the file": _set("step_index/offset", 2**62),
     "a step's frame is endless": _set("step_index/length", 2**62),
+    "differences do not increase": _set("difference_index/epoch", [3, 1], 1),
     "a difference is of no epoch": _set("difference_index/epoch", 99, (1, 0)),
     "a difference is of an epoch that is whole": _set("difference_index/epoch", 2, (1, 0)),
     "a difference is to itself": _set("difference_index/key", 1, (1, 0)),

@@ -8,11 +8,11 @@ import weakref
 import pytest
 import torch
 from emulation import EmulatedKernels, compile_emulation
+from network.twins import assert_close, pair, spec_of, trained_once
 from torch import Tensor, nn
 
 from dtb_builder.network import NetworkSpec
 from dtb_builder.network.kernels import CudaLibrary, can_be_compiled, cells, find_library
-from dtb_builder.network.network import Network
 from dtb_builder.network.operations import MatrixConvolution
 from dtb_builder.space import OPERATIONS, sample_uniform
 
@@ -49,52 +49,8 @@ def library() -> CudaLibrary:
     return found
 
 
-def spec_of(channels: int, layers: int, size: int, *, auxiliary: bool = False) -> NetworkSpec:
-    return NetworkSpec(
-        channels=channels, layers=layers, num_classes=5, image_size=size, auxiliary=auxiliary
-    )
-
-
-def pair(
-    spec: NetworkSpec, index: int, library: CudaLibrary, dtype: torch.dtype = torch.float64
-) -> tuple[Network, Network]:
-    """A network that runs its modules, and the same one compiled."""
-    torch.manual_seed(index)
-    modules = spec.build(sample_uniform(seed=7, index=index))
-    modules.to(device=library.device_type, dtype=dtype)
-    compiled = copy.deepcopy(modules)
-    compiled.use_kernels(library)
-    return modules, compiled
-
-
-def trained_once(network: Network, images: Tensor, drop_path: float) -> list[Tensor]:
-    """Logits and all gradients after one step's two passes, and the batch norms' statistics."""
-    network.set_drop_path(drop_path)
-    torch.manual_seed(3)
-    images = images.clone().requires_grad_()
-    output = network(images)
-    logits = output if isinstance(output, tuple) else (output,)
-    loss = sum(
-        (part.logsumexp(1).sum() + part[:, 0].sum() for part in logits), images.new_zeros(())
-    )
-    loss.backward()
-    assert images.grad is not None
-    gradients = [p.grad if p.grad is not None else torch.zeros(()) for p in network.parameters()]
-    buffers = [value.clone() for value in network.buffers()]
-    return [*(part.detach() for part in logits), images.grad, *gradients, *buffers]
-
-
-def assert_close(compiled: list[Tensor], modules: list[Tensor], tolerance: float) -> None:
-    """Equal within a tolerance relative to the largest value of each tensor."""
-    # A gradient that is zero but for rounding, as before a batch norm, has no size of its own.
-    floor = max(float(tensor.abs().max()) for tensor in modules) * 1e-5
-    for one, two in zip(compiled, modules, strict=True):
-        scale = max(float(two.abs().max()), floor)
-        torch.testing.assert_close(one, two, rtol=0, atol=tolerance * scale)
-
-
 def check(index: int, spec: NetworkSpec, library: CudaLibrary, drop_path: float) -> None:
-    modules, compiled = pair(spec, index, library)
+    modules, compiled = pair(spec, index, library, torch.float64)
     size = spec.image_size
     images = torch.randn(8, 3, size, size, dtype=torch.float64, device=library.device_type)
     assert can_be_compiled(library, compiled.cells, modules.stem[0](images))
@@ -125,13 +81,13 @@ def test_the_emulated_auxiliary_head_sees_the_same_maps(emulated: CudaLibrary) -
 
 
 def test_emulated_logits_in_float32_are_those_of_the_modules(emulated: CudaLibrary) -> None:
-    modules, compiled = pair(spec_of(8, 2, 8), 2, emulated, torch.float32)
+    modules, compiled = pair(spec_of(8, 2, 8), 2, emulated)
     images = torch.randn(4, 3, 8, 8)
     assert_close([compiled(images).detach()], [modules(images).detach()], 5e-5)
 
 
 def test_what_is_not_a_number_stays_so(emulated: CudaLibrary) -> None:
-    _, compiled = pair(spec_of(4, 2, 8), 8, emulated, torch.float32)
+    _, compiled = pair(spec_of(4, 2, 8), 8, emulated)
     images = torch.randn(2, 3, 8, 8)
     images[0, 0, 3, 3] = torch.nan
     assert compiled(images).isnan().all()
@@ -141,7 +97,7 @@ def test_a_pass_leaves_nothing_behind_that_only_a_collection_would_free(
     emulated: CudaLibrary, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Else a step could not be recorded: parameters would remember the stream of the one before."""
-    _, compiled = pair(spec_of(4, 1, 8), 0, emulated, torch.float32)
+    _, compiled = pair(spec_of(4, 1, 8), 0, emulated)
     runs: list[weakref.ref[object]] = []
     begin = cells._Run.__init__
 
@@ -211,14 +167,14 @@ def test_logits_and_gradients_in_float64_are_those_of_the_modules(
 
 @pytest.mark.parametrize("index", [pytest.param(i, marks=on_gpu) for i in range(4)])
 def test_logits_in_float32_are_those_of_the_modules(index: int, library: CudaLibrary) -> None:
-    modules, compiled = pair(spec_of(16, 8, 32), index, library, torch.float32)
+    modules, compiled = pair(spec_of(16, 8, 32), index, library)
     images = torch.randn(96, 3, 32, 32, device="cuda")
     assert_close([compiled(images).detach()], [modules(images).detach()], 5e-5)
 
 
 @pytest.mark.parametrize("index", [pytest.param(0, marks=on_gpu)])
 def test_a_network_with_passes_evaluates_by_its_modules(index: int, library: CudaLibrary) -> None:
-    modules, compiled = pair(spec_of(8, 5, 16), index, library, torch.float32)
+    modules, compiled = pair(spec_of(8, 5, 16), index, library)
     images = torch.randn(8, 3, 16, 16, device="cuda")
     with torch.no_grad():
         assert compiled.eval()(images).equal(modules.eval()(images))
@@ -226,7 +182,7 @@ def test_a_network_with_passes_evaluates_by_its_modules(index: int, library: Cud
 
 @pytest.mark.parametrize("index", [pytest.param(0, marks=on_gpu)])
 def test_the_same_bits_come_again(index: int, library: CudaLibrary) -> None:
-    _, compiled = pair(spec_of(16, 8, 32), index, library, torch.float32)
+    _, compiled = pair(spec_of(16, 8, 32), index, library)
     images = torch.randn(96, 3, 32, 32, device="cuda")
     gradients: list[list[Tensor]] = []
     for network in (compiled, copy.deepcopy(compiled)):
@@ -237,7 +193,7 @@ def test_the_same_bits_come_again(index: int, library: CudaLibrary) -> None:
 
 @pytest.mark.parametrize("index", [pytest.param(0, marks=on_gpu)])
 def test_a_network_on_a_gpu_can_be_copied_and_pickled(index: int, library: CudaLibrary) -> None:
-    _, compiled = pair(spec_of(4, 3, 8), index, library, torch.float32)
+    _, compiled = pair(spec_of(4, 3, 8), index, library)
     images = torch.randn(2, 3, 8, 8, device="cuda")
     again = pickle.loads(pickle.dumps(copy.deepcopy(compiled)))
     with torch.no_grad():
