@@ -134,7 +134,7 @@ def _interleaved_beside(frame: bytes, num_floats: int) -> NDArray[np.float32]:
             if reader.readinto(plane.data) != len(plane):
                 raise DamagedFileError(f"a state's frame of {len(frame)} bytes ends early")
             beside.submit(np.copyto, items[part, j], plane)
-        if reader.read(1):  # it reads the checksum, too
+        if reader.read(1):
             raise DamagedFileError(f"a state's frame of {len(frame)} bytes holds more than it says")
     return items.view("<f4").reshape(num_floats)
 

@@ -54,24 +54,21 @@ class StateEncoder:
     def __init__(self, states: StatesConfig, num_epochs: int, journal: Journal) -> None:
         self._keys = states.differences(num_epochs)
         self._journal = journal
-        self._last: tuple[int, NDArray[np.float32]] | None = None
+        self._last_whole: NDArray[np.float32] | None = None
 
     def frame(self, epoch: int, values: NDArray[np.float32]) -> tuple[bytes, int | None]:
         """The frame of a kept epoch's state, and the epoch it is a difference to, or None.
 
-        Epochs come in order, those in the journal left out.
+        Epochs come in order, but for those that the journal has already.
         """
         key = self._keys.get(epoch)
-        if key is not None:
-            return codec.encode_difference(values, self._values(key)), key
-        if epoch in self._keys.values():
-            self._last = epoch, values
-        return codec.encode(values), None
+        if key is None:
+            self._last_whole = values
+            return codec.encode(values), None
+        if self._last_whole is None:
+            self._last_whole = self._in_journal(key)
+        return codec.encode_difference(values, self._last_whole), key
 
-    def _values(self, epoch: int) -> NDArray[np.float32]:
-        """Of a key state: the last one, or that of before a resume."""
-        if self._last is None or self._last[0] != epoch:
-            (frame,) = self._journal.frames([self._journal.epochs[epoch]])
-            num_floats = self._journal.run.tensors.num_floats
-            self._last = epoch, codec.decode(frame, num_floats=num_floats)
-        return self._last[1]
+    def _in_journal(self, epoch: int) -> NDArray[np.float32]:
+        (frame,) = self._journal.frames([self._journal.epochs[epoch]])
+        return codec.decode(frame, num_floats=self._journal.run.tensors.num_floats)

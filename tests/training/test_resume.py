@@ -183,3 +183,10 @@ def test_a_checkpoint_of_a_gpu_is_on_the_cpu(
     momenta = [state["momentum_buffer"] for state in checkpoint.optimizer["state"].values()]
     tensors = [*checkpoint.network.values(), *momenta]
     assert {tensor.device.type for tensor in tensors} == {"cpu"}
+
+
+def test_tensors_without_elements_keep_their_types() -> None:
+    """They all lie at address 0."""
+    network = {"none": torch.empty(0), "no numbers": torch.empty(0, dtype=torch.int64)}
+    again = Checkpoint.from_bytes(Checkpoint(1, network, {}, {}).to_bytes())
+    assert [tensor.dtype for tensor in again.network.values()] == [torch.float32, torch.int64]
