@@ -167,11 +167,11 @@ def _parser() -> argparse.ArgumentParser:
         _verify,
         "Read every byte of a benchmark, shard or published folder; name the damaged.",
     )
-    verify.add_argument("file", metavar="FILE_OR_FOLDER", type=Path)
+    verify.add_argument("file", metavar="FILE_OR_FOLDER", type=_here)
     verify.add_argument("--deep", action="store_true", help="evaluate every stored state again")
     verify.add_argument("--root", metavar="FOLDER", type=Path, help="where the images are")
     report = add("report", _report, "Write one HTML page about a benchmark, for a browser.")
-    report.add_argument("file", metavar="FILE", type=Path)
+    report.add_argument("file", metavar="FILE", type=_here)
     report.add_argument("--into", metavar="FILE", type=Path, help="beside FILE, report.html")
     draw = add("draw", _draw, "Draw the two cells of a genotype.")
     draw.add_argument("genotype", metavar="GENOTYPE", help="its text, or a published one's name")
@@ -179,7 +179,7 @@ def _parser() -> argparse.ArgumentParser:
         "--into", metavar="FILE", type=Path, required=True, help="ends with .svg or .png"
     )
     publish = add("publish", _publish, "Make a folder for the Hugging Face Hub or Zenodo.")
-    publish.add_argument("file", metavar="FILE", type=Path)
+    publish.add_argument("file", metavar="FILE", type=_here)
     publish.add_argument("--into", metavar="FOLDER", type=Path, required=True, help="a new folder")
     publish.add_argument("--name", required=True, help="of the data set")
     publish.add_argument("--author", action="append", required=True, help="may be given again")
@@ -189,13 +189,13 @@ def _parser() -> argparse.ArgumentParser:
     where.add_argument("--dry-run", action="store_true", help="make the folder, upload nothing")
     where.add_argument("--repository", metavar="OWNER/NAME", help="of the Hub, to upload to")
     repair = add("repair", _repair, "Save the intact runs of a damaged file, or of all shards.")
-    repair.add_argument("path", metavar="FILE_OR_RUN_FOLDER", type=Path)
+    repair.add_argument("path", metavar="FILE_OR_RUN_FOLDER", type=_here)
     reproduce = add("reproduce", _reproduce, "Train a run again and compare it bit for bit.")
-    reproduce.add_argument("file", metavar="FILE", type=Path)
+    reproduce.add_argument("file", metavar="FILE", type=_here)
     reproduce.add_argument("--run", metavar="NUMBER", type=int, required=True, help="which run")
     reproduce.add_argument("--root", metavar="FOLDER", type=Path, help="where the images are")
     score = add("score", _score, "Score every kept state of a benchmark; goes on after a stop.")
-    score.add_argument("file", metavar="FILE", type=Path)
+    score.add_argument("file", metavar="FILE", type=_here)
     score.add_argument("settings", metavar="SETTING", nargs="*", help="key=value or group=name")
     score.add_argument("--into", metavar="FILE", type=Path, help="beside FILE, scores.parquet")
     rank = add("rank", _rank, "Say how well each score orders a benchmark's networks, and when.")
@@ -220,6 +220,15 @@ def _parser() -> argparse.ArgumentParser:
         "search", _search, "Search the space by a rule within a budget, then train the winner."
     )
     return parser
+
+
+def _here(text: str) -> Path:
+    """A file that is here."""
+    if "://" in text:
+        raise argparse.ArgumentTypeError(
+            f"{text} is elsewhere: download it first (info, query and export read a URL)"
+        )
+    return Path(text)
 
 
 def _seconds(text: str) -> float:
@@ -363,10 +372,9 @@ def _info(given: argparse.Namespace) -> int:
             print(json.dumps(provenance, indent=1))
             return 0
         images, network = provenance["images"], provenance["network"]
-        num_states = sum(len(run.state_epochs) + len(run.state_steps) for run in benchmark)
         print(f"file        {benchmark.path}, schema {benchmark.schema_version}")
         print(f"runs        {len(benchmark)} of {benchmark.num_epochs} epochs")
-        print(f"states      {num_states}")
+        print(f"states      {benchmark.num_states}")
         print(f"genotypes   {provenance['config']['space']['kind']}")
         print(
             f"network     {network['layers']} cells of {network['channels']} channels, "

@@ -68,7 +68,7 @@ class TableError(DTBError, ValueError):
     """A file of trained networks that others published is damaged or of another format."""
 
 
-class TimeLimitError(DTBError, TimeoutError):
+class TimeLimitError(DTBError):
     """A try at a run took longer than it may."""
 
 

@@ -94,6 +94,7 @@ def merge(
         ValueError: there are no shards.
         PlanMismatchError: the shards belong to different plans.
         DuplicateRunError: a run stands in two shards.
+        SchemaVersionError: a shard is of a newer minor version.
         DamagedFileError: a checksum is wrong; nothing is published then.
     """
     if not shards:
@@ -211,6 +212,7 @@ class _Volumes:
 
 
 def _outline(path: Path, store: Store) -> _Outline:
+    store.check_known()
     index = store.index
     return _Outline(
         path=path,

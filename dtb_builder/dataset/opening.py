@@ -82,9 +82,8 @@ def open_file(path: Path) -> h5py.File:
 
 
 def _checked(target: Path | MetadataFile, location: Location) -> h5py.File:
-    settings = {"locking": False} if isinstance(target, Path) else {}
     try:
-        file = h5py.File(target, "r", **settings)
+        file = _opened_hdf5(target)
     except OSError as error:
         raise NotDTBFileError(
             f"{location} is not an HDF5 file, or is cut short: {error}"
@@ -95,6 +94,16 @@ def _checked(target: Path | MetadataFile, location: Location) -> h5py.File:
         file.close()
         raise
     return file
+
+
+def _opened_hdf5(target: Path | MetadataFile) -> h5py.File:
+    """The file as h5py opens it by itself, which may have it open; or without a lock."""
+    try:
+        return h5py.File(target, "r")
+    except OSError as error:
+        if not isinstance(target, Path) or "lock" not in str(error):
+            raise
+        return h5py.File(target, "r", locking=False)
 
 
 def _check(file: h5py.File, path: Location) -> None:

@@ -244,6 +244,13 @@ class Benchmark:
         return self._store.index.column("runs/num_parameters")
 
     @property
+    def num_states(self) -> int:
+        """Training states of all runs, after epochs and after steps."""
+        index = self._store.index
+        whole = index.reduced("state_index/kept", lambda kept: (kept != 0).sum(1), np.int64).sum()
+        return int(whole) + len(self) * (index.num_steps + index.num_differences)
+
+    @property
     def genotypes(self) -> NDArray[np.uint8]:
         """Every run's `Genotype.to_array`, shape (runs, 2, 8, 2): cell, edge, what of it."""
         return self._store.index.column("runs/genotype")
@@ -289,8 +296,8 @@ class Benchmark:
             KeyError: there is no such run, or several, or no such epoch, or no times were measured.
         """
         run = self[genotype] if seed is None else self._run_of_seed(genotype, seed)
-        if epochs == -1:
-            raise KeyError("no epochs -1: say how many; num_epochs are all")
+        if not 0 <= whole_number("epochs", epochs) <= self.num_epochs:
+            raise KeyError(f"no {epochs} epochs: runs have 0 to {self.num_epochs}")
         return evaluate_run(run, self._store.epoch_row(epochs))
 
     def _run_of_seed(self, genotype: Genotype | str, seed: int) -> Run:

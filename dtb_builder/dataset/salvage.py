@@ -28,6 +28,8 @@ _COVERED = {
 }
 """What each column of row checksums covers, but for other such columns."""
 
+_NUMBER = "runs/number"
+
 
 class _Kept(NamedTuple):
     """What a journal says of an epoch's state; arguments of `append_epoch`."""
@@ -75,18 +77,20 @@ def salvage(path: Path, folder: Path, *, plan: str) -> Iterator[SavedRun | LostR
 
     Raises:
         DTBError: the file cannot be opened at all.
+        SchemaVersionError: it is of a newer version.
     """
     with contextlib.closing(Store(path)) as store:
+        store.check_known()
         columns = _columns(store)
         if isinstance(columns, str):
             yield from (LostRun(None, columns) for _ in range(store.index.num_runs))
             return
         sound = _sound_rows(store, columns)
         environments = _environments(store)
-        for row in range(store.index.num_runs):
-            number = int(columns["runs/number"][row]) if sound[row] else None
-            if number is None:
-                yield LostRun(None, "its row of the index is damaged")
+        known = _all_sound(store, [column for column in schema.COLUMNS if column.name == _NUMBER])
+        for row, number in enumerate(columns[_NUMBER].tolist()):
+            if not sound[row]:
+                yield LostRun(number if known else None, "its row of the index is damaged")
                 continue
             if environments is None:
                 yield LostRun(number, "where it ran is damaged")

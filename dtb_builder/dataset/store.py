@@ -21,6 +21,7 @@ from dtb_builder.dataset.opening import (
     integer_attribute,
     opened,
     reading_hdf5,
+    schema_minor,
 )
 from dtb_builder.dataset.remote import RemoteSource
 from dtb_builder.dataset.source import Location, Source, located, sibling
@@ -31,7 +32,12 @@ from dtb_builder.dataset.states import (
     check_states,
     table_from_bytes,
 )
-from dtb_builder.errors import DamagedFileError, DTBError, MissingVolumeError
+from dtb_builder.errors import (
+    DamagedFileError,
+    DTBError,
+    MissingVolumeError,
+    SchemaVersionError,
+)
 from dtb_builder.record import METRICS, TensorTable, TrainingState, whole_number
 from dtb_builder.space import Genotype
 
@@ -110,6 +116,21 @@ class Store:
         self.index.check_open()
         with reading_hdf5(self.path):
             return str(self._file.attrs[schema.VERSION_ATTRIBUTE])
+
+    def check_known(self) -> None:
+        """See that the file holds nothing that a newer schema added, which a copy would lose.
+
+        Raises:
+            SchemaVersionError: it may.
+        """
+        own_minor = int(schema.SCHEMA_VERSION.partition(".")[2])
+        with reading_hdf5(self.path):
+            minor = schema_minor(self._file, self.path)
+        if minor > own_minor:
+            raise SchemaVersionError(
+                f"{self.path} has schema version 1.{minor}, newer than {schema.SCHEMA_VERSION} of "
+                "this dtb_builder, which can read it but would lose something in copying it"
+            )
 
     @property
     def provenance(self) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import uuid
 import warnings
 from dataclasses import dataclass
 from datetime import date, datetime, time
@@ -16,7 +17,7 @@ from dtb_builder.dataset import Benchmark
 from dtb_builder.dataset.atomic import write_whole
 from dtb_builder.dataset.export import export_parquet
 from dtb_builder.dataset.manifest import MANIFEST, sha256_of, write_manifest
-from dtb_builder.errors import ConfigError
+from dtb_builder.errors import ConfigError, MissingVolumeError
 from dtb_builder.record import METRICS
 from dtb_builder.stages.draw import genotype_svg
 from dtb_builder.stages.monitor import byte_text
@@ -25,6 +26,22 @@ from dtb_builder.stages.report import write_report
 __all__ = ["Publication", "make_folder", "upload"]
 
 INDEX = "epochs.parquet"
+
+_FILES = {
+    INDEX: "every run and epoch with its metrics, Parquet",
+    "scores.parquet": "scores of the states, Parquet",
+    "report.html": "curves, distributions and failures, for any browser",
+    "best.svg": "the best run's cells",
+    "croissant.json": "this data set for machines",
+    "CITATION.cff": "how to cite it",
+    "LICENSE": "the data's licence",
+    MANIFEST: f"`dtb verify FOLDER` or `sha256sum --check {MANIFEST}` compares with it",
+}
+
+_BEST_CELLS = """The best run's cells, by valid accuracy after the last epoch:
+
+![cells](best.svg)
+"""
 
 _COLUMNS = {
     "run": "the run's number in the plan",
@@ -60,6 +77,8 @@ class Publication:
         for what, text in (("name", self.name), ("licence", self.licence), ("url", self.url)):
             if not text.strip() or "\n" in text:
                 raise ConfigError(f"--{what} must be one line of text, got {text!r}")
+        if "://" not in self.url:
+            raise ConfigError(f"--url must be an address such as https://..., got {self.url!r}")
 
     @property
     def citation(self) -> str:
@@ -75,10 +94,24 @@ def make_folder(benchmark: Benchmark, about: Publication, folder: Path) -> list[
 
     Raises:
         ConfigError: the folder is there already, or a package of the extra [publish] is not.
+        MissingVolumeError: a file of the benchmark is not there.
     """
     if folder.exists() and any(folder.iterdir()):
         raise ConfigError(f"{folder} is not empty: publish into a new folder")
-    folder.mkdir(parents=True, exist_ok=True)
+    for file in benchmark.files:
+        if not file.exists():
+            raise MissingVolumeError(f"{file} is not there; it holds states of {benchmark.path}")
+    unfinished = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:16]}.writing")
+    unfinished.mkdir(parents=True)
+    try:
+        _fill(unfinished, benchmark, about)
+        unfinished.replace(folder)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+    return sorted(file for file in folder.rglob("*") if file.is_file())
+
+
+def _fill(folder: Path, benchmark: Benchmark, about: Publication) -> None:
     for file in benchmark.files:
         _link_or_copy(file, folder / file.name)
     export_parquet(benchmark, folder / INDEX)
@@ -89,12 +122,12 @@ def make_folder(benchmark: Benchmark, about: Publication, folder: Path) -> list[
     ranked = benchmark.top(1, by="valid_accuracy", epoch=-1)
     for best in ranked:
         write_whole(folder / "best.svg", genotype_svg(best.genotype).encode())
-    write_whole(folder / "README.md", _card(benchmark, about).encode())
     write_whole(folder / "LICENSE", f"{about.licence}\n".encode())
     write_whole(folder / "CITATION.cff", _citation_file(about).encode())
     _write_croissant(benchmark, about, folder)
+    names = {file.name for file in folder.iterdir()}
+    write_whole(folder / "README.md", _card(benchmark, about, names).encode())
     write_manifest(folder)
-    return sorted(file for file in folder.rglob("*") if file.is_file())
 
 
 def upload(folder: Path, repository: str, token: str | None) -> str:
@@ -135,8 +168,14 @@ def _link_or_copy(source: Path, target: Path) -> None:
         shutil.copy(source, target)
 
 
-def _card(benchmark: Benchmark, about: Publication) -> str:
-    """The page that people see first: Markdown below settings that the Hub reads."""
+def _card(benchmark: Benchmark, about: Publication, names: set[str]) -> str:
+    """The page that people see first: Markdown below settings that the Hub reads.
+
+    Args:
+        benchmark: an open benchmark.
+        about: what its publisher says.
+        names: of the files beside the page.
+    """
     provenance = benchmark.provenance
     front = {
         "license": about.licence.lower(),
@@ -151,6 +190,13 @@ def _card(benchmark: Benchmark, about: Publication) -> str:
     authors = " and ".join(about.authors)
     splits = ", ".join(f"{s['size']:,} {name}" for name, s in provenance["splits"].items())
     figures = "\n".join(f"| {name} | {value} |" for name, value in _figures(benchmark).items())
+    states = f"{benchmark.file_name}{' and its volumes' if len(benchmark.files) > 1 else ''}"
+    files = "\n".join(
+        f"| `{name}` | {what} |"
+        for name, what in ({states: "metrics and training states, HDF5"} | _FILES).items()
+        if name in {states, MANIFEST, *names}
+    )
+    cells = f"{_BEST_CELLS}\n" if "best.svg" in names else ""
     return f"""---
 {yaml.safe_dump(front, sort_keys=False)}---
 
@@ -163,20 +209,11 @@ Trained DARTS architectures with their training states, made with darts-training
 |---|---|
 {figures}
 
-The best run's cells, by valid accuracy after the last epoch:
-
-![cells](best.svg)
-
-## Files
+{cells}## Files
 
 | file | what it is |
 |---|---|
-| `{benchmark.file_name}`{" and its volumes" if len(benchmark.files) > 1 else ""} | metrics and \
-training states, HDF5 |
-| `{INDEX}` | every run and epoch with its metrics, Parquet |
-| `report.html` | curves, distributions and failures, for any browser |
-| `croissant.json` | this data set for machines |
-| `{MANIFEST}` | `dtb verify FOLDER` or `sha256sum --check {MANIFEST}` compares with it |
+{files}
 
 ## Read it
 
@@ -186,8 +223,7 @@ from dtb_builder import Benchmark
 bench = Benchmark("{benchmark.file_name}")
 best = bench.top(1, by="valid_accuracy", epoch=-1)[0]
 print(best.genotype, best.metric("test_accuracy", epoch=-1))
-state = best.state(epoch=-1)
-```
+{_state_example(benchmark)}```
 
 ## Recipe
 
@@ -203,12 +239,22 @@ state = best.state(epoch=-1)
 """
 
 
+def _state_example(benchmark: Benchmark) -> str:
+    """The line that reads a state, of one that there is."""
+    for best in benchmark.top(1, by="valid_accuracy", epoch=-1):
+        if best.state_epochs:
+            return f"state = best.state(epoch={best.state_epochs[-1]})\n"
+        if best.state_steps:
+            return f"state = best.state(step={best.state_steps[-1]})\n"
+    return ""
+
+
 def _figures(benchmark: Benchmark) -> dict[str, str]:
     """What there is, in numbers."""
     figures = {
         "runs": f"{len(benchmark):,} of {benchmark.num_epochs} epochs",
         "failed runs": f"{len(benchmark.failures):,}",
-        "training states": f"{sum(len(run.state_epochs) for run in benchmark):,}",
+        "training states": f"{benchmark.num_states:,}",
         "bytes": byte_text(sum(file.stat().st_size for file in benchmark.files)),
         "parameters": f"{benchmark.num_parameters.min():,} to {benchmark.num_parameters.max():,}",
     }

@@ -14,7 +14,7 @@ from dtb_builder.dataset.schema import PROVENANCE
 from dtb_builder.dataset.shard import write_shard
 from dtb_builder.dataset.store import FailedRun, Store
 from dtb_builder.dataset.verify import verify
-from dtb_builder.errors import DTBError, UnfinishedError
+from dtb_builder.errors import DTBError, SchemaVersionError, UnfinishedError
 from dtb_builder.stages.run_folder import PlannedRun, RunFolder
 from dtb_builder.stages.storage import storage_is_named
 
@@ -148,6 +148,8 @@ def _salvaged(path: Path, folder: Path, *, plan: str) -> tuple[list[SavedRun], t
                 saved.append(run)
             else:
                 lost.append(run)
+    except SchemaVersionError:
+        raise
     except DTBError:
         return [], ()
     return saved, tuple(lost)

@@ -1,5 +1,6 @@
 """What a worker does: train runs to their end, each epoch safe on disk as it ends; knows no Ray."""
 
+import importlib
 import logging
 import math
 import signal
@@ -77,10 +78,12 @@ def train_run(path: Path, run: PlannedRun, time_limit: float | None) -> RunOutco
     folder = RunFolder(path)
     with storage_is_named(path), _log(folder.log_file(run)) as log:
         try:
-            with folder.run_locked(run), _limited(time_limit):
-                for epoch, metrics in training(folder, run, log):
-                    line = "  ".join(f"{name}={value:.4g}" for name, value in metrics.items())
-                    log.info("epoch %d: %s", epoch, line)
+            with folder.run_locked(run):
+                _make_ready(folder.config)  # takes none of the run's time, and is no fault of it
+                with _limited(time_limit):
+                    for epoch, metrics in training(folder, run, log):
+                        line = "  ".join(f"{name}={value:.4g}" for name, value in metrics.items())
+                        log.info("epoch %d: %s", epoch, line)
         except Exception as error:
             if is_storage_fault(error) or isinstance(error, ImagesError | ConfigError):
                 raise
@@ -105,8 +108,7 @@ def training(
     The caller holds the run. What goes wrong is raised, and recorded nowhere.
     """
     config = folder.config
-    set_up_torch(threads=config.compute.threads, deterministic=config.compute.deterministic)
-    images, data = _images(config.images, config.compute.device)
+    images, data = _make_ready(config)
     check_images(images, folder.provenance_settings["images"]["sha256"], user=folder.path)
     spec = network_spec(config.network, images)
     network = initial_network(Genotype.parse(run.genotype), spec, run.seed)
@@ -209,6 +211,13 @@ def _check_finite(finished: FinishedEpoch) -> None:
     bad = {k: v for k, v in finished.metrics.items() if k.endswith("loss") and not math.isfinite(v)}
     if bad:
         raise DivergedError(f"epoch {finished.epoch} ended with {bad}")
+
+
+def _make_ready(config: Config) -> tuple[Images, ResidentImages]:
+    """Set up torch, and load the images unless this process has them."""
+    importlib.import_module("torch._dynamo")  # torch's optimisers would, amidst a timed run
+    set_up_torch(threads=config.compute.threads, deterministic=config.compute.deterministic)
+    return _images(config.images, config.compute.device)
 
 
 @lru_cache(maxsize=1)

@@ -201,3 +201,10 @@ def test_two_writers_of_one_file_do_not_disturb_each_other(tmp_path: Path) -> No
         other.write_bytes(b"same")
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
     assert target.read_bytes() == b"same"
+
+
+def test_a_file_that_plain_h5py_has_open_is_read(shard: Path) -> None:
+    with h5py.File(shard) as file, Benchmark(shard) as benchmark:
+        assert len(benchmark) == len(dataset_at(file, "runs/number"))
+        with h5py.File(shard) as again:
+            assert "runs/number" in again

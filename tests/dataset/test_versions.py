@@ -11,6 +11,7 @@ import pytest
 from dtb_builder import Benchmark
 from dtb_builder.dataset import schema
 from dtb_builder.dataset.merge import merge
+from dtb_builder.dataset.salvage import salvage
 from dtb_builder.dataset.verify import verify
 from dtb_builder.errors import DamagedFileError, SchemaVersionError
 
@@ -39,6 +40,22 @@ def test_a_newer_minor_version_is_read_with_a_warning(shard: Path) -> None:
         assert np.array_equal(benchmark.run(5).state(step=2)["bn.weight"], expected)
     with pytest.warns(UserWarning, match="newer than"):
         assert [checked for checked in verify(shard) if checked.error] == []
+
+
+def test_what_a_newer_minor_version_added_is_not_lost_in_a_copy(
+    shard: Path, tmp_path: Path
+) -> None:
+    with_version(shard, NEWER_MINOR)
+    with (
+        pytest.warns(UserWarning, match="newer than"),
+        pytest.raises(SchemaVersionError, match="would lose something in copying it"),
+    ):
+        list(merge([shard], tmp_path / "dtb.h5"))
+    with (
+        pytest.warns(UserWarning, match="newer than"),
+        pytest.raises(SchemaVersionError, match="would lose something in copying it"),
+    ):
+        list(salvage(shard, tmp_path, plan="plan"))
 
 
 def test_the_volumes_of_a_newer_minor_version_do_not_warn_again(

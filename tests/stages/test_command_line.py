@@ -291,3 +291,10 @@ def test_verify_names_a_damaged_state(
     assert "damaged: run 1 state of epoch 2" in printed
     assert "damaged: run 1 state of epoch 3" in printed  # the difference to it
     assert "2 damaged" in printed
+
+
+@pytest.mark.parametrize("verb", ["verify", "report", "score", "repair"])
+def test_what_reads_no_url_says_so(verb: str, dtb: Dtb, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        dtb(verb, "https://example.org/dtb.h5")
+    assert "https://example.org/dtb.h5 is elsewhere: download it first" in capsys.readouterr().err

@@ -15,11 +15,12 @@ from filelock import FileLock
 
 from dtb_builder import Benchmark
 from dtb_builder.dataset.journal import count_epochs, read_journal
-from dtb_builder.errors import LockedError
+from dtb_builder.errors import LockedError, TimeLimitError
 from dtb_builder.stages import run_folder, workers
+from dtb_builder.stages.config import Config
 from dtb_builder.stages.run_folder import PlannedRun, RunFolder
 from dtb_builder.stages.status import status
-from dtb_builder.training import evaluate, make_resident, set_up_torch
+from dtb_builder.training import evaluate, loaders, make_resident, set_up_torch
 from dtb_builder.training.finished import FinishedEpoch
 
 Dtb = Callable[..., int]
@@ -312,6 +313,32 @@ def test_a_run_that_exceeds_its_time_limit_is_a_failure_and_the_others_go_on(
     found = status(RunFolder(tmp_path))
     assert (found.num_finished, found.num_given_up) == (1, 1)
     assert "TimeLimitError: took longer than cluster.time_limit = 600" in found.failed[0].reason
+
+
+def test_getting_ready_takes_none_of_a_runs_time(
+    tmp_path: Path, generate: Dtb, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ready = workers._make_ready
+    limits: list[float] = []
+
+    def noting(config: Config) -> Any:
+        limits.append(signal.getitimer(signal.ITIMER_REAL)[0])
+        return ready(config)
+
+    monkeypatch.setattr(workers, "_make_ready", noting)
+    assert generate(tmp_path, "cluster.time_limit=600", "space.num_genotypes=1") == 0
+    assert limits[0] == 0
+
+
+def test_a_time_limit_that_strikes_while_images_are_read_is_the_runs_and_no_fault_of_the_images(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def struck(_root: Path | None) -> Any:
+        raise TimeLimitError("took longer")
+
+    monkeypatch.setattr(loaders, "_LOADERS", {"digits": struck})
+    with pytest.raises(TimeLimitError):
+        loaders.load_images("digits", None)
 
 
 @pytest.mark.parametrize("limit", [1_000, 20_000, 60_000])

@@ -73,7 +73,7 @@ def test_the_card_has_settings_that_the_hub_reads_recipe_and_figures(published: 
     assert yaml.safe_load(front)["license"] == "cc-by-4.0"
     recipe = yaml.safe_load(page.split("```yaml\n")[1].split("```")[0])
     assert recipe["recipe"]["num_epochs"] == 3
-    assert "| training states | 8 |" in page
+    assert "| training states | 12 |" in page
     citation = yaml.safe_load((published / "CITATION.cff").read_text())
     assert [author["name"] for author in citation["authors"]] == ["A. One", "B. Two"]
 
@@ -151,3 +151,52 @@ def test_an_upload_goes_to_the_hub_with_the_token(
     assert publish.upload(published, "me/tiny", "secret") == "https://hub/there"
     expected = ("me/tiny", {"repo_type": "dataset", "exist_ok": True})
     assert calls == ["secret", expected, published]
+
+
+def test_a_failed_publication_leaves_nothing_and_can_be_repeated(
+    published: Path, tmp_path: Path, dtb: Dtb, capsys: pytest.CaptureFixture[str]
+) -> None:
+    copy = shutil.copytree(published, tmp_path / "copy")
+    (volume, *_) = copy.glob("states-*.h5")
+    aside = volume.rename(tmp_path / "aside")
+    command = ("publish", copy / "dtb.h5", "--into", tmp_path / "new", *ABOUT, "--dry-run")
+    assert dtb(*command) == 2
+    assert f"{volume} is not there; it holds states of" in capsys.readouterr().err
+    assert {path.name for path in tmp_path.iterdir()} == {"copy", "aside"}
+    aside.rename(volume)
+    assert dtb(*command) == 0
+
+
+@pytest.mark.parametrize(
+    ("states", "example"),
+    [
+        (("states=none", "states.steps=[]"), None),
+        (("states=none",), "best.state(step=3)"),
+        (("states.epochs=[0,2]",), "best.state(epoch=2)"),
+    ],
+)
+def test_the_example_of_the_card_is_of_a_state_that_there_is(
+    states: tuple[str, ...],
+    example: str | None,
+    tmp_path: Path,
+    generate: Dtb,
+    dtb: Dtb,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert generate(tmp_path / "run", "space.num_genotypes=1", *states) == 0
+    assert dtb("merge", tmp_path / "run") == 0
+    command = ("publish", tmp_path / "run" / "dtb.h5", "--into", tmp_path / "new", *ABOUT)
+    assert dtb(*command, "--dry-run") == 0
+    code = (tmp_path / "new" / "README.md").read_text().split("```python\n")[1].split("```")[0]
+    assert example in code if example is not None else "best.state" not in code
+    monkeypatch.chdir(tmp_path / "new")
+    exec(code, {})
+
+
+def test_a_publication_has_an_address(
+    published: Path, tmp_path: Path, dtb: Dtb, capsys: pytest.CaptureFixture[str]
+) -> None:
+    about = [*ABOUT[:-1], "nowhere"]
+    command = ("publish", published / "dtb.h5", "--into", tmp_path / "new", *about, "--dry-run")
+    assert dtb(*command) == 2
+    assert "--url must be an address such as https://" in capsys.readouterr().err

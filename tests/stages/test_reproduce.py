@@ -89,3 +89,10 @@ def test_on_another_machine_a_small_difference_is_none(
     with Benchmark(finished / "dtb.h5") as benchmark:
         found = list(reproduce_stage.reevaluate(benchmark, root=None))
     assert not any(compared.differences for compared in found)
+
+
+def test_a_few_images_more_or_less_agree_where_bits_may_differ() -> None:
+    """Two of 200 images are 0.835 - 0.825, which is more than 0.01 in floats."""
+    assert reproduce_stage._agrees("valid_accuracy", 0.825, 0.835, 0.01)
+    assert not reproduce_stage._agrees("valid_accuracy", 0.825, 0.84, 0.01)
+    assert not reproduce_stage._agrees("valid_accuracy", 0.825, 0.835, 0.0)
