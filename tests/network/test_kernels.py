@@ -12,6 +12,7 @@ from torch.nn.functional import max_pool2d
 
 from dtb_builder.network.built import passes_file
 from dtb_builder.network.kernels import Library, can_be_compiled, find_library, run_compiled
+from dtb_builder.network.kernels.library import LEVELS
 from dtb_builder.space import OPERATIONS, sample_uniform
 
 # (channels, layers, image size): odd maps, partial vectors of channels, both kinds of cell alone.
@@ -32,14 +33,14 @@ def seeded() -> None:
     torch.manual_seed(1)
 
 
-@pytest.fixture(params=["portable", "avx2"])
+@pytest.fixture(params=LEVELS)
 def library(request: pytest.FixtureRequest) -> Library:
     found = find_library()
     if not isinstance(found, Library):
         pytest.skip("the package was installed without a C++ compiler")
-    level = ("portable", "avx2").index(request.param)
+    level = LEVELS.index(request.param)
     if level > found.level:
-        pytest.skip("this processor has no AVX2")
+        pytest.skip(f"this processor has no {request.param}")
     file = passes_file()
     assert file is not None
     return Library(file, level)

@@ -43,6 +43,7 @@ template <class T> class Scratch {
 
 } // namespace
 
+#define VECTOR_BYTES 32
 namespace any_processor {
 #include "passes.inc"
 }
@@ -60,15 +61,32 @@ namespace avx2 {
 }
 #if defined(__clang__)
 #pragma clang attribute pop
+#pragma clang attribute push(__attribute__((target("avx512f,avx512vl,avx512bw,avx512dq,avx2,fma"))), apply_to = function)
+#else
+#pragma GCC pop_options
+#pragma GCC push_options
+#pragma GCC target("avx512f,avx512vl,avx512bw,avx512dq,avx2,fma,prefer-vector-width=512")
+#endif
+#undef VECTOR_BYTES
+#define VECTOR_BYTES 64
+namespace avx512 {
+#include "passes.inc"
+}
+#if defined(__clang__)
+#pragma clang attribute pop
 #else
 #pragma GCC pop_options
 #endif
 #endif
 
+// Vectors of 64 bytes are for maps of whole ones: half of them would be read lane by lane.
 #ifdef HAS_AVX2_PASSES
-#define RUN(level, call) return level == 1 ? avx2::call : any_processor::call
+#define RUN(T, level, call)                                                                        \
+    return level == 2 && C % (64 / long(sizeof(T))) == 0 ? avx512::call                            \
+           : level >= 1                                        ? avx2::call                        \
+                                                               : any_processor::call
 #else
-#define RUN(level, call) return any_processor::call
+#define RUN(T, level, call) return any_processor::call
 #endif
 
 // What the batch norms of torch do with the statistics of a batch; `running_*` may be null.
@@ -150,10 +168,15 @@ static void augment(const uint8_t *pool, const int64_t *indices, const int64_t *
 
 extern "C" {
 
-// 1 where the passes for AVX2 and FMA were compiled and this processor has both, else 0.
+// 1 where the passes for AVX2 and FMA were compiled and this processor has both, 2 where it has
+// AVX-512, too; else 0.
 int dtb_best_level() {
 #ifdef HAS_AVX2_PASSES
-    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+    if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma")) return 0;
+    return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
+                   __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq")
+               ? 2
+               : 1;
 #else
     return 0;
 #endif
@@ -167,7 +190,7 @@ int dtb_best_level() {
         augment<T>(pool, indices, corners, flips, centres, levels, N, C, H, W, padding, length,    \
                    out);                                                                           \
     }                                                                                              \
-    void dtb_norm_forward_##suffix(const double *mean, const double *squares, double count,       \
+    void dtb_norm_forward_##suffix(const double *mean, const double *squares, double count,        \
                                    const T *weight, const T *bias, double eps, double momentum,    \
                                    T *running_mean, T *running_var, long C, T *scale, T *shift,    \
                                    double *inverse) {                                              \
@@ -185,7 +208,7 @@ int dtb_best_level() {
                                     const T *shift, long N, long H, long W, long C, long k,        \
                                     long d, long s, const T *depthwise, const T *pointwise, T *y,  \
                                     double *mean, double *squares) {                               \
-        RUN(level, block_forward<T>(x, x_stride, scale, shift, N, H, W, C, k, d, s, depthwise,     \
+        RUN(T, level, block_forward<T>(x, x_stride, scale, shift, N, H, W, C, k, d, s, depthwise,  \
                                     pointwise, y, mean, squares));                                 \
     }                                                                                              \
     void dtb_block_backward_##suffix(                                                              \
@@ -194,7 +217,7 @@ int dtb_best_level() {
         const double *x_mean, long N, long H, long W, long C, long k, long d, long s,              \
         const T *depthwise, const T *pointwise, T *x_gradient, long xg_stride, long add,           \
         T *g_depthwise, T *g_pointwise, double *g_sums, double *gx_sums) {                         \
-        RUN(level, block_backward<T>(g, g_stride, weights, y, a, b, c0, x, x_stride, scale, shift, \
+        RUN(T, level, block_backward<T>(g, g_stride, weights, y, a, b, c0, x, x_stride, scale, shift, \
                                      x_mean, N, H, W, C, k, d, s, depthwise, pointwise,            \
                                      x_gradient, xg_stride, add, g_depthwise, g_pointwise, g_sums, \
                                      gx_sums));                                                    \
@@ -203,7 +226,7 @@ int dtb_best_level() {
                                         long W, long C, long step, long offset, const T *weight,   \
                                         long Co, T *y, long y_stride, double *mean,                \
                                         double *squares) {                                         \
-        RUN(level, pointwise_forward<T>(x, x_stride, N, H, W, C, step, offset, weight, Co, y,      \
+        RUN(T, level, pointwise_forward<T>(x, x_stride, N, H, W, C, step, offset, weight, Co, y,   \
                                         y_stride, mean, squares));                                 \
     }                                                                                              \
     void dtb_pointwise_backward_##suffix(                                                          \
@@ -211,14 +234,14 @@ int dtb_best_level() {
         const T *a, const T *b, const T *c0, const T *x, long x_stride, long N, long H, long W,    \
         long C, long step, long offset, const T *weight, long Co, T *x_gradient, long xg_stride,   \
         long add, T *g_weight) {                                                                   \
-        RUN(level, pointwise_backward<T>(g, g_stride, weights, y, y_stride, a, b, c0, x, x_stride, \
+        RUN(T, level, pointwise_backward<T>(g, g_stride, weights, y, y_stride, a, b, c0, x, x_stride, \
                                          N, H, W, C, step, offset, weight, Co, x_gradient,         \
                                          xg_stride, add, g_weight));                               \
     }                                                                                              \
     void dtb_norm_sums_##suffix(int level, const T *g, long g_stride, const T *weights,            \
                                 const T *y, long y_stride, const double *mean, long N,             \
                                 long pixels, long C, double *g_sums, double *gx_sums) {            \
-        RUN(level, norm_sums<T>(g, g_stride, weights, y, y_stride, mean, N, pixels, C, g_sums,     \
+        RUN(T, level, norm_sums<T>(g, g_stride, weights, y, y_stride, mean, N, pixels, C, g_sums,  \
                                 gx_sums));                                                         \
     }                                                                                              \
     void dtb_join_##suffix(int level, const T *one, long one_stride, const T *one_scale,           \
@@ -226,23 +249,23 @@ int dtb_best_level() {
                            long two_stride, const T *two_scale, const T *two_shift,                \
                            const T *two_weights, long N, long pixels, long C, T *out,              \
                            long out_stride) {                                                      \
-        RUN(level, join<T>(one, one_stride, one_scale, one_shift, one_weights, two, two_stride,    \
+        RUN(T, level, join<T>(one, one_stride, one_scale, one_shift, one_weights, two, two_stride, \
                            two_scale, two_shift, two_weights, N, pixels, C, out, out_stride));     \
     }                                                                                              \
     void dtb_copy_##suffix(int level, const T *x, long x_stride, const T *scale, const T *shift,   \
                            const T *weights, long N, long pixels, long C, T *out, long out_stride, \
                            long add) {                                                             \
-        RUN(level, copy<T>(x, x_stride, scale, shift, weights, N, pixels, C, out, out_stride,      \
+        RUN(T, level, copy<T>(x, x_stride, scale, shift, weights, N, pixels, C, out, out_stride,   \
                            add));                                                                  \
     }                                                                                              \
     void dtb_pool_forward_##suffix(int level, const T *x, long x_stride, long N, long H, long W,   \
                                    long C, long s, T *y, uint8_t *which) {                         \
-        RUN(level, pool_forward<T>(x, x_stride, N, H, W, C, s, y, which));                         \
+        RUN(T, level, pool_forward<T>(x, x_stride, N, H, W, C, s, y, which));                      \
     }                                                                                              \
     void dtb_pool_backward_##suffix(int level, const T *g, long g_stride, const T *weights,        \
                                     const uint8_t *which, long N, long H, long W, long C, long s,  \
                                     T *x_gradient, long xg_stride, long add) {                     \
-        RUN(level, pool_backward<T>(g, g_stride, weights, which, N, H, W, C, s, x_gradient,        \
+        RUN(T, level, pool_backward<T>(g, g_stride, weights, which, N, H, W, C, s, x_gradient,     \
                                     xg_stride, add));                                              \
     }
 

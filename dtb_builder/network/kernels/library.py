@@ -31,6 +31,9 @@ _PASSES = {
     "pool_forward": "ipllllllpp",
     "pool_backward": "iplpplllllpll",
 }
+LEVELS = ("portable", "avx2", "avx512")
+"""The instruction sets that passes are compiled for."""
+
 _SUFFIXES = {torch.float32: "f32", torch.float64: "f64"}
 
 
@@ -38,7 +41,7 @@ class Library:
     """The passes of one instruction set.
 
     Attributes:
-        level: 1 uses AVX2 and FMA, 0 only what every processor of this kind has.
+        level: of LEVELS; "portable" uses only what every processor of this kind has.
         device_type: where the maps are.
 
     Args:
@@ -63,7 +66,7 @@ class Library:
     @property
     def name(self) -> str:
         """What beside the version of the code decides the bits: the instruction set."""
-        return ("portable", "avx2")[self.level]
+        return LEVELS[self.level]
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Library, (self._path, self.level)
