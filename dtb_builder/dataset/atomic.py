@@ -1,6 +1,7 @@
 """Files that are whole or absent: written beside their name, then renamed."""
 
 import contextlib
+import errno
 import os
 import uuid
 from collections.abc import Iterator
@@ -16,6 +17,8 @@ def whole_file(path: Path) -> Iterator[Path]:
     The bytes and the name have reached the disk when the context ends. When the body raises,
     nothing stands under the name that did not stand there before, and the temporary file is gone.
     """
+    if not path.parent.is_dir():  # said here, or else the temporary name would be blamed
+        raise FileNotFoundError(errno.ENOENT, "there is no such folder", str(path.parent))
     # Machines that share a file system may share process ids, too.
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:16]}.writing")
     try:

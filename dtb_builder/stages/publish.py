@@ -190,11 +190,11 @@ def _card(benchmark: Benchmark, about: Publication, names: set[str]) -> str:
     authors = " and ".join(about.authors)
     splits = ", ".join(f"{s['size']:,} {name}" for name, s in provenance["splits"].items())
     figures = "\n".join(f"| {name} | {value} |" for name, value in _figures(benchmark).items())
-    states = f"{benchmark.file_name}{' and its volumes' if len(benchmark.files) > 1 else ''}"
-    files = "\n".join(
-        f"| `{name}` | {what} |"
-        for name, what in ({states: "metrics and training states, HDF5"} | _FILES).items()
-        if name in {states, MANIFEST, *names}
+    volumes = " and its volumes" if len(benchmark.files) > 1 else ""
+    there = {name: what for name, what in _FILES.items() if name in {MANIFEST, *names}}
+    files = (
+        f"| `{benchmark.file_name}`{volumes} | metrics and training states, HDF5 |\n"
+        + "\n".join(f"| `{name}` | {what} |" for name, what in there.items())
     )
     cells = f"{_BEST_CELLS}\n" if "best.svg" in names else ""
     return f"""---

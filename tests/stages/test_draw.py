@@ -59,3 +59,12 @@ def test_another_ending_is_refused(
 ) -> None:
     assert dtb("draw", "DARTS_V2", "--into", tmp_path / "cells.pdf") == 2
     assert "ends with .svg or .png" in capsys.readouterr().err
+
+
+def test_a_picture_into_no_folder_names_the_folder(
+    tmp_path: Path, dtb: Dtb, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert dtb("draw", "DARTS_V2", "--into", tmp_path / "nowhere" / "cell.svg") == 2
+    printed = capsys.readouterr().err
+    assert f"there is no such folder: '{tmp_path / 'nowhere'}'" in printed
+    assert ".writing" not in printed
