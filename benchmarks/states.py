@@ -32,6 +32,7 @@ from dtb_builder.network.spec import NetworkSpec
 from dtb_builder.network.state import capture, tensor_table
 from dtb_builder.record import TensorTable, TrainingState
 from dtb_builder.stages.config import StatesConfig
+from dtb_builder.stages.storing import StateEncoder
 from dtb_builder.training import (
     RECIPES,
     Recipe,
@@ -131,26 +132,23 @@ def store_differences(folder: Path, size: str) -> Benchmark:
     tensors, states = states_of(folder, size)
     path, last = folder / f"{size}.differences.journal", len(states) - 1
     path.unlink(missing_ok=True)
-    open_journal(path, JournalRun(0, str(GENOTYPE), 0, "bench", 0, tensors))
-    differences = StatesConfig(epochs="all", key_every=KEY_EVERY).differences(last)
+    opened = open_journal(path, JournalRun(0, str(GENOTYPE), 0, "bench", 0, tensors))
+    encoder = StateEncoder(StatesConfig(epochs="all", key_every=KEY_EVERY), last, opened)
     for epoch, state in enumerate(states):
-        key = differences.get(epoch)
+        frame, key = encoder.frame(epoch, state.values)
         append_epoch(
             path,
             epoch=epoch,
             metrics={},
             environment={},
             num_batches_tracked=state.num_batches_tracked,
-            frame=codec.encode(state.values)
-            if key is None
-            else codec.encode_difference(state.values, states[key].values),
+            frame=frame,
             key=key,
         )
     journal = read_journal(path)
     assert journal is not None
     shard = folder / f"{size}.differences.h5"
-    pairs = tuple(differences.items())
-    write_shard(shard, [journal], provenance="{}", num_epochs=last, differences=pairs)
+    write_shard(shard, [journal], provenance="{}", num_epochs=last, differences=journal.keys)
     return Benchmark(shard)
 
 
@@ -188,6 +186,7 @@ def formats(
 
     benchmark = Benchmark(folder / f"{size}.h5")
     run, run_of_differences = benchmark.run(0), store_differences(folder, size).run(0)
+    keys = StatesConfig(epochs="all", key_every=KEY_EVERY).differences(len(states) - 1)
     per_tensor = h5py.File(folder / f"{size}.tensors.h5", "w", libver="latest")
 
     def write_dtb(number: int, named: dict[str, NDArray[np.float32]]) -> int:
@@ -196,10 +195,10 @@ def formats(
         return (folder / f"{number}.frame").write_bytes(codec.encode(packed))
 
     def write_difference(number: int, named: dict[str, NDArray[np.float32]]) -> int:
+        key = keys.get(number)
+        if key is None:
+            return write_dtb(number, named)
         packed = np.concatenate([array.reshape(-1) for array in named.values()])
-        key = number - number % KEY_EVERY
-        if key == number:
-            return (folder / f"{number}.frame").write_bytes(codec.encode(packed))
         difference = codec.encode_difference(packed, states[key].values)
         return (folder / f"{number}.frame").write_bytes(difference)
 
@@ -349,10 +348,9 @@ def differences(key_every: int) -> Callable[[list[NDArray[np.float32]]], list[in
 
     def coded(vectors: list[NDArray[np.float32]]) -> list[int]:
         sizes = plain(vectors)
-        for i, vector in enumerate(vectors):
-            key = i - i % key_every
-            if i != key:
-                sizes[i] = len(codec.encode_difference(vector, vectors[key]))
+        keys = StatesConfig(epochs="all", key_every=key_every).differences(len(vectors) - 1)
+        for epoch, key in keys.items():
+            sizes[epoch] = len(codec.encode_difference(vectors[epoch], vectors[key]))
         return sizes
 
     return coded

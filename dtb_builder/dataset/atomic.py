@@ -3,11 +3,12 @@
 import contextlib
 import errno
 import os
+import shutil
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
-__all__ = ["remove_unfinished", "sync_folder", "whole_file", "write_whole"]
+__all__ = ["remove_unfinished", "sync_folder", "whole_file", "whole_folder", "write_whole"]
 
 
 @contextlib.contextmanager
@@ -19,8 +20,7 @@ def whole_file(path: Path) -> Iterator[Path]:
     """
     if not path.parent.is_dir():  # said here, or else the temporary name would be blamed
         raise FileNotFoundError(errno.ENOENT, "there is no such folder", str(path.parent))
-    # Machines that share a file system may share process ids, too.
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:16]}.writing")
+    temporary = _beside(path)
     try:
         yield temporary
         _sync(temporary, os.O_RDWR)
@@ -28,6 +28,22 @@ def whole_file(path: Path) -> Iterator[Path]:
         sync_folder(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def whole_folder(path: Path) -> Iterator[Path]:
+    """A new temporary folder that takes the name ``path`` when the body has succeeded.
+
+    Nothing, or an empty folder, stands there before. When the body raises, the temporary folder is
+    gone. Its files are synced by whoever writes them.
+    """
+    temporary = _beside(path)
+    temporary.mkdir(parents=True)
+    try:
+        yield temporary
+        temporary.replace(path)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def write_whole(path: Path, data: bytes) -> None:
@@ -39,7 +55,14 @@ def write_whole(path: Path, data: bytes) -> None:
 def remove_unfinished(folder: Path) -> None:
     """Remove the temporary files of writers that were killed; nobody may be writing there now."""
     for temporary in folder.glob(".*.writing"):
-        temporary.unlink(missing_ok=True)
+        if not temporary.is_dir():  # a folder's writer holds no lock that would keep us out
+            temporary.unlink(missing_ok=True)
+
+
+def _beside(path: Path) -> Path:
+    """A name in the same folder that nobody else writes to."""
+    # Machines that share a file system may share process ids, too.
+    return path.with_name(f".{path.name}.{uuid.uuid4().hex[:16]}.writing")
 
 
 def sync_folder(folder: Path) -> None:

@@ -27,15 +27,13 @@ __all__ = [
 ]
 
 _ITEM = np.dtype("<f4").itemsize
+_BLOCK_HEADER = 3
+_CHECKSUM = 4
 _LONG = 2**20
 """Floats that are worth a second thread."""
 
 _PART = 2**19
 """Floats that are placed at a time."""
-
-
-_BLOCK_HEADER = 3
-_CHECKSUM = 4
 
 
 def encode(values: NDArray[np.float32]) -> bytes:

@@ -35,18 +35,6 @@ _NEAR_BYTES = 2**14
 """A gap that is sooner read than asked around."""
 
 _ROWS_BEFORE_COLUMNS = 500
-_POINTERS = (
-    "state_index/volume",
-    "state_index/tensors_offset",
-    "state_index/offset",
-    "step_index/offset",
-    "difference_index/offset",
-)
-"""What needs no proof of its own, for what it leads to has a checksum."""
-
-_ADDED = {"step_index": 1, "difference_index": 2}
-"""The groups that later minor versions added."""
-
 _INDEXED = (schema.FileKind.SHARD, schema.FileKind.BENCHMARK)
 
 
@@ -191,7 +179,7 @@ class IndexReader:
             self.num_runs: int = shape[0]
             self.num_epochs: int = shape[1] - 1
             self._minor = schema_minor(file, self._path)
-            for group, since in _ADDED.items():
+            for group, since in schema.ADDED_GROUPS.items():
                 if self._minor < since and group in file:
                     raise DamagedFileError(
                         f"schema version 1.{self._minor} has no {group}, the file has"
@@ -208,7 +196,7 @@ class IndexReader:
     def _num_states(self, group: str, size: str) -> int:
         """How many states of a group each run has, from the shape of their columns."""
         names = [name for name, c in self._columns.items() if size in c.per_row]
-        shapes = set(self._shapes(names)) if self._minor >= _ADDED[group] else set()
+        shapes = set(self._shapes(names)) if self._minor >= schema.ADDED_GROUPS[group] else set()
         if len(shapes) > 1 or any(len(shape) != 2 for shape in shapes):
             raise DamagedFileError(f"{group} should have one shape, got {sorted(shapes)}")
         return shapes.pop()[1] if shapes else 0
@@ -308,7 +296,7 @@ class IndexReader:
         if self._is_short(name):
             return self.column(name)[row]
         with damage_is_named(self._path):
-            if name in _POINTERS:
+            if name in schema.POINTERS:
                 return self.stored(name).unproved_row(row)
             if name not in _PROOFS or self._num_rows_read >= _ROWS_BEFORE_COLUMNS:
                 return self.stored(name).proved_row(row)

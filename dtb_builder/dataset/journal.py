@@ -171,6 +171,11 @@ class Journal:
         return tuple(e for e in self.epochs if e.num_batches_tracked is not None and e.key is None)
 
     @property
+    def keys(self) -> tuple[tuple[int, int], ...]:
+        """The epoch of each of `differences`, and of the state that it is a difference to."""
+        return tuple((e.epoch, e.key) for e in self.epochs if e.key is not None)
+
+    @property
     def differences(self) -> tuple[JournalEpoch, ...]:
         """The epochs whose state is kept as a difference to another one."""
         return tuple(e for e in self.epochs if e.key is not None)

@@ -32,15 +32,6 @@ _COPIED = tuple(
 )
 """The columns whose rows are the same in the shard and in the benchmark."""
 
-_PLACES = (
-    "state_index/volume",
-    "state_index/tensors_offset",
-    "state_index/offset",
-    "step_index/offset",
-    "difference_index/offset",
-)
-"""The columns that say where in the merged files a run's states are."""
-
 _VOLUME_NAMES = "states-*.h5"
 _BLOCK_RUNS = 1024
 _MOST_OPEN = 64
@@ -353,27 +344,22 @@ def _copy_run(
     num_bytes = int(index.column("state_index/length")[row, kept].sum())
     num_bytes += int(index.column("step_index/length")[row].sum())
     num_bytes += int(index.column("difference_index/length")[row].sum())
+
+    def frames(group: str, entries: Sequence[int]) -> Frames:
+        return Frames(len(entries), (source.frame(group, row, entry) for entry in entries))
+
     try:
         places = write_states(
             volumes.file_for(num_bytes),
             number,
             np.frombuffer(source.table_bytes(row), schema.TENSOR_DTYPE),
-            epochs=Frames(
-                int(kept.sum()),
-                (source.frame(row, epoch_row) for epoch_row in np.flatnonzero(kept).tolist()),
-            ),
-            steps=Frames(
-                index.num_steps,
-                (source.step_frame(row, position) for position in range(index.num_steps)),
-            ),
-            differences=Frames(
-                index.num_differences,
-                (source.difference_frame(row, i) for i in range(index.num_differences)),
-            ),
+            epochs=frames("state_index", np.flatnonzero(kept).tolist()),
+            steps=frames("step_index", range(index.num_steps)),
+            differences=frames("difference_index", range(index.num_differences)),
             num_floats=int(index.column("state_index/num_floats")[row]),
         )
     except DTBError as error:
         error.add_note(f"in the states of run {number}")
         raise
     columns = place_columns(places, kept) | {"state_index/volume": len(volumes.names) - 1}
-    return {name: columns[name] for name in _PLACES}, num_bytes
+    return {name: columns[name] for name in schema.POINTERS}, num_bytes

@@ -26,6 +26,7 @@ __all__ = [
     "damage_is_named",
     "dataset_at",
     "integer_attribute",
+    "is_of_newer_minor",
     "open_file",
     "opened",
     "reading_hdf5",
@@ -115,14 +116,14 @@ def _check(file: h5py.File, path: Location) -> None:
             f"{path} is an HDF5 file but not a DTB file: its attribute "
             f"{schema.FORMAT_ATTRIBUTE!r} is {found!r}, not {schema.FORMAT!r}"
         )
-    major, _, own_minor = schema.SCHEMA_VERSION.partition(".")
+    major = schema.SCHEMA_VERSION.partition(".")[0]
     if str(version).partition(".")[0] != major:
         raise SchemaVersionError(
             f"{path} has schema version {str(version)[:20]}, this dtb_builder reads versions "
             f"{major}.x; a newer dtb_builder may read it"
         )
     # The volumes of a benchmark are of its version, and once is enough.
-    if schema_minor(file, path) > int(own_minor) and _kind(file, path) != schema.FileKind.STATES:
+    if is_of_newer_minor(file, path) and _kind(file, path) != schema.FileKind.STATES:
         warnings.warn(
             f"{path} has schema version {version}, newer than {schema.SCHEMA_VERSION} of this "
             "dtb_builder: what the newer one added is not read",
@@ -144,6 +145,11 @@ def schema_minor(file: h5py.File, path: Location) -> int:
     with damage_is_named(path):
         _, minor = str(file.attrs[schema.VERSION_ATTRIBUTE]).split(".")
         return int(minor)
+
+
+def is_of_newer_minor(file: h5py.File, path: Location) -> bool:
+    """Whether a file may hold what this version knows nothing of; raises as `schema_minor`."""
+    return schema_minor(file, path) > int(schema.SCHEMA_VERSION.partition(".")[2])
 
 
 def dataset_at(file: h5py.File, name: str) -> h5py.Dataset:

@@ -198,7 +198,7 @@ def _whole(
     )
     num_floats = int(columns["state_index/num_floats"][row])
 
-    def kept(group: str, entry: int, position: int, moment: str, key: int | None = None) -> _Kept:
+    def state(group: str, entry: int, position: int, moment: str) -> tuple[int, bytes]:
         length, checksum, tracked = (
             int(columns[f"{group}/{name}"][row, entry])
             for name in ("length", "crc32c", "num_batches_tracked")
@@ -214,19 +214,17 @@ def _whole(
             what=f"state of run {number} after {moment}",
         )
         codec.decode(frame, num_floats=num_floats)
-        return _Kept(tracked, frame, key)
+        return tracked, frame
 
     whole = np.flatnonzero(columns["state_index/kept"][row]).tolist()
-    frames = {e: kept("state_index", e, i, f"epoch {e}") for i, e in enumerate(whole)}
+    kept = {e: _Kept(*state("state_index", e, i, f"epoch {e}"), None) for i, e in enumerate(whole)}
     differences, keys = (columns[f"difference_index/{name}"][row] for name in ("epoch", "key"))
     check_differences(differences, keys, columns["state_index/kept"][row] != 0, where=store.path)
     for i, (epoch, key) in enumerate(zip(differences.tolist(), keys.tolist(), strict=True)):
-        frames[epoch] = kept("difference_index", i, i, f"epoch {epoch}", key)
+        kept[epoch] = _Kept(*state("difference_index", i, i, f"epoch {epoch}"), key)
     steps = columns["step_index/step"][row].tolist()
-    found = [kept("step_index", i, i, f"step {step}") for i, step in enumerate(steps)]
     step_frames = [
-        StepFrame(step, state.num_batches_tracked or 0, state.frame)
-        for step, state in zip(steps, found, strict=True)
+        StepFrame(step, *state("step_index", i, i, f"step {step}")) for i, step in enumerate(steps)
     ]
     genotype = Genotype.from_array(columns["runs/genotype"][row])
     about = JournalRun(
@@ -237,7 +235,7 @@ def _whole(
         num_parameters=int(columns["runs/num_parameters"][row]),
         tensors=table_from_bytes(table),
     )
-    return about, frames, step_frames
+    return about, kept, step_frames
 
 
 def _metrics(columns: dict[str, NDArray[Any]], row: int, epoch: int) -> dict[str, float]:

@@ -9,14 +9,14 @@ import numpy as np
 from dtb_builder.record import METRICS
 
 __all__ = [
+    "ADDED_GROUPS",
     "COLUMNS",
-    "DIFFERENCE_ROW_COLUMNS",
     "FORMAT",
     "MAX_FLOATS",
+    "POINTERS",
     "ROW_CHECKSUMS",
     "ROW_COLUMNS",
     "SCHEMA_VERSION",
-    "STEP_ROW_COLUMNS",
     "TENSOR_DTYPE",
     "Column",
     "FileKind",
@@ -205,51 +205,51 @@ COLUMNS: tuple[Column, ...] = (
 )
 """The index, in the order it is written."""
 
-_PLACES = (
-    "runs/environment",
+POINTERS = (
     "state_index/volume",
     "state_index/tensors_offset",
     "state_index/offset",
+    "step_index/offset",
+    "difference_index/offset",
 )
+"""The columns that say where something lies: a merge writes them anew, no row checksum covers them,
+and what they lead to has a checksum of its own."""
 
 ROW_COLUMNS: tuple[Column, ...] = tuple(
     column
     for column in COLUMNS
     if column.since == 0
     and not column.counts_failures
-    and column.name not in (*_PLACES, "runs/crc32c")
+    and column.name not in (*POINTERS, "runs/environment", "runs/crc32c")
 )
 """What runs/crc32c covers: what a merge leaves as it is, from the worker to the reader."""
 
 
-def _named(*names: str) -> tuple[Column, ...]:
-    return tuple(column for column in COLUMNS if column.name in names)
+def _chained(before: str, group: str) -> tuple[Column, ...]:
+    """A column of row checksums, and what the one of a later group covers beside it."""
+    left_out = (*POINTERS, f"{group}/row_crc32c")
+    return tuple(
+        column
+        for column in COLUMNS
+        if column.name == before
+        or (column.name.startswith(f"{group}/") and column.name not in left_out)
+    )
 
-
-STEP_ROW_COLUMNS = _named(
-    "runs/crc32c",
-    *(f"step_index/{name}" for name in ("step", "length", "crc32c", "num_batches_tracked")),
-)
-"""What step_index/row_crc32c covers."""
-
-DIFFERENCE_ROW_COLUMNS = _named(
-    "step_index/row_crc32c",
-    *(
-        f"difference_index/{name}"
-        for name in ("epoch", "key", "length", "crc32c", "num_batches_tracked")
-    ),
-)
-"""What difference_index/row_crc32c covers."""
 
 ROW_CHECKSUMS: Mapping[str, tuple[Column, ...]] = MappingProxyType(
     {
         "runs/crc32c": ROW_COLUMNS,
-        "step_index/row_crc32c": STEP_ROW_COLUMNS,
-        "difference_index/row_crc32c": DIFFERENCE_ROW_COLUMNS,
+        "step_index/row_crc32c": _chained("runs/crc32c", "step_index"),
+        "difference_index/row_crc32c": _chained("step_index/row_crc32c", "difference_index"),
     }
 )
 """Each column of checksums of a run's rows, with the columns it covers; each covers the one before
 it, so that the last one proves the whole row."""
+
+ADDED_GROUPS: Mapping[str, int] = MappingProxyType(
+    {column.name.partition("/")[0]: column.since for column in COLUMNS if column.since}
+)
+"""The groups that a later minor version added, and which."""
 
 STATES_GROUP = "states"
 VALUES = "values"

@@ -62,9 +62,9 @@ def write_shard(
             raise UnfinishedError(
                 f"{journal.path} has states after steps {found}, not {list(steps)}"
             )
-        if (found := [(e.epoch, e.key) for e in journal.differences]) != list(differences):
+        if list(journal.keys) != list(differences):
             raise UnfinishedError(
-                f"{journal.path} has differences (of epoch, to epoch) {found}, "
+                f"{journal.path} has differences (of epoch, to epoch) {list(journal.keys)}, "
                 f"not {list(differences)}"
             )
     environments = sorted({_text(epoch.environment) for j in journals for epoch in j.epochs})
@@ -159,8 +159,8 @@ def _run_columns(journal: Journal, environments: Sequence[str]) -> dict[str, Any
         "state_index/num_batches_tracked": [whole.get(e.epoch, 0) for e in journal.epochs],
         "step_index/step": [step.step for step in journal.steps],
         "step_index/num_batches_tracked": [step.num_batches_tracked for step in journal.steps],
-        "difference_index/epoch": [epoch.epoch for epoch in journal.differences],
-        "difference_index/key": [epoch.key for epoch in journal.differences],
+        "difference_index/epoch": [epoch for epoch, _ in journal.keys],
+        "difference_index/key": [key for _, key in journal.keys],
         "difference_index/num_batches_tracked": [
             epoch.num_batches_tracked for epoch in journal.differences
         ],

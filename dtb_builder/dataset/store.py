@@ -19,9 +19,9 @@ from dtb_builder.dataset.opening import (
     damage_is_named,
     dataset_at,
     integer_attribute,
+    is_of_newer_minor,
     opened,
     reading_hdf5,
-    schema_minor,
 )
 from dtb_builder.dataset.remote import RemoteSource
 from dtb_builder.dataset.source import Location, Source, located, sibling
@@ -123,13 +123,13 @@ class Store:
         Raises:
             SchemaVersionError: it may.
         """
-        own_minor = int(schema.SCHEMA_VERSION.partition(".")[2])
         with reading_hdf5(self.path):
-            minor = schema_minor(self._file, self.path)
-        if minor > own_minor:
+            is_newer = is_of_newer_minor(self._file, self.path)
+        if is_newer:
             raise SchemaVersionError(
-                f"{self.path} has schema version 1.{minor}, newer than {schema.SCHEMA_VERSION} of "
-                "this dtb_builder, which can read it but would lose something in copying it"
+                f"{self.path} has schema version {self.schema_version}, newer than "
+                f"{schema.SCHEMA_VERSION} of this dtb_builder, which can read it but would lose "
+                "something in copying it"
             )
 
     @property
@@ -267,22 +267,20 @@ class Store:
         """
         differences = self.differences(row)
         if epoch_row not in differences:
-            num_batches_tracked = self._cell("num_batches_tracked", (row, epoch_row))
-            return self._decoded(row, self.frame(row, epoch_row), num_batches_tracked)
-        key = self._decoded(row, self.frame(row, differences[epoch_row]), 0).values
-        position = list(differences).index(epoch_row)
-        tracked = int(self.index.cell("difference_index/num_batches_tracked", row)[position])
+            return self._decoded("state_index", row, epoch_row)
+        key = self._decoded("state_index", row, differences[epoch_row]).values
+        place = "difference_index", row, list(differences).index(epoch_row)
         with damage_is_named(self.path):
-            values = codec.decode_difference(self.difference_frame(row, position), key)
-            return TrainingState(values, tracked)
+            values = codec.decode_difference(self.frame(*place), key)
+            return TrainingState(values, self._entry(*place, "num_batches_tracked"))
 
     def step_state(self, row: int, position: int) -> TrainingState:
         """The state after the step at this position of `steps`; raises as `state`."""
-        name = "step_index/num_batches_tracked"
-        num_batches_tracked = int(self.index.cell(name, row)[position])
-        return self._decoded(row, self.step_frame(row, position), num_batches_tracked)
+        return self._decoded("step_index", row, position)
 
-    def _decoded(self, row: int, frame: bytes, num_batches_tracked: int) -> TrainingState:
+    def _decoded(self, group: str, row: int, entry: int) -> TrainingState:
+        num_batches_tracked = self._entry(group, row, entry, "num_batches_tracked")
+        frame = self.frame(group, row, entry)
         num_floats = self._cell("num_floats", row)
         with damage_is_named(self.path):
             if not 1 <= num_floats <= schema.MAX_FLOATS:
@@ -297,19 +295,16 @@ class Store:
         offset, checksum = self._cell("tensors_offset", row), self._cell("tensors_crc32c", row)
         return self._volume(row).read(offset, num_bytes, checksum)
 
-    def frame(self, row: int, epoch_row: int) -> bytes:
-        """A kept state's frame, as it stands in the file."""
-        place = (self._cell(name, (row, epoch_row)) for name in _PLACE)
-        return self._volume(row).read(*place)
+    def frame(self, group: str, row: int, entry: int) -> bytes:
+        """A frame, as it stands in the file.
 
-    def step_frame(self, row: int, position: int) -> bytes:
-        """The frame of the state after the step at this position of `steps`."""
-        place = (int(self.index.cell(f"step_index/{n}", row)[position]) for n in _PLACE)
-        return self._volume(row).read(*place)
-
-    def difference_frame(self, row: int, position: int) -> bytes:
-        """The frame of the difference at this position of `differences`."""
-        place = (int(self.index.cell(f"difference_index/{n}", row)[position]) for n in _PLACE)
+        Args:
+            group: state_index, step_index or difference_index.
+            row: of the index.
+            entry: of the row of the group's columns: an epoch, or a position of `steps` or of
+                `differences`.
+        """
+        place = (self._entry(group, row, entry, name) for name in _PLACE)
         return self._volume(row).read(*place)
 
     def check_lists(self) -> None:
@@ -427,9 +422,11 @@ class Store:
                 if offset is not None:
                     yield self._opened(volume), int(offset)
 
-    def _cell(self, name: str, where: int | tuple[int, int]) -> int:
-        row, *epoch_row = where if isinstance(where, tuple) else (where,)
-        return int(self.index.cell(f"state_index/{name}", row)[tuple(epoch_row)])
+    def _cell(self, name: str, row: int) -> int:
+        return int(self.index.cell(f"state_index/{name}", row))
+
+    def _entry(self, group: str, row: int, entry: int, name: str) -> int:
+        return int(self.index.cell(f"{group}/{name}", row)[entry])
 
     def _volume(self, row: int) -> SpanReader:
         """The file that holds the states of a row."""

@@ -5,10 +5,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from dtb_builder.dataset.merge import MergedRun, merge, remove_old_volumes
-from dtb_builder.dataset.shard import write_shard
 from dtb_builder.errors import MissingShardError, UnfinishedError
 from dtb_builder.stages.config import LaunchConfig
-from dtb_builder.stages.outcomes import finished_and_failed
+from dtb_builder.stages.outcomes import finished_and_failed, write_planned_shard
 from dtb_builder.stages.run_folder import PlannedRun, RunFolder
 from dtb_builder.stages.storage import storage_is_named
 
@@ -55,19 +54,10 @@ def merge_folder(folder: RunFolder, launch: LaunchConfig) -> Iterator[MergedRun]
 
 def _write_partial(folder: RunFolder, runs: list[PlannedRun], path: Path) -> bool:
     """Write what there is of a shard in progress; False where there is nothing."""
-    config = folder.config
     journals, failures = finished_and_failed(folder, runs)
     if not journals and not failures:
         return False
-    write_shard(
-        path,
-        journals,
-        failures,
-        provenance=folder.provenance,
-        num_epochs=config.recipe.num_epochs,
-        steps=config.states.steps,
-        differences=tuple(config.states.differences(config.recipe.num_epochs).items()),
-    )
+    write_planned_shard(folder, path, journals, failures)
     return True
 
 

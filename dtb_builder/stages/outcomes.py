@@ -1,5 +1,6 @@
 """What comes of the work on runs: how a try ended, and shards of those that finished."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from dtb_builder.space import Genotype
 from dtb_builder.stages.run_folder import PlannedRun, RunFolder
 from dtb_builder.stages.storage import storage_is_named
 
-__all__ = ["RunOutcome", "close_shard", "finished_and_failed"]
+__all__ = ["RunOutcome", "close_shard", "finished_and_failed", "write_planned_shard"]
 
 
 @dataclass(frozen=True)
@@ -39,23 +40,35 @@ def close_shard(path: Path, runs: list[PlannedRun]) -> Path:
 
 def _close_shard(folder: RunFolder, runs: list[PlannedRun]) -> Path:
     shard = runs[0].shard
-    config = folder.config
     journals, _ = finished_and_failed(folder, runs)
     if len(journals) < len(runs):
         missing = {run.number for run in runs} - {journal.run.number for journal in journals}
         raise UnfinishedError(f"runs {sorted(missing)} of shard {shard} are not finished")
     file = folder.shard_file(shard)
     file.parent.mkdir(exist_ok=True)
-    write_shard(
-        file,
-        journals,
-        provenance=folder.provenance,
-        num_epochs=config.recipe.num_epochs,
-        steps=config.states.steps,
-        differences=tuple(config.states.differences(config.recipe.num_epochs).items()),
-    )
+    write_planned_shard(folder, file, journals)
     folder.clear_working_folder(shard)
     return file
+
+
+def write_planned_shard(
+    folder: RunFolder,
+    path: Path,
+    journals: Sequence[Journal],
+    failures: Sequence[FailedRun] = (),
+) -> None:
+    """Write a shard of a folder's plan; arguments and errors as in `write_shard`."""
+    config = folder.config
+    num_epochs = config.recipe.num_epochs
+    write_shard(
+        path,
+        journals,
+        failures,
+        provenance=folder.provenance,
+        num_epochs=num_epochs,
+        steps=config.states.steps,
+        differences=tuple(config.states.differences(num_epochs).items()),
+    )
 
 
 def finished_and_failed(

@@ -3,7 +3,6 @@
 import json
 import os
 import shutil
-import uuid
 import warnings
 from dataclasses import dataclass
 from datetime import date, datetime, time
@@ -14,7 +13,7 @@ import numpy as np
 import yaml
 
 from dtb_builder.dataset import Benchmark
-from dtb_builder.dataset.atomic import write_whole
+from dtb_builder.dataset.atomic import whole_folder, write_whole
 from dtb_builder.dataset.export import export_parquet
 from dtb_builder.dataset.manifest import MANIFEST, sha256_of, write_manifest
 from dtb_builder.errors import ConfigError, MissingVolumeError
@@ -101,13 +100,8 @@ def make_folder(benchmark: Benchmark, about: Publication, folder: Path) -> list[
     for file in benchmark.files:
         if not file.exists():
             raise MissingVolumeError(f"{file} is not there; it holds states of {benchmark.path}")
-    unfinished = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:16]}.writing")
-    unfinished.mkdir(parents=True)
-    try:
+    with whole_folder(folder) as unfinished:
         _fill(unfinished, benchmark, about)
-        unfinished.replace(folder)
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
     return sorted(file for file in folder.rglob("*") if file.is_file())
 
 

@@ -92,7 +92,7 @@ def repair_file(path: Path) -> Repair | None:
             provenance=provenance,
             num_epochs=num_epochs,
             steps=[step.step for step in journals[0].steps],
-            differences=[(epoch.epoch, epoch.key or 0) for epoch in journals[0].differences],
+            differences=journals[0].keys,
         )
         for _ in merge([whole], rebuilt):
             pass

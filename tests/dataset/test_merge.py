@@ -83,9 +83,9 @@ def test_states_are_copied_without_being_decoded_or_compressed_again(
             store = benchmark._store
             return {
                 run.number: [
-                    *(store.frame(row, e) for e in run.state_epochs if e != 1),
-                    *(store.step_frame(row, position) for position in range(2)),
-                    store.difference_frame(row, 0),
+                    *(store.frame("state_index", row, e) for e in run.state_epochs if e != 1),
+                    *(store.frame("step_index", row, position) for position in range(2)),
+                    store.frame("difference_index", row, 0),
                 ]
                 for row, run in enumerate(benchmark)
             }

@@ -200,3 +200,11 @@ def test_a_publication_has_an_address(
     command = ("publish", published / "dtb.h5", "--into", tmp_path / "new", *about, "--dry-run")
     assert dtb(*command) == 2
     assert "--url must be an address such as https://" in capsys.readouterr().err
+
+
+def test_a_killed_publication_beside_a_benchmark_does_not_stop_a_merge(
+    tmp_path: Path, generate: Dtb, dtb: Dtb
+) -> None:
+    assert generate(tmp_path, "space.num_genotypes=1") == 0
+    (tmp_path / ".published.0123456789abcdef.writing").mkdir()
+    assert dtb("merge", tmp_path) == 0
