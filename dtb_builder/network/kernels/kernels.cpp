@@ -130,6 +130,11 @@ static void augment_images(const uint8_t *pool, const int64_t *indices, const in
     const long C = CHANNELS ? CHANNELS : num_channels;
     for (long n = 0; n < N; n++, out += H * W * C) {
         const uint8_t *image = pool + indices[n] * C * H * W;
+        // The next image lies anywhere in memory: it is on its way while this one is augmented.
+        if (n + 1 < N) {
+            const uint8_t *next = pool + indices[n + 1] * C * H * W;
+            for (long b = 0; b < C * H * W; b += 64) __builtin_prefetch(next + b);
+        }
         const long top = corners[2 * n] - padding, left = corners[2 * n + 1] - padding;
         const long step = flips[n] ? -1 : 1, start = flips[n] ? left + W - 1 : left;
         // Columns from `inner` to `outer` come from the image, the others from around it.
