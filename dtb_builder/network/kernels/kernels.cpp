@@ -1,9 +1,9 @@
 // The fused passes of a cell, and of a batch of images, on the CPU, as a C library that knows neither
 // Python nor torch.
 //
-// passes.inc is compiled once for any processor and, on x86, once more for those with AVX2 and FMA;
-// the caller says which to run. Every function uses the thread it is called on alone, and gives the
-// same bits each time.
+// passes.inc is compiled once for any processor and, on x86, once more for those with AVX2 and FMA and
+// once for those with AVX-512; the caller says which to run. Every function uses the thread it is called
+// on alone, and gives the same bits each time.
 
 #include <algorithm>
 #include <cmath>
@@ -17,7 +17,7 @@
 #define INLINE_LAMBDA __attribute__((always_inline))
 #define PASS __attribute__((noinline))
 
-#if defined(__GNUC__) && !defined(__clang__)
+#if defined(__GNUC__) // clang, too
 #pragma GCC diagnostic ignored "-Wpsabi"
 #endif
 

@@ -123,7 +123,8 @@ def _compiled(architecture: str, dtype: torch.dtype) -> bytes:
         )
         if failed:
             log = _read(program, nvrtc.nvrtcGetProgramLogSize, nvrtc.nvrtcGetProgramLog)
-            raise RuntimeError(f"passes.cu for {architecture}: {log.decode(errors='replace')}")
+            text = log.rstrip(b"\0").decode(errors="replace")
+            raise RuntimeError(f"passes.cu for {architecture}: {text}")
         return _read(program, nvrtc.nvrtcGetCUBINSize, nvrtc.nvrtcGetCUBIN)
     finally:
         nvrtc.nvrtcDestroyProgram(ctypes.byref(program))
