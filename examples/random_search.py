@@ -23,6 +23,8 @@ def random_search(bench: Benchmark, budget: Budget, rng: np.random.Generator) ->
 
 
 if __name__ == "__main__":
+    if len(sys.argv) != 3:
+        sys.exit(__doc__)
     with Benchmark(sys.argv[1]) as benchmark:
         found = random_search(benchmark, Budget(float(sys.argv[2])), np.random.default_rng(0))
         best = max(found, key=lambda evaluation: evaluation.metrics["valid_accuracy"])

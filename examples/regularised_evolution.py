@@ -35,6 +35,8 @@ def evolve(
 
 
 if __name__ == "__main__":
+    if len(sys.argv) != 3:
+        sys.exit(__doc__)
     with Benchmark(sys.argv[1]) as benchmark:
         budget, rng = Budget(float(sys.argv[2])), np.random.default_rng(0)
         found = evolve(benchmark, budget, rng, population=10, sample=3)

@@ -44,6 +44,9 @@ class BatchDraws:
     centres: Tensor
     mixup: Mixup | None
 
+    def __len__(self) -> int:
+        return len(self.indices)
+
 
 def num_steps(num_images: int, recipe: Recipe) -> int:
     """How many batches `draw_epoch` draws of so many images: the training steps of an epoch."""

@@ -3,14 +3,16 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional
 
 from dtb_builder.training.augmentation import normalise
 from dtb_builder.training.forward import forward
 from dtb_builder.training.recipe import Precision
+from dtb_builder.training.recorded import Recorded, record_cuda_graph
 from dtb_builder.training.resident import LabelledImages, ResidentImages
 
 __all__ = ["EVALUATION_BATCH", "Evaluation", "evaluate"]
@@ -48,19 +50,30 @@ def evaluate(
         data: gives the mean and the deviation to normalise with.
         precision: what the forward pass is computed in.
     """
-    loss = torch.zeros((), dtype=torch.float64, device=data.device)
-    num_correct = torch.zeros((), dtype=torch.int64, device=data.device)
+    classify = partial(_classified, network, data, precision)
+    if data.device.type == "cuda":
+        classify = Recorded(classify, record_cuda_graph)
+    totals = torch.zeros(2, dtype=torch.float64, device=data.device)
     with _evaluating(network):
         for pixels, labels in zip(
             images.images.split(EVALUATION_BATCH),
             images.labels.split(EVALUATION_BATCH),
             strict=True,
         ):
-            batch = normalise(pixels, mean=data.mean, std=data.std)
-            logits, _ = forward(network, batch, precision)
-            loss += functional.cross_entropy(logits.double(), labels, reduction="sum")
-            num_correct += (logits.argmax(1) == labels).sum()
-    return Evaluation(loss.item() / len(images), num_correct.item() / len(images))
+            totals += classify(LabelledImages(pixels, labels))
+    loss, num_correct = totals.tolist()
+    return Evaluation(loss / len(images), num_correct / len(images))
+
+
+def _classified(
+    network: nn.Module, data: ResidentImages, precision: Precision, batch: LabelledImages
+) -> Tensor:
+    """The sum of a batch's losses and the number of its hits, float64, (2,)."""
+    pixels = normalise(batch.images, mean=data.mean, std=data.std)
+    logits, _ = forward(network, pixels, precision)
+    loss = functional.cross_entropy(logits.double(), batch.labels, reduction="sum")
+    num_correct = (logits.argmax(1) == batch.labels).sum()
+    return torch.stack([loss, num_correct.double()])
 
 
 @contextmanager

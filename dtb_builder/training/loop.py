@@ -1,28 +1,31 @@
 """The training of a network, as a generator of its epochs."""
 
 import time
-from collections.abc import Collection, Generator
+from collections.abc import Callable, Collection, Generator
 from functools import partial
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import SGD, Optimizer
 from torch.optim.lr_scheduler import CosineAnnealingLR
 
 from dtb_builder.network.kernels import AnyLibrary, Library
 from dtb_builder.network.state import capture
 from dtb_builder.record import TrainingState
-from dtb_builder.training.draws import draw_epoch, num_steps
+from dtb_builder.training.draws import BatchDraws, draw_epoch, num_steps
 from dtb_builder.training.evaluation import evaluate
 from dtb_builder.training.finished import FinishedEpoch
 from dtb_builder.training.recipe import Recipe
-from dtb_builder.training.recorded import RecordedStep, Step, record_cuda_graph
+from dtb_builder.training.recorded import Recorded, record_cuda_graph
 from dtb_builder.training.resident import ResidentImages
 from dtb_builder.training.resume import Checkpoint
 from dtb_builder.training.seeds import epoch_rng, seeded_torch
 from dtb_builder.training.step import train_on_batch
 
 __all__ = ["train"]
+
+Step = Callable[[BatchDraws], Tensor]
+"""Trains on a batch; see train_on_batch."""
 
 
 def train(
@@ -150,7 +153,7 @@ def _trained(
     states: dict[int, TrainingState] = {}
     capture_seconds = 0.0
     if data.device.type == "cuda":
-        step = RecordedStep(step, record_cuda_graph)
+        step = Recorded(step, record_cuda_graph)
     with seeded_torch(seed, epoch, data.device):
         for number, draws in enumerate(batches, start=1):
             totals += step(draws)

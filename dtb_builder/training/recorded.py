@@ -1,61 +1,61 @@
-"""A training step that a device repeats by itself: recorded once, then replayed for each batch."""
+"""What a device does for each batch and can repeat by itself: recorded once, then replayed."""
 
 import logging
 from collections.abc import Callable
 from dataclasses import fields
+from typing import Any, Generic, TypeVar
 
 import torch
 from torch import Tensor
 
-from dtb_builder.training.draws import BatchDraws, Mixup
+from dtb_builder.training.draws import BatchDraws
+from dtb_builder.training.resident import LabelledImages
 
-__all__ = ["RecordedStep", "Recorder", "Step", "record_cuda_graph"]
+__all__ = ["Recorded", "Recorder", "record_cuda_graph"]
 
-Step = Callable[[BatchDraws], Tensor]
-"""Trains on a batch; see train_on_batch."""
+Batch = TypeVar("Batch", BatchDraws, LabelledImages)
 Recorder = Callable[[Callable[[], Tensor]], Callable[[], Tensor]]
 """Turns a function without arguments into its replay. RuntimeError where it cannot be recorded."""
 
 _LOG = logging.getLogger(__name__)
 
 
-class RecordedStep:
-    """The same steps, of which those of a full batch are replays of one recording.
+class Recorded(Generic[Batch]):
+    """The same function of a batch; calls with a full batch are replays of one recording.
 
-    To be made anew for each epoch, since a recording keeps the epoch's learning rate and drop-path
-    probability. The first batch is trained on as usual, so that whatever is made on the first use,
-    such as momentum, is there. Where recording fails, so does nothing else: every batch is then
-    trained on as usual.
+    To be made anew wherever numbers of the host have changed that the function reads, such as an
+    epoch's learning rate. The first batch goes through the function as usual, so that whatever is
+    made on the first use, such as momentum, is there. Where recording fails, so does nothing else:
+    every batch then goes through it as usual.
 
     Args:
-        step: what to record; all it reads of the host must be in its argument.
+        function: what to record; all else that it reads of the host must be in its argument.
         record: how.
     """
 
-    def __init__(self, step: Step, record: Recorder) -> None:
-        self._step = step
+    def __init__(self, function: Callable[[Batch], Tensor], record: Recorder) -> None:
+        self._function = function
         self._record: Recorder | None = record
         self._num_images: int | None = None
-        self._inputs: BatchDraws | None = None
+        self._inputs: Batch | None = None
         self._replay: Callable[[], Tensor] | None = None
 
-    def __call__(self, draws: BatchDraws) -> Tensor:
-        """What the step returns; valid until the next call."""
+    def __call__(self, batch: Batch) -> Tensor:
+        """What the function returns; valid until the next call."""
         if self._num_images is None:
-            self._num_images = len(draws.indices)
-            return self._step(draws)
-        if self._record is None or len(draws.indices) != self._num_images:
-            return self._step(draws)
+            self._num_images = len(batch)
+            return self._function(batch)
+        if self._record is None or len(batch) != self._num_images:
+            return self._function(batch)
         if self._replay is None or self._inputs is None:
-            self._inputs = _copy_of(draws)
-            inputs = self._inputs
+            self._inputs = inputs = _copy_of(batch)
             try:
-                self._replay = self._record(lambda: self._step(inputs))
+                self._replay = self._record(lambda: self._function(inputs))
             except RuntimeError as error:
-                _LOG.warning("steps are not recorded, so they are slower: %s", error)
+                _LOG.warning("batches are not recorded, so they are slower: %s", error)
                 self._record = None
-                return self._step(draws)
-        _overwrite(self._inputs, draws)
+                return self._function(batch)
+        _overwrite(self._inputs, batch)
         return self._replay()
 
 
@@ -72,25 +72,28 @@ def record_cuda_graph(function: Callable[[], Tensor]) -> Callable[[], Tensor]:
     return replay
 
 
-def _copy_of(draws: BatchDraws) -> BatchDraws:
-    """The same draws in memory that stays; the share of a mixup too, as a tensor."""
-    mixup = draws.mixup
-    return BatchDraws(
-        **{name: getattr(draws, name).clone() for name in _tensor_names()},
-        mixup=None
-        if mixup is None
-        else Mixup(mixup.partners.clone(), torch.tensor(mixup.share, device=mixup.partners.device)),
-    )
+def _copy_of(batch: Any) -> Any:
+    """The same batch in memory that stays; numbers, too, as tensors."""
+    copies: dict[str, Any] = {}
+    device = getattr(batch, fields(batch)[0].name).device
+    for field in fields(batch):
+        match getattr(batch, field.name):
+            case Tensor() as value:
+                copies[field.name] = value.clone()
+            case float() as value:
+                copies[field.name] = torch.tensor(value, device=device)
+            case value:
+                copies[field.name] = None if value is None else _copy_of(value)
+    return type(batch)(**copies)
 
 
-def _overwrite(inputs: BatchDraws, draws: BatchDraws) -> None:
-    for name in _tensor_names():
-        getattr(inputs, name).copy_(getattr(draws, name))
-    if inputs.mixup is not None and draws.mixup is not None:
-        inputs.mixup.partners.copy_(draws.mixup.partners)
-        assert isinstance(inputs.mixup.share, Tensor)
-        inputs.mixup.share.fill_(draws.mixup.share)
-
-
-def _tensor_names() -> list[str]:
-    return [field.name for field in fields(BatchDraws) if field.name != "mixup"]
+def _overwrite(inputs: Any, batch: Any) -> None:
+    for field in fields(batch):
+        into, value = getattr(inputs, field.name), getattr(batch, field.name)
+        match value:
+            case Tensor():
+                into.copy_(value)
+            case float():
+                into.fill_(value)
+            case _ if value is not None:
+                _overwrite(into, value)

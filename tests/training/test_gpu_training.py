@@ -13,12 +13,16 @@ from dtb_builder.network.kernels import find_library
 from dtb_builder.network.network import Network
 from dtb_builder.space import sample_uniform
 from dtb_builder.training import (
+    EVALUATION_BATCH,
     Checkpoint,
     FinishedEpoch,
     Images,
+    LabelledImages,
     Recipe,
     ResidentImages,
     Split,
+    evaluate,
+    evaluation,
     make_resident,
     set_up_torch,
     train,
@@ -81,3 +85,20 @@ def test_a_training_by_passes_goes_as_one_by_modules(
         for kernels in (True, False)
     ]
     assert losses[0]["train_loss"] == pytest.approx(losses[1]["train_loss"], rel=1e-3)
+
+
+def test_an_evaluation_by_replays_has_the_bits_of_one_batch_by_batch(
+    on_gpu: ResidentImages, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    rng = np.random.default_rng(0)
+    num_images = 3 * EVALUATION_BATCH + 5
+    part = LabelledImages(
+        torch.tensor(rng.integers(0, 256, (num_images, 3, 8, 8), np.uint8), device="cuda"),
+        torch.tensor(rng.integers(0, 4, num_images), device="cuda"),
+    )
+    network = make_network(0).cuda()
+    with caplog.at_level(logging.WARNING):
+        replayed = evaluate(network, part, on_gpu)
+    assert not caplog.records, "batches could be recorded"
+    monkeypatch.setattr(evaluation, "Recorded", lambda function, _record: function)
+    assert evaluate(network, part, on_gpu) == replayed

@@ -1,4 +1,4 @@
-"""A recorded step is the step: it reads each batch's draws, and gives way where it must."""
+"""What is recorded does the same: it reads each batch anew, and gives way where it must."""
 
 import dataclasses
 import logging
@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 from torch.optim import SGD
 
-from dtb_builder.training import Recipe, ResidentImages, train
+from dtb_builder.training import LabelledImages, Recipe, ResidentImages, train
 from dtb_builder.training.draws import draw_epoch
-from dtb_builder.training.recorded import RecordedStep, Recorder
+from dtb_builder.training.recorded import Recorded, Recorder
 from dtb_builder.training.step import train_on_batch
 
 MakeNetwork = Callable[..., nn.Module]
@@ -26,7 +26,7 @@ def trained(
     """The totals of an epoch's steps, and the weights after it."""
     optimizer = SGD(network.parameters(), lr=0.1, momentum=0.9)
     step = partial(train_on_batch, network, data, recipe, optimizer)
-    chosen = step if record is None else RecordedStep(step, record)
+    chosen = step if record is None else Recorded(step, record)
     torch.manual_seed(0)
     draws = draw_epoch(len(data.train), recipe, size=(8, 8), rng=np.random.default_rng(0))
     totals = [chosen(batch).clone() for batch in draws]
@@ -56,6 +56,19 @@ def test_an_epoch_of_replays_is_an_epoch(
         torch.testing.assert_close(one, two, rtol=1e-6, atol=1e-6)
 
 
+def test_a_replay_reads_the_images_of_its_own_batch(data: ResidentImages) -> None:
+    def classified(batch: LabelledImages) -> Tensor:
+        return torch.stack([batch.images.double().sum(), batch.labels.double().sum()])
+
+    recorded: list[Function] = []
+    replayed = Recorded(classified, recorder(recorded))
+    pairs = zip(data.train.images.split(16), data.train.labels.split(16), strict=True)
+    batches = [LabelledImages(*pair) for pair in pairs]
+    assert [len(batch) for batch in batches] == [16, 16, 16, 2]
+    assert all(torch.equal(replayed(batch), classified(batch)) for batch in batches)
+    assert len(recorded) == 1
+
+
 def test_where_recording_fails_every_batch_is_trained_on_as_usual(
     make_network: MakeNetwork,
     data: ResidentImages,
@@ -70,7 +83,7 @@ def test_where_recording_fails_every_batch_is_trained_on_as_usual(
     expected_totals, expected_weights = trained(make_network(), data, recipe, None)
     assert all(map(torch.equal, totals + weights, expected_totals + expected_weights))
     (warning,) = caplog.records
-    assert warning.message.startswith("steps are not recorded, so they are slower: operation not")
+    assert warning.message.startswith("batches are not recorded, so they are slower: operation not")
 
 
 @pytest.mark.gpu
@@ -102,6 +115,6 @@ def test_a_gpu_trains_by_replays_as_it_does_step_by_step(
     with caplog.at_level(logging.WARNING):
         replayed = list(train(make_network(), on_gpu, recipe, seed=0))[-1].metrics["train_loss"]
     assert not caplog.records
-    monkeypatch.setattr(loop, "RecordedStep", lambda step, _record: step)
+    monkeypatch.setattr(loop, "Recorded", lambda step, _record: step)
     eager = list(train(make_network(), on_gpu, recipe, seed=0))[-1].metrics["train_loss"]
     assert replayed == pytest.approx(eager, rel=1e-2)
