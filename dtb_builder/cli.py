@@ -55,15 +55,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
     try:
         return given.command(given)
-    except (DTBError, KeyError, FileNotFoundError, PermissionError) as error:
+    except BrokenPipeError:
+        sys.stderr.close()  # the reader of a pipe, such as head, has seen enough
+        return 0
+    except (DTBError, KeyError, OSError) as error:
         # A KeyError's text is the repr of its argument.
         text = error.args[0] if isinstance(error, KeyError) and error.args else str(error)
         notes = getattr(error, "__notes__", ())
         print("\n".join(["dtb: " + str(text), *notes]), file=sys.stderr)
         return 2
-    except BrokenPipeError:
-        sys.stderr.close()  # the reader of a pipe, such as head, has seen enough
-        return 0
     except KeyboardInterrupt:
         print("dtb: interrupted; the same command goes on from here", file=sys.stderr)
         return 130

@@ -110,6 +110,11 @@ class Network(nn.Module):
         """
         self._kernels = library
 
+    @property
+    def kernels(self) -> AnyLibrary | None:
+        """The compiled passes that it trains in."""
+        return self._kernels
+
     def set_drop_path(self, probability: float) -> None:
         """Drop each sample's edges with this probability in training."""
         if not 0 <= probability < 1:

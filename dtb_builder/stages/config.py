@@ -8,6 +8,7 @@ from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 import dacite
 
 from dtb_builder.errors import ConfigError
+from dtb_builder.stages.settings import flat, settings_differences
 from dtb_builder.stages.shards import ShardRange
 from dtb_builder.training.recipe import Recipe
 
@@ -180,6 +181,8 @@ class Config:
             raise ValueError(f"seeds must be different, none negative, got {list(self.seeds)}")
         if self.shard_size < 1:
             raise ValueError(f"shard_size must be at least 1, got {self.shard_size}")
+        if self.recipe.auxiliary_weight > 0 and not self.network.auxiliary:
+            raise ValueError("recipe.auxiliary_weight needs network.auxiliary, and is 0 without")
         epochs = self.states.epochs
         outside = (
             [e for e in epochs if not -1 <= e <= self.recipe.num_epochs]
@@ -225,9 +228,10 @@ class ClusterConfig:
         if self.num_cpus is not None and self.num_cpus < 1:
             raise ValueError(f"cluster.num_cpus must be at least 1, got {self.num_cpus}")
         gpus = self.gpus_per_run
-        if gpus is not None and (gpus <= 0 or (gpus > 1 and gpus != int(gpus))):
+        if gpus is not None and not 0 < gpus <= 1:
             raise ValueError(
-                f"cluster.gpus_per_run must be a fraction above 0 or a whole number, got {gpus}"
+                "cluster.gpus_per_run must be above 0 and at most 1, for a run trains on one GPU, "
+                f"got {gpus}"
             )
         if self.max_in_flight is not None and self.max_in_flight < 1:
             raise ValueError(f"cluster.max_in_flight must be at least 1, got {self.max_in_flight}")
@@ -293,7 +297,7 @@ def parse(kind: type[T], settings: Mapping[str, Any]) -> T:
             kind, _tuples(settings), dacite.Config(strict=True, type_hooks=hooks)
         )
     except dacite.WrongTypeError as error:
-        given = _flat(settings).get(error.field_path or "", error.value)
+        given = flat(settings).get(error.field_path or "", error.value)
         raise ConfigError(
             f"{error.field_path} must be {_described(error.field_type)}, got {given!r}"
         ) from error
@@ -313,12 +317,8 @@ def differences(stored: Mapping[str, Any], given: Mapping[str, Any]) -> list[str
 
     A setting that the stored ones lack was not known yet, and had its default's meaning.
     """
-    one, other = _flat(_defaults(Config)) | _flat(stored), _flat(given)
-    return [
-        f"{key}: {one.get(key)!r} when it was planned, {other.get(key)!r} now"
-        for key in sorted(one.keys() | other.keys())
-        if one.get(key) != other.get(key)
-    ]
+    known = flat(_defaults(Config)) | flat(stored)
+    return settings_differences(known, given, then="when it was planned")
 
 
 def _defaults(kind: type) -> dict[str, Any]:
@@ -358,16 +358,6 @@ def _whole(value: Any) -> Any:
     if isinstance(value, bool):
         return str(value).lower()
     return int(value) if isinstance(value, float) and value.is_integer() else value
-
-
-def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in settings.items():
-        if isinstance(value, Mapping):
-            flat |= _flat(value, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = value
-    return flat
 
 
 def _tuples(value: Any) -> Any:

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import torch
 from torch.nn import functional
 
+from dtb_builder.network.kernels import find_library
 from dtb_builder.network.network import Network
 from dtb_builder.network.state import tensor_table
 from dtb_builder.space import Genotype
-from dtb_builder.stages.kernels import library_of
 from dtb_builder.stages.plan import load_split_images, network_spec
 from dtb_builder.stages.run_folder import RunFolder
 from dtb_builder.stages.storing import Storing
@@ -64,8 +64,9 @@ def estimate(folder: RunFolder) -> Estimate:
     try:
         texts = dict.fromkeys(run.genotype for run in itertools.islice(folder.plan(), _SAMPLE))
         networks = [Network(Genotype.parse(text), spec).to(device) for text in texts]
+        kernels = find_library(device) if config.compute.kernels == "on" else None
         for network in networks:
-            network.use_kernels(library_of(config.compute))
+            network.use_kernels(kernels)
         num_images = min(config.recipe.batch_size, _MOST_IMAGES)
         seconds = sum(_step_seconds(network, num_images) for network in networks) / len(networks)
     finally:

@@ -115,6 +115,7 @@ class _Driver:
         self._train = train
         self._open: dict[int, _OpenShard] = {}
         self._tasks: dict[int, tuple[PlannedRun, ...]] = {}
+        self._closing: dict[str, list[PlannedRun]] = {}
         self._again: deque[PlannedRun] = deque()
         self._rows = folder.config.recipe.num_epochs + 1
         self._num_done = 0
@@ -168,6 +169,10 @@ class _Driver:
 
     def _ended(self, end: TaskEnd) -> Iterator[Event]:
         if isinstance(end.key, str):
+            closing = self._closing.pop(end.key)
+            if end.is_lost:
+                self._close(closing)
+                return
             if end.error is not None:
                 raise end.error
             yield ShardClosed(end.result)
@@ -225,6 +230,10 @@ class _Driver:
             return
         del self._open[run.shard]
         if not shard.given_up:
-            arguments = (self._folder.path, shard.runs)
-            key = f"shard {run.shard}"
-            self._engine.submit(Task(key, close_shard, arguments, on_device=False))
+            self._close(shard.runs)
+
+    def _close(self, runs: list[PlannedRun]) -> None:
+        key = f"shard {runs[0].shard}"
+        self._closing[key] = runs
+        arguments = (self._folder.path, runs)
+        self._engine.submit(Task(key, close_shard, arguments, on_device=False))

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 from dtb_builder.errors import ConfigError
 from dtb_builder.network.built import passes_file
-from dtb_builder.stages.config import ComputeConfig, Config
+from dtb_builder.stages.config import ComputeConfig, NetworkConfig
+from dtb_builder.training.recipe import Recipe
 
 if TYPE_CHECKING:
     from dtb_builder.network.kernels import AnyLibrary
@@ -14,17 +15,28 @@ if TYPE_CHECKING:
 __all__ = ["kernels_name", "library_of", "with_kernels_settled"]
 
 
-def with_kernels_settled(config: Config) -> Config:
-    """The config with compute.kernels=auto turned on where it can be, else off.
+def with_kernels_settled(
+    compute: ComputeConfig, recipe: Recipe, network: NetworkConfig
+) -> ComputeConfig:
+    """The same with kernels=auto turned on where it can be, else off.
 
     The passes are for float32, on one thread of a CPU or on a GPU, whose passes come with torch.
     Where only those for the CPU are missing, a line says so.
+
+    Raises:
+        ConfigError: compute.kernels=on, for what the passes cannot compute.
     """
-    compute = config.compute
-    if compute.kernels != "auto":
-        return config
     on_gpu = compute.device == "cuda"
-    usable = (on_gpu or compute.threads == 1) and config.recipe.precision == "float32"
+    unfit = None
+    if recipe.precision != "float32":
+        unfit = f"recipe.precision={recipe.precision}, they are for float32"
+    elif on_gpu and network.channels % 4:
+        unfit = f"network.channels={network.channels}, on a GPU they need a multiple of four"
+    if compute.kernels == "on" and unfit is not None:
+        raise ConfigError(f"compute.kernels=on means nothing with {unfit}: leave it auto")
+    if compute.kernels != "auto":
+        return compute
+    usable = (on_gpu or compute.threads == 1) and unfit is None
     found = usable and (on_gpu or passes_file() is not None)
     if usable and not found:
         print(
@@ -32,7 +44,7 @@ def with_kernels_settled(config: Config) -> Config:
             "installing the package with a C++ compiler (g++ or clang) at hand makes it faster",
             file=sys.stderr,
         )
-    return replace(config, compute=replace(compute, kernels="on" if found else "off"))
+    return replace(compute, kernels="on" if found else "off")
 
 
 def library_of(compute: ComputeConfig) -> "AnyLibrary | None":

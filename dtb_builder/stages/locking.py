@@ -21,7 +21,7 @@ from dtb_builder.dataset.atomic import write_whole
 from dtb_builder.errors import LockedError
 from dtb_builder.stages.shards import ShardRange
 
-__all__ = ["FolderLock"]
+__all__ = ["FolderLock", "held"]
 
 _logger = logging.getLogger(__name__)
 
@@ -30,6 +30,29 @@ _WHOLE_SECONDS = 2
 
 _RANGE_SECONDS = 60
 """Longer than a thousand jobs that begin at once take to lock their ranges."""
+
+
+@contextlib.contextmanager
+def held(file: Path, *, seconds: float, otherwise: str) -> Iterator[None]:
+    """Hold a lock of the operating system, which frees it when its holder dies.
+
+    Args:
+        file: that stands for it.
+        seconds: to wait for it.
+        otherwise: what the error says.
+
+    Raises:
+        LockedError: somebody else has held it for all that time.
+    """
+    lock = FileLock(file)
+    try:
+        lock.acquire(timeout=seconds)
+    except Timeout:
+        raise LockedError(otherwise) from None
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 class FolderLock:
@@ -89,6 +112,7 @@ class FolderLock:
         try:
             lock.acquire(timeout=seconds)
         except Timeout:
+            # Read now: it is the present holder that has signed.
             raise LockedError(f"{self._path} is in use by {_text(self._signature)}") from None
         try:
             yield

@@ -25,7 +25,6 @@ from dtb_builder.stages.config import (
 from dtb_builder.stages.kernels import with_kernels_settled
 from dtb_builder.stages.run_folder import PlannedRun, RunFolder
 from dtb_builder.stages.storage import storage_is_named
-from dtb_builder.training.draws import num_steps
 from dtb_builder.training.images import Images
 from dtb_builder.training.loaders import load_images
 from dtb_builder.training.splits import Split, indices_sha256, stratified_split
@@ -53,27 +52,33 @@ def plan(folder: RunFolder, config: Config) -> None:
     """
     config = _with_absolute_paths(config)
     if folder.is_planned:
-        if config.compute.kernels == "auto":  # whatever it was settled to
-            kernels = folder.config.compute.kernels
-            config = replace(config, compute=replace(config.compute, kernels=kernels))
-        folder.check_config(config)
-        _check_runs(folder, _runs(config))
-        if config.images.root not in (None, folder.config.images.root):
-            with storage_is_named(folder.path), folder.locked():
-                folder.write_config(replace(folder.config, images=config.images))
+        _check_planned(folder, config)
         return
-    config = with_kernels_settled(config)
+    compute = with_kernels_settled(config.compute, config.recipe, config.network)
+    settled = replace(config, compute=compute)
     # Uniform draws never run out; whatever else is wrong is known before anything is written.
-    runs = _runs(config) if config.space.kind == "uniform" else list(_runs(config))
+    runs = _runs(settled) if config.space.kind == "uniform" else list(_runs(settled))
     images, split = load_split_images(config.images)
     _check_steps(config, len(split.train))
-    provenance = _provenance(config, images, split)
+    provenance = _provenance(settled, images, split)
     folder.check_writeable()
     with storage_is_named(folder.path), folder.locked(seconds=_PLAN_SECONDS):
-        if folder.is_planned:  # by another job that began at the same time
-            folder.check_config(config)
-        else:
-            folder.write_plan(config, provenance, runs)
+        if not folder.is_planned:
+            folder.write_plan(settled, provenance, runs)
+            return
+    _check_planned(folder, config)  # by another job that began at the same time
+
+
+def _check_planned(folder: RunFolder, config: Config) -> None:
+    """See that a folder was planned with a config, and take over where its images are now."""
+    if config.compute.kernels == "auto":  # whatever it was settled to
+        kernels = folder.config.compute.kernels
+        config = replace(config, compute=replace(config.compute, kernels=kernels))
+    folder.check_config(config)
+    _check_runs(folder, _runs(config))
+    if config.images.root not in (None, folder.config.images.root):
+        with storage_is_named(folder.path), folder.locked():
+            folder.write_config(replace(folder.config, images=config.images))
 
 
 def _with_absolute_paths(config: Config) -> Config:
@@ -246,12 +251,14 @@ def _check_runs(folder: RunFolder, runs: Iterator[PlannedRun]) -> None:
 
 
 def _check_steps(config: Config, num_images: int) -> None:
-    """Refuse steps that an epoch over so many training images has not.
+    """Refuse too few training images, and steps that an epoch over them has not.
 
     Raises:
         ConfigError: naming them.
     """
-    last = num_steps(num_images, config.recipe)
+    if num_images < 2:
+        raise ConfigError(f"at least 2 images must be trained on, images leaves {num_images}")
+    last = config.recipe.num_steps(num_images)
     if outside := [step for step in config.states.steps if step > last]:
         raise ConfigError(
             f"states.steps must be in the first epoch, which has {last} steps: {num_images} images "

@@ -12,7 +12,9 @@ from dtb_builder.errors import ConfigError
 from dtb_builder.metrics import Atoms, Moments, linear, log_rank, rank_sum, training_speed, z_sum
 from dtb_builder.metrics.names import SCORES
 from dtb_builder.record import METRICS
+from dtb_builder.stages.config import parse
 from dtb_builder.stages.score_table import ScoreTable, seconds_name
+from dtb_builder.training.recipe import Recipe
 
 __all__ = [
     "EARLY_FIGURES",
@@ -95,7 +97,10 @@ def populations_of(benchmark: Benchmark, table: ScoreTable, *, accuracy: str) ->
         raise ConfigError(f"the scores are of other runs than those of {benchmark.path}")
     moments = sorted(by_moment, key=_order)
     found = [_population(benchmark, by_moment[when], *when, accuracy) for when in moments]
-    return [population for population in found if len(population.accuracies) > 1]
+    ranked = [population for population in found if len(population.accuracies) > 1]
+    if not ranked:
+        raise ConfigError(f"{benchmark.path}: fewer than 2 networks with scores cannot be ranked")
+    return ranked
 
 
 def combined(
@@ -222,5 +227,5 @@ def _train_seconds(
     if seconds.shape[1] < 2 or step is None:
         return 0.0
     size = benchmark.provenance["splits"]["train"]["size"]
-    steps = -(-size // benchmark.provenance["config"]["recipe"]["batch_size"])
+    steps = parse(Recipe, benchmark.provenance["config"]["recipe"]).num_steps(size)
     return float(np.nanmean(seconds[:, 1])) * min(1.0, step / steps)

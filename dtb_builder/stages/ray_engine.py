@@ -20,6 +20,8 @@ from dtb_builder.stages.engines import Task, TaskEnd
 
 __all__ = ["RayEngine"]
 
+_logger = logging.getLogger(__name__)
+
 _LOST_WORKER_RETRIES = 10
 """How often Ray itself starts a task again whose worker or node was lost; that is no failure."""
 
@@ -31,7 +33,8 @@ class RayEngine:
     """Core tasks in a bounded loop: a plan of any length costs the driver the same memory.
 
     Raises:
-        ConfigError: the cluster cannot be reached, or has no room for a single run.
+        ConfigError: the cluster cannot be reached, or is a local one without room for a single
+            run; to a started one machines may come.
     """
 
     def __init__(self, cluster: ClusterConfig, compute: ComputeConfig) -> None:
@@ -60,8 +63,11 @@ class RayEngine:
             raise ConfigError(f"cluster.address={self._cluster.address}: {error}") from error
         if self._capacity() < 1:
             found = {k: v for k, v in ray.cluster_resources().items() if k in ("CPU", "GPU")}
-            ray.shutdown()
-            raise ConfigError(f"a run needs {self._resources(on_device=True)}, Ray has {found}")
+            lacking = f"a run needs {self._resources(on_device=True)}, Ray has {found}"
+            if local:
+                ray.shutdown()
+                raise ConfigError(lacking)
+            _logger.warning("%s: waiting for machines to join the cluster", lacking)
         return self
 
     def __exit__(

@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from dtb_builder.dataset import Benchmark, Run
-from dtb_builder.errors import ConfigError, DTBError
+from dtb_builder.errors import DTBError
 from dtb_builder.network.kernels import find_library
 from dtb_builder.network.spec import NetworkSpec
 from dtb_builder.network.state import capture, tensor_table
 from dtb_builder.record import TrainingState
 from dtb_builder.stages.config import ComputeConfig, ImagesConfig, StatesConfig, parse
 from dtb_builder.stages.kernels import library_of
+from dtb_builder.stages.machine import set_up_machine
 from dtb_builder.stages.plan import check_images, load_split_images
 from dtb_builder.stages.storing import Storing
 from dtb_builder.stages.workers import initial_network
@@ -22,7 +23,6 @@ from dtb_builder.training.evaluation import evaluate
 from dtb_builder.training.loop import train
 from dtb_builder.training.recipe import Recipe
 from dtb_builder.training.resident import ResidentImages, make_resident
-from dtb_builder.training.setup import set_up_torch
 
 __all__ = ["Compared", "environment_differences", "reevaluate", "reproduce"]
 
@@ -70,14 +70,11 @@ def reproduce(benchmark: Benchmark, number: int, *, root: Path | None) -> Iterat
     data = _images(benchmark, root)
     spec = NetworkSpec(**benchmark.provenance["network"])
     network = initial_network(run.genotype, spec, run.seed)
-    kernels = library_of(_compute(benchmark))
-    network.use_kernels(kernels)
+    network.use_kernels(library_of(_compute(benchmark)))
     recipe = parse(Recipe, benchmark.provenance["config"]["recipe"])
     settings = parse(StatesConfig, benchmark.provenance["config"]["states"])
     storing = Storing(settings, tensor_table(network))
-    for finished in train(
-        network, data, recipe, seed=run.seed, state_steps=run.state_steps, kernels=kernels
-    ):
+    for finished in train(network, data, recipe, seed=run.seed, state_steps=run.state_steps):
         differences = [
             f"{name} {value!r}, stored {run.metric(name, epoch=finished.epoch)!r}"
             for name, value in finished.metrics.items()
@@ -160,16 +157,12 @@ def environment_differences(run: Run, epoch: int) -> tuple[str, ...]:
 
 def _images(benchmark: Benchmark, root: Path | None) -> ResidentImages:
     """The benchmark's images on its device, with torch set up as for its training."""
-    import torch
-
     provenance = benchmark.provenance
     settings = provenance["config"]["images"] | {"root": None if root is None else str(root)}
     images, split = load_split_images(parse(ImagesConfig, settings))
     check_images(images, provenance["images"]["sha256"], user=benchmark.path)
     compute = _compute(benchmark)
-    if compute.device == "cuda" and not torch.cuda.is_available():
-        raise ConfigError(f"{benchmark.path} was trained on cuda, which this machine has not")
-    set_up_torch(threads=compute.threads, deterministic=compute.deterministic)
+    set_up_machine(compute)
     return make_resident(images, split, compute.device)
 
 

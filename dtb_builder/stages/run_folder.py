@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import shutil
+import tempfile
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -14,12 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from filelock import FileLock, Timeout
 
 from dtb_builder.dataset.atomic import remove_unfinished, whole_file, write_whole
-from dtb_builder.errors import ConfigError, DamagedFileError, LockedError, PlanMismatchError
+from dtb_builder.errors import ConfigError, DamagedFileError, PlanMismatchError
 from dtb_builder.stages.config import Config, deciding_settings, differences, parse
-from dtb_builder.stages.locking import FolderLock
+from dtb_builder.stages.locking import FolderLock, held
 from dtb_builder.stages.shards import ShardRange
 
 __all__ = ["Failures", "PlannedRun", "RunFolder"]
@@ -312,9 +312,11 @@ class RunFolder:
     def failures(self, run: PlannedRun) -> Failures:
         """The failed attempts at a run."""
         file = self.failures_file(run)
-        if not file.exists():
+        try:
+            text = file.read_text()
+        except FileNotFoundError:  # there are none, or the shard has been closed meanwhile
             return Failures((), given_up=False)
-        stored = _parse_json(file, file.read_text())
+        stored = _parse_json(file, text)
         return Failures(tuple(stored["messages"]), given_up=stored["given_up"])
 
     def add_failure(self, run: PlannedRun, message: str) -> None:
@@ -373,15 +375,10 @@ class RunFolder:
             LockedError: another process has held it for all the time this one waited.
         """
         self.working_folder(run.shard).mkdir(parents=True, exist_ok=True)
-        lock = FileLock(self.journal_file(run).with_suffix(".lock"))
-        try:
-            lock.acquire(timeout=_RUN_LOCK_SECONDS)
-        except Timeout:
-            raise LockedError(f"another process trains run {run.number} of {self.path}") from None
-        try:
+        otherwise = f"another process trains run {run.number} of {self.path}"
+        lock = self.journal_file(run).with_suffix(".lock")
+        with held(lock, seconds=_RUN_LOCK_SECONDS, otherwise=otherwise):
             yield
-        finally:
-            lock.release()
 
     def check_writeable(self) -> None:
         """Make the folder if need be, and see that files can be written there.
@@ -391,9 +388,8 @@ class RunFolder:
         """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            probe = self.path / f".probe-{os.getpid()}"
-            probe.touch()
-            probe.unlink()
+            with tempfile.TemporaryFile(dir=self.path):
+                pass
         except OSError as error:
             reason = os.strerror(error.errno or errno.EIO)
             raise ConfigError(f"{self.path} cannot be written to: {reason}") from error

@@ -8,7 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from dtb_builder.errors import ImagesError, MissingVolumeError, PlanMismatchError, StorageError
+from dtb_builder.errors import (
+    ConfigError,
+    ImagesError,
+    MissingVolumeError,
+    PlanMismatchError,
+    StorageError,
+)
 from dtb_builder.metrics import Atoms, ReferenceSample, das, find_reference
 from dtb_builder.metrics.reference import MIN_GENOTYPES
 from dtb_builder.network import NetworkSpec
@@ -16,7 +22,7 @@ from dtb_builder.stages.das_reference import GENOTYPE_SEED
 from dtb_builder.stages.engines import Task, TaskEnd, open_engine
 from dtb_builder.stages.lines import append_line, open_lines, read_lines, write_lines
 from dtb_builder.stages.score_config import ScoreConfig, ScoreLaunch
-from dtb_builder.stages.score_folder import ScoreFolder, settings_differences
+from dtb_builder.stages.score_folder import ScoreFolder
 from dtb_builder.stages.score_sources import Moment, Source, Unit
 from dtb_builder.stages.score_table import ScoreTable, read_scores, write_scores
 from dtb_builder.stages.score_worker import (
@@ -26,6 +32,7 @@ from dtb_builder.stages.score_worker import (
     score_reference,
     score_unit,
 )
+from dtb_builder.stages.settings import settings_differences
 from dtb_builder.stages.storage import storage_is_named
 
 __all__ = ["ScoreProgress", "score"]
@@ -76,7 +83,8 @@ def score(
     Raises:
         LockedError: somebody else makes this file.
         PlanMismatchError: it was made, or begun, of something else or with other settings.
-        ConfigError: the cluster has no room for a task, or the probe has too few images.
+        ConfigError: the cluster has no room for a task, a machine of it lacks the device, or the
+            probe has too few images.
         ImagesError: a worker has not the images of the training.
         MissingVolumeError: a file of states is not beside the benchmark.
         StorageError: the scores cannot be written; those that were are safe.
@@ -131,9 +139,11 @@ class _Scoring:
     def _about(self) -> dict[str, Any]:
         """What the scores hang on, as it stands in the file."""
         chosen = chosen_probe(self._job)
+        settings = asdict(self._job.config)
+        del settings["compute"]["kernels"]  # which only train
         return {
             "source": self._job.source.about(),
-            "settings": asdict(self._job.config),
+            "settings": settings,
             "probe": {
                 "images": self._job.images.name,
                 "indices": chosen.indices.tolist(),
@@ -213,7 +223,7 @@ class _Scoring:
             if isinstance(end.key, int):
                 self._finished[end.key] = (len(self._units[end.key].moments), end.result)
             return None, []
-        if isinstance(end.error, StorageError | ImagesError | MissingVolumeError):
+        if isinstance(end.error, StorageError | ImagesError | MissingVolumeError | ConfigError):
             raise end.error
         attempts = self._attempts[end.key] = self._attempts.get(end.key, 0) + 1
         reason = f"{type(end.error).__name__}: {end.error}"

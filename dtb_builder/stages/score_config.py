@@ -70,3 +70,7 @@ class ScoreLaunch:
         for name in ("time_limit", "shards"):
             if getattr(self.cluster, name) is not None:
                 raise ValueError(f"cluster.{name} means nothing for scores: leave it null")
+        if self.cluster.runs_per_task != 1 or self.cluster.tensorboard:
+            raise ValueError(
+                "cluster.runs_per_task and tensorboard mean nothing for scores: leave them out"
+            )

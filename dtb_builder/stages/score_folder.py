@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
 from dtb_builder.dataset.atomic import remove_unfinished, write_whole
-from dtb_builder.errors import DamagedFileError, LockedError, PlanMismatchError
+from dtb_builder.errors import DamagedFileError, PlanMismatchError
+from dtb_builder.stages.locking import held
+from dtb_builder.stages.settings import settings_differences
 
-__all__ = ["ScoreFolder", "settings_differences"]
+__all__ = ["ScoreFolder"]
 
 _LOCK_SECONDS = 2
 _UNIT_LOCK_SECONDS = 60
@@ -87,19 +87,14 @@ class ScoreFolder:
         Raises:
             LockedError: somebody else does.
         """
-        lock = FileLock(self.file.with_name(f".{self.file.name}.lock"))
-        try:
-            lock.acquire(timeout=_LOCK_SECONDS)
-        except Timeout:
-            raise LockedError(f"{self.file} is being made by another process") from None
-        try:
+        lock = self.file.with_name(f".{self.file.name}.lock")
+        otherwise = f"{self.file} is being made by another process"
+        with held(lock, seconds=_LOCK_SECONDS, otherwise=otherwise):
             for unfinished in self.file.parent.glob(f".{self.file.name}.*.writing"):
                 unfinished.unlink(missing_ok=True)
             if self.working.exists():
                 remove_unfinished(self.working)
             yield
-        finally:
-            lock.release()
 
     @contextlib.contextmanager
     def unit_locked(self, lines: Path) -> Iterator[None]:
@@ -108,30 +103,6 @@ class ScoreFolder:
         Raises:
             LockedError: another process has held it for all the time this one waited.
         """
-        lock = FileLock(lines.with_suffix(".lock"))
-        try:
-            lock.acquire(timeout=_UNIT_LOCK_SECONDS)
-        except Timeout:
-            raise LockedError(f"another process appends to {lines}") from None
-        try:
+        otherwise = f"another process appends to {lines}"
+        with held(lines.with_suffix(".lock"), seconds=_UNIT_LOCK_SECONDS, otherwise=otherwise):
             yield
-        finally:
-            lock.release()
-
-
-def settings_differences(stored: Mapping[str, Any], given: Mapping[str, Any]) -> list[str]:
-    """In what plain values differ, as ``key: stored, given`` texts."""
-    one, other = dict(_leaves(stored)), dict(_leaves(given))
-    return [
-        f"{key}: {one.get(key)!r} then, {other.get(key)!r} now"
-        for key in sorted(one.keys() | other.keys())
-        if one.get(key) != other.get(key)
-    ]
-
-
-def _leaves(value: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, item in value.items():
-        if isinstance(item, Mapping):
-            yield from _leaves(item, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", list(item) if isinstance(item, tuple) else item

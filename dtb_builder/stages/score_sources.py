@@ -1,6 +1,7 @@
 """What can be scored: the states of a benchmark's runs, each as a network."""
 
 import hashlib
+import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -118,7 +119,7 @@ class BenchmarkSource:
     def about(self) -> dict[str, Any]:
         """The benchmark's provenance, by hash."""
         with Benchmark(self.path) as benchmark:
-            text = repr(sorted(_flat(benchmark.provenance)))
+            text = json.dumps(benchmark.provenance, sort_keys=True)
         return {"kind": "dtb", "provenance": hashlib.sha256(text.encode()).hexdigest()}
 
     def units(self) -> Iterator[Unit]:
@@ -189,12 +190,3 @@ def _fingerprint(run: Run) -> str:
     for name in METRICS:
         digest.update(run.curve(name).filled(-1.0).tobytes())
     return digest.hexdigest()[:16]
-
-
-def _flat(value: Any, path: str = "") -> Iterator[tuple[str, str]]:
-    """Every leaf of plain values, with where it stands."""
-    if isinstance(value, dict):
-        for key, item in value.items():
-            yield from _flat(item, f"{path}/{key}")
-    else:
-        yield path, repr(value)

@@ -20,6 +20,7 @@ from dtb_builder.network import NetworkSpec
 from dtb_builder.stages.config import ImagesConfig
 from dtb_builder.stages.das_reference import GENOTYPE_SEED, probe_tensor
 from dtb_builder.stages.lines import append_line, open_lines
+from dtb_builder.stages.machine import set_up_machine
 from dtb_builder.stages.plan import check_images, load_split_images
 from dtb_builder.stages.score_config import ScoreConfig
 from dtb_builder.stages.score_folder import ScoreFolder
@@ -28,7 +29,6 @@ from dtb_builder.stages.score_table import seconds_name
 from dtb_builder.stages.storage import is_storage_fault, storage_is_named
 from dtb_builder.training.environment import environment
 from dtb_builder.training.images import Images
-from dtb_builder.training.setup import set_up_torch
 
 __all__ = ["ScoreJob", "chosen_probe", "error_row", "score_reference", "score_unit"]
 
@@ -61,6 +61,7 @@ def score_unit(job: ScoreJob, unit: Unit) -> int:
         StorageError: the scores cannot be written. That is no fault of the run.
         ImagesError: the images are not here, or not those of the training. Nor is that.
         MissingVolumeError: a file of states is not beside the benchmark. Nor is that.
+        ConfigError: this machine cannot do what the config asks for. Nor is that.
     """
     folder = ScoreFolder(job.file)
     lines = folder.lines_file(unit.number)
@@ -173,7 +174,7 @@ def _columns(scored: Scored) -> dict[str, float]:
 def _probe(job: ScoreJob, number: int) -> tuple[Probe, ProbeImages]:
     """The probe of a unit on the device, with torch set up."""
     compute = job.config.compute
-    set_up_torch(threads=compute.threads, deterministic=compute.deterministic)
+    set_up_machine(compute)
     images, chosen = _images_and_probe(job.images, job.images_sha256, job.config, job.file)
     labels = torch.from_numpy(images.train_labels[chosen.indices])
     probe = Probe(

@@ -2,21 +2,20 @@
 
 import contextlib
 import json
+import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
-from filelock import FileLock, Timeout
 
 from dtb_builder.dataset.atomic import remove_unfinished, write_whole
 from dtb_builder.errors import (
     ConfigError,
     DamagedFileError,
     ImagesError,
-    LockedError,
     PlanMismatchError,
     StorageError,
     UnfinishedError,
@@ -25,16 +24,18 @@ from dtb_builder.metrics import Atoms, Moments, z_sum
 from dtb_builder.space import Genotype, mutate, sample_uniform
 from dtb_builder.stages.config import ClusterConfig
 from dtb_builder.stages.engines import Engine, Task, TaskEnd, open_engine
+from dtb_builder.stages.kernels import with_kernels_settled
 from dtb_builder.stages.lines import append_line, open_lines, read_lines
+from dtb_builder.stages.locking import held
 from dtb_builder.stages.rank_report import read_ranking
-from dtb_builder.stages.score_folder import settings_differences
 from dtb_builder.stages.search_config import (
     SearchConfig,
     SearchRule,
     affordable_rule,
     named_rule,
 )
-from dtb_builder.stages.search_worker import Candidate, spec_and_steps, try_candidate
+from dtb_builder.stages.search_worker import Candidate, steps_of, try_candidate
+from dtb_builder.stages.settings import settings_differences
 from dtb_builder.stages.storage import storage_is_named
 
 __all__ = ["Found", "SearchFolder", "SearchProgress", "search"]
@@ -86,16 +87,10 @@ class SearchFolder:
             LockedError: somebody else searches in it.
         """
         self.path.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(self.path / ".lock")
-        try:
-            lock.acquire(timeout=_LOCK_SECONDS)
-        except Timeout:
-            raise LockedError(f"another process searches in {self.path}") from None
-        try:
+        otherwise = f"another process searches in {self.path}"
+        with held(self.path / ".lock", seconds=_LOCK_SECONDS, otherwise=otherwise):
             remove_unfinished(self.path)
             yield
-        finally:
-            lock.release()
 
 
 @dataclass(frozen=True)
@@ -149,7 +144,8 @@ def search(
     Raises:
         LockedError: somebody else searches in the folder.
         PlanMismatchError: it was begun with other settings.
-        ConfigError: there is no such rule, or none that the budget affords.
+        ConfigError: there is no such rule, none that the budget affords, or a machine of the
+            cluster lacks the device.
         UnfinishedError: no candidate has a score.
         ImagesError: the images are not here.
         StorageError: the folder cannot be written to; what was tried is safe.
@@ -157,12 +153,15 @@ def search(
     if cluster.shards is not None:
         raise ConfigError("cluster.shards means nothing for a search: leave it null")
     with storage_is_named(folder.path), folder.locked():
-        rule = _settled(folder, config)
+        rule, kernels = _settled(folder, config)
+        config = replace(config, compute=replace(config.compute, kernels=kernels))
         yield from _Search(folder, config, rule, cluster).progress()
 
 
-def _settled(folder: SearchFolder, config: SearchConfig) -> SearchRule:
-    """The rule, as it was when the search began."""
+def _settled(
+    folder: SearchFolder, config: SearchConfig
+) -> tuple[SearchRule, Literal["auto", "on", "off"]]:
+    """The rule and compute.kernels, as they were settled when the search began."""
     settings: dict[str, Any] = json.loads(json.dumps(asdict(config)))
     if config.ranking is not None:
         try:
@@ -178,16 +177,18 @@ def _settled(folder: SearchFolder, config: SearchConfig) -> SearchRule:
                     f"{folder.path} was begun with other settings:\n  {listed}\n"
                     "use those, or another folder"
                 )
-            return SearchRule(**stored["rule"])
+            return SearchRule(**stored["rule"]), stored["kernels"]
         except (ValueError, KeyError, TypeError) as error:
             raise DamagedFileError(f"{folder.settings_file}: {error!r}") from error
     if config.ranking is None:
         rule = named_rule(config)
     else:
         rule = affordable_rule(read_ranking(Path(config.ranking)), config)
-    text = json.dumps({"settings": settings, "rule": asdict(rule)}, sort_keys=True, indent=1)
+    kernels = with_kernels_settled(config.compute, config.recipe, config.network).kernels
+    stored = {"settings": settings, "rule": asdict(rule), "kernels": kernels}
+    text = json.dumps(stored, sort_keys=True, indent=1)
     write_whole(folder.settings_file, text.encode())
-    return rule
+    return rule, kernels
 
 
 class _Search:
@@ -204,8 +205,7 @@ class _Search:
 
     def progress(self) -> Iterator[SearchProgress | Found]:
         """How far it is, and at last what was found."""
-        _, steps_per_epoch = spec_and_steps(self._config)
-        steps = self._rule.num_steps(steps_per_epoch)
+        steps = steps_of(self._config, self._rule)
         self._lines = {line["index"]: line for line in open_lines(self._folder.candidates_file)}
         yield self._progress()
         if not self._folder.winner_file.exists():
@@ -282,15 +282,18 @@ class _Search:
         """Try candidates, each safe on disk as it ends."""
         waiting = list(reversed(batch))
         attempts: dict[int, int] = {}
+        begun: dict[int, float] = {}
         by_index = {candidate.index: candidate for candidate in batch}
         while waiting or not engine.is_idle():
             while waiting and engine.has_room():
                 candidate = waiting.pop()
+                begun[candidate.index] = time.monotonic()
                 arguments = (self._config, self._rule, candidate)
                 engine.submit(Task(candidate.index, try_candidate, arguments, on_device=True))
             for end in engine.wait(seconds=_POLL_SECONDS):
                 assert isinstance(end.key, int)
-                line = self._line(end, by_index[end.key], attempts)
+                seconds = time.monotonic() - begun[end.key]
+                line = self._line(end, by_index[end.key], attempts, seconds)
                 if line is None:
                     waiting.append(by_index[end.key])
                 else:
@@ -299,18 +302,18 @@ class _Search:
             yield self._progress()
 
     def _line(
-        self, end: TaskEnd, candidate: Candidate, attempts: dict[int, int]
+        self, end: TaskEnd, candidate: Candidate, attempts: dict[int, int], seconds: float
     ) -> dict[str, Any] | None:
-        """What a task came to; None where it is to be tried again."""
+        """What a task came to, so many seconds after it was submitted; None: try it again."""
         if end.error is None:
             return end.result
-        if isinstance(end.error, StorageError | ImagesError):
+        if isinstance(end.error, StorageError | ImagesError | ConfigError):
             raise end.error
         attempts[candidate.index] = attempts.get(candidate.index, 0) + 1
         if attempts[candidate.index] < self._cluster.max_attempts:
             return None
         reason = f"{type(end.error).__name__}: {end.error}"
-        return {**asdict(candidate), "scores": {}, "steps": 0, "seconds": 0.0, "error": reason}
+        return {**asdict(candidate), "scores": {}, "steps": 0, "seconds": seconds, "error": reason}
 
     def _progress(self) -> SearchProgress:
         failed = sum(line["error"] is not None for line in self._lines.values())

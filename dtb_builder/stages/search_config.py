@@ -63,6 +63,8 @@ class SearchConfig:
         for name in ("seed", "probe_seed"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must be at least 0, got {getattr(self, name)}")
+        if self.recipe.auxiliary_weight > 0 and not self.network.auxiliary:
+            raise ValueError("recipe.auxiliary_weight needs network.auxiliary, and is 0 without")
         if self.num_images < 2:
             raise ValueError(f"num_images must be at least 2, got {self.num_images}")
         if self.num_random < 2:

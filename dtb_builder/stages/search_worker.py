@@ -1,5 +1,6 @@
 """What a worker does for a search: train one candidate as far as the rule wants, and score it."""
 
+import math
 import time
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -9,23 +10,26 @@ import numpy as np
 import torch
 from threadpoolctl import threadpool_limits
 
-from dtb_builder.errors import ConfigError, ImagesError
-from dtb_builder.metrics import choose_probe
+from dtb_builder.errors import ConfigError, DivergedError, ImagesError
+from dtb_builder.metrics import ProbeImages, choose_probe
 from dtb_builder.metrics.names import SCORES
 from dtb_builder.metrics.scoring import Probe, score_network
 from dtb_builder.network import NetworkSpec
 from dtb_builder.space import Genotype
 from dtb_builder.stages.das_reference import probe_tensor
+from dtb_builder.stages.kernels import library_of
+from dtb_builder.stages.machine import set_up_machine
 from dtb_builder.stages.plan import load_split_images, network_spec
 from dtb_builder.stages.population import EARLY_FIGURES
 from dtb_builder.stages.search_config import SearchConfig, SearchRule
 from dtb_builder.stages.storage import is_storage_fault
 from dtb_builder.stages.workers import initial_network
+from dtb_builder.training.images import Images
 from dtb_builder.training.loop import train
 from dtb_builder.training.resident import LabelledImages, ResidentImages, make_resident
-from dtb_builder.training.setup import set_up_torch
+from dtb_builder.training.splits import Split
 
-__all__ = ["Candidate", "spec_and_steps", "try_candidate"]
+__all__ = ["Candidate", "steps_of", "try_candidate"]
 
 _ATOMS = ("distinguishing_ability", "activation_units")
 
@@ -50,6 +54,7 @@ def try_candidate(config: SearchConfig, rule: SearchRule, candidate: Candidate) 
 
     Raises:
         ImagesError: the images are not here. That is no fault of the candidate.
+        ConfigError: this machine cannot do what the config asks for. Nor is that.
     """
     begin = time.perf_counter()
     line: dict[str, Any] = {
@@ -63,21 +68,28 @@ def try_candidate(config: SearchConfig, rule: SearchRule, candidate: Candidate) 
         with threadpool_limits(config.compute.threads):
             line["scores"], line["steps"] = _scores(config, rule, candidate)
     except Exception as error:
-        if is_storage_fault(error) or isinstance(error, ImagesError):
+        if is_storage_fault(error) or isinstance(error, ImagesError | ConfigError):
             raise
         line |= {"error": f"{type(error).__name__}: {error}", "steps": 0}
     return line | {"seconds": time.perf_counter() - begin}
 
 
-def spec_and_steps(config: SearchConfig) -> tuple[NetworkSpec, int]:
-    """How candidates are grown, and the training steps of an epoch.
+def steps_of(config: SearchConfig, rule: SearchRule) -> int:
+    """Training steps of a candidate; touches no device.
 
     Raises:
-        ConfigError: the networks do not fit the images, or the probe is too large.
+        ConfigError: the networks do not fit the images, the probe is too large, or the rule's step
+            is not in the first epoch.
         ImagesError: the images are not here.
     """
-    setting = _setting(config)
-    return setting.spec, -(-len(setting.data.train) // config.recipe.batch_size)
+    _, split, _, _ = _sources(config)
+    per_epoch = config.recipe.num_steps(len(split.train))
+    if rule.step is not None and rule.step > per_epoch:
+        raise ConfigError(
+            f"the rule's step must be in the first epoch, which has {per_epoch}: {len(split.train)}"
+            f" images in batches of {config.recipe.batch_size}; got {rule.step}"
+        )
+    return rule.num_steps(per_epoch)
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,6 +107,7 @@ def _scores(
     """The candidate's scores, and the training steps that they took."""
     setting = _setting(config)
     network = initial_network(Genotype.parse(candidate.genotype), setting.spec, config.seed)
+    network.use_kernels(library_of(config.compute))
     early: dict[str, float] = {}
     steps = 0
     if rule.epoch != 0:
@@ -111,8 +124,9 @@ def _scores(
                     "valid_accuracy": finished.metrics["valid_accuracy"],
                 }
                 break
-        per_epoch = -(-len(data.train) // config.recipe.batch_size)
-        steps = (rule.epoch or 1) * per_epoch
+        steps = (rule.epoch or 1) * config.recipe.num_steps(len(data.train))
+        if diverged := {name: value for name, value in early.items() if not math.isfinite(value)}:
+            raise DivergedError(f"its training until {rule} ended with {diverged}")
     if rule.score in EARLY_FIGURES:
         return {rule.score: early[rule.score]}, steps
     names = (rule.score,) if rule.score in SCORES else _ATOMS
@@ -148,15 +162,8 @@ def _within(
 def _setting(config: SearchConfig) -> _Setting:
     """Remembered, since a CPU worker tries one candidate after the other."""
     compute = config.compute
-    set_up_torch(threads=compute.threads, deterministic=compute.deterministic)
-    images, split = load_split_images(config.images)
-    spec = network_spec(config.network, images)
-    try:
-        probe = choose_probe(
-            images.train_images, split.train, config.num_images, seed=config.probe_seed
-        )
-    except ValueError as error:
-        raise ConfigError(f"the search's probe, of {images.name}: {error}") from error
+    set_up_machine(compute)
+    images, split, spec, probe = _sources(config)
     labels = torch.from_numpy(images.train_labels[probe.indices])
     return _Setting(
         spec,
@@ -167,3 +174,16 @@ def _setting(config: SearchConfig) -> _Setting:
             features=f"cells.{spec.layers - 1}",
         ),
     )
+
+
+def _sources(config: SearchConfig) -> tuple[Images, Split, NetworkSpec, ProbeImages]:
+    """The images, and what follows from them."""
+    images, split = load_split_images(config.images)
+    spec = network_spec(config.network, images)
+    try:
+        probe = choose_probe(
+            images.train_images, split.train, config.num_images, seed=config.probe_seed
+        )
+    except ValueError as error:
+        raise ConfigError(f"the search's probe, of {images.name}: {error}") from error
+    return images, split, spec, probe

@@ -36,6 +36,7 @@ from dtb_builder.network.state import capture, tensor_table
 from dtb_builder.space import Genotype
 from dtb_builder.stages.config import Config, ImagesConfig
 from dtb_builder.stages.kernels import kernels_name, library_of
+from dtb_builder.stages.machine import set_up_machine
 from dtb_builder.stages.outcomes import RunOutcome
 from dtb_builder.stages.plan import check_images, load_split_images, network_spec
 from dtb_builder.stages.run_folder import PlannedRun, RunFolder
@@ -47,7 +48,6 @@ from dtb_builder.training.images import Images
 from dtb_builder.training.loop import train
 from dtb_builder.training.resident import ResidentImages, make_resident
 from dtb_builder.training.resume import Checkpoint
-from dtb_builder.training.setup import set_up_torch
 
 __all__ = ["initial_network", "train_run", "train_runs", "training"]
 
@@ -112,15 +112,15 @@ def training(
     check_images(images, folder.provenance_settings["images"]["sha256"], user=folder.path)
     spec = network_spec(config.network, images)
     network = initial_network(Genotype.parse(run.genotype), spec, run.seed)
-    kernels = library_of(config.compute)
-    network.use_kernels(kernels)
+    network.use_kernels(library_of(config.compute))
+    storing = Storing(config.states, tensor_table(network))
     about = JournalRun(
         number=run.number,
         genotype=run.genotype,
         seed=run.seed,
         plan=folder.plan_id,
         num_parameters=sum(p.numel() for p in network.parameters() if p.requires_grad),
-        tensors=Storing(config.states, tensor_table(network)).tensors,
+        tensors=storing.tensors,
     )
     folder.working_folder(run.shard).mkdir(parents=True, exist_ok=True)
     journal, checkpoint = _recovered(folder, run, about, log)
@@ -135,10 +135,9 @@ def training(
         seed=run.seed,
         state_steps=config.states.steps,
         resume=checkpoint,
-        kernels=kernels,
     ):
         _check_finite(finished)
-        _store(folder, run, config, finished, facts, encoder)
+        _store(folder, run, storing, finished, facts, encoder)
         yield finished.epoch, finished.metrics
     for used in folder.checkpoint_files(run):
         used.unlink()
@@ -164,7 +163,7 @@ def _recovered(
 def _store(
     folder: RunFolder,
     run: PlannedRun,
-    config: Config,
+    storing: Storing,
     finished: FinishedEpoch,
     facts: dict[str, str | int],
     encoder: StateEncoder,
@@ -173,8 +172,7 @@ def _store(
 
     At every moment the epoch that the journal ends with has its checkpoint.
     """
-    epoch = finished.epoch
-    storing = Storing(config.states, tensor_table(finished.network))
+    config, epoch = folder.config, finished.epoch
     begin = time.perf_counter()
     state = (
         storing.stored(capture(finished.network))
@@ -216,7 +214,7 @@ def _check_finite(finished: FinishedEpoch) -> None:
 def _make_ready(config: Config) -> tuple[Images, ResidentImages]:
     """Set up torch, and load the images unless this process has them."""
     importlib.import_module("torch._dynamo")  # torch's optimisers would, amidst a timed run
-    set_up_torch(threads=config.compute.threads, deterministic=config.compute.deterministic)
+    set_up_machine(config.compute)
     return _images(config.images, config.compute.device)
 
 

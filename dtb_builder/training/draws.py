@@ -9,7 +9,7 @@ from torch import Tensor
 
 from dtb_builder.training.recipe import Recipe
 
-__all__ = ["BatchDraws", "Mixup", "draw_epoch", "num_steps"]
+__all__ = ["BatchDraws", "Mixup", "draw_epoch"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,12 +48,6 @@ class BatchDraws:
         return len(self.indices)
 
 
-def num_steps(num_images: int, recipe: Recipe) -> int:
-    """How many batches `draw_epoch` draws of so many images: the training steps of an epoch."""
-    whole, rest = divmod(num_images, recipe.batch_size)
-    return whole + (rest > 1)
-
-
 def draw_epoch(
     num_images: int,
     recipe: Recipe,
@@ -82,7 +76,9 @@ def draw_epoch(
     bounds = [*range(0, num_images, recipe.batch_size), num_images]
     sizes = np.diff(bounds)
     if recipe.mixup_alpha > 0:
-        shares = rng.beta(recipe.mixup_alpha, recipe.mixup_alpha, len(sizes)).tolist()
+        shares = rng.beta(recipe.mixup_alpha, recipe.mixup_alpha, len(sizes))
+        # As a device's tensor holds them: a recorded step, which reads one, has the same bits.
+        shares = shares.astype(np.float32).tolist()
         partners = _to(np.concatenate([rng.permutation(size) for size in sizes]), device)
     else:
         shares, partners = [], None

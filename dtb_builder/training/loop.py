@@ -9,10 +9,11 @@ from torch import Tensor, nn
 from torch.optim import SGD, Optimizer
 from torch.optim.lr_scheduler import CosineAnnealingLR
 
-from dtb_builder.network.kernels import AnyLibrary, Library
+from dtb_builder.network.kernels import Library
+from dtb_builder.network.network import Network
 from dtb_builder.network.state import capture
 from dtb_builder.record import TrainingState
-from dtb_builder.training.draws import BatchDraws, draw_epoch, num_steps
+from dtb_builder.training.draws import BatchDraws, draw_epoch
 from dtb_builder.training.evaluation import evaluate
 from dtb_builder.training.finished import FinishedEpoch
 from dtb_builder.training.recipe import Recipe
@@ -36,7 +37,6 @@ def train(
     seed: int,
     state_steps: Collection[int] = (),
     resume: Checkpoint | None = None,
-    kernels: AnyLibrary | None = None,
 ) -> Generator[FinishedEpoch, None, None]:
     """Train a network in place, and stop after each epoch for the caller to look.
 
@@ -54,8 +54,6 @@ def train(
         state_steps: capture the network's state after these steps of the first epoch, too; they
             come with that epoch. A training that goes on after it has none.
         resume: go on after this epoch instead of beginning; the network's weights come from it.
-        kernels: compiled passes; those for the CPU augment images there. Without, torch does, to
-            the same bits.
 
     Raises:
         ValueError: the network cannot do what the recipe asks for, the checkpoint is of a later
@@ -72,10 +70,10 @@ def train(
         raise ValueError(
             f"a checkpoint must be of an epoch in 0..{recipe.num_epochs}, got {resume.epoch}"
         )
-    last_step = num_steps(len(data.train), recipe)
+    last_step = recipe.num_steps(len(data.train))
     if outside := [step for step in state_steps if not 1 <= step <= last_step]:
         raise ValueError(f"state_steps must be in 1..{last_step}, got {outside}")
-    return _epochs(network, data, recipe, seed, state_steps, resume, kernels)
+    return _epochs(network, data, recipe, seed, state_steps, resume)
 
 
 def _epochs(
@@ -85,7 +83,6 @@ def _epochs(
     seed: int,
     state_steps: Collection[int],
     resume: Checkpoint | None,
-    kernels: AnyLibrary | None,
 ) -> Generator[FinishedEpoch, None, None]:
     # pyright finds no overload with both arguments; there is one at run time.
     network.to(device=data.device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
@@ -101,7 +98,8 @@ def _epochs(
         optimizer, T_max=recipe.num_epochs, eta_min=recipe.min_learning_rate
     )
 
-    augmenting = kernels if isinstance(kernels, Library) else None
+    kernels = network.kernels if isinstance(network, Network) else None
+    augmenting = kernels if isinstance(kernels, Library) else None  # to the same bits as torch
     step: Step = partial(train_on_batch, network, data, recipe, optimizer, kernels=augmenting)
 
     def finished(

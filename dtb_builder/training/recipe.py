@@ -93,6 +93,11 @@ class Recipe:
             return self.drop_path_probability
         return self.drop_path_probability * (epoch - 1) / self.num_epochs
 
+    def num_steps(self, num_images: int) -> int:
+        """The training steps of an epoch over so many images."""
+        whole, rest = divmod(num_images, self.batch_size)
+        return whole + (rest > 1)
+
 
 RECIPES: Mapping[str, Recipe] = MappingProxyType(
     {

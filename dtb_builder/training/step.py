@@ -68,4 +68,5 @@ def _num_correct(logits: Tensor, labels: Tensor, draws: BatchDraws) -> Tensor:
     if draws.mixup is None:
         return num_correct
     num_partners = (predicted == labels[draws.mixup.partners]).sum().double()
-    return draws.mixup.share * num_correct + (1 - draws.mixup.share) * num_partners
+    # Without 1 - share, which a device's tensor would round and a number of the host would not.
+    return num_partners + draws.mixup.share * (num_correct - num_partners)

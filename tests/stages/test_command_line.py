@@ -1,6 +1,8 @@
 import csv
+import errno
 import io
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -36,6 +38,9 @@ Dtb = Callable[..., int]
         ("space.kind=mutations", "space.parent"),
         ("images.num_valid=9999", "num_valid must be in 1..1437, got 9999"),
         ("images.num_train=9999", "images.num_train must be in 1..1238, got 9999"),
+        ("images.num_train=1", "at least 2 images must be trained on"),
+        ("recipe.auxiliary_weight=0.4", "recipe.auxiliary_weight needs network.auxiliary"),
+        ("compute.kernels=on recipe.precision=bfloat16", "compute.kernels=on means nothing with"),
         ("network.auxiliary=true", "images of 29 to 40 pixels would fit"),
         ("'unclosed", "unclosed"),
         ("images.root=/a=b", "wants quotes"),
@@ -45,7 +50,7 @@ Dtb = Callable[..., int]
 def test_a_bad_setting_is_refused_and_explained(
     setting: str, message: str, tmp_path: Path, dtb: Dtb, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert dtb("plan", tmp_path / "run", setting) == 2
+    assert dtb("plan", tmp_path / "run", *setting.split()) == 2
     assert message in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
 
@@ -54,8 +59,8 @@ def test_a_bad_setting_is_refused_and_explained(
     ("setting", "message"),
     [
         ("cluster.address=ray://host:10001", "must not be a Ray Client address"),
-        ("cluster.gpus_per_run=0", "cluster.gpus_per_run must be a fraction above 0"),
-        ("cluster.gpus_per_run=1.5", "or a whole number, got 1.5"),
+        ("cluster.gpus_per_run=0", "cluster.gpus_per_run must be above 0 and at most 1"),
+        ("cluster.gpus_per_run=2", "a run trains on one GPU, got 2"),
         ("cluster.time_limit=0", "cluster.time_limit must be above 0 seconds"),
         ("cluster.max_attempts=0", "cluster.max_attempts must be at least 1"),
         ("cluster.num_cpus=0", "cluster.num_cpus must be at least 1"),
@@ -298,3 +303,23 @@ def test_what_reads_no_url_says_so(verb: str, dtb: Dtb, capsys: pytest.CaptureFi
     with pytest.raises(SystemExit):
         dtb(verb, "https://example.org/dtb.h5")
     assert "https://example.org/dtb.h5 is elsewhere: download it first" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("verb", ["export", "report", "publish"])
+def test_a_disk_that_gives_out_is_named_and_nothing_is_left(
+    verb: str,
+    finished: Path,
+    tmp_path: Path,
+    dtb: Dtb,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def full(_descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    about = "--name=n --author=a --licence=MIT --url=https://a.b --dry-run"
+    to = {"export": "--csv", "report": "--into", "publish": f"{about} --into"}[verb]
+    assert dtb(verb, finished / "dtb.h5", *to.split(), tmp_path / "made") == 2
+    assert "No space left on device" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []

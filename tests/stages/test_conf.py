@@ -14,6 +14,11 @@ LAUNCH = set(LaunchConfig.__dataclass_fields__)
 NEEDED = {
     "space=file": ("space.file=genotypes.txt",),
     "space=mutations": ("space.parent=DARTS_V2",),
+    # Their auxiliary loss wants a head.
+    "recipe=darts": ("network=darts",),
+    "recipe=darts_bf16": ("network=darts",),
+    "recipe=nb301": ("network=darts",),
+    "recipe=nb301_bf16": ("network=darts",),
 }
 OPTIONS = [f"{path.parent.name}={path.stem}" for path in sorted(CONF.glob("*/*.yaml"))]
 

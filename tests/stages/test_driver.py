@@ -143,6 +143,40 @@ def test_a_lost_machine_is_no_failure_however_often(
     assert len(folder.shard_files()) == 3
 
 
+def test_a_shard_whose_closing_is_lost_is_closed_again(
+    folder: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lost: list[object] = []
+
+    class Engine(MortalEngine):
+        def wait(self, *, seconds: float) -> list[TaskEnd]:
+            key = self._tasks[0].key
+            if isinstance(key, str) and key not in lost:
+                lost.append(self._tasks.popleft().key)
+                return [TaskEnd(key, None, OSError("gone"), is_lost=True)]
+            return super().wait(seconds=seconds)
+
+    events = drive(folder, Engine(is_lost=False, deaths={}), monkeypatch)
+    assert lost == ["shard 0", "shard 1", "shard 2"]
+    assert sum(isinstance(event, driver.ShardClosed) for event in events) == 3
+    assert len(folder.shard_files()) == 3
+
+
+def test_failures_of_a_shard_that_is_closed_meanwhile_are_none(
+    folder: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = next(folder.plan())
+    folder.add_failure(run, "no luck")
+    read_text = Path.read_text
+
+    def closed(path: Path, *arguments: Any) -> str:
+        folder.forgive(run)
+        return read_text(path, *arguments)
+
+    monkeypatch.setattr(Path, "read_text", closed)
+    assert folder.failures(run).messages == ()
+
+
 def test_a_lost_machine_whose_runs_had_finished_costs_nothing(
     folder: RunFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -18,9 +18,11 @@ from dtb_builder.dataset.journal import count_epochs, read_journal
 from dtb_builder.errors import LockedError, TimeLimitError
 from dtb_builder.stages import run_folder, workers
 from dtb_builder.stages.config import Config
+from dtb_builder.stages.kernels import kernels_name
 from dtb_builder.stages.run_folder import PlannedRun, RunFolder
 from dtb_builder.stages.status import status
 from dtb_builder.training import evaluate, loaders, make_resident, set_up_torch
+from dtb_builder.training.environment import environment
 from dtb_builder.training.finished import FinishedEpoch
 
 Dtb = Callable[..., int]
@@ -82,8 +84,26 @@ def test_what_was_never_measured_is_masked(finished: Path) -> None:
 
 
 def test_every_epoch_names_its_device(finished: Path) -> None:
+    compute = RunFolder(finished).config.compute
+    set_up_torch(threads=compute.threads, deterministic=compute.deterministic)
+    facts = environment("cpu", kernels=kernels_name(compute))
     with Benchmark(finished / "dtb.h5") as benchmark:
-        assert benchmark.run(1).environment(epoch=-1)["torch"] == torch.__version__
+        for run in benchmark:
+            assert [run.environment(epoch=e) for e in range(benchmark.num_epochs + 1)] == [
+                facts
+            ] * 4
+
+
+def test_a_machine_without_the_device_fails_no_run(
+    tmp_path: Path,
+    generate: Dtb,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    assert generate(tmp_path, "compute=cuda") == 2
+    assert "compute.device is cuda, but torch" in capsys.readouterr().err
+    assert status(RunFolder(tmp_path)).failed == ()
 
 
 def test_a_shard_opens_as_a_benchmark(finished: Path) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from dtb_builder import Benchmark
+from dtb_builder.errors import ConfigError
 from dtb_builder.network.kernels import find_library
 from dtb_builder.stages import kernels
 from dtb_builder.stages.config import ComputeConfig
@@ -25,10 +26,10 @@ def test_auto_is_on_where_the_passes_can_be_used(dtb: DTB, tmp_path: Path) -> No
     assert config.compute.kernels == "on"
     compute, recipe = replace(config.compute, kernels="auto"), config.recipe
     for unusable in (
-        replace(config, compute=replace(compute, threads=2)),
-        replace(config, compute=compute, recipe=replace(recipe, precision="bfloat16")),
+        (replace(compute, threads=2), recipe),
+        (compute, replace(recipe, precision="bfloat16")),
     ):
-        assert kernels.with_kernels_settled(unusable).compute.kernels == "off"
+        assert kernels.with_kernels_settled(*unusable, config.network).kernels == "off"
 
 
 def test_auto_is_on_for_a_gpu_whatever_was_built(
@@ -39,10 +40,15 @@ def test_auto_is_on_for_a_gpu_whatever_was_built(
     config = RunFolder(tmp_path).config
     capsys.readouterr()
     compute = replace(config.compute, device="cuda", kernels="auto")
-    on_gpu = replace(config, compute=compute)
-    assert kernels.with_kernels_settled(on_gpu).compute.kernels == "on"
-    in_bfloat16 = replace(on_gpu, recipe=replace(config.recipe, precision="bfloat16"))
-    assert kernels.with_kernels_settled(in_bfloat16).compute.kernels == "off"
+    recipe, network = config.recipe, replace(config.network, channels=12)
+    assert kernels.with_kernels_settled(compute, recipe, network).kernels == "on"
+    for unfit in (
+        (replace(recipe, precision="bfloat16"), network),
+        (recipe, replace(network, channels=6)),
+    ):
+        assert kernels.with_kernels_settled(compute, *unfit).kernels == "off"
+        with pytest.raises(ConfigError, match=r"compute\.kernels=on means nothing with"):
+            kernels.with_kernels_settled(replace(compute, kernels="on"), *unfit)
     assert capsys.readouterr().err == ""
 
 

@@ -1,6 +1,8 @@
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -8,6 +10,7 @@ import yaml
 
 from dtb_builder.space import NAMED, sample_uniform
 from dtb_builder.stages import plan as plan_stage
+from dtb_builder.stages.config import ImagesConfig
 from dtb_builder.stages.run_folder import RunFolder
 from dtb_builder.training import Images
 from dtb_builder.training.loaders import load_images
@@ -242,6 +245,34 @@ def test_a_plan_says_what_it_will_cost(
     assert "shards      8 of up to 4 runs" in printed
     assert "MiB" in printed
     assert "hours of one worker" in printed
+
+
+def test_what_a_gpu_will_cost_is_guessed_where_there_is_none(
+    tmp_path: Path, dtb: Dtb, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    assert dtb("plan", tmp_path, "compute=cuda", "space.num_genotypes=1") == 0
+    assert RunFolder(tmp_path).config.compute.kernels == "on"
+    printed = capsys.readouterr().out
+    assert "as timed on cpu here" in printed
+    assert "this machine has no cuda" in printed
+
+
+@pytest.mark.parametrize("kernels", ["on", "off"])
+def test_a_machine_that_plans_later_takes_what_another_has_settled(
+    kernels: str, tmp_path: Path, dtb: Dtb, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert dtb("plan", tmp_path / "other", f"compute.kernels={kernels}") == 0
+    load = plan_stage.load_split_images
+
+    def meanwhile(config: ImagesConfig) -> Any:
+        shutil.copytree(tmp_path / "other", tmp_path / "run", dirs_exist_ok=True)
+        return load(config)
+
+    monkeypatch.setattr(plan_stage, "load_split_images", meanwhile)
+    assert dtb("plan", tmp_path / "run") == 0
+    assert RunFolder(tmp_path / "run").config.compute.kernels == kernels
+    assert dtb("plan", tmp_path / "run", "space.seed=5") == 2
 
 
 def test_images_that_are_missing_stop_the_plan(

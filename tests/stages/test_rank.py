@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from dtb_builder import Benchmark
+from dtb_builder.errors import ConfigError
 from dtb_builder.metrics import bootstrap, compare, kendall_tau, partial_tau, spearman_rho
 from dtb_builder.metrics.names import SCORES
 from dtb_builder.stages.population import Population, combined, populations_of
@@ -207,6 +208,16 @@ def test_seeds_of_a_genotype_count_once_with_their_mean(finished: Path) -> None:
         found = populations_of(benchmark, ScoreTable({}, rows + extra), accuracy="test_accuracy")
     assert found[0].networks == ("one", "two")
     assert found[0].scores["wot"].tolist() == [0.5, 1]
+
+
+def test_a_single_network_cannot_be_ranked(finished: Path) -> None:
+    table = scores_of(finished)
+    alone = ScoreTable({}, [row for row in table.rows if row["run"] == 1])
+    with (
+        Benchmark(finished / "dtb.h5") as benchmark,
+        pytest.raises(ConfigError, match="fewer than 2 networks with scores cannot be ranked"),
+    ):
+        populations_of(benchmark, alone, accuracy="test_accuracy")
 
 
 def test_scores_of_another_benchmark_are_refused(

@@ -1,6 +1,7 @@
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -64,7 +65,36 @@ def test_a_started_cluster_of_several_nodes_gives_the_same_content(
     assert content(tmp_path / "dtb.h5") == content(finished / "dtb.h5")
 
 
-def test_a_cluster_without_room_for_a_run_is_refused(tmp_path: Path) -> None:
+def test_on_a_started_cluster_runs_wait_for_machines_that_join_it(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from ray.cluster_utils import Cluster
+
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+    for name in ("config.yaml", "provenance.json", "plan.csv"):
+        (tmp_path / name).write_bytes((finished / name).read_bytes())
+    head = {"num_cpus": 0, "num_gpus": 0, "include_dashboard": False}
+    cluster = Cluster(initialize_head=True, head_node_args=head)
+    said = tmp_path / "said"
+    command = (sys.executable, "-m", "dtb_builder.cli", "generate", str(tmp_path))
+    try:
+        with said.open("w") as opened:
+            driver = subprocess.Popen(
+                [*command, f"cluster.address={cluster.address}"], stderr=opened
+            )
+        end = time.monotonic() + 120
+        while "waiting for machines to join" not in said.read_text() and time.monotonic() < end:
+            assert driver.poll() is None, said.read_text()
+            time.sleep(0.2)
+        cluster.add_node(num_cpus=1, object_store_memory=80 * 2**20)
+        assert driver.wait(timeout=200) == 0, said.read_text()
+    finally:
+        cluster.shutdown()
+    assert "a run needs {'num_cpus': 1, 'num_gpus': 0}, Ray has {}" in said.read_text()
+    assert len(RunFolder(tmp_path).shard_files()) == 2
+
+
+def test_a_local_cluster_without_room_for_a_run_is_refused(tmp_path: Path) -> None:
     assert dtb("plan", tmp_path, "compute.threads=3").returncode == 0
     done = dtb("generate", tmp_path, "cluster.num_cpus=2")
     assert done.returncode == 2

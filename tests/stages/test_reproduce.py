@@ -26,7 +26,7 @@ def test_a_run_is_reproduced_from_its_file_alone(
 def test_a_mismatch_is_explained_by_what_differs_in_the_environment(
     finished: Path, dtb: Dtb, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reproduce_stage, "set_up_torch", lambda **_: torch.set_num_threads(2))
+    monkeypatch.setattr(reproduce_stage, "set_up_machine", lambda _: torch.set_num_threads(2))
     initial = reproduce_stage.initial_network
 
     def other(genotype: Any, spec: Any, seed: int) -> Any:

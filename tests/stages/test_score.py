@@ -125,6 +125,7 @@ def test_scoring_again_does_nothing(
     before = file.stat().st_mtime_ns
     monkeypatch.setattr(score_worker, "score_network", lambda *_, **__: pytest.fail("scored"))
     assert dtb("score", benchmark, *QUICK) == 0
+    assert dtb("score", benchmark, *QUICK, "compute.kernels=off") == 0  # which only train
     assert file.stat().st_mtime_ns == before
 
 
@@ -292,6 +293,18 @@ def test_das_has_the_frozen_scale_of_a_sample_drawn_for_these_networks(
     assert [row["das"] for row in table.rows] == pytest.approx(z_sum(found, frozen).tolist())
 
 
+def test_a_machine_without_the_device_fails_no_state(
+    benchmark: Path,
+    dtb: Dtb,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    assert dtb("score", benchmark, *QUICK, "compute=cuda") == 2
+    assert "compute.device is cuda, but torch" in capsys.readouterr().err
+    assert not benchmark.with_name("scores.parquet").exists()
+
+
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
@@ -303,6 +316,7 @@ def test_das_has_the_frozen_scale_of_a_sample_drawn_for_these_networks(
         ("num_reference=5", "num_reference must be at least 100 or null"),
         ("cluster.time_limit=5", "cluster.time_limit means nothing for scores"),
         ("cluster.shards=0-1", "cluster.shards means nothing for scores"),
+        ("cluster.runs_per_task=2", "cluster.runs_per_task and tensorboard mean nothing"),
         ("recipe.num_epochs=5", "conf/score.yaml lists every setting"),
     ],
 )

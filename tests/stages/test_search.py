@@ -1,14 +1,18 @@
 import json
+import shlex
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 from filelock import FileLock
 
 from dtb_builder import Benchmark, Genotype
 from dtb_builder.metrics import Interval
+from dtb_builder.network.kernels import Library, find_library
 from dtb_builder.space import sample_uniform
 from dtb_builder.stages import search as driver
 from dtb_builder.stages.config import ConfigError
@@ -79,8 +83,14 @@ def test_the_winner_is_the_best_and_is_trained(searched: Path) -> None:
     folder = SearchFolder(searched)
     winner = folder.winner_file.read_text().strip()
     lines = content(searched)
-    wots = {line["genotype"]: line["scores"] for line in lines}
-    assert winner in wots
+    abilities, units = (
+        np.array([line["scores"][name] for line in lines])
+        for name in ("distinguishing_ability", "activation_units")
+    )
+    scores = np.zeros(len(lines))
+    for atom in (abilities / 8, np.log(units)):  # of eight images; frozen by the four random ones
+        scores += (atom - atom[:4].mean()) / atom[:4].std(ddof=1)
+    assert winner == lines[scores.argmax()]["genotype"]
     with Benchmark(folder.run_folder / "dtb.h5") as benchmark:
         (run,) = benchmark
         assert str(run.genotype) == winner
@@ -164,6 +174,66 @@ def test_a_budget_of_seconds_limits_the_candidates(
     )
     assert dtb("search", tmp_path, *TINY, "budget_seconds=55") == 0
     assert len(content(tmp_path)) == 5
+
+
+@pytest.mark.usefixtures("untrained")
+def test_a_dead_worker_spends_the_budget_too(
+    tmp_path: Path, dtb: Dtb, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def dying(config: Any, rule: Any, candidate: Any) -> Any:
+        if candidate.index == 0:
+            raise OSError("gone")
+        return {**try_candidate(config, rule, candidate), "seconds": 1e-3}
+
+    monkeypatch.setattr(driver, "try_candidate", dying)
+    assert dtb("search", tmp_path, *TINY, "rule=wot", "budget_seconds=3600") == 0
+    lines = read_lines(SearchFolder(tmp_path).candidates_file)
+    assert len(lines) == 8
+    assert lines[0]["error"] == "OSError: gone"
+    assert lines[0]["seconds"] > 0
+
+
+@pytest.mark.usefixtures("untrained")
+def test_a_candidate_that_diverges_is_recorded_as_failed(
+    tmp_path: Path, dtb: Dtb, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = ("rule=train_loss", "at=epoch 1", "recipe.learning_rate=1e30")
+    assert dtb("search", tmp_path, *TINY, *settings, "recipe.gradient_clip=null") == 2
+    assert "no candidate of 4 has a score" in capsys.readouterr().err
+    errors = [line["error"] for line in content(tmp_path)]
+    assert all(error.startswith("DivergedError: its training until") for error in errors)
+
+
+@pytest.mark.usefixtures("untrained")
+def test_candidates_are_trained_in_compiled_passes(
+    tmp_path: Path, dtb: Dtb, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    library = find_library()
+    if library is None:
+        pytest.skip("installed without a C++ compiler")
+    calls: Counter[str] = Counter()
+    run = Library.run
+
+    def counted(self: Library, name: str, *arguments: Any) -> None:
+        calls[name] += 1
+        run(self, name, *arguments)
+
+    monkeypatch.setattr(Library, "run", counted)
+    few = ("num_candidates=2", "num_random=2", "rule=valid_loss", "at=epoch 1")
+    assert dtb("search", tmp_path / "on", *TINY, *few) == 0
+    assert calls["norm_forward"] > 0
+    calls.clear()
+    assert dtb("search", tmp_path / "off", *TINY, *few, "compute.kernels=off") == 0
+    assert not calls
+
+
+def test_a_machine_without_the_device_fails_no_candidate(
+    tmp_path: Path, dtb: Dtb, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    assert dtb("search", tmp_path, *TINY, "compute=cuda") == 2
+    assert "compute.device is cuda, but torch" in capsys.readouterr().err
+    assert content(tmp_path) == []
 
 
 @pytest.mark.usefixtures("untrained")
@@ -259,8 +329,10 @@ def test_a_search_follows_a_ranking(tmp_path: Path, dtb: Dtb) -> None:
     [
         ("rule=nope", "rule must be one of wot"),
         ("at=later", "at must be as in 'epoch 3' or 'step 10'"),
-        ("at=epoch 9", "at must be within the recipe's 1 epochs"),
+        ("'at=epoch 9'", "at must be within the recipe's 1 epochs"),
         ("rule=training_speed", "training_speed needs at least an epoch"),
+        ("rule=wot at='step 4'", "rule's step must be in the first epoch, which has 3"),
+        ("recipe.auxiliary_weight=0.4", "recipe.auxiliary_weight needs network.auxiliary"),
         ("num_children=0", "num_children must be at least 1"),
         ("num_random=1", "num_random must be at least 2"),
         ("budget_seconds=0", "budget_seconds must be above 0"),
@@ -272,5 +344,5 @@ def test_a_search_follows_a_ranking(tmp_path: Path, dtb: Dtb) -> None:
 def test_a_bad_setting_is_refused_and_explained(
     setting: str, message: str, tmp_path: Path, dtb: Dtb, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert dtb("search", tmp_path, *TINY, setting) == 2
+    assert dtb("search", tmp_path, *TINY, *shlex.split(setting)) == 2
     assert message in capsys.readouterr().err

@@ -22,7 +22,7 @@ from dtb_builder.training import (
     stratified_split,
     train,
 )
-from dtb_builder.training.draws import draw_epoch, num_steps
+from dtb_builder.training.draws import draw_epoch
 
 MakeNetwork = Callable[..., nn.Module]
 AFTER_TRAINING_ONLY = {"train_loss", "train_accuracy", "train_seconds", "learning_rate"}
@@ -387,4 +387,4 @@ def test_steps_that_an_epoch_has_not_are_refused(
 @pytest.mark.parametrize("num_images", [2, 15, 16, 17, 18, 50])
 def test_an_epoch_has_as_many_steps_as_it_draws_batches(num_images: int, recipe: Recipe) -> None:
     draws = draw_epoch(num_images, recipe, size=(8, 8), rng=np.random.default_rng(0))
-    assert num_steps(num_images, recipe) == len(list(draws))
+    assert recipe.num_steps(num_images) == len(list(draws))
