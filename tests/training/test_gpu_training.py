@@ -23,6 +23,7 @@ from dtb_builder.training import (
     Split,
     evaluate,
     evaluation,
+    loop,
     make_resident,
     set_up_torch,
     train,
@@ -74,6 +75,22 @@ def test_the_same_training_has_the_same_bits_also_after_a_resume(
     assert again == [bits for bits, _ in expected]
     resumed = train(make_network(index), on_gpu, recipe, seed=7, resume=expected[2][1])
     assert [facts(finished) for finished in resumed] == again[3:]
+
+
+@pytest.mark.parametrize("mixup_alpha", [0.0, 0.3])
+def test_replayed_steps_have_the_bits_of_steps_one_by_one(
+    mixup_alpha: float,
+    on_gpu: ResidentImages,
+    recipe: Recipe,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    recipe = dataclasses.replace(recipe, mixup_alpha=mixup_alpha)
+    replayed = [facts(finished) for finished in train(make_network(0), on_gpu, recipe, seed=7)]
+    monkeypatch.setattr(loop, "Recorded", lambda function, _record: function)
+    monkeypatch.setattr(evaluation, "Recorded", lambda function, _record: function)
+    assert [facts(finished) for finished in train(make_network(0), on_gpu, recipe, seed=7)] == (
+        replayed
+    )
 
 
 def test_a_training_by_passes_goes_as_one_by_modules(

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import SGD
 
-from dtb_builder.training import LabelledImages, Recipe, ResidentImages, train
+from dtb_builder.training import LabelledImages, Recipe, ResidentImages
 from dtb_builder.training.draws import draw_epoch
 from dtb_builder.training.recorded import Recorded, Recorder
 from dtb_builder.training.step import train_on_batch
@@ -83,37 +83,3 @@ def test_where_recording_fails_every_batch_is_trained_on_as_usual(
     assert all(map(torch.equal, totals + weights, expected_totals + expected_weights))
     (warning,) = caplog.records
     assert warning.message.startswith("batches are not recorded, so they are slower: operation not")
-
-
-@pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-def test_a_gpu_trains_by_replays_as_it_does_step_by_step(
-    make_network: MakeNetwork,
-    data: ResidentImages,
-    recipe: Recipe,
-    monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    from dtb_builder.training import loop
-
-    on_gpu = dataclasses.replace(
-        data,
-        train=dataclasses.replace(
-            data.train, images=data.train.images.cuda(), labels=data.train.labels.cuda()
-        ),
-        valid=dataclasses.replace(
-            data.valid, images=data.valid.images.cuda(), labels=data.valid.labels.cuda()
-        ),
-        test=dataclasses.replace(
-            data.test, images=data.test.images.cuda(), labels=data.test.labels.cuda()
-        ),
-        mean=data.mean.cuda(),
-        std=data.std.cuda(),
-    )
-    recipe = dataclasses.replace(recipe, num_epochs=2)
-    with caplog.at_level(logging.WARNING):
-        replayed = list(train(make_network(), on_gpu, recipe, seed=0))[-1].metrics["train_loss"]
-    assert not caplog.records
-    monkeypatch.setattr(loop, "Recorded", lambda step, _record: step)
-    eager = list(train(make_network(), on_gpu, recipe, seed=0))[-1].metrics["train_loss"]
-    assert replayed == pytest.approx(eager, rel=1e-2)
