@@ -25,14 +25,17 @@ first=$((SLURM_ARRAY_TASK_ID * per_task))
 last=$((first + per_task - 1))
 
 # In the background, so that this shell hears Slurm's SIGTERM at once and passes it on; that ends the
-# first wait early, and a second one has the exit code.
+# first wait early, and a second one has the exit code. One that comes earlier is passed on late.
+worker='' stopped=0 status=0
+trap 'stopped=1; [ -z "$worker" ] || kill -TERM "$worker" 2>/dev/null || true' TERM
 dtb_generate "$@" "cluster.shards=$first-$last" &
-worker=$! stopped=0 status=0
-trap 'stopped=1; kill -TERM "$worker" 2>/dev/null || true' TERM
+worker=$!
+[ "$stopped" -eq 0 ] || kill -TERM "$worker" 2>/dev/null || true
 wait "$worker" || status=$?
 if [ "$stopped" -eq 1 ]; then
   status=0
   wait "$worker" || status=$?
+  [ "$status" -ne 143 ] || status=75 # it was stopped before it had begun
 fi
 if [ "$status" -eq 75 ] && command -v scontrol >/dev/null; then
   scontrol requeue "${SLURM_ARRAY_JOB_ID}_${SLURM_ARRAY_TASK_ID}"
