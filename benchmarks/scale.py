@@ -195,10 +195,10 @@ def measure_plan(folder: Path, num_runs: int) -> None:
 
 def plan_only(arguments: list[str]) -> None:
     """Plan without the estimate that `dtb plan` prints, which trains a little."""
-    from dtb_builder.cli import _compose, _ensure_planned
+    from dtb_builder.commands.composing import compose, ensure_planned
 
     folder = RunFolder(Path(arguments[0]))
-    _ensure_planned(folder, arguments[1:], _compose(arguments[1:]))
+    ensure_planned(folder, arguments[1:], compose(arguments[1:]))
 
 
 def measure_calibration(folder: RunFolder, settings: list[str]) -> None:

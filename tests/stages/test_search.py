@@ -302,11 +302,11 @@ RANKED = (
 def test_the_best_rule_that_the_budget_affords_is_read_from_a_ranking(
     settings: tuple[str, ...], rule: tuple[str, int | None, int | None], tmp_path: Path
 ) -> None:
-    from dtb_builder.cli import _compose
+    from dtb_builder.commands.composing import compose
     from dtb_builder.stages.config import parse
     from dtb_builder.stages.search_config import SearchConfig
 
-    composed = _compose([*TINY, *settings, "ranking=rank.json"], "search")
+    composed = compose([*TINY, *settings, "ranking=rank.json"], "search")
     del composed["cluster"]
     found = affordable_rule(RANKED, parse(SearchConfig, composed))
     assert found == SearchRule(score=rule[0], epoch=rule[1], step=rule[2])

@@ -1,0 +1,1 @@
+"""The commands of ``dtb``, by what they are for, each with its arguments."""

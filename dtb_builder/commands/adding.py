@@ -1,0 +1,37 @@
+"""How commands are added to the command line."""
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+__all__ = ["add_command", "add_folder_command", "here"]
+
+Command = Callable[[Any], int]
+"""Takes the given arguments; returns the exit code."""
+
+
+def add_command(commands: Any, name: str, command: Command, text: str) -> argparse.ArgumentParser:
+    """Add a command."""
+    sub = commands.add_parser(name, help=text, description=text)
+    sub.set_defaults(command=command, name=name)
+    return sub
+
+
+def add_folder_command(
+    commands: Any, name: str, command: Command, text: str
+) -> argparse.ArgumentParser:
+    """Add a command that takes a folder and settings."""
+    sub = add_command(commands, name, command, text)
+    sub.add_argument("run_folder", metavar="RUN_FOLDER", type=Path)
+    sub.add_argument("settings", metavar="SETTING", nargs="*", help="key=value or group=name")
+    return sub
+
+
+def here(text: str) -> Path:
+    """A file that is here."""
+    if "://" in text:
+        raise argparse.ArgumentTypeError(
+            f"{text} is elsewhere: download it first (info, query and export read a URL)"
+        )
+    return Path(text)

@@ -1,0 +1,108 @@
+"""Commands that find damage and mend it, and that do a run over again."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from dtb_builder.commands.adding import add_command, here
+from dtb_builder.errors import ConfigError
+
+__all__ = ["add_commands"]
+
+
+def add_commands(commands: Any) -> None:
+    """Add them to the command line."""
+    verify = add_command(
+        commands,
+        "verify",
+        _verify,
+        "Read every byte of a benchmark, shard or published folder; name the damaged.",
+    )
+    verify.add_argument("file", metavar="FILE_OR_FOLDER", type=here)
+    verify.add_argument("--deep", action="store_true", help="evaluate every stored state again")
+    verify.add_argument("--root", metavar="FOLDER", type=Path, help="where the images are")
+    repair = add_command(
+        commands, "repair", _repair, "Save the intact runs of a damaged file, or of all shards."
+    )
+    repair.add_argument("path", metavar="FILE_OR_RUN_FOLDER", type=here)
+    reproduce = add_command(
+        commands, "reproduce", _reproduce, "Train a run again and compare it bit for bit."
+    )
+    reproduce.add_argument("file", metavar="FILE", type=here)
+    reproduce.add_argument("--run", metavar="NUMBER", type=int, required=True, help="which run")
+    reproduce.add_argument("--root", metavar="FOLDER", type=Path, help="where the images are")
+
+
+def _verify(given: argparse.Namespace) -> int:
+    from dtb_builder.dataset.manifest import verify_manifest
+    from dtb_builder.dataset.verify import verify
+
+    if given.file.is_dir() and given.deep:
+        raise ConfigError(f"--deep is for a file, {given.file} is a folder")
+    num_records = num_damaged = 0
+    for checked in verify_manifest(given.file) if given.file.is_dir() else verify(given.file):
+        num_records += 1
+        if checked.error is not None:
+            num_damaged += 1
+            print(f"damaged: {checked.record}: {checked.error}")
+    print(f"{given.file}: {num_records} records read, {num_damaged} damaged")
+    if num_damaged == 0 and given.deep:
+        num_damaged = _verify_deep(given.file, given.root)
+    return 1 if num_damaged else 0
+
+
+def _verify_deep(file: Path, root: Path | None) -> int:
+    from dtb_builder.dataset import Benchmark
+    from dtb_builder.stages.reproduce import reevaluate
+
+    num_states = num_wrong = 0
+    with Benchmark(file) as benchmark:
+        for compared in reevaluate(benchmark, root=root):
+            num_states += 1
+            if compared.differences:
+                num_wrong += 1
+                found = "; ".join(compared.differences)
+                print(f"wrong: run {compared.number} epoch {compared.epoch}: {found}")
+    print(f"{file}: {num_states} states evaluated again, {num_wrong} wrong")
+    return num_wrong
+
+
+def _repair(given: argparse.Namespace) -> int:
+    from dtb_builder.stages.repair import repair_file, repair_folder
+    from dtb_builder.stages.run_folder import RunFolder
+
+    if given.path.is_dir():
+        repairs = list(repair_folder(RunFolder(given.path)))
+    else:
+        repairs = [repair for repair in (repair_file(given.path),) if repair is not None]
+    if not repairs:
+        print(f"{given.path}: nothing is damaged")
+    for repair in repairs:
+        print(f"{repair.path}: {repair.num_saved} runs saved to {repair.rebuilt}")
+        for lost in repair.lost:
+            which = "a run" if lost.number is None else f"run {lost.number}"
+            print(f"  {which} is lost: {lost.reason}")
+        if repair.lost_failures is not None:
+            print(f"  the list of failed runs is lost: {repair.lost_failures}")
+    if repairs and given.path.is_dir():
+        print(f"dtb generate {given.path} trains what is lost and makes the shards whole")
+    return 1 if any(repair.lost or repair.lost_failures for repair in repairs) else 0
+
+
+def _reproduce(given: argparse.Namespace) -> int:
+    from dtb_builder.dataset import Benchmark
+    from dtb_builder.stages.reproduce import environment_differences, reproduce
+
+    same = True
+    with Benchmark(given.file) as benchmark:
+        for compared in reproduce(benchmark, given.run, root=given.root):
+            print(f"epoch {compared.epoch}: {'; '.join(compared.differences) or 'the same bits'}")
+            same &= not compared.differences
+        print(f"run {given.run} {'is' if same else 'is NOT'} reproduced bit for bit, times apart")
+        if not same:
+            run = benchmark.run(given.run)
+            found = environment_differences(run, -1)
+            print(
+                "\n".join(("this machine differs in", *found)) if found else "on an equal machine"
+            )
+    return 0 if same else 1

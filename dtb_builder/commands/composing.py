@@ -1,0 +1,70 @@
+"""Settings of the command line as checked values: the only place that knows Hydra."""
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from dtb_builder.errors import ConfigError
+
+if TYPE_CHECKING:
+    from dtb_builder.stages.config import LaunchConfig
+    from dtb_builder.stages.run_folder import RunFolder
+
+__all__ = ["compose", "ensure_planned", "is_launch_setting", "is_own_config", "launch_config"]
+
+
+def compose(settings: Sequence[str], root: str = "config") -> dict[str, Any]:
+    """A whole configuration as plain values, that of conf/config.yaml or of another root.
+
+    Raises:
+        ConfigError: a setting is unknown or cannot be read.
+    """
+    from hydra import compose, initialize_config_module
+    from hydra.errors import HydraException, OverrideParseException
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    try:
+        with initialize_config_module("dtb_builder.conf", version_base="1.3"):
+            composed = compose(root, overrides=list(settings))
+        plain = OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
+    except (HydraException, OmegaConfBaseException, ValueError) as error:
+        # What follows advises Hydra's own ways to add keys and folders, which dtb does not take.
+        reason = re.split(r"\n\s*(?:To append|Config search path|full_key)", str(error))[0].strip()
+        if isinstance(error, OverrideParseException):
+            reason += "\na value with = , ~ or a space wants quotes: 'images.root=\"/data/a=b\"'"
+        hint = (
+            "dtb plan RUN_FOLDER --show prints" if root == "config" else f"conf/{root}.yaml lists"
+        )
+        raise ConfigError(f"{reason}\n{hint} every setting") from error
+    assert isinstance(plain, dict)
+    return {str(key): value for key, value in plain.items()}
+
+
+def is_launch_setting(setting: str) -> bool:
+    """Whether a setting, as it is given, may change from one launch to the next."""
+    from dtb_builder.stages.config import LAUNCH_KEYS
+
+    return setting.partition("=")[0].lstrip("+~").partition(".")[0] in LAUNCH_KEYS
+
+
+def is_own_config(folder: "RunFolder", given: Sequence[str]) -> bool:
+    """Whether the folder is planned, and no setting of the data was given."""
+    return folder.is_planned and all(is_launch_setting(setting) for setting in given)
+
+
+def ensure_planned(folder: "RunFolder", given: Sequence[str], composed: Mapping[str, Any]) -> None:
+    """Plan a folder; a planned one is checked against the settings of the data that were given."""
+    from dtb_builder.stages.config import LAUNCH_KEYS, Config, parse
+    from dtb_builder.stages.plan import plan
+
+    if not is_own_config(folder, given):
+        data = {key: value for key, value in composed.items() if key not in LAUNCH_KEYS}
+        plan(folder, parse(Config, data))
+
+
+def launch_config(composed: Mapping[str, Any]) -> "LaunchConfig":
+    """The part of a whole configuration that may change from one launch to the next."""
+    from dtb_builder.stages.config import LAUNCH_KEYS, LaunchConfig, parse
+
+    return parse(LaunchConfig, {key: composed[key] for key in LAUNCH_KEYS})

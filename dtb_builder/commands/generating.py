@@ -1,0 +1,180 @@
+"""Commands that make a benchmark: plan, generate, merge, and how far that is."""
+
+import argparse
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from dtb_builder.commands.adding import add_command, add_folder_command
+from dtb_builder.commands.composing import (
+    compose,
+    ensure_planned,
+    is_launch_setting,
+    is_own_config,
+    launch_config,
+)
+from dtb_builder.commands.signals import Sigterm
+from dtb_builder.errors import ConfigError
+
+__all__ = ["add_commands"]
+
+
+def add_commands(commands: Any) -> None:
+    """Add them to the command line."""
+    plan = add_folder_command(
+        commands, "plan", _plan, "Choose the genotypes and print what they will cost."
+    )
+    plan.add_argument("--show", action="store_true", help="print the whole configuration instead")
+    plan.add_argument(
+        "--calibrate", action="store_true", help="train two epochs of three genotypes to know"
+    )
+    add_folder_command(
+        commands, "generate", _generate, "Train what is left of a plan; plan it if need be."
+    )
+    add_folder_command(commands, "merge", _merge, "Consolidate the shards into RUN_FOLDER/dtb.h5.")
+    status = add_command(commands, "status", _status, "Say how far a generation is.")
+    status.add_argument("run_folder", metavar="RUN_FOLDER", type=Path)
+    how = status.add_mutually_exclusive_group()
+    how.add_argument("--json", action="store_true", help="for programs")
+    how.add_argument(
+        "--watch",
+        metavar="SECONDS",
+        nargs="?",
+        type=_seconds,
+        const=2.0,
+        help="again every so many seconds, until every run has finished",
+    )
+    status.add_argument(
+        "--check", action="store_true", help="exit with 1 unless every run finished"
+    )
+
+
+def _seconds(text: str) -> float:
+    """The seconds that a person gave; argparse turns the ValueError into a message."""
+    seconds = float(text)
+    if not 0.1 <= seconds <= 86400:
+        raise ValueError(f"expected 0.1 to 86400 seconds, got {text}")
+    return seconds
+
+
+def _plan(given: argparse.Namespace) -> int:
+    from dtb_builder.stages.estimate import estimate
+    from dtb_builder.stages.monitor import byte_text
+    from dtb_builder.stages.run_folder import RunFolder
+
+    settings = compose(given.settings)
+    folder = RunFolder(given.run_folder)
+    if given.show:
+        import yaml
+
+        if is_own_config(folder, given.settings):
+            settings |= yaml.safe_load(folder.config_file.read_text())
+        print(yaml.safe_dump(settings, sort_keys=False), end="")
+        return 0
+    ensure_planned(folder, given.settings, settings)
+    config = folder.config
+    if given.calibrate:
+        from dtb_builder.stages.calibrate import calibrate
+
+        cost, how = calibrate(folder), "from two epochs of three genotypes"
+    else:
+        cost, how = estimate(folder), "from a few steps: --calibrate is closer"
+    print(f"run folder  {folder.path}")
+    print(f"runs        {cost.num_runs:,} of {config.recipe.num_epochs} epochs")
+    print(f"shards      {cost.num_shards:,} of up to {config.shard_size} runs")
+    print(f"disk        about {byte_text(cost.num_bytes)}")
+    print(f"time        about {cost.hours:.3g} hours of one worker, as timed on {cost.device} here")
+    print(f"            {how}")
+    if cost.device != config.compute.device:
+        print(f"            this machine has no {config.compute.device}, which will be faster")
+    return 0
+
+
+def _generate(given: argparse.Namespace) -> int:
+    sigterm = Sigterm()
+    from tqdm import tqdm
+
+    from dtb_builder.stages.generate import Progress, RunFailed, generate
+    from dtb_builder.stages.monitor import failed_lines
+    from dtb_builder.stages.run_folder import RunFolder
+    from dtb_builder.stages.status import status
+
+    settings = compose(given.settings)
+    folder = RunFolder(given.run_folder)
+    launch = launch_config(settings)
+    ensure_planned(folder, given.settings, settings)
+    before = status(folder, launch.cluster.shard_range)
+    sigterm.raising = launch.cluster.engine == "serial"
+    events = generate(folder, launch)
+    if launch.cluster.engine == "ray":
+        from dtb_builder.stages.ray_metrics import metered
+
+        events = metered(events, folder, launch.cluster.shard_range)
+    if launch.cluster.tensorboard:
+        from dtb_builder.stages.tensorboard import curves_written
+
+        events = curves_written(events, folder)
+    next(events)
+    sigterm.check()
+    with tqdm(
+        total=before.num_planned_epochs,
+        initial=before.num_epochs,
+        unit="epoch",
+        desc=f"{before.num_runs} runs",
+        mininterval=1,
+    ) as bar:
+        for event in events:
+            sigterm.check()
+            if isinstance(event, Progress):
+                bar.update(max(0, event.num_epochs - bar.n))
+            elif isinstance(event, RunFailed):
+                fate = "given up" if event.given_up else "will be tried again"
+                bar.write(f"run {event.run.number} failed, {fate}: {event.error}", file=sys.stderr)
+    after = status(folder, launch.cluster.shard_range)
+    print(
+        f"{after.num_finished} of {after.num_runs} runs finished, "
+        f"{after.num_closed_shards} of {after.num_shards} shards closed"
+    )
+    for line in failed_lines(after):
+        print(line)
+    return 0 if after.is_complete else 1
+
+
+def _merge(given: argparse.Namespace) -> int:
+    from tqdm import tqdm
+
+    from dtb_builder.dataset import Benchmark
+    from dtb_builder.stages.merge import merge_folder
+    from dtb_builder.stages.run_folder import RunFolder
+
+    folder = RunFolder(given.run_folder)
+    if data := [setting for setting in given.settings if not is_launch_setting(setting)]:
+        raise ConfigError(f"merge takes allow_missing and volume_size, not {data[0]!r}")
+    launch = launch_config(compose(given.settings))
+    with tqdm(unit="B", unit_scale=True, desc="merge", mininterval=1) as bar:
+        for merged in merge_folder(folder, launch):
+            bar.update(merged.num_bytes)
+    with Benchmark(folder.benchmark_file) as benchmark:
+        print(f"{folder.benchmark_file}: {len(benchmark)} runs of {benchmark.num_epochs} epochs")
+        for failure in benchmark.failures:
+            print(f"run {failure.number} failed {failure.attempts} times and is not in it")
+    return 0
+
+
+def _status(given: argparse.Namespace) -> int:
+    from dtb_builder.stages.monitor import status_lines, watched
+    from dtb_builder.stages.run_folder import RunFolder
+    from dtb_builder.stages.status import status
+
+    folder = RunFolder(given.run_folder)
+    if given.watch is not None:
+        *_, found = watched(folder, seconds=given.watch)
+        return 1 if given.check and not found.is_complete else 0
+    found = status(folder)
+    if given.json:
+        print(json.dumps(asdict(found) | {"is_complete": found.is_complete}, indent=1))
+    else:
+        print("\n".join(status_lines(found)))
+    return 1 if given.check and not found.is_complete else 0

@@ -1,0 +1,189 @@
+"""Commands that show a benchmark, or pass it on."""
+
+import argparse
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from dtb_builder.commands.adding import add_command, here
+from dtb_builder.dataset.source import located
+from dtb_builder.errors import ConfigError
+
+__all__ = ["add_commands"]
+
+
+def add_commands(commands: Any) -> None:
+    """Add them to the command line."""
+    info = add_command(commands, "info", _info, "Say what a benchmark holds and how it was made.")
+    info.add_argument("file", metavar="FILE_OR_URL", type=located)
+    info.add_argument("--json", action="store_true", help="the whole provenance, for programs")
+    query = add_command(commands, "query", _query, "Print metrics of a benchmark's runs.")
+    query.add_argument("file", metavar="FILE_OR_URL", type=located)
+    which = query.add_mutually_exclusive_group()
+    which.add_argument("--genotype", metavar="TEXT", help="only its runs, at every epoch")
+    which.add_argument("--run", metavar="NUMBER", type=int, help="only this run, at every epoch")
+    which.add_argument("--top", metavar="K", type=int, help="only the best K runs by --by")
+    which.add_argument("--csv", action="store_true", help="every run and epoch, as CSV")
+    query.add_argument(
+        "--by", metavar="METRIC", help="what --top sorts by: high accuracy, low loss or time first"
+    )
+    query.add_argument("--epoch", metavar="E", type=int, help="the epoch shown; -1 is the last")
+    export = add_command(commands, "export", _export, "Write every run and epoch as one table.")
+    export.add_argument("file", metavar="FILE_OR_URL", type=located)
+    export.add_argument("--parquet", metavar="TABLE", type=Path, help="for pandas, DuckDB, ...")
+    export.add_argument("--csv", metavar="TABLE", type=Path, help="for everything else")
+    report = add_command(
+        commands, "report", _report, "Write one HTML page about a benchmark, for a browser."
+    )
+    report.add_argument("file", metavar="FILE", type=here)
+    report.add_argument("--into", metavar="FILE", type=Path, help="beside FILE, report.html")
+    draw = add_command(commands, "draw", _draw, "Draw the two cells of a genotype.")
+    draw.add_argument("genotype", metavar="GENOTYPE", help="its text, or a published one's name")
+    draw.add_argument(
+        "--into", metavar="FILE", type=Path, required=True, help="ends with .svg or .png"
+    )
+    publish = add_command(
+        commands, "publish", _publish, "Make a folder for the Hugging Face Hub or Zenodo."
+    )
+    publish.add_argument("file", metavar="FILE", type=here)
+    publish.add_argument("--into", metavar="FOLDER", type=Path, required=True, help="a new folder")
+    publish.add_argument("--name", required=True, help="of the data set")
+    publish.add_argument("--author", action="append", required=True, help="may be given again")
+    publish.add_argument("--licence", required=True, help="of the data, such as CC-BY-4.0")
+    publish.add_argument("--url", required=True, help="where it will be found")
+    where = publish.add_mutually_exclusive_group(required=True)
+    where.add_argument("--dry-run", action="store_true", help="make the folder, upload nothing")
+    where.add_argument("--repository", metavar="OWNER/NAME", help="of the Hub, to upload to")
+
+
+def _info(given: argparse.Namespace) -> int:
+    from dtb_builder.dataset import Benchmark
+
+    with Benchmark(given.file) as benchmark:
+        provenance = benchmark.provenance
+        if given.json:
+            print(json.dumps(provenance, indent=1))
+            return 0
+        images, network = provenance["images"], provenance["network"]
+        print(f"file        {benchmark.path}, schema {benchmark.schema_version}")
+        print(f"runs        {len(benchmark)} of {benchmark.num_epochs} epochs")
+        print(f"states      {benchmark.num_states}")
+        print(f"genotypes   {provenance['config']['space']['kind']}")
+        print(
+            f"network     {network['layers']} cells of {network['channels']} channels, "
+            f"auxiliary head {'on' if network['auxiliary'] else 'off'}"
+        )
+        print(f"images      {images['name']}, {images['num_classes']} classes, {images['shape']}")
+        for name, split in provenance["splits"].items():
+            print(f"{name:<12}{split['size']} of the {split['of']}")
+        devices = sorted({environment["device_name"] for environment in benchmark.environments})
+        print(f"devices     {', '.join(devices)}")
+        for failure in benchmark.failures:
+            print(f"failed      run {failure.number}, {failure.attempts} attempts")
+    return 0
+
+
+def _query(given: argparse.Namespace) -> int:
+    from dtb_builder.dataset import Benchmark
+    from dtb_builder.stages.query import print_run, print_runs
+
+    k: int | None = given.top
+    by: str | None = given.by
+    epoch: int | None = given.epoch
+    genotype: str | None = given.genotype
+    number: int | None = given.run
+    if (k is None) != (by is None):
+        raise ConfigError("--top and --by belong together: nothing is chosen for you")
+    if k is not None and k < 1:
+        raise ConfigError(f"--top must be at least 1, got {k}")
+    every_epoch = given.csv or number is not None or genotype is not None
+    if every_epoch and epoch is not None:
+        raise ConfigError("--genotype, --run and --csv show every epoch: leave out --epoch")
+    with Benchmark(given.file) as benchmark:
+        if given.csv:
+            benchmark.to_dataframe().to_csv(sys.stdout, index=False)
+        elif number is not None:
+            print_run(benchmark.run(number))
+        elif genotype is not None:
+            for run in benchmark.runs_of(genotype) or (benchmark[genotype],):
+                print_run(run)
+        elif epoch is None:
+            raise ConfigError("say which epoch: --epoch -1 is the last one")
+        elif k is None or by is None:
+            print_runs(benchmark, epoch=benchmark.epoch_row(epoch))
+        else:
+            try:
+                best = benchmark.top(k, by=by, epoch=epoch)
+            except ValueError as error:
+                raise ConfigError(f"--by {by}: {error}") from error
+            print_runs(best, epoch=benchmark.epoch_row(epoch))
+    return 0
+
+
+def _export(given: argparse.Namespace) -> int:
+    from dtb_builder.dataset import Benchmark
+    from dtb_builder.stages.monitor import byte_text
+
+    try:
+        from dtb_builder.dataset.export import export_csv, export_parquet
+    except ImportError as error:
+        raise ConfigError(f"{error}: pip install 'darts-training-bench[export]'") from error
+
+    targets = [(given.parquet, export_parquet), (given.csv, export_csv)]
+    if not any(path for path, _ in targets):
+        raise ConfigError("say what to write: --parquet TABLE, --csv TABLE or both")
+    with Benchmark(given.file) as benchmark:
+        for path, export in targets:
+            if path is not None:
+                export(benchmark, path)
+                num_rows = len(benchmark) * (benchmark.num_epochs + 1)
+                print(f"{path}: {num_rows} rows, {byte_text(path.stat().st_size)}")
+    return 0
+
+
+def _report(given: argparse.Namespace) -> int:
+    from dtb_builder.dataset import Benchmark
+    from dtb_builder.stages.report import write_report
+
+    into: Path = given.into or given.file.with_name("report.html")
+    scores: Path = given.file.with_name("scores.parquet")
+    with Benchmark(given.file) as benchmark:
+        write_report(benchmark, into, scores if scores.exists() else None)
+    print(into)
+    return 0
+
+
+def _draw(given: argparse.Namespace) -> int:
+    from dtb_builder.space.listing import find_genotype
+    from dtb_builder.stages.draw import draw
+
+    draw(find_genotype(given.genotype), given.into)
+    print(given.into)
+    return 0
+
+
+def _publish(given: argparse.Namespace) -> int:
+    from datetime import UTC, datetime
+
+    from dtb_builder.dataset import Benchmark
+    from dtb_builder.stages.monitor import byte_text
+    from dtb_builder.stages.publish import Publication, make_folder, upload
+
+    about = Publication(
+        name=given.name,
+        authors=tuple(given.author),
+        licence=given.licence,
+        url=given.url,
+        released=datetime.now(UTC).date(),
+    )
+    with Benchmark(given.file) as benchmark:
+        files = make_folder(benchmark, about, given.into)
+    for file in files:
+        print(f"{byte_text(file.stat().st_size):>10}  {file.relative_to(given.into)}")
+    if given.dry_run:
+        print(f"{given.into}: {len(files)} files, nothing uploaded")
+    else:
+        print(upload(given.into, given.repository, os.environ.get("HF_TOKEN")))
+    return 0

@@ -1,0 +1,220 @@
+"""Commands around scores: compute them, see what they are worth, search by them."""
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dtb_builder.commands.adding import add_command, add_folder_command, here
+from dtb_builder.commands.composing import compose
+from dtb_builder.commands.signals import Sigterm
+from dtb_builder.errors import ConfigError
+
+if TYPE_CHECKING:
+    from dtb_builder.stages.population import Population
+    from dtb_builder.stages.score_config import ScoreConfig, ScoreLaunch
+    from dtb_builder.stages.score_sources import Source
+
+__all__ = ["add_commands"]
+
+
+def add_commands(commands: Any) -> None:
+    """Add them to the command line."""
+    score = add_command(
+        commands, "score", _score, "Score every kept state of a benchmark; goes on after a stop."
+    )
+    score.add_argument("file", metavar="FILE", type=here)
+    score.add_argument("settings", metavar="SETTING", nargs="*", help="key=value or group=name")
+    score.add_argument("--into", metavar="FILE", type=Path, help="beside FILE, scores.parquet")
+    rank = add_command(
+        commands, "rank", _rank, "Say how well each score orders a benchmark's networks, and when."
+    )
+    rank.add_argument("file", metavar="FILE", type=Path)
+    rank.add_argument("settings", metavar="SETTING", nargs="*", help="with --benchmark: key=value")
+    rank.add_argument(
+        "--benchmark", metavar="TABLE", help="FILE is that of nasbench101 or nds; scores it first"
+    )
+    rank.add_argument("--scores", metavar="FILE", type=Path, help="beside FILE, scores.parquet")
+    rank.add_argument(
+        "--into", metavar="STEM", type=Path, help="beside FILE, rank: STEM.json, .html"
+    )
+    rank.add_argument(
+        "--by", metavar="METRIC", default="test_accuracy", help="at the last epoch; test_accuracy"
+    )
+    rank.add_argument("--choose", action="store_true", help="a rule on one half, for the other")
+    rank.add_argument("--splits", metavar="N", type=int, default=5, help="in halves, for --choose")
+    rank.add_argument("--all", action="store_true", help="print every interval")
+    rank.add_argument("--seed", type=int, default=0, help="of the bootstrap and the splits")
+    rank.add_argument("--resamples", metavar="N", type=int, default=1000, help="of the bootstrap")
+    add_folder_command(
+        commands,
+        "search",
+        _search,
+        "Search the space by a rule within a budget, then train the winner.",
+    )
+
+
+def _score(given: argparse.Namespace) -> int:
+    from dtb_builder.dataset import Benchmark
+    from dtb_builder.stages.config import parse
+    from dtb_builder.stages.score_config import SCORE_LAUNCH_KEYS, ScoreConfig, ScoreLaunch
+    from dtb_builder.stages.score_sources import BenchmarkSource
+
+    composed = compose(given.settings, "score")
+    launch = parse(ScoreLaunch, {key: composed.pop(key) for key in SCORE_LAUNCH_KEYS})
+    config = parse(ScoreConfig, composed)
+    into: Path = (given.into or given.file.with_name("scores.parquet")).absolute()
+    with Benchmark(given.file) as benchmark:
+        sha256 = benchmark.provenance["images"]["sha256"]
+    source = BenchmarkSource(given.file.absolute())
+    num_failed = _score_source(source, into, config, launch, sha256=sha256)
+    return 1 if num_failed else 0
+
+
+def _score_source(
+    source: "Source",
+    into: Path,
+    config: "ScoreConfig",
+    launch: "ScoreLaunch",
+    *,
+    sha256: str | None,
+) -> int:
+    """Score a source with a progress bar; how many states lack a score."""
+    sigterm = Sigterm()
+    from tqdm import tqdm
+
+    from dtb_builder.stages.score import score
+
+    sigterm.raising = launch.cluster.engine == "serial"
+    events = score(source, into, config, launch, images_sha256=sha256)
+    at = next(events)
+    with tqdm(total=at.num_wanted, initial=at.num_states, unit="state", mininterval=1) as bar:
+        for at in events:
+            sigterm.check()
+            bar.update(max(0, at.num_states - bar.n))
+            if at.message is not None:
+                bar.write(at.message, file=sys.stderr)
+    print(f"{into}: {at.num_states} of {at.num_wanted} states scored")
+    if at.num_failed:
+        print(
+            f"{at.num_failed} states lack a score, see the column errors; retry=failed tries again"
+        )
+    return at.num_failed
+
+
+def _rank(given: argparse.Namespace) -> int:
+    from dtb_builder.dataset import Benchmark
+    from dtb_builder.stages.population import populations_of
+    from dtb_builder.stages.rank import rank
+    from dtb_builder.stages.rank_choice import choose_rules
+    from dtb_builder.stages.rank_report import (
+        print_choices,
+        print_ranking,
+        write_plot,
+        write_ranking,
+    )
+    from dtb_builder.stages.score_table import read_scores
+
+    if given.seed < 0 or given.resamples < 1 or given.splits < 1:
+        raise ConfigError("--seed must be at least 0, --resamples and --splits at least 1")
+    if given.benchmark is not None:
+        populations, about = _table_populations(given)
+    elif given.settings:
+        raise ConfigError(f"without --benchmark, rank takes no {given.settings[0]!r}")
+    else:
+        table = read_scores(given.scores or given.file.with_name("scores.parquet"))
+        with Benchmark(given.file) as benchmark:
+            populations = populations_of(benchmark, table, accuracy=given.by)
+        about = dict(table.about)
+    ranking = rank(populations, seed=given.seed, num_resamples=given.resamples)
+    print(f"to {given.by} at the end; intervals of 95 %, {given.resamples} resamples")
+    print_ranking(ranking, every=given.all)
+    choices = [
+        choice
+        for population in (populations if given.choose else ())
+        for choice in choose_rules(
+            population,
+            seed=given.seed,
+            num_splits=given.splits,
+            num_resamples=given.resamples,
+        )
+    ]
+    if choices:
+        print_choices(choices)
+    stem: Path = given.into or given.file.with_name("rank")
+    about |= {"by": given.by, "seed": given.seed, "resamples": given.resamples}
+    write_ranking(stem.with_name(f"{stem.name}.json"), ranking, choices, about)
+    write_plot(
+        stem.with_name(f"{stem.name}.html"),
+        ranking,
+        title=f"Scores of {len(populations[0].accuracies)} networks, by {given.by} at the end",
+    )
+    print(f"written: {stem}.json, {stem}.html")
+    return 0
+
+
+def _table_populations(given: argparse.Namespace) -> tuple[list["Population"], dict[str, Any]]:
+    """Networks of a table that others published, scored at their initialisation."""
+    from dtb_builder.stages.config import parse
+    from dtb_builder.stages.score_config import SCORE_LAUNCH_KEYS, ScoreConfig, ScoreLaunch
+    from dtb_builder.stages.score_table import read_scores
+    from dtb_builder.stages.table_source import (
+        TableConfig,
+        make_source,
+        read_table,
+        table_population,
+    )
+
+    if given.by != "test_accuracy":
+        raise ConfigError(f"a table's networks have a test_accuracy only, got --by {given.by}")
+    composed = compose(given.settings, "table")
+    launch = parse(ScoreLaunch, {key: composed.pop(key) for key in SCORE_LAUNCH_KEYS})
+    names = TableConfig.__dataclass_fields__
+    config = parse(TableConfig, {key: composed.pop(key) for key in names})
+    digest, networks, num_outside = read_table(given.benchmark, given.file, config)
+    print(f"{given.file}: {len(networks)} networks drawn, {num_outside} outside the space")
+    into: Path = (given.scores or given.file.with_name("scores.parquet")).absolute()
+    source = make_source(given.benchmark, digest, networks, config, launch.images_root)
+    _score_source(source, into, parse(ScoreConfig, composed), launch, sha256=None)
+    table = read_scores(into)
+    return [table_population(source, table)], dict(table.about)
+
+
+def _search(given: argparse.Namespace) -> int:
+    sigterm = Sigterm()
+    from tqdm import tqdm
+
+    from dtb_builder.stages.config import ClusterConfig, parse
+    from dtb_builder.stages.search import Found, SearchFolder, search
+    from dtb_builder.stages.search_config import SearchConfig
+    from dtb_builder.stages.winner import train_winner, winners_run
+
+    composed = compose(given.settings, "search")
+    cluster = parse(ClusterConfig, composed.pop("cluster"))
+    config = parse(SearchConfig, composed)
+    folder = SearchFolder(given.run_folder.absolute())
+    sigterm.raising = cluster.engine == "serial"
+    found: Found | None = None
+    with tqdm(total=config.num_candidates, unit="candidate", mininterval=1) as bar:
+        for at in search(folder, config, cluster):
+            sigterm.check()
+            bar.update(max(0, at.num_candidates - bar.n))
+            found = at if isinstance(at, Found) else None
+    assert found is not None
+    when = f"epoch {found.rule.epoch}" if found.rule.step is None else f"step {found.rule.step}"
+    print(f"rule      {found.rule.score} at {when}")
+    print(
+        f"tried     {found.num_candidates} candidates, {found.steps} training steps, "
+        f"{found.seconds:.0f} s of work"
+    )
+    print(f"winner    candidate {found.candidate.index}, score {found.score:.6g}")
+    print(f"          {found.candidate.genotype}")
+    num_epochs = config.recipe.num_epochs
+    with tqdm(total=num_epochs + 1, unit="epoch", desc="winner", mininterval=1) as bar:
+        for progress in train_winner(folder, config, cluster):
+            sigterm.check()
+            bar.update(max(0, progress.num_epochs - bar.n))
+    run = winners_run(folder)
+    for name in ("valid_accuracy", "test_accuracy"):
+        print(f"{name:<15}{run.metric(name, epoch=-1):.4f} after {num_epochs} epochs")
+    return 0
