@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-__all__ = ["add_command", "add_folder_command", "here"]
+__all__ = ["add_command", "add_folder_command", "here", "target"]
 
 Command = Callable[[Any], int]
 """Takes the given arguments; returns the exit code."""
@@ -35,3 +35,13 @@ def here(text: str) -> Path:
             f"{text} is elsewhere: download it first (info, query and export read a URL)"
         )
     return Path(text)
+
+
+def target(text: str) -> Path:
+    """A file to write, which may be there already; but no benchmark is written over."""
+    path = Path(text)
+    if path.is_file():
+        with path.open("rb") as file:
+            if file.read(8) == b"\x89HDF\r\n\x1a\n":
+                raise argparse.ArgumentTypeError(f"{text} is an HDF5 file: choose another name")
+    return path

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from dtb_builder.commands.adding import add_command, here
+from dtb_builder.commands.adding import add_command, here, target
 from dtb_builder.dataset.source import located
 from dtb_builder.errors import ConfigError
 
@@ -32,17 +32,17 @@ def add_commands(commands: Any) -> None:
     query.add_argument("--epoch", metavar="E", type=int, help="the epoch shown; -1 is the last")
     export = add_command(commands, "export", _export, "Write every run and epoch as one table.")
     export.add_argument("file", metavar="FILE_OR_URL", type=located)
-    export.add_argument("--parquet", metavar="TABLE", type=Path, help="for pandas, DuckDB, ...")
-    export.add_argument("--csv", metavar="TABLE", type=Path, help="for everything else")
+    export.add_argument("--parquet", metavar="TABLE", type=target, help="for pandas, DuckDB, ...")
+    export.add_argument("--csv", metavar="TABLE", type=target, help="for everything else")
     report = add_command(
         commands, "report", _report, "Write one HTML page about a benchmark, for a browser."
     )
     report.add_argument("file", metavar="FILE", type=here)
-    report.add_argument("--into", metavar="FILE", type=Path, help="beside FILE, report.html")
+    report.add_argument("--into", metavar="FILE", type=target, help="beside FILE, report.html")
     draw = add_command(commands, "draw", _draw, "Draw the two cells of a genotype.")
     draw.add_argument("genotype", metavar="GENOTYPE", help="its text, or a published one's name")
     draw.add_argument(
-        "--into", metavar="FILE", type=Path, required=True, help="ends with .svg or .png"
+        "--into", metavar="FILE", type=target, required=True, help="ends with .svg or .png"
     )
     publish = add_command(
         commands, "publish", _publish, "Make a folder for the Hugging Face Hub or Zenodo."

@@ -13,6 +13,7 @@ from dtb_builder.metrics import Atoms, Moments, linear, log_rank, rank_sum, trai
 from dtb_builder.metrics.names import SCORES
 from dtb_builder.record import METRICS
 from dtb_builder.stages.config import parse
+from dtb_builder.stages.fingerprint import check_scores
 from dtb_builder.stages.score_table import ScoreTable, seconds_name
 from dtb_builder.training.recipe import Recipe
 
@@ -87,14 +88,11 @@ def populations_of(benchmark: Benchmark, table: ScoreTable, *, accuracy: str) ->
     """
     if accuracy not in METRICS or not accuracy.endswith("accuracy"):
         raise ConfigError(f"accuracy must be one of the metrics' accuracies, got {accuracy!r}")
-    known = {run.number: run for run in benchmark}
+    check_scores(((row["run"], row["fingerprint"]) for row in table.rows), benchmark)
     by_moment: dict[tuple[int | None, int | None], list[Mapping[str, Any]]] = {}
     for row in table.rows:
-        if row["run"] in known and known[row["run"]].seed == row["seed"]:
-            when = (row["epoch"], row["step"] if row["epoch"] is None else None)
-            by_moment.setdefault(when, []).append(row)
-    if not by_moment:
-        raise ConfigError(f"the scores are of other runs than those of {benchmark.path}")
+        when = (row["epoch"], row["step"] if row["epoch"] is None else None)
+        by_moment.setdefault(when, []).append(row)
     moments = sorted(by_moment, key=_order)
     found = [_population(benchmark, by_moment[when], *when, accuracy) for when in moments]
     ranked = [population for population in found if len(population.accuracies) > 1]

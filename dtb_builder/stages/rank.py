@@ -20,6 +20,8 @@ __all__ = ["Compared", "Ranked", "Ranking", "Ratio", "rank"]
 
 TOP_SHARE = 0.1
 _ROUNDING = 1e-9
+_DEFINED = 0.95
+"""Of the resamples, so many must have a partial tau: those that have none are the extreme ones."""
 
 
 @dataclass(frozen=True)
@@ -191,7 +193,11 @@ def _partial(
     taus: NDArray[np.float64],
     counts: NDArray[np.float64],
 ) -> Interval | None:
-    """The partial tau, with the interval that the three taus of each resample give."""
+    """The partial tau, with the interval that the three taus of each resample give.
+
+    None where it does not exist: of the few networks, or in too many of their resamples, where the
+    parameters order them just as the scores or the accuracies do.
+    """
     try:
         if abs(kendall_tau(scores, given)) > 1 - _ROUNDING:
             return None
@@ -203,6 +209,8 @@ def _partial(
     with np.errstate(invalid="ignore", divide="ignore"):
         scale = np.sqrt((1 - with_scores**2) * (1 - with_accuracies**2))
         resampled = (taus - with_scores * with_accuracies) / scale
+    if np.isfinite(resampled).mean() < _DEFINED:
+        return None
     return interval_of(value, resampled)
 
 

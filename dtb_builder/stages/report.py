@@ -13,6 +13,7 @@ from dtb_builder.dataset.atomic import write_whole
 from dtb_builder.dataset.run import Run
 from dtb_builder.errors import ConfigError
 from dtb_builder.stages.draw import genotype_svg
+from dtb_builder.stages.fingerprint import check_scores
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -202,7 +203,9 @@ def _scores(benchmark: Benchmark, file: Path | None) -> Iterator[str]:
     import plotly.graph_objects as go
 
     table = pandas.read_parquet(file)
-    _check_scores(table, benchmark, file)
+    if not {"run", "fingerprint"} <= set(table):
+        raise ConfigError(f"{file} is not a file of scores: dtb score makes one")
+    check_scores(zip(table["run"].tolist(), table["fingerprint"], strict=True), benchmark, file)
     names = [name for name in _score_names(table) if table[name].notna().any()]
     last = benchmark.array(_METRIC, epoch=-1).filled(np.nan)
     accuracy = dict(zip(benchmark.numbers.tolist(), last.tolist(), strict=True))
@@ -258,21 +261,6 @@ def _moments(table: Any) -> list[str]:
         f"step {step:.0f}" if epoch != epoch else f"{epoch:.0f}"  # NaN differs from itself
         for epoch, step in zip(table["epoch"], steps, strict=True)
     ]
-
-
-def _check_scores(table: Any, benchmark: Benchmark, file: Path) -> None:
-    """Refuse scores of other runs.
-
-    Raises:
-        ConfigError: they are.
-    """
-    genotypes = {run.number: str(run.genotype) for run in benchmark}
-    for number, genotype in zip(table["run"], table["genotype"], strict=True):
-        if genotypes.get(number) != genotype:
-            raise ConfigError(
-                f"{file} is of another benchmark: its run {number} is {genotype}, and "
-                f"{benchmark.path}'s is {genotypes.get(number)}"
-            )
 
 
 def _failures(benchmark: Benchmark) -> str:

@@ -15,8 +15,8 @@ from dtb_builder.metrics import activation_units
 from dtb_builder.network.network import Network
 from dtb_builder.network.spec import NetworkSpec
 from dtb_builder.network.state import restore
-from dtb_builder.record import METRICS
 from dtb_builder.stages.config import ImagesConfig, parse
+from dtb_builder.stages.fingerprint import fingerprint
 
 __all__ = ["BenchmarkSource", "Moment", "ScoredState", "Source", "Unit"]
 
@@ -127,7 +127,7 @@ class BenchmarkSource:
         with Benchmark(self.path) as benchmark:
             for run in benchmark:
                 if moments := _moments(run):
-                    yield Unit(run.number, run.seed, str(run.genotype), _fingerprint(run), moments)
+                    yield Unit(run.number, run.seed, str(run.genotype), fingerprint(run), moments)
 
     def states(self, number: int) -> Iterator[ScoredState]:
         """The states of a run."""
@@ -182,11 +182,3 @@ def _moments(run: Run) -> tuple[Moment, ...]:
     first = [moment for moment in epochs if moment.epoch == 0]
     steps = [Moment(step=step) for step in run.state_steps]
     return (*first, *steps, *epochs[len(first) :])
-
-
-def _fingerprint(run: Run) -> str:
-    """A hash of the run's curves."""
-    digest = hashlib.sha256()
-    for name in METRICS:
-        digest.update(run.curve(name).filled(-1.0).tobytes())
-    return digest.hexdigest()[:16]

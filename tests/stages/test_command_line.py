@@ -323,3 +323,21 @@ def test_a_disk_that_gives_out_is_named_and_nothing_is_left(
     assert dtb(verb, finished / "dtb.h5", *to.split(), tmp_path / "made") == 2
     assert "No space left on device" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "options", [("export", "--csv"), ("export", "--parquet"), ("report", "--into")]
+)
+def test_no_benchmark_is_written_over(
+    options: tuple[str, str],
+    finished: Path,
+    tmp_path: Path,
+    dtb: Dtb,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    file = Path(shutil.copy(finished / "dtb.h5", tmp_path))
+    with pytest.raises(SystemExit) as left:
+        dtb(options[0], file, options[1], file)
+    assert left.value.code == 2
+    assert f"{file} is an HDF5 file: choose another name" in capsys.readouterr().err
+    assert file.read_bytes() == (finished / "dtb.h5").read_bytes()

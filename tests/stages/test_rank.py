@@ -10,6 +10,7 @@ from dtb_builder import Benchmark
 from dtb_builder.errors import ConfigError
 from dtb_builder.metrics import bootstrap, compare, kendall_tau, partial_tau, spearman_rho
 from dtb_builder.metrics.names import SCORES
+from dtb_builder.stages.fingerprint import fingerprint
 from dtb_builder.stages.population import Population, combined, populations_of
 from dtb_builder.stages.rank import rank
 from dtb_builder.stages.rank_choice import choose_rules, rules_of
@@ -107,6 +108,13 @@ def test_parameters_have_no_partial_tau_given_themselves() -> None:
     assert row.partial is None
 
 
+def test_too_few_networks_have_no_interval_of_a_partial_tau() -> None:
+    few, many = (rank([population(size)], seed=0, num_resamples=500).ranked[1] for size in (5, 30))
+    assert few.partial is None
+    assert few.tau.low < few.tau.value < few.tau.high
+    assert many.partial is not None
+
+
 def test_without_different_parameters_there_is_no_partial_tau() -> None:
     for parameters in (np.ones(30), np.full(30, np.nan)):
         people = replace(population(), num_parameters=parameters)
@@ -171,6 +179,7 @@ def scores_of(finished: Path) -> ScoreTable:
                 "run": run.number,
                 "seed": run.seed,
                 "genotype": str(run.genotype),
+                "fingerprint": fingerprint(run),
                 "epoch": epoch,
                 "step": 3 * epoch,
                 "num_images": 8,
@@ -208,6 +217,13 @@ def test_seeds_of_a_genotype_count_once_with_their_mean(finished: Path) -> None:
         found = populations_of(benchmark, ScoreTable({}, rows + extra), accuracy="test_accuracy")
     assert found[0].networks == ("one", "two")
     assert found[0].scores["wot"].tolist() == [0.5, 1]
+
+
+def test_scores_of_the_same_genotypes_in_another_training_are_refused(finished: Path) -> None:
+    rows = [{**row, "fingerprint": "0123456789abcdef"} for row in scores_of(finished).rows]
+    refused = pytest.raises(ConfigError, match="is of another benchmark: its run 0 is not that of")
+    with Benchmark(finished / "dtb.h5") as benchmark, refused:
+        populations_of(benchmark, ScoreTable({}, rows), accuracy="test_accuracy")
 
 
 def test_a_single_network_cannot_be_ranked(finished: Path) -> None:
@@ -268,7 +284,7 @@ def test_a_bad_option_is_refused(
 ) -> None:
     from dtb_builder.stages.score_table import write_scores
 
-    names = ("fingerprint", "probe_sha256", "smallest_eigenvalue", "state_seconds", "environment")
+    names = ("probe_sha256", "smallest_eigenvalue", "state_seconds", "environment")
     rows = [{**dict.fromkeys(names), **row} for row in scores_of(finished).rows]
     write_scores(tmp_path / "scores.parquet", ScoreTable({}, rows))
     file = tmp_path / "scores.parquet"

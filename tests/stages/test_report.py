@@ -12,6 +12,7 @@ import pytest
 
 from dtb_builder import Benchmark
 from dtb_builder.errors import ConfigError
+from dtb_builder.stages.fingerprint import fingerprint
 from dtb_builder.stages.report import report
 
 Dtb = Callable[..., int]
@@ -39,6 +40,7 @@ def page(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
             {
                 "run": run.number,
                 "genotype": str(run.genotype),
+                "fingerprint": fingerprint(run),
                 "epoch": epoch,
                 "wot": 10.0 * run.number + epoch,
                 "wot_seconds": 0.1,
@@ -84,6 +86,13 @@ def test_scores_of_another_benchmark_are_refused(page: Path, finished: Path) -> 
     refused = pytest.raises(ConfigError, match="is of another benchmark")
     with Benchmark(finished / "dtb.h5") as benchmark, refused:
         report(benchmark, page.with_name("others.parquet"))
+
+
+def test_any_other_table_is_no_file_of_scores(tmp_path: Path, finished: Path) -> None:
+    pandas.DataFrame({"run": [0], "wot": [1.0]}).to_parquet(tmp_path / "scores.parquet")
+    refused = pytest.raises(ConfigError, match="is not a file of scores")
+    with Benchmark(finished / "dtb.h5") as benchmark, refused:
+        report(benchmark, tmp_path / "scores.parquet")
 
 
 def test_report_writes_beside_the_benchmark(
