@@ -19,7 +19,7 @@ def add_commands(commands: Any) -> None:
         "Read every byte of a benchmark, shard or published folder; name the damaged.",
     )
     verify.add_argument("file", metavar="FILE_OR_FOLDER", type=here)
-    verify.add_argument("--deep", action="store_true", help="evaluate every stored state again")
+    verify.add_argument("--deep", action="store_true", help="evaluate each epoch's state again")
     verify.add_argument("--root", metavar="FOLDER", type=Path, help="where the images are")
     repair = add_command(
         commands, "repair", _repair, "Save the intact runs of a damaged file, or of all shards."
@@ -57,6 +57,7 @@ def _verify_deep(file: Path, root: Path | None) -> int:
 
     num_states = num_wrong = 0
     with Benchmark(file) as benchmark:
+        num_within = sum(len(run.state_steps) for run in benchmark)
         for compared in reevaluate(benchmark, root=root):
             num_states += 1
             if compared.differences:
@@ -64,6 +65,8 @@ def _verify_deep(file: Path, root: Path | None) -> int:
                 found = "; ".join(compared.differences)
                 print(f"wrong: run {compared.number} epoch {compared.epoch}: {found}")
     print(f"{file}: {num_states} states evaluated again, {num_wrong} wrong")
+    if num_within:
+        print(f"{num_within} states within the first epoch have no metrics to compare")
     return num_wrong
 
 

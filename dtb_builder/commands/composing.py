@@ -1,5 +1,6 @@
 """Settings of the command line as checked values: the only place that knows Hydra."""
 
+import difflib
 import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -19,18 +20,23 @@ def compose(settings: Sequence[str], root: str = "config") -> dict[str, Any]:
     Raises:
         ConfigError: a setting is unknown or cannot be read.
     """
-    from hydra import compose, initialize_config_module
+    from hydra import compose as hydra_compose
+    from hydra import initialize_config_module
     from hydra.errors import HydraException, OverrideParseException
     from omegaconf import OmegaConf
-    from omegaconf.errors import OmegaConfBaseException
+    from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
     try:
         with initialize_config_module("dtb_builder.conf", version_base="1.3"):
-            composed = compose(root, overrides=list(settings))
+            composed = hydra_compose(root, overrides=list(settings))
         plain = OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
     except (HydraException, OmegaConfBaseException, ValueError) as error:
         # What follows advises Hydra's own ways to add keys and folders, which dtb does not take.
         reason = re.split(r"\n\s*(?:To append|Config search path|full_key)", str(error))[0].strip()
+        if isinstance(error, MissingMandatoryValue):
+            reason = f"{error.full_key} must be given: {error.full_key}=VALUE"
+        if unknown := re.match(r"Could not override '(.+?)'", reason):
+            reason = f"there is no setting {unknown[1]}{_meant(unknown[1], root)}"
         if isinstance(error, OverrideParseException):
             reason += "\na value with = , ~ or a space wants quotes: 'images.root=\"/data/a=b\"'"
         hint = (
@@ -54,13 +60,53 @@ def is_own_config(folder: "RunFolder", given: Sequence[str]) -> bool:
 
 
 def ensure_planned(folder: "RunFolder", given: Sequence[str], composed: Mapping[str, Any]) -> None:
-    """Plan a folder; a planned one is checked against the settings of the data that were given."""
+    """Plan a folder; a planned one is checked against the settings of the data that were given.
+
+    Where only single settings were given, and no group of them, the others are the folder's own.
+    """
     from dtb_builder.stages.config import LAUNCH_KEYS, Config, parse
     from dtb_builder.stages.plan import plan
 
     if not is_own_config(folder, given):
         data = {key: value for key, value in composed.items() if key not in LAUNCH_KEYS}
+        if folder.is_planned:
+            data = _with_own(folder, given, data)
         plan(folder, parse(Config, data))
+
+
+def _with_own(
+    folder: "RunFolder", given: Sequence[str], composed: dict[str, Any]
+) -> dict[str, Any]:
+    """The folder's own settings with those that were given; all the composed ones for a group."""
+    import yaml
+
+    own: dict[str, Any] = yaml.safe_load(folder.config_file.read_text())
+    for setting in given:
+        if is_launch_setting(setting):
+            continue
+        *path, name = setting.partition("=")[0].split(".")
+        of, into = composed, own
+        for part in path:
+            of, into = of.get(part, {}), into.get(part, {})
+        if name not in of or isinstance(of[name], Mapping):
+            return composed
+        into[name] = of[name]
+    return own
+
+
+def _meant(unknown: str, root: str) -> str:
+    """What a setting that there is not may have been meant to be."""
+    from hydra import compose as hydra_compose
+    from hydra import initialize_config_module
+    from omegaconf import OmegaConf
+
+    from dtb_builder.stages.settings import flat
+
+    with initialize_config_module("dtb_builder.conf", version_base="1.3"):
+        known = OmegaConf.to_container(hydra_compose(root))
+    assert isinstance(known, dict)
+    found = difflib.get_close_matches(unknown, flat({str(k): v for k, v in known.items()}), n=1)
+    return f": did you mean {found[0]}?" if found else ""
 
 
 def launch_config(composed: Mapping[str, Any]) -> "LaunchConfig":

@@ -104,7 +104,7 @@ def _score_source(
 
 def _rank(given: argparse.Namespace) -> int:
     from dtb_builder.dataset import Benchmark
-    from dtb_builder.stages.population import populations_of
+    from dtb_builder.stages.population import populations_of, training_of
     from dtb_builder.stages.rank import rank
     from dtb_builder.stages.rank_choice import choose_rules
     from dtb_builder.stages.rank_report import (
@@ -125,31 +125,32 @@ def _rank(given: argparse.Namespace) -> int:
         table = read_scores(given.scores or given.file.with_name("scores.parquet"))
         with Benchmark(given.file) as benchmark:
             populations = populations_of(benchmark, table, accuracy=given.by)
-        about = dict(table.about)
+            about = dict(table.about) | {"trained": training_of(benchmark)}
     ranking = rank(populations, seed=given.seed, num_resamples=given.resamples)
     print(f"to {given.by} at the end; intervals of 95 %, {given.resamples} resamples")
     print_ranking(ranking, every=given.all)
-    choices = [
-        choice
-        for population in (populations if given.choose else ())
-        for choice in choose_rules(
-            population,
-            seed=given.seed,
-            num_splits=given.splits,
-            num_resamples=given.resamples,
-        )
-    ]
-    if choices:
-        print_choices(choices)
     stem: Path = given.into or given.file.with_name("rank")
     about |= {"by": given.by, "seed": given.seed, "resamples": given.resamples}
-    write_ranking(stem.with_name(f"{stem.name}.json"), ranking, choices, about)
+    write_ranking(stem.with_name(f"{stem.name}.json"), ranking, (), about)
     write_plot(
         stem.with_name(f"{stem.name}.html"),
         ranking,
         title=f"Scores of {len(populations[0].accuracies)} networks, by {given.by} at the end",
     )
     print(f"written: {stem}.json, {stem}.html")
+    if given.choose:
+        choices = [
+            choice
+            for population in populations
+            for choice in choose_rules(
+                population,
+                seed=given.seed,
+                num_splits=given.splits,
+                num_resamples=given.resamples,
+            )
+        ]
+        print_choices(choices)
+        write_ranking(stem.with_name(f"{stem.name}.json"), ranking, choices, about)
     return 0
 
 

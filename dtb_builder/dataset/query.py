@@ -179,7 +179,9 @@ class Benchmark:
             return runs[0]
         if runs:
             seeds = ", ".join(str(run.seed) for run in runs)
-            raise KeyError(f"{len(runs)} runs of this genotype, seeds {seeds}: use runs_of")
+            raise KeyError(
+                f"{len(runs)} runs of this genotype, seeds {seeds}: use runs_of, or give seed="
+            )
         others = [run.number for run in self.isomorphic_to(genotype)]
         hint = f"; runs {others} are of isomorphic genotypes" if others else ""
         raise KeyError(

@@ -72,5 +72,7 @@ def _explain(folder: RunFolder, missing: list[tuple[int, list[PlannedRun]]]) -> 
             if failed.given_up:
                 reason = failed.messages[-1].strip().rpartition("\n")[2]
                 lines.append(f"run {run.number} failed {len(failed.messages)} times: {reason}")
-    lines.append(f"dtb generate {folder.path} makes them; allow_missing=true merges without")
+    given_up = any(folder.failures(run).given_up for _, runs in missing for run in runs)
+    retry = " retry=failed" if given_up else ""
+    lines.append(f"dtb generate {folder.path}{retry} makes them; allow_missing=true merges without")
     return "\n  ".join(lines)

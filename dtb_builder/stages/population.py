@@ -101,6 +101,14 @@ def populations_of(benchmark: Benchmark, table: ScoreTable, *, accuracy: str) ->
     return ranked
 
 
+def training_of(benchmark: Benchmark) -> dict[str, Any]:
+    """What the seconds and the worth of scores hang on: network, recipe and images."""
+    config = benchmark.provenance["config"]
+    names = ("name", "num_valid", "num_train")
+    images = {name: config["images"].get(name) for name in names}
+    return {"network": config["network"], "recipe": config["recipe"], "images": images}
+
+
 def combined(
     abilities: NDArray[np.float64], units: NDArray[np.float64], num_images: int
 ) -> dict[str, NDArray[np.float64]]:
@@ -138,6 +146,7 @@ def _population(
     at = [place[row["run"]] for row in rows]
     genotypes = [row["genotype"] for row in rows]
     columns, seconds = scores_of(rows, early=_early(benchmark, epoch, at), networks=genotypes)
+    seconds |= _validation_seconds(benchmark, epoch, at)
     steps = [row["step"] for row in rows if row["step"] is not None]
     return Population(
         epoch=epoch,
@@ -213,6 +222,19 @@ def _mean_seconds(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
         if np.isfinite(values).any():
             found[name] = float(np.nanmean(values))
     return found
+
+
+def _validation_seconds(benchmark: Benchmark, epoch: int | None, at: list[int]) -> dict[str, float]:
+    """What the figures of the validation images take: their share of an epoch's evaluation."""
+    if epoch is None:
+        return {}
+    sizes = {name: split["size"] for name, split in benchmark.provenance["splits"].items()}
+    evaluation = benchmark.array("evaluation_seconds", epoch=epoch).filled(np.nan)[at]
+    if not np.isfinite(evaluation).any():
+        return {}
+    share = sizes["valid"] / (sizes["valid"] + sizes["test"])
+    seconds = float(np.nanmean(evaluation)) * share
+    return {"valid_loss": seconds, "valid_accuracy": seconds}
 
 
 def _train_seconds(

@@ -93,6 +93,11 @@ def read_ranking(path: Path) -> tuple[Ranked, ...]:
         raise DamagedFileError(f"{path} is no ranking: {error!r}") from error
 
 
+def ranked_training(path: Path) -> dict[str, Any]:
+    """How the networks of a ranking were trained, as far as it is written there."""
+    return json.loads(path.read_text()).get("about", {}).get("trained", {})
+
+
 def write_plot(path: Path, ranking: Ranking, *, title: str) -> None:
     """Tau by the seconds of training that it needs, as one HTML file that needs nothing else."""
     import plotly.graph_objects as go

@@ -14,7 +14,7 @@ from typing import Any, Self
 import ray
 from ray.exceptions import LocalRayletDiedError, NodeDiedError, RayError, RayTaskError
 
-from dtb_builder.errors import ConfigError
+from dtb_builder.errors import ConfigError, DTBError
 from dtb_builder.stages.config import ClusterConfig, ComputeConfig
 from dtb_builder.stages.engines import Task, TaskEnd
 
@@ -106,7 +106,10 @@ class RayEngine:
         try:
             return TaskEnd(key, ray.get(reference), None)
         except RayTaskError as error:
-            return TaskEnd(key, None, error.as_instanceof_cause())
+            # Of an error that explains itself, Ray's text around it would hide the explanation.
+            cause = error.cause
+            explained = isinstance(cause, DTBError)
+            return TaskEnd(key, None, cause if explained else error.as_instanceof_cause())
         except (NodeDiedError, LocalRayletDiedError) as error:
             return TaskEnd(key, None, error, is_lost=True)
         except RayError as error:

@@ -381,11 +381,15 @@ class RunFolder:
             yield
 
     def check_writeable(self) -> None:
-        """Make the folder if need be, and see that files can be written there.
+        """Make the folder if need be, and see that a generation can be written there.
 
         Raises:
             ConfigError: they cannot.
         """
+        if self.path.exists() and not self.path.is_dir():
+            raise ConfigError(f"{self.path} is a file, not a folder")
+        if (self.path / "search.json").exists():
+            raise ConfigError(f"{self.path} is the folder of a search: generate in another one")
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryFile(dir=self.path):

@@ -22,7 +22,7 @@ from dtb_builder.stages.das_reference import GENOTYPE_SEED
 from dtb_builder.stages.engines import Task, TaskEnd, open_engine
 from dtb_builder.stages.lines import append_line, open_lines, read_lines, write_lines
 from dtb_builder.stages.score_config import ScoreConfig, ScoreLaunch
-from dtb_builder.stages.score_folder import ScoreFolder
+from dtb_builder.stages.score_folder import ScoreFolder, about_differences
 from dtb_builder.stages.score_sources import Moment, Source, Unit
 from dtb_builder.stages.score_table import ScoreTable, read_scores, write_scores
 from dtb_builder.stages.score_worker import (
@@ -32,7 +32,6 @@ from dtb_builder.stages.score_worker import (
     score_reference,
     score_unit,
 )
-from dtb_builder.stages.settings import settings_differences
 from dtb_builder.stages.storage import storage_is_named
 
 __all__ = ["ScoreProgress", "score"]
@@ -159,8 +158,7 @@ class _Scoring:
         made: list[Mapping[str, Any]] = []
         if self._folder.file.exists():
             table = read_scores(self._folder.file)
-            stored = {key: value for key, value in table.about.items() if key != "reference"}
-            if found := settings_differences(stored, about):
+            if found := about_differences(table.about, about):
                 listed = "\n  ".join(found)
                 raise PlanMismatchError(
                     f"{self._folder.file} holds other scores:\n  {listed}\n"

@@ -13,7 +13,7 @@ from dtb_builder.errors import DamagedFileError, PlanMismatchError
 from dtb_builder.stages.locking import held
 from dtb_builder.stages.settings import settings_differences
 
-__all__ = ["ScoreFolder"]
+__all__ = ["ScoreFolder", "about_differences"]
 
 _LOCK_SECONDS = 2
 _UNIT_LOCK_SECONDS = 60
@@ -68,7 +68,7 @@ class ScoreFolder:
             raise DamagedFileError(
                 f"{self.settings_file}: {error}; remove {self.working}"
             ) from error
-        if found := settings_differences(stored, about):
+        if found := about_differences(stored, about):
             listed = "\n  ".join(found)
             raise PlanMismatchError(
                 f"{self.working} was begun with other settings:\n  {listed}\n"
@@ -106,3 +106,14 @@ class ScoreFolder:
         otherwise = f"another process appends to {lines}"
         with held(lines.with_suffix(".lock"), seconds=_UNIT_LOCK_SECONDS, otherwise=otherwise):
             yield
+
+
+def about_differences(stored: Mapping[str, Any], given: Mapping[str, Any]) -> list[str]:
+    """In what two scorings differ; the probe by its hash, without its indices."""
+
+    def told(about: Mapping[str, Any]) -> dict[str, Any]:
+        probe = {key: value for key, value in about["probe"].items() if key != "indices"}
+        kept = {key: value for key, value in about.items() if key != "reference"}
+        return kept | {"probe": probe}
+
+    return settings_differences(told(stored), told(given))

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import logging
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -27,7 +28,8 @@ from dtb_builder.stages.engines import Engine, Task, TaskEnd, open_engine
 from dtb_builder.stages.kernels import with_kernels_settled
 from dtb_builder.stages.lines import append_line, open_lines, read_lines
 from dtb_builder.stages.locking import held
-from dtb_builder.stages.rank_report import read_ranking
+from dtb_builder.stages.rank_report import ranked_training, read_ranking
+from dtb_builder.stages.run_folder import RunFolder
 from dtb_builder.stages.search_config import (
     SearchConfig,
     SearchRule,
@@ -39,6 +41,8 @@ from dtb_builder.stages.settings import settings_differences
 from dtb_builder.stages.storage import storage_is_named
 
 __all__ = ["Found", "SearchFolder", "SearchProgress", "search"]
+
+_logger = logging.getLogger(__name__)
 
 _LOCK_SECONDS = 2
 _POLL_SECONDS = 1.0
@@ -152,6 +156,8 @@ def search(
     """
     if cluster.shards is not None:
         raise ConfigError("cluster.shards means nothing for a search: leave it null")
+    if RunFolder(folder.path).is_planned:
+        raise ConfigError(f"{folder.path} is the folder of a generation: search in another one")
     with storage_is_named(folder.path), folder.locked():
         rule, kernels = _settled(folder, config)
         config = replace(config, compute=replace(config.compute, kernels=kernels))
@@ -184,6 +190,13 @@ def _settled(
         rule = named_rule(config)
     else:
         rule = affordable_rule(read_ranking(Path(config.ranking)), config)
+        trained = ranked_training(Path(config.ranking))
+        here = {
+            part: {name: settings[part].get(name) for name in values}
+            for part, values in trained.items()
+        }
+        for found in settings_differences(trained, here, then="where it was ranked"):
+            _logger.warning("%s is of another training: %s", config.ranking, found)
     kernels = with_kernels_settled(config.compute, config.recipe, config.network).kernels
     stored = {"settings": settings, "rule": asdict(rule), "kernels": kernels}
     text = json.dumps(stored, sort_keys=True, indent=1)

@@ -21,7 +21,12 @@ Dtb = Callable[..., int]
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
-        ("nope=1", "nope"),
+        ("nope=1", "there is no setting nope\n"),
+        (
+            "recipe.num_epoch=1",
+            "there is no setting recipe.num_epoch: did you mean recipe.num_epochs?",
+        ),
+        ("space=mutations", "space.parent must be given: space.parent=VALUE"),
         ("+nope=1", "nope"),
         ("images=nope", "fashion_mnist"),
         ("experiment=nope", "quickstart"),

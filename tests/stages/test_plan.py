@@ -63,6 +63,30 @@ def test_another_config_is_refused_with_the_difference(
     assert files(tmp_path) == before
 
 
+def test_single_settings_are_compared_with_the_folders_own(
+    tmp_path: Path, dtb: Dtb, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "run"
+    assert dtb("plan", folder, "recipe.num_epochs=7", "space=named", "seeds=[3,4]") == 0
+    assert dtb("plan", folder, "seeds=[3,4]", "recipe.num_epochs=7") == 0
+    capsys.readouterr()
+    assert dtb("plan", folder, "recipe.batch_size=32") == 2
+    wrong = [line for line in capsys.readouterr().err.splitlines() if "when it was planned" in line]
+    assert wrong == ["  recipe.batch_size: 64 when it was planned, 32 now"]
+    assert dtb("plan", folder, "recipe=smoke") == 2  # a group: all the others are the defaults
+
+
+def test_neither_a_file_nor_the_folder_of_a_search_is_planned(
+    tmp_path: Path, dtb: Dtb, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").touch()
+    assert dtb("plan", tmp_path / "file") == 2
+    assert "is a file, not a folder" in capsys.readouterr().err
+    (tmp_path / "search.json").touch()
+    assert dtb("plan", tmp_path) == 2
+    assert "is the folder of a search" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("command", ["status", "generate", "merge"])
 @pytest.mark.parametrize(
     ("old", "new", "message"),
@@ -143,7 +167,7 @@ def test_images_may_move(
 
     monkeypatch.setattr(plan_stage, "load_images", load)
     monkeypatch.chdir(tmp_path)
-    assert dtb("plan", "run", "images.root=here", "compute.kernels=off") == 0
+    assert dtb("plan", "run", "images.root=here", "network.layers=4", "compute.kernels=off") == 0
     assert set(asked) == {tmp_path / "here"}
     before = files(tmp_path / "run")
     assert dtb("plan", "run") == 0

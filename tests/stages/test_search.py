@@ -314,14 +314,26 @@ def test_the_best_rule_that_the_budget_affords_is_read_from_a_ranking(
         affordable_rule(RANKED[:2], parse(SearchConfig, {**composed, "budget_seconds": 1.0}))
 
 
+def test_the_folder_of_a_generation_is_refused(
+    finished: Path, dtb: Dtb, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert dtb("search", finished, *TINY) == 2
+    assert "is the folder of a generation" in capsys.readouterr().err
+
+
 @pytest.mark.usefixtures("untrained")
-def test_a_search_follows_a_ranking(tmp_path: Path, dtb: Dtb) -> None:
+def test_a_search_follows_a_ranking_and_says_where_it_is_of_another_training(
+    tmp_path: Path, dtb: Dtb, caplog: pytest.LogCaptureFixture
+) -> None:
     file = tmp_path / "rank.json"
-    write_ranking(file, Ranking(RANKED, (), (), ()), (), {})
+    trained = {"network": {"channels": 2, "layers": 9}, "images": {"name": "digits"}}
+    write_ranking(file, Ranking(RANKED, (), (), ()), (), {"trained": trained})
     settings = (f"ranking={file}", "budget_seconds=8", "num_candidates=4", "num_random=2")
     assert dtb("search", tmp_path / "search", *TINY, *settings) == 0
     stored = json.loads((tmp_path / "search" / "search.json").read_text())
     assert stored["rule"] == {"score": "wot", "epoch": 0, "step": None}
+    said = "is of another training: network.layers: 9 where it was ranked, 2 now"
+    assert [record.getMessage() for record in caplog.records] == [f"{file} {said}"]
 
 
 @pytest.mark.parametrize(
