@@ -29,6 +29,27 @@ interrupted: the same command goes on from there.
 """
 
 
+_EXTRAS = {
+    "ConfigSpace": "search",
+    "aiohttp": "remote",
+    "dacite": "build",
+    "filelock": "build",
+    "fsspec": "remote",
+    "huggingface_hub": "publish",
+    "hydra": "build",
+    "mlcroissant": "publish",
+    "pandas": "export",
+    "plotly": "report",
+    "pyarrow": "export",
+    "ray": "build",
+    "resvg_py": "report",
+    "scipy": "report",
+    "sklearn": "build",
+    "torch": "build",
+}
+"""Packages that not every installation has, and the extra that brings them."""
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code."""
     parser = _parser()
@@ -50,6 +71,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         text = error.args[0] if isinstance(error, KeyError) and error.args else str(error)
         notes = getattr(error, "__notes__", ())
         print("\n".join(["dtb: " + str(text), *notes]), file=sys.stderr)
+        return 2
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        if package not in _EXTRAS:
+            raise
+        extra = f"pip install 'darts-training-bench[{_EXTRAS[package]}]'"
+        print(f"dtb: {given.name} needs the package {package}: {extra}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("dtb: interrupted; the same command goes on from here", file=sys.stderr)

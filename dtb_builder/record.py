@@ -2,6 +2,7 @@
 
 import math
 import operator
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -75,7 +76,7 @@ class TensorTable:
         if len(self.names) != len(self.shapes):
             raise ValueError(f"{len(self.names)} tensor names for {len(self.shapes)} shapes")
         if len(set(self.names)) != len(self.names):
-            repeated = sorted({name for name in self.names if self.names.count(name) > 1})
+            repeated = sorted(name for name, times in Counter(self.names).items() if times > 1)
             raise ValueError(f"tensor names must differ, got repeated {repeated}")
         if any(size < 0 for shape in self.shapes for size in shape):
             raise ValueError("tensor shapes must not be negative")

@@ -41,7 +41,7 @@ def tabular_blackbox(benchmark: Benchmark, *, metrics: tuple[str, ...]) -> "Blac
     if len(set(counts.tolist())) > 1:
         found = sorted(set(counts.tolist()))
         raise ValueError(f"wanted as many runs of each genotype, got {found}")
-    order = np.argsort(groups.reshape(-1), kind="stable")  # by genotype, then by run
+    order = np.lexsort((benchmark.seeds, groups.reshape(-1)))  # by genotype, then by seed
     columns = [benchmark.array(name)[:, 1:].filled(np.nan) for name in metrics]
     seconds = (benchmark.array(name)[:, 1:] for name in ("train_seconds", "evaluation_seconds"))
     columns.append(np.cumsum(sum(part.filled(np.nan) for part in seconds), axis=1))

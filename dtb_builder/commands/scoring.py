@@ -127,6 +127,8 @@ def _rank(given: argparse.Namespace) -> int:
             populations = populations_of(benchmark, table, accuracy=given.by)
             about = dict(table.about) | {"trained": training_of(benchmark)}
     ranking = rank(populations, seed=given.seed, num_resamples=given.resamples)
+    if not ranking.ranked:
+        raise ConfigError("nothing can be ranked: " + "; ".join(ranking.left_out[:3]))
     print(f"to {given.by} at the end; intervals of 95 %, {given.resamples} resamples")
     print_ranking(ranking, every=given.all)
     stem: Path = given.into or given.file.with_name("rank")

@@ -42,6 +42,7 @@ def whole_folder(path: Path) -> Iterator[Path]:
     try:
         yield temporary
         temporary.replace(path)
+        sync_folder(path.parent)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 

@@ -2,8 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from types import MappingProxyType
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -27,7 +26,7 @@ class Evaluation:
 
     run: Run
     epochs: int
-    metrics: Mapping[str, float]
+    metrics: Mapping[str, float] = field(hash=False)
     seconds: float
 
 
@@ -83,4 +82,4 @@ def evaluate_run(run: Run, epoch: int) -> Evaluation:
     seconds = math.fsum(training.tolist()) + run.metric("evaluation_seconds", epoch=epoch)
     values = {name: run.curve(name)[epoch] for name in METRICS}
     metrics = {name: float(value) for name, value in values.items() if value is not np.ma.masked}
-    return Evaluation(run, epoch, MappingProxyType(metrics), seconds)
+    return Evaluation(run, epoch, metrics, seconds)

@@ -281,6 +281,7 @@ def _copy_columns(
     rows: Rows,
     environments: Sequence[str],
 ) -> None:
+    source.check_environments()
     local = np.array([environments.index(text) for text in outline.environments], np.int32)
     columns = {name: source.index.column(name) for name in _COPIED}
     with damage_is_named(outline.path):

@@ -8,14 +8,15 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from dtb_builder.dataset.evaluation import Evaluation, evaluate_run
+from dtb_builder.dataset.opening import damage_is_named
 from dtb_builder.dataset.run import Run, numbered_run
-from dtb_builder.dataset.schema import VOLUMES
+from dtb_builder.dataset.schema import COLUMNS, VOLUMES
 from dtb_builder.dataset.source import Location
-from dtb_builder.dataset.store import FailedRun, Store
-from dtb_builder.errors import DamagedFileError, GenotypeError
+from dtb_builder.dataset.store import FailedRun, Store, check_plain
+from dtb_builder.errors import DamagedFileError, GenotypeError, MissingVolumeError
 from dtb_builder.record import HIGHER_IS_BETTER, METRICS, whole_number
 from dtb_builder.space import Genotype
 from dtb_builder.space.listing import find_genotype
@@ -97,8 +98,20 @@ class Benchmark:
         path = self.path
         if not isinstance(path, Path):
             raise ValueError(f"{path} is on a server, not a file here")
-        names = self._store.index.texts(VOLUMES)
-        return path, *(path.with_name(name) for name in names if name)
+        names = [name for name in self._store.index.texts(VOLUMES) if name]
+        for name in names:
+            check_plain(name, path)
+        return path, *(path.with_name(name) for name in names)
+
+    def check_files(self) -> None:
+        """See that all files are here.
+
+        Raises:
+            MissingVolumeError: one is not.
+        """
+        for file in self.files:
+            if not file.exists():
+                raise MissingVolumeError(f"{file} is not there; it holds states of {self.path}")
 
     @property
     def schema_version(self) -> str:
@@ -201,7 +214,7 @@ class Benchmark:
         k = whole_number("k", k)
         if k < 0:
             raise ValueError(f"k must be at least 0, got {k}")
-        values = self.array(by, epoch=epoch).filled(np.nan)
+        values = self.array(by, epoch=self.epoch_row(epoch)).filled(np.nan)
         if by not in HIGHER_IS_BETTER:
             raise ValueError(f"no {by} is better than another; sort array({by!r}) as you like")
         usable = np.flatnonzero(~np.isnan(values))
@@ -212,7 +225,7 @@ class Benchmark:
         best = usable[np.argsort(ascending, kind="stable")[:k]]
         return self._runs(best.tolist())
 
-    def select(self, mask: NDArray[np.bool_]) -> tuple[Run, ...]:
+    def select(self, mask: ArrayLike) -> tuple[Run, ...]:
         """The runs for which a mask holds, by number.
 
         Args:
@@ -222,11 +235,12 @@ class Benchmark:
         Raises:
             ValueError: it is of another type or shape.
         """
-        if mask.dtype != np.bool_ or mask.shape != (len(self),):
+        given: np.ma.MaskedArray = np.ma.asarray(mask)
+        if given.dtype != np.bool_ or given.shape != (len(self),):
             raise ValueError(
-                f"expected a mask of {len(self)} truth values, got {mask.dtype} of {mask.shape}"
+                f"expected a mask of {len(self)} truth values, got {given.dtype} of {given.shape}"
             )
-        return self._runs(np.flatnonzero(np.ma.filled(mask, fill_value=False)).tolist())
+        return self._runs(np.flatnonzero(given.filled(False)).tolist())
 
     # Their columns.
 
@@ -313,7 +327,15 @@ class Benchmark:
         """Columns of the schema, such as ``metrics/valid_loss``, for so many runs at a time.
 
         Their checksums are known to be right only when the last block has come.
+
+        Raises:
+            KeyError: there is no such column.
+            ValueError: num_runs is not at least 1.
         """
+        if whole_number("num_runs", num_runs) < 1:
+            raise ValueError(f"num_runs must be at least 1, got {num_runs}")
+        if unknown := sorted(set(names) - {column.name for column in COLUMNS}):
+            raise KeyError(f"no column {unknown[0]!r} in the schema")
         return self._store.index.streamed(names, num_runs)
 
     def to_dataframe(self) -> "pandas.DataFrame":
@@ -322,10 +344,12 @@ class Benchmark:
 
         num_rows = self.num_epochs + 1
         keys = [bytes(key).hex() for key in self._store.index.column("runs/key")]
+        with damage_is_named(self.path):
+            genotypes = [str(run.genotype) for run in self]
         columns: dict[str, Any] = {
             "run": np.repeat(self.numbers, num_rows),
             "epoch": np.tile(np.arange(num_rows), len(self)),
-            "genotype": np.repeat(np.array([str(run.genotype) for run in self], object), num_rows),
+            "genotype": np.repeat(np.array(genotypes, object), num_rows),
             "key": np.repeat(np.array(keys, object), num_rows),
             "seed": np.repeat(self.seeds, num_rows),
             "num_parameters": np.repeat(self.num_parameters, num_rows),

@@ -166,22 +166,19 @@ class Run:
             KeyError: there is no such epoch or step, or its state was not kept.
             DamagedFileError: the state does not fit the network, tensor for tensor.
         """
-        from dtb_builder.network.network import Network
+        from dtb_builder.network.rebuilt import rebuilt
         from dtb_builder.network.spec import AUXILIARY_HEAD, NetworkSpec
-        from dtb_builder.network.state import restore, tensor_table
 
         with damage_is_named(self._store.path):
             spec = NetworkSpec(**self._store.provenance["network"])
+        state = self.training_state(epoch=epoch, step=step)
         if not any(name.startswith(AUXILIARY_HEAD) for name in self.tensors.names):
             spec = replace(spec, auxiliary=False)  # it was trained with, but stored without
-        network = Network(self.genotype, spec)
-        if tensor_table(network) != self.tensors:
-            raise DamagedFileError(
-                f"run {self.number} of {self._store.path}: its tensors are not those of the "
-                "network of its genotype"
-            )
-        restore(network, self.training_state(epoch=epoch, step=step))
-        return network.eval()
+        try:
+            return rebuilt(self.genotype, spec, self.tensors, state)
+        except ValueError as error:
+            where = f"run {self.number} of {self._store.path}"
+            raise DamagedFileError(f"{where}: {error}") from error
 
     def _column(self, name: str) -> NDArray[Any]:
         return self._store.index.cell(name, self._row)

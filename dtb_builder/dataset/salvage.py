@@ -178,6 +178,8 @@ def _environments(store: Store) -> list[list[dict[str, Any]]] | None:
         if len(texts) != 1:
             return None
         column = np.zeros((store.index.num_runs, store.index.num_epochs + 1), np.int32)
+    if ((column < 0) | (column >= len(texts))).any():
+        return None
     return [[texts[i] for i in row] for row in column.tolist()]
 
 

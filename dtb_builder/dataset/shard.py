@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -53,7 +54,7 @@ def write_shard(
     journals = sorted(journals, key=lambda journal: journal.run.number)
     failures = sorted(failures, key=lambda failure: failure.number)
     numbers = [journal.run.number for journal in journals]
-    if repeated := {number for number in numbers if numbers.count(number) > 1}:
+    if repeated := {number for number, times in Counter(numbers).items() if times > 1}:
         raise DuplicateRunError(f"runs {sorted(repeated)} come twice in {path}")
     for journal in journals:
         if journal.last_epoch != num_epochs:

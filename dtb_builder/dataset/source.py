@@ -88,6 +88,8 @@ class FileSource:
     def read(self, offset: int, length: int) -> bytes:
         """The bytes of a span; raises DamagedFileError where the file does not reach so far."""
         check_span(self, offset, length)  # before memory is taken for it
+        if not self._close.alive:  # its number may be another file's by now
+            raise OSError(f"{self.location} was closed")
         data = os.pread(self._descriptor, length, offset)
         return data if len(data) == length else b"".join(self._blocks(offset, length))
 

@@ -135,9 +135,7 @@ class Store:
     @property
     def provenance(self) -> dict[str, Any]:
         """How the file was made."""
-        text = self.provenance_text
-        with damage_is_named(self.path):
-            return json.loads(text)
+        return self._object(self.provenance_text)
 
     @property
     def provenance_text(self) -> str:
@@ -150,9 +148,24 @@ class Store:
     @property
     def environments(self) -> tuple[dict[str, Any], ...]:
         """The devices and software that epochs ran on."""
-        texts = self.index.texts(schema.ENVIRONMENTS)
+        return tuple(map(self._object, self.index.texts(schema.ENVIRONMENTS)))
+
+    def check_environments(self) -> None:
+        """See that the environment of every epoch can be read.
+
+        Raises:
+            DamagedFileError: it cannot.
+        """
+        number = self.index.column("runs/environment")
+        if ((number < 0) | (number >= len(self.environments))).any():
+            raise DamagedFileError(f"{self.path}: epochs have environments that are not there")
+
+    def _object(self, text: str) -> dict[str, Any]:
         with damage_is_named(self.path):
-            return tuple(json.loads(text) for text in texts)
+            value = json.loads(text)
+        if not isinstance(value, dict):
+            raise DamagedFileError(f"{self.path}: expected a JSON object, got {text:.40}")
+        return value
 
     @property
     def failures(self) -> tuple[FailedRun, ...]:
@@ -451,8 +464,7 @@ class Store:
         """The file that a volume's name stands for, opened once more; both want closing."""
         if name == "":
             return opened(self.path)
-        if Path(name).name != name:
-            raise DamagedFileError(f"{self.path}: volume {name!r} is not a plain file name")
+        check_plain(name, self.path)
         location = sibling(self.path, name)
         try:
             file, source = opened(location)
@@ -476,6 +488,16 @@ class Store:
         source.close()
         with file, reading_hdf5(source.location):
             yield file
+
+
+def check_plain(name: str, path: Location) -> None:
+    """See that a volume's name leads to no other folder.
+
+    Raises:
+        DamagedFileError: it may.
+    """
+    if Path(name).name != name or name == "..":
+        raise DamagedFileError(f"{path}: volume {name!r} is not a plain file name")
 
 
 def _metric_columns(name: str) -> tuple[str, str]:

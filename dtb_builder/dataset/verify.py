@@ -58,6 +58,8 @@ def _columns(store: Store) -> Iterator[tuple[str, Callable[[], object]]]:
         yield column.name, partial(store.index.column, column.name)
     yield "order of runs/number", lambda: store.index.numbers
     yield "rows of runs/crc32c", partial(_check_rows, store)
+    yield "provenance", lambda: store.provenance
+    yield "environments of runs/environment", store.check_environments
     yield "order of step_index/step", store.index.check_steps
     yield "keys of difference_index", store.index.check_differences
 

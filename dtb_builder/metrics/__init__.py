@@ -10,7 +10,6 @@ from dtb_builder.metrics.ability import (
     mean_hamming_distance,
     wot,
 )
-from dtb_builder.metrics.choosing import Choice, choose
 from dtb_builder.metrics.combining import Atoms, Moments, das, linear, log_rank, rank_sum, z_sum
 from dtb_builder.metrics.curves import training_speed
 from dtb_builder.metrics.kernel import Agreement, agreement
@@ -31,7 +30,6 @@ from dtb_builder.metrics.units import activation_units
 __all__ = [
     "Agreement",
     "Atoms",
-    "Choice",
     "Comparison",
     "Interval",
     "Moments",
@@ -40,7 +38,6 @@ __all__ = [
     "activation_units",
     "agreement",
     "bootstrap",
-    "choose",
     "choose_probe",
     "compare",
     "das",

@@ -99,7 +99,7 @@ def partial_tau(scores: ArrayLike, accuracies: ArrayLike, given: ArrayLike) -> f
     """
     with_given = kendall_tau(scores, given), kendall_tau(given, accuracies)
     remaining = (1 - with_given[0] ** 2) * (1 - with_given[1] ** 2)
-    if remaining <= 0:
+    if remaining <= 1e-9:  # equal orders have a tau of nearly 1
         raise ValueError("no partial tau: given orders networks as the scores or accuracies do")
     return (kendall_tau(scores, accuracies) - with_given[0] * with_given[1]) / math.sqrt(remaining)
 

@@ -28,6 +28,9 @@ _logger = logging.getLogger(__name__)
 _WHOLE_SECONDS = 2
 """Longer than `FolderLock.holders` takes to look."""
 
+_LOOK_SECONDS = 1
+"""The same, of a range's lock."""
+
 _RANGE_SECONDS = 60
 """Longer than a thousand jobs that begin at once take to lock their ranges."""
 
@@ -90,7 +93,10 @@ class FolderLock:
             for other in self._ranges():
                 if other.overlaps(shards):
                     self._check_free(other)
-            own.acquire(timeout=0)
+            try:
+                own.acquire(timeout=_LOOK_SECONDS)
+            except Timeout:
+                raise LockedError(f"shards {shards} of {self._path} are in use") from None
         try:
             with _signed(self._range_signature(shards), self._path):
                 yield
@@ -122,7 +128,7 @@ class FolderLock:
     def _check_free(self, shards: ShardRange) -> None:
         lock = self._range_lock(shards)
         try:
-            lock.acquire(timeout=0)
+            lock.acquire(timeout=_LOOK_SECONDS)
         except Timeout:
             text = _text(self._range_signature(shards))
             raise LockedError(f"shards {shards} of {self._path} are in use by {text}") from None

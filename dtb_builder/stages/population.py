@@ -1,5 +1,6 @@
 """The networks of a benchmark at one moment: their scores then, and how good they are at last."""
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -243,7 +244,8 @@ def _train_seconds(
     """Mean seconds of training until a moment; within the first epoch its share of the steps."""
     seconds = benchmark.array("train_seconds").filled(np.nan)[at]
     if epoch is not None:
-        return float(np.nan_to_num(seconds[:, 1 : epoch + 1]).sum(axis=1).mean())
+        sums = seconds[:, 1 : epoch + 1].sum(axis=1)
+        return float(sums[np.isfinite(sums)].mean()) if np.isfinite(sums).any() else math.nan
     if seconds.shape[1] < 2 or step is None:
         return 0.0
     size = benchmark.provenance["splits"]["train"]["size"]

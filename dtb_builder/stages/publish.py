@@ -16,7 +16,7 @@ from dtb_builder.dataset import Benchmark
 from dtb_builder.dataset.atomic import whole_folder, write_whole
 from dtb_builder.dataset.export import export_parquet
 from dtb_builder.dataset.manifest import MANIFEST, sha256_of, write_manifest
-from dtb_builder.errors import ConfigError, MissingVolumeError
+from dtb_builder.errors import ConfigError
 from dtb_builder.record import METRICS
 from dtb_builder.stages.draw import genotype_svg
 from dtb_builder.stages.monitor import byte_text
@@ -97,9 +97,7 @@ def make_folder(benchmark: Benchmark, about: Publication, folder: Path) -> list[
     """
     if folder.exists() and any(folder.iterdir()):
         raise ConfigError(f"{folder} is not empty: publish into a new folder")
-    for file in benchmark.files:
-        if not file.exists():
-            raise MissingVolumeError(f"{file} is not there; it holds states of {benchmark.path}")
+    benchmark.check_files()
     with whole_folder(folder) as unfinished:
         _fill(unfinished, benchmark, about)
     return sorted(file for file in folder.rglob("*") if file.is_file())

@@ -19,7 +19,6 @@ from dtb_builder.stages.population import Population
 __all__ = ["Compared", "Ranked", "Ranking", "Ratio", "rank"]
 
 TOP_SHARE = 0.1
-_ROUNDING = 1e-9
 _DEFINED = 0.95
 """Of the resamples, so many must have a partial tau: those that have none are the extreme ones."""
 
@@ -199,8 +198,6 @@ def _partial(
     parameters order them just as the scores or the accuracies do.
     """
     try:
-        if abs(kendall_tau(scores, given)) > 1 - _ROUNDING:
-            return None
         value = partial_tau(scores, accuracies, given)
     except ValueError:
         return None

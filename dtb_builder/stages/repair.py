@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from dtb_builder.dataset import Benchmark
 from dtb_builder.dataset.journal import read_journal
 from dtb_builder.dataset.merge import merge
 from dtb_builder.dataset.salvage import LostRun, SavedRun, salvage
@@ -14,7 +15,7 @@ from dtb_builder.dataset.schema import PROVENANCE
 from dtb_builder.dataset.shard import write_shard
 from dtb_builder.dataset.store import FailedRun, Store
 from dtb_builder.dataset.verify import verify
-from dtb_builder.errors import DTBError, SchemaVersionError, UnfinishedError
+from dtb_builder.errors import DTBError, MissingVolumeError, SchemaVersionError, UnfinishedError
 from dtb_builder.stages.run_folder import PlannedRun, RunFolder
 from dtb_builder.stages.storage import storage_is_named
 
@@ -65,10 +66,18 @@ def repair_file(path: Path) -> Repair | None:
 
     Raises:
         UnfinishedError: no run is intact.
+        MissingVolumeError: a file of the benchmark is not here, which is no damage.
         DTBError: the file cannot be opened, or what says how it was made is damaged.
     """
     if not _is_damaged(path):
         return None
+    try:
+        with Benchmark(path) as benchmark:
+            benchmark.check_files()
+    except MissingVolumeError:
+        raise
+    except DTBError:
+        pass  # what is damaged is the list of volumes
     with contextlib.closing(Store(path)) as store:
         provenance = store.index.texts(PROVENANCE)[0]
         num_epochs = store.index.num_epochs

@@ -202,17 +202,17 @@ def _scores(benchmark: Benchmark, file: Path | None) -> Iterator[str]:
     import pandas
     import plotly.graph_objects as go
 
-    table = pandas.read_parquet(file)
-    if not {"run", "fingerprint"} <= set(table):
-        raise ConfigError(f"{file} is not a file of scores: dtb score makes one")
+    from dtb_builder.stages.score_table import read_scores  # here: it needs pyarrow
+
+    table = pandas.DataFrame(read_scores(file).rows)
     check_scores(zip(table["run"].tolist(), table["fingerprint"], strict=True), benchmark, file)
     names = [name for name in _score_names(table) if table[name].notna().any()]
     last = benchmark.array(_METRIC, epoch=-1).filled(np.nan)
     accuracy = dict(zip(benchmark.numbers.tolist(), last.tolist(), strict=True))
     table = table.assign(accuracy=table["run"].map(accuracy), t=_moments(table))
-    moments = list(
-        dict.fromkeys(table.sort_values([name for name in ("epoch", "step") if name in table])["t"])
-    )
+    # A step within the first epoch has none of its own.
+    ordered = table.assign(epoch=table["epoch"].fillna(0.5)).sort_values(["epoch", "step"])
+    moments = list(dict.fromkeys(ordered["t"]))
     taus, figure = go.Figure(), go.Figure()
     for name in names:
         found = [table[(table["t"] == t) & table[name].notna()] for t in moments]
@@ -256,10 +256,9 @@ def _tau(scores: Any, accuracies: Any) -> float | None:
 
 def _moments(table: Any) -> list[str]:
     """What each row's state is called: its epoch, or its step where it is of none."""
-    steps = table["step"] if "step" in table else table["epoch"]
     return [
         f"step {step:.0f}" if epoch != epoch else f"{epoch:.0f}"  # NaN differs from itself
-        for epoch, step in zip(table["epoch"], steps, strict=True)
+        for epoch, step in zip(table["epoch"], table["step"], strict=True)
     ]
 
 

@@ -166,6 +166,8 @@ class _Scoring:
                 )
             made = [row for row in table.rows if self._belongs(row)]
             if len(made) == self._num_wanted and not (self._launch.retry and _failed(made)):
+                if len(made) < len(table.rows):  # the others are of runs that are here no more
+                    write_scores(self._folder.file, ScoreTable(table.about, made))
                 return made
         self._folder.begin(about)
         by_run: dict[int, list[dict[str, Any]]] = {}

@@ -12,7 +12,9 @@ from chaos.mutants import HOSTILE
 from dtb_builder import Benchmark
 from dtb_builder.dataset import schema
 from dtb_builder.dataset.codec import crc32c
+from dtb_builder.dataset.merge import merge
 from dtb_builder.dataset.opening import dataset_at
+from dtb_builder.dataset.salvage import LostRun, salvage
 from dtb_builder.dataset.verify import verify
 from dtb_builder.errors import DamagedFileError, DTBError
 from dtb_builder.space import sample_uniform
@@ -40,6 +42,47 @@ def test_what_is_out_of_order_is_named(change: str, record: str, shard: Path) ->
     with h5py.File(shard, "r+") as file:
         HOSTILE[change](file)
     assert record in damaged_records(shard)
+
+
+@pytest.mark.parametrize("number", [-1, 7])
+def test_an_environment_that_is_not_there_is_named_and_not_copied(
+    number: int, shard: Path, tmp_path: Path
+) -> None:
+    column = "runs/environment"
+    with h5py.File(shard, "r+") as file:
+        stored = dataset_at(file, column)
+        stored[...] = number
+        checksum = crc32c(np.asarray(stored[...]).tobytes(), crc32c(column.encode()))
+        stored.attrs[schema.CHECKSUM_ATTRIBUTE] = np.uint32(checksum)
+    assert damaged_records(shard) == ["environments of runs/environment"]
+    with pytest.raises(DamagedFileError, match="have environments that are not there"):
+        list(merge([shard], tmp_path / "merged.h5"))
+    (tmp_path / "saved").mkdir()
+    assert [type(run) for run in salvage(shard, tmp_path / "saved", plan="")] == [LostRun] * 2
+
+
+@pytest.mark.parametrize(
+    ("texts", "record"),
+    [
+        ({"provenance": "[1]"}, "provenance"),
+        ({"provenance": "nope"}, "provenance"),
+        ({"environments": '"5"'}, "environments of runs/environment"),
+    ],
+)
+def test_a_text_that_is_no_object_is_named(
+    texts: dict[str, str], record: str, make_shard: Callable[..., Path]
+) -> None:
+    shard = make_shard("odd", [3], provenance=texts.get("provenance", "{}"))
+    if "environments" in texts:
+        text = np.array([texts["environments"].encode()])
+        with h5py.File(shard, "r+") as file:
+            del file[schema.ENVIRONMENTS]
+            stored = file.create_dataset(schema.ENVIRONMENTS, data=text)
+            checksum = crc32c(text.tobytes(), crc32c(schema.ENVIRONMENTS.encode()))
+            stored.attrs[schema.CHECKSUM_ATTRIBUTE] = np.uint32(checksum)
+    assert damaged_records(shard) == [record]
+    with Benchmark(shard) as benchmark, pytest.raises(DamagedFileError):
+        _ = benchmark.provenance, benchmark.environments
 
 
 @pytest.mark.parametrize("column", schema.ROW_CHECKSUMS)

@@ -1,4 +1,7 @@
+import copy
+import pickle
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -82,3 +85,12 @@ def test_a_budget_is_a_value_that_spending_does_not_change(timed_shard: Path) ->
 def test_a_budget_below_nothing_is_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="a budget counts from 0 up"):
         Budget(**wrong)
+
+
+def test_an_evaluation_can_be_sent_copied_and_counted(timed_shard: Path) -> None:
+    with Benchmark(timed_shard) as benchmark:
+        evaluation = benchmark.evaluate(sample_uniform(0, 3), epochs=1)
+        for other in (pickle.loads(pickle.dumps(evaluation)), copy.deepcopy(evaluation)):
+            assert other == evaluation
+        assert len({evaluation, benchmark.evaluate(sample_uniform(0, 3), epochs=1)}) == 1
+        assert asdict(evaluation)["metrics"] == evaluation.metrics

@@ -71,15 +71,31 @@ def test_only_whole_numbers_are_epochs_runs_and_counts(epoch: Any, shard: Path) 
         for asked in (
             lambda: run.metric("valid_loss", epoch=epoch),
             lambda: run.state(epoch=epoch),
+            lambda: next(iter(benchmark.streamed(["runs/seed"], epoch))),
             lambda: run.environment(epoch=epoch),
             lambda: benchmark.epoch_row(epoch),
-            lambda: benchmark.top(1, by="valid_loss", epoch=epoch or True),
+            lambda: benchmark.top(1, by="valid_loss", epoch=epoch),
             lambda: benchmark.array("valid_loss", epoch=epoch or True),
             lambda: benchmark.run(epoch),
             lambda: benchmark.top(epoch, by="valid_loss", epoch=0),
         ):
             with pytest.raises(TypeError, match="must be a whole number, got"):
                 asked()
+
+
+def test_columns_that_there_are_not_cannot_be_streamed(shard: Path) -> None:
+    with Benchmark(shard) as benchmark:
+        with pytest.raises(KeyError, match="no column 'metrics/nope'"):
+            benchmark.streamed(["runs/seed", "metrics/nope"], 2)
+        with pytest.raises(ValueError, match="num_runs must be at least 1, got 0"):
+            benchmark.streamed(["runs/seed"], 0)
+
+
+def test_a_list_of_truth_values_is_a_mask(shard: Path) -> None:
+    with Benchmark(shard) as benchmark:
+        assert [run.number for run in benchmark.select([False, True])] == [5]
+        with pytest.raises(ValueError, match="expected a mask of 2 truth values"):
+            benchmark.select([0, 1])
 
 
 def test_numbers_of_numpy_are_numbers(shard: Path) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from dtb_builder import Benchmark
 from dtb_builder.dataset import schema
+from dtb_builder.dataset.merge import merge
 from dtb_builder.dataset.opening import open_file
 
 PAGE = (Path(__file__).parents[2] / "data_schema.md").read_text()
@@ -75,11 +76,15 @@ def test_a_file_holds_what_the_page_lists_and_nothing_else(shard: Path) -> None:
     assert set(found) == index | states
 
 
+@pytest.mark.parametrize("volume_size", [None, 1])
 @pytest.mark.parametrize("differences", [{1: 0}, {2: 1}, {1: 0, 2: 0}])
 def test_the_pages_examples_read_a_state(
-    differences: dict[int, int], make_shard: Callable[..., Path]
+    differences: dict[int, int], volume_size: int | None, make_shard: Callable[..., Path]
 ) -> None:
-    path = make_shard("runs", [0, 1], differences=differences)
+    shard = make_shard("runs", [0, 1], differences=differences)
+    path = shard.with_name("merged.h5")
+    for _ in merge([shard], path, volume_size=volume_size):
+        pass
     names: dict[str, object] = {"path": path}
     for example in re.findall(r"```python\n(.*?)```", PAGE, re.S):
         exec(example, names)

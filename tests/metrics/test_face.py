@@ -8,7 +8,6 @@ def test_the_face_of_the_metrics_is_pinned() -> None:
     assert metrics.__all__ == [
         "Agreement",
         "Atoms",
-        "Choice",
         "Comparison",
         "Interval",
         "Moments",
@@ -17,7 +16,6 @@ def test_the_face_of_the_metrics_is_pinned() -> None:
         "activation_units",
         "agreement",
         "bootstrap",
-        "choose",
         "choose_probe",
         "compare",
         "das",

@@ -236,7 +236,14 @@ def test_a_single_network_cannot_be_ranked(finished: Path) -> None:
         populations_of(benchmark, alone, accuracy="test_accuracy")
 
 
-def test_scores_of_another_benchmark_are_refused(
+def test_parameters_that_order_as_accuracies_do_cost_no_score_its_row() -> None:
+    people = population(10)
+    ranking = rank([replace(people, num_parameters=people.accuracies)], seed=0, num_resamples=100)
+    assert {row.score: row.partial for row in ranking.ranked} == {"good": None, "noise": None}
+    assert ranking.left_out == ()
+
+
+def test_a_missing_file_of_scores_names_who_makes_it(
     finished: Path, tmp_path: Path, dtb: Dtb, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert dtb("rank", finished / "dtb.h5", "--scores", tmp_path / "scores.parquet") == 2

@@ -45,6 +45,18 @@ def folder(dtb: Dtb, tmp_path: Path) -> RunFolder:
     return RunFolder(tmp_path)
 
 
+def test_a_volume_that_is_elsewhere_is_no_damage(
+    folder: RunFolder, dtb: Dtb, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert dtb("merge", folder.path, "volume_size=1") == 0
+    with Benchmark(folder.benchmark_file) as benchmark:
+        _, first, *_ = benchmark.files
+    first.rename(first.with_name("elsewhere"))
+    assert dtb("repair", folder.benchmark_file) == 2
+    assert f"{first} is not there" in capsys.readouterr().err
+    assert not list(folder.path.glob("*.repaired*"))
+
+
 def test_a_damaged_shard_is_made_whole_by_training_only_what_was_lost(
     folder: RunFolder,
     dtb: Dtb,

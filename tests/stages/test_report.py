@@ -10,10 +10,12 @@ import numpy as np
 import pandas
 import pytest
 
-from dtb_builder import Benchmark
-from dtb_builder.errors import ConfigError
+from dtb_builder import Benchmark, Run
+from dtb_builder.errors import ConfigError, NotDTBFileError
+from dtb_builder.metrics.names import SCORES
 from dtb_builder.stages.fingerprint import fingerprint
 from dtb_builder.stages.report import report
+from dtb_builder.stages.score_table import ScoreTable, read_scores, seconds_name, write_scores
 
 Dtb = Callable[..., int]
 
@@ -31,24 +33,35 @@ FLAGS = [
 ]
 
 
+def made_up(run: Run, epoch: int | None) -> dict[str, Any]:
+    """A row of scores; without an epoch, that of a step within the first."""
+    names = [*SCORES, *map(seconds_name, SCORES), "probe_sha256", "smallest_eigenvalue", "das"]
+    return {
+        **dict.fromkeys([*names, "singular", "state_seconds", "environment", "errors"]),
+        "run": run.number,
+        "seed": run.seed,
+        "genotype": str(run.genotype),
+        "fingerprint": fingerprint(run),
+        "epoch": epoch,
+        "step": 5 if epoch is None else 3 * epoch,
+        "num_images": 8,
+        "wot": 10.0 * run.number + (epoch or 0),
+        "wot_seconds": 0.1,
+    }
+
+
+def test_moments_are_in_the_order_in_which_they_were_reached(page: Path) -> None:
+    found = re.search(r'"x":\["0","step 5","3"\]', page.read_text())
+    assert found is not None
+
+
 @pytest.fixture(scope="module")
 def page(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The report of the tiny benchmark, with scores that somebody made up."""
     folder = tmp_path_factory.mktemp("report")
     with Benchmark(finished / "dtb.h5") as benchmark:
-        table = [
-            {
-                "run": run.number,
-                "genotype": str(run.genotype),
-                "fingerprint": fingerprint(run),
-                "epoch": epoch,
-                "wot": 10.0 * run.number + epoch,
-                "wot_seconds": 0.1,
-            }
-            for run in benchmark
-            for epoch in (0, 3)
-        ]
-        pandas.DataFrame(table).to_parquet(folder / "scores.parquet")
+        made = ScoreTable({}, [made_up(run, epoch) for run in benchmark for epoch in (0, None, 3)])
+        write_scores(folder / "scores.parquet", made)
         text = report(benchmark, folder / "scores.parquet")
     (folder / "report.html").write_text(text)
     return folder / "report.html"
@@ -80,9 +93,9 @@ def test_failures_are_listed_with_their_traceback(finished: Path, monkeypatch: A
 
 
 def test_scores_of_another_benchmark_are_refused(page: Path, finished: Path) -> None:
-    table = pandas.read_parquet(page.with_name("scores.parquet"))
-    table["run"] = 1 - table["run"]
-    table.to_parquet(page.with_name("others.parquet"))
+    rows = read_scores(page.with_name("scores.parquet")).rows
+    exchanged = [{**row, "run": 1 - row["run"]} for row in rows]
+    write_scores(page.with_name("others.parquet"), ScoreTable({}, exchanged))
     refused = pytest.raises(ConfigError, match="is of another benchmark")
     with Benchmark(finished / "dtb.h5") as benchmark, refused:
         report(benchmark, page.with_name("others.parquet"))
@@ -90,7 +103,7 @@ def test_scores_of_another_benchmark_are_refused(page: Path, finished: Path) -> 
 
 def test_any_other_table_is_no_file_of_scores(tmp_path: Path, finished: Path) -> None:
     pandas.DataFrame({"run": [0], "wot": [1.0]}).to_parquet(tmp_path / "scores.parquet")
-    refused = pytest.raises(ConfigError, match="is not a file of scores")
+    refused = pytest.raises(NotDTBFileError, match="is no file of scores")
     with Benchmark(finished / "dtb.h5") as benchmark, refused:
         report(benchmark, tmp_path / "scores.parquet")
 

@@ -129,6 +129,16 @@ def test_scoring_again_does_nothing(
     assert file.stat().st_mtime_ns == before
 
 
+def test_rows_of_runs_that_are_here_no_more_are_dropped(
+    scored: Path, finished: Path, tmp_path: Path, dtb: Dtb
+) -> None:
+    shard = Path(shutil.copy(finished / "shards" / "shard-00001.h5", tmp_path))
+    file = Path(shutil.copy(scored, tmp_path / "scores.parquet"))
+    assert {row["run"] for row in read_scores(file).rows} == {0, 1}
+    assert dtb("score", shard, *QUICK) == 0
+    assert {row["run"] for row in read_scores(file).rows} == {1}
+
+
 @pytest.mark.parametrize(("num_lines", "before"), [(1, True), (6, False), (8, True), (12, False)])
 def test_a_stopped_scoring_goes_on_to_the_same_scores(
     num_lines: int,

@@ -6,9 +6,11 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from threading import Timer
 from typing import Any
 
 import pytest
+from filelock import FileLock
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -64,6 +66,17 @@ def test_ranges_that_share_a_shard_are_not(planned: RunFolder, shards: ShardRang
         pass
     with planned.shards_locked(shards):  # once it is free
         pass
+
+
+def test_who_looks_for_a_moment_keeps_nobody_out(planned: RunFolder) -> None:
+    with planned.shards_locked(ShardRange(0, 1)):
+        pass
+    looking = FileLock(planned.path / ".locks" / "shards-0-1.lock", thread_local=False)
+    for wanted in (ShardRange(0, 1), ShardRange(1, 2)):
+        looking.acquire()
+        Timer(0.3, looking.release).start()
+        with planned.shards_locked(wanted):
+            pass
 
 
 def test_the_whole_folder_and_a_range_of_it_are_not_held_at_once(
