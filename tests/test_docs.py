@@ -1,4 +1,7 @@
-"""Every command that the pages in docs/ show is run, in the order of its page."""
+"""Every command that the pages in docs/ show is run, in the order of its page.
+
+But for those of querying.md, whose examples are doctests.
+"""
 
 import re
 import shlex
@@ -10,7 +13,7 @@ import pytest
 from dtb_builder.cli import main
 
 DOCS = Path(__file__).parents[1] / "docs"
-PAGES = ("generating.md", "publishing.md", "bring_your_own.md")
+PAGES = ("generating.md", "publishing.md", "bring_your_own.md", "scores.md")
 # Two runs that take no time; whatever they train is not what a page is about.
 TINY = (
     "images.num_valid=1300",
@@ -20,6 +23,12 @@ TINY = (
     "space.num_genotypes=2",
     "shard_size=1",
 )
+SMALL_SEARCH = ("num_candidates=2", "num_random=2", "num_images=8", "cluster=serial")
+QUICK = {
+    "generate": ("cluster=serial",),
+    "score": ("num_images=8", "num_reference=null", "cluster=serial"),
+    "search": (*SMALL_SEARCH, *TINY[:4]),
+}
 
 
 def commands(page: str) -> Iterator[list[str]]:
@@ -37,10 +46,12 @@ def test_every_command_of_a_page_runs(
     page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    if page == "scores.md":
+        assert main(["generate", "runs/mine", *TINY, "cluster=serial"]) == 0
+        assert main(["merge", "runs/mine"]) == 0
     for name, *rest in commands(page):
         tiny = TINY if "experiment=quickstart" in rest else ()
-        quick = ("cluster=serial",) if name == "generate" else ()
-        assert main([name, *rest, *tiny, *quick]) == 0, (name, rest)
+        assert main([name, *rest, *tiny, *QUICK.get(name, ())]) == 0, (name, rest)
 
 
 def test_every_launcher_that_a_page_names_is_there() -> None:
