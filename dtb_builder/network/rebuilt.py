@@ -1,14 +1,19 @@
 """A network with the weights of a stored state."""
 
+from functools import lru_cache
+
 import torch
 
 from dtb_builder.network.network import Network
 from dtb_builder.network.spec import NetworkSpec
 from dtb_builder.network.state import restore, tensor_table
 from dtb_builder.record import TensorTable, TrainingState
-from dtb_builder.space import Genotype
+from dtb_builder.space import Edge, Genotype
 
 __all__ = ["rebuilt"]
+
+_POOLS = (Edge("max_pool_3x3", 0), Edge("max_pool_3x3", 1)) * 4
+_WITHOUT_WEIGHTS = Genotype(normal=_POOLS, reduce=_POOLS)
 
 
 def rebuilt(
@@ -19,12 +24,18 @@ def rebuilt(
     Raises:
         ValueError: its tensors are others than those of the state, by name or shape.
     """
-    network = None
-    if spec.layers <= len(tensors.names):
-        with torch.device("meta"):  # which takes no memory, whatever the file says
+    # What a file merely claims takes no memory: a network is made if its state could be its own.
+    if spec.layers <= len(tensors.names) and _least_floats(spec) <= len(state.values):
+        with torch.random.fork_rng([]):
             network = Network(genotype, spec)
-    if network is None or tensor_table(network) != tensors:
-        raise ValueError("its tensors are not those of the network of its genotype")
-    network.to_empty(device="cpu")
-    restore(network, state)
-    return network.eval()
+        if tensor_table(network) == tensors:
+            restore(network, state)
+            return network.eval()
+    raise ValueError("its tensors are not those of the network of its genotype")
+
+
+@lru_cache(maxsize=16)
+def _least_floats(spec: NetworkSpec) -> int:
+    """Of the smallest network that is grown so; no other has many times as many."""
+    with torch.device("meta"):  # where tensors have no memory
+        return tensor_table(Network(_WITHOUT_WEIGHTS, spec)).num_floats
