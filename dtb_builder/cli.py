@@ -40,12 +40,15 @@ _EXTRAS = {
     "mlcroissant": "publish",
     "pandas": "export",
     "plotly": "report",
+    "pooch": "build",
     "pyarrow": "export",
     "ray": "build",
     "resvg_py": "report",
     "scipy": "report",
     "sklearn": "build",
+    "threadpoolctl": "build",
     "torch": "build",
+    "yaml": "build",
 }
 """Packages that not every installation has, and the extra that brings them."""
 
@@ -65,8 +68,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return given.command(given)
     except BrokenPipeError:
         sys.stderr.close()  # the reader of a pipe, such as head, has seen enough
-        return 0
+        return 2 if given.name in ("generate", "merge", "score", "search") else 0
     except (DTBError, KeyError, OSError) as error:
+        if type(error) is OSError and error.errno is None:
+            raise  # neither the operating system's nor one that we have named
         # A KeyError's text is the repr of its argument.
         text = error.args[0] if isinstance(error, KeyError) and error.args else str(error)
         notes = getattr(error, "__notes__", ())

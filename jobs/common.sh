@@ -12,7 +12,7 @@ export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"
 export MKL_NUM_THREADS="${MKL_NUM_THREADS:-$OMP_NUM_THREADS}"
 export OPENBLAS_NUM_THREADS="${OPENBLAS_NUM_THREADS:-$OMP_NUM_THREADS}"
 
-# The work: the settings that follow are those of dtb, as in recipe=nb301 or cluster=auto. It takes
+# The work: the settings that follow are those of dtb, as in experiment=nb301 or cluster=auto. It takes
 # the place of the shell, so that a signal reaches it.
 dtb_generate() {
   exec dtb generate "$DTB_RUN_FOLDER" "$@"

@@ -40,8 +40,11 @@ def here(text: str) -> Path:
 def target(text: str) -> Path:
     """A file to write, which may be there already; but no benchmark is written over."""
     path = Path(text)
-    if path.is_file():
+    try:
         with path.open("rb") as file:
-            if file.read(8) == b"\x89HDF\r\n\x1a\n":
-                raise argparse.ArgumentTypeError(f"{text} is an HDF5 file: choose another name")
+            begins = file.read(8)
+    except OSError:  # it is not there, or whoever writes it will say why it cannot be written
+        return path
+    if begins == b"\x89HDF\r\n\x1a\n":
+        raise argparse.ArgumentTypeError(f"{text} is an HDF5 file: choose another name")
     return path

@@ -25,6 +25,9 @@ def add_commands(commands: Any) -> None:
         commands, "repair", _repair, "Save the intact runs of a damaged file, or of all shards."
     )
     repair.add_argument("path", metavar="FILE_OR_RUN_FOLDER", type=here)
+    repair.add_argument(
+        "--without-volumes", action="store_true", help="though files of states are lost"
+    )
     reproduce = add_command(
         commands, "reproduce", _reproduce, "Train a run again and compare it bit for bit."
     )
@@ -77,7 +80,8 @@ def _repair(given: argparse.Namespace) -> int:
     if given.path.is_dir():
         repairs = list(repair_folder(RunFolder(given.path)))
     else:
-        repairs = [repair for repair in (repair_file(given.path),) if repair is not None]
+        repaired = repair_file(given.path, without_volumes=given.without_volumes)
+        repairs = [] if repaired is None else [repaired]
     if not repairs:
         print(f"{given.path}: nothing is damaged")
     for repair in repairs:

@@ -60,8 +60,8 @@ def _seconds(text: str) -> float:
 
 
 def _plan(given: argparse.Namespace) -> int:
+    from dtb_builder.stages.byte_text import byte_text
     from dtb_builder.stages.estimate import estimate
-    from dtb_builder.stages.monitor import byte_text
     from dtb_builder.stages.run_folder import RunFolder
 
     settings = compose(given.settings)

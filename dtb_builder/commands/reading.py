@@ -124,7 +124,7 @@ def _query(given: argparse.Namespace) -> int:
 
 def _export(given: argparse.Namespace) -> int:
     from dtb_builder.dataset import Benchmark
-    from dtb_builder.stages.monitor import byte_text
+    from dtb_builder.stages.byte_text import byte_text
 
     try:
         from dtb_builder.dataset.export import export_csv, export_parquet
@@ -168,7 +168,7 @@ def _publish(given: argparse.Namespace) -> int:
     from datetime import UTC, datetime
 
     from dtb_builder.dataset import Benchmark
-    from dtb_builder.stages.monitor import byte_text
+    from dtb_builder.stages.byte_text import byte_text
     from dtb_builder.stages.publish import Publication, make_folder, upload
 
     about = Publication(

@@ -332,6 +332,7 @@ class Benchmark:
             KeyError: there is no such column.
             ValueError: num_runs is not at least 1.
         """
+        names = list(names)
         if whole_number("num_runs", num_runs) < 1:
             raise ValueError(f"num_runs must be at least 1, got {num_runs}")
         if unknown := sorted(set(names) - {column.name for column in COLUMNS}):

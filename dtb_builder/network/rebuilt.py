@@ -1,6 +1,7 @@
 """A network with the weights of a stored state."""
 
 from functools import lru_cache
+from threading import Lock
 
 import torch
 
@@ -16,6 +17,10 @@ _POOLS = (Edge("max_pool_3x3", 0), Edge("max_pool_3x3", 1)) * 4
 _WITHOUT_WEIGHTS = Genotype(normal=_POOLS, reduce=_POOLS)
 
 
+_INITIALISING = Lock()
+"""Of two threads the second would otherwise restore what the first has drawn."""
+
+
 def rebuilt(
     genotype: Genotype, spec: NetworkSpec, tensors: TensorTable, state: TrainingState
 ) -> Network:
@@ -26,8 +31,8 @@ def rebuilt(
     """
     # What a file merely claims takes no memory: a network is made if its state could be its own.
     if spec.layers <= len(tensors.names) and _least_floats(spec) <= len(state.values):
-        with torch.random.fork_rng([]):
-            network = Network(genotype, spec)
+        with _INITIALISING, torch.random.fork_rng([]):
+            network = Network(genotype, spec).float()
         if tensor_table(network) == tensors:
             restore(network, state)
             return network.eval()
@@ -38,4 +43,4 @@ def rebuilt(
 def _least_floats(spec: NetworkSpec) -> int:
     """Of the smallest network that is grown so; no other has many times as many."""
     with torch.device("meta"):  # where tensors have no memory
-        return tensor_table(Network(_WITHOUT_WEIGHTS, spec)).num_floats
+        return tensor_table(Network(_WITHOUT_WEIGHTS, spec).float()).num_floats

@@ -182,7 +182,10 @@ class Config:
         if self.shard_size < 1:
             raise ValueError(f"shard_size must be at least 1, got {self.shard_size}")
         if self.recipe.auxiliary_weight > 0 and not self.network.auxiliary:
-            raise ValueError("recipe.auxiliary_weight needs network.auxiliary, and is 0 without")
+            raise ValueError(
+                "recipe.auxiliary_weight needs network.auxiliary, which network=darts has; it is 0 "
+                "without"
+            )
         epochs = self.states.epochs
         outside = (
             [e for e in epochs if not -1 <= e <= self.recipe.num_epochs]

@@ -1,14 +1,15 @@
 """Which training a run is of, so that scores of one are not taken for those of another."""
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from dtb_builder.dataset import Benchmark, Run
 from dtb_builder.errors import ConfigError
 from dtb_builder.record import METRICS
 
-__all__ = ["check_scores", "fingerprint"]
+__all__ = ["fingerprint", "rows_of"]
 
 
 def fingerprint(run: Run) -> str:
@@ -19,23 +20,27 @@ def fingerprint(run: Run) -> str:
     return digest.hexdigest()[:16]
 
 
-def check_scores(
-    rows: Iterable[tuple[int, str]], benchmark: Benchmark, file: Path | None = None
-) -> None:
-    """Refuse scores of other trainings than a benchmark's.
+def rows_of(
+    benchmark: Benchmark, rows: Sequence[Mapping[str, Any]], where: Path | str
+) -> list[Mapping[str, Any]]:
+    """The rows of a file of scores that are of a benchmark's runs; others may stand beside them.
 
     Args:
-        rows: the run's number and fingerprint of each row.
         benchmark: the benchmark.
-        file: where the rows stand.
+        rows: of a `ScoreTable`.
+        where: they stand.
 
     Raises:
-        ConfigError: there is such a row.
+        ConfigError: one is of another training of such a run, or none is of any.
     """
     known = {run.number: run for run in benchmark}
-    for number, scored in dict.fromkeys(rows):
-        if number not in known or fingerprint(known[number]) != scored:
+    found = [row for row in rows if row["run"] in known]
+    for number, scored in dict.fromkeys((row["run"], row["fingerprint"]) for row in found):
+        if fingerprint(known[number]) != scored:
             raise ConfigError(
-                f"{file or 'the file of scores'} is of another benchmark: its run {number} is not "
-                f"that of {benchmark.path}; dtb score makes one"
+                f"{where} is of another benchmark: its run {number} is not that of "
+                f"{benchmark.path}; dtb score makes one"
             )
+    if rows and not found:
+        raise ConfigError(f"{where} has no run of {benchmark.path}; dtb score makes one")
+    return found

@@ -5,10 +5,11 @@ import time
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 
+from dtb_builder.stages.byte_text import byte_text
 from dtb_builder.stages.run_folder import RunFolder
 from dtb_builder.stages.status import Status, status
 
-__all__ = ["byte_text", "failed_lines", "status_line", "status_lines", "watched"]
+__all__ = ["failed_lines", "status_line", "status_lines", "watched"]
 
 _MERGED = {
     "no": "no",
@@ -79,19 +80,6 @@ def watched(folder: RunFolder, *, seconds: float) -> Iterator[Status]:
         if found.is_complete:
             return
         time.sleep(seconds)
-
-
-def byte_text(num_bytes: float) -> str:
-    """Bytes as a person reads them.
-
-    >>> byte_text(1536)
-    '1.5 KiB'
-    """
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if num_bytes < 1024:
-            return f"{num_bytes:.3g} {unit}"
-        num_bytes /= 1024
-    return f"{num_bytes:.3g} TiB"
 
 
 def _left(found: Status) -> str:

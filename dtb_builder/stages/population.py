@@ -1,6 +1,5 @@
 """The networks of a benchmark at one moment: their scores then, and how good they are at last."""
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,7 +13,7 @@ from dtb_builder.metrics import Atoms, Moments, linear, log_rank, rank_sum, trai
 from dtb_builder.metrics.names import SCORES
 from dtb_builder.record import METRICS
 from dtb_builder.stages.config import parse
-from dtb_builder.stages.fingerprint import check_scores
+from dtb_builder.stages.fingerprint import rows_of
 from dtb_builder.stages.score_table import ScoreTable, seconds_name
 from dtb_builder.training.recipe import Recipe
 
@@ -52,7 +51,7 @@ class Population:
         accuracies: at the end of the training, shape (networks,).
         num_parameters: shape (networks,).
         scores: by name, float64, shape (networks,), NaN where a network has none.
-        train_seconds: that a network is trained until then, a mean.
+        train_seconds: that a network is trained until then, a mean; None if none was measured.
         score_seconds: that a network's score takes, a mean, by name; none for early figures.
         num_singular: networks whose kernel is singular.
     """
@@ -63,7 +62,7 @@ class Population:
     accuracies: NDArray[np.float64]
     num_parameters: NDArray[np.float64]
     scores: Mapping[str, NDArray[np.float64]]
-    train_seconds: float
+    train_seconds: float | None
     score_seconds: Mapping[str, float] = field(default_factory=dict)
     num_singular: int = 0
 
@@ -89,9 +88,8 @@ def populations_of(benchmark: Benchmark, table: ScoreTable, *, accuracy: str) ->
     """
     if accuracy not in METRICS or not accuracy.endswith("accuracy"):
         raise ConfigError(f"accuracy must be one of the metrics' accuracies, got {accuracy!r}")
-    check_scores(((row["run"], row["fingerprint"]) for row in table.rows), benchmark)
     by_moment: dict[tuple[int | None, int | None], list[Mapping[str, Any]]] = {}
-    for row in table.rows:
+    for row in rows_of(benchmark, table.rows, "the file of scores"):
         when = (row["epoch"], row["step"] if row["epoch"] is None else None)
         by_moment.setdefault(when, []).append(row)
     moments = sorted(by_moment, key=_order)
@@ -240,14 +238,16 @@ def _validation_seconds(benchmark: Benchmark, epoch: int | None, at: list[int]) 
 
 def _train_seconds(
     benchmark: Benchmark, epoch: int | None, step: int | None, at: list[int]
-) -> float:
+) -> float | None:
     """Mean seconds of training until a moment; within the first epoch its share of the steps."""
     seconds = benchmark.array("train_seconds").filled(np.nan)[at]
     if epoch is not None:
         sums = seconds[:, 1 : epoch + 1].sum(axis=1)
-        return float(sums[np.isfinite(sums)].mean()) if np.isfinite(sums).any() else math.nan
+        return float(sums[np.isfinite(sums)].mean()) if np.isfinite(sums).any() else None
     if seconds.shape[1] < 2 or step is None:
         return 0.0
+    if not np.isfinite(seconds[:, 1]).any():
+        return None
     size = benchmark.provenance["splits"]["train"]["size"]
     steps = parse(Recipe, benchmark.provenance["config"]["recipe"]).num_steps(size)
     return float(np.nanmean(seconds[:, 1])) * min(1.0, step / steps)

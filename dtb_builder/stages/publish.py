@@ -18,8 +18,8 @@ from dtb_builder.dataset.export import export_parquet
 from dtb_builder.dataset.manifest import MANIFEST, sha256_of, write_manifest
 from dtb_builder.errors import ConfigError
 from dtb_builder.record import METRICS
+from dtb_builder.stages.byte_text import byte_text
 from dtb_builder.stages.draw import genotype_svg
-from dtb_builder.stages.monitor import byte_text
 from dtb_builder.stages.report import write_report
 
 __all__ = ["Publication", "make_folder", "upload"]

@@ -36,7 +36,7 @@ class Ranked:
         rho: Spearman's.
         partial: Kendall's partial tau given the parameters; None where it is not defined.
         top: share of the 10 % most accurate networks that are among the 10 % of the highest scores.
-        train_seconds: of a network's training until then, a mean.
+        train_seconds: of a network's training until then, a mean; None if none was measured.
         score_seconds: of the score itself, a mean; 0 for a figure that the training gives.
     """
 
@@ -48,8 +48,13 @@ class Ranked:
     rho: Interval
     partial: Interval | None
     top: float
-    train_seconds: float
+    train_seconds: float | None
     score_seconds: float
+
+    @property
+    def seconds(self) -> float | None:
+        """Of a network's training until then and its score; None where it is not known."""
+        return None if self.train_seconds is None else self.train_seconds + self.score_seconds
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,8 @@ def print_ranking(ranking: Ranking, *, every: bool) -> None:
     one = [next(row for row in ranking.ranked if row.moment == moment) for moment in moments]
     lines.append(["networks", *(str(row.num_networks) for row in one)])
     lines.append(["steps", *("-" if row.step is None else str(row.step) for row in one)])
-    lines.append(["training s", *(f"{row.train_seconds:.3g}" for row in one)])
+    seconds = (row.train_seconds for row in one)
+    lines.append(["training s", *("-" if each is None else f"{each:.3g}" for each in seconds)])
     for score in sorted(scores, key=lambda score: -_mean(ranking.ranked, score)):
         found = [at.get((score, moment)) for moment in moments]
         lines.append([score, *("-" if row is None else f"{row.tau.value:+.3f}" for row in found)])
@@ -104,11 +105,11 @@ def write_plot(path: Path, ranking: Ranking, *, title: str) -> None:
 
     figure = go.Figure()
     for score in dict.fromkeys(row.score for row in ranking.ranked):
-        rows = [row for row in ranking.ranked if row.score == score]
+        rows = [row for row in ranking.ranked if row.score == score and row.seconds is not None]
         figure.add_trace(
             go.Scatter(
                 name=score,
-                x=[row.train_seconds + row.score_seconds for row in rows],
+                x=[row.seconds for row in rows],
                 y=[row.tau.value for row in rows],
                 error_y={
                     "type": "data",
@@ -142,15 +143,16 @@ def _ranked(entry: Mapping[str, Any]) -> Ranked:
 
 def _print_costs(ranked: Sequence[Ranked], moments: Sequence[str]) -> None:
     """The best score and the best early figure of each moment, and what a network costs then."""
-    whole = max(row.train_seconds for row in ranked)
+    whole = max((row.train_seconds or 0.0) for row in ranked)
     lines = [["fast training", "best", "tau", "seconds a network", "of the longest training"]]
     for moment in moments:
         rows = [row for row in ranked if row.moment == moment]
         for kind in (_is_early, lambda row: not _is_early(row)):
             if best := max(filter(kind, rows), key=lambda row: row.tau.value, default=None):
-                seconds = best.train_seconds + best.score_seconds
-                share = f"{100 * seconds / whole:.1f} %" if whole else "-"
-                lines.append([moment, best.score, _text(best.tau), f"{seconds:.3g}", share])
+                seconds = best.seconds
+                cost = "-" if seconds is None else f"{seconds:.3g}"
+                share = "-" if seconds is None or not whole else f"{100 * seconds / whole:.1f} %"
+                lines.append([moment, best.score, _text(best.tau), cost, share])
     print()
     _print_table(lines)
 

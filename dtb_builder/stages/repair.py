@@ -56,7 +56,7 @@ def repair_folder(folder: RunFolder) -> Iterator[Repair]:
                 yield _take_apart(folder, shard, runs)
 
 
-def repair_file(path: Path) -> Repair | None:
+def repair_file(path: Path, *, without_volumes: bool = False) -> Repair | None:
     """Write the intact runs of a damaged benchmark or shard, and its failed ones, to a new file.
 
     It stands beside the damaged one; what an earlier repair has saved is never written over.
@@ -66,18 +66,14 @@ def repair_file(path: Path) -> Repair | None:
 
     Raises:
         UnfinishedError: no run is intact.
-        MissingVolumeError: a file of the benchmark is not here, which is no damage.
+        MissingVolumeError: a file of the benchmark is not here, which is no damage; not raised
+            `without_volumes`.
         DTBError: the file cannot be opened, or what says how it was made is damaged.
     """
     if not _is_damaged(path):
         return None
-    try:
-        with Benchmark(path) as benchmark:
-            benchmark.check_files()
-    except MissingVolumeError:
-        raise
-    except DTBError:
-        pass  # what is damaged is the list of volumes
+    if not without_volumes:
+        _check_volumes(path)
     with contextlib.closing(Store(path)) as store:
         provenance = store.index.texts(PROVENANCE)[0]
         num_epochs = store.index.num_epochs
@@ -106,6 +102,17 @@ def repair_file(path: Path) -> Repair | None:
         for _ in merge([whole], rebuilt):
             pass
     return Repair(path, len(saved), lost, rebuilt, lost_failures)
+
+
+def _check_volumes(path: Path) -> None:
+    try:
+        with Benchmark(path) as benchmark:
+            benchmark.check_files()
+    except MissingVolumeError as error:
+        error.add_note("if it is lost, --without-volumes saves the runs that lie elsewhere")
+        raise
+    except DTBError:
+        pass  # what is damaged is the list of volumes
 
 
 def _is_damaged(path: Path) -> bool:

@@ -13,7 +13,7 @@ from dtb_builder.dataset.atomic import write_whole
 from dtb_builder.dataset.run import Run
 from dtb_builder.errors import ConfigError
 from dtb_builder.stages.draw import genotype_svg
-from dtb_builder.stages.fingerprint import check_scores
+from dtb_builder.stages.fingerprint import rows_of
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -204,8 +204,10 @@ def _scores(benchmark: Benchmark, file: Path | None) -> Iterator[str]:
 
     from dtb_builder.stages.score_table import read_scores  # here: it needs pyarrow
 
-    table = pandas.DataFrame(read_scores(file).rows)
-    check_scores(zip(table["run"].tolist(), table["fingerprint"], strict=True), benchmark, file)
+    rows = rows_of(benchmark, read_scores(file).rows, file)
+    if not rows:
+        return
+    table = pandas.DataFrame(rows)
     names = [name for name in _score_names(table) if table[name].notna().any()]
     last = benchmark.array(_METRIC, epoch=-1).filled(np.nan)
     accuracy = dict(zip(benchmark.numbers.tolist(), last.tolist(), strict=True))

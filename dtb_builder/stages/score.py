@@ -107,6 +107,7 @@ class _Scoring:
         self._attempts: dict[Any, int] = {}
         self._tasks: dict[Any, Task] = {}
         self._finished: dict[int, tuple[int, int]] = {}
+        self._elsewhere: list[Mapping[str, Any]] = []
 
     def progress(self) -> Iterator[ScoreProgress]:
         """How far it is, at least once a second."""
@@ -138,11 +139,9 @@ class _Scoring:
     def _about(self) -> dict[str, Any]:
         """What the scores hang on, as it stands in the file."""
         chosen = chosen_probe(self._job)
-        settings = asdict(self._job.config)
-        del settings["compute"]["kernels"]  # which only train
         return {
             "source": self._job.source.about(),
-            "settings": settings,
+            "settings": asdict(self._job.config),
             "probe": {
                 "images": self._job.images.name,
                 "indices": chosen.indices.tolist(),
@@ -166,9 +165,8 @@ class _Scoring:
                 )
             made = [row for row in table.rows if self._belongs(row)]
             if len(made) == self._num_wanted and not (self._launch.retry and _failed(made)):
-                if len(made) < len(table.rows):  # the others are of runs that are here no more
-                    write_scores(self._folder.file, ScoreTable(table.about, made))
                 return made
+            self._elsewhere = [row for row in table.rows if row["run"] not in self._units]
         self._folder.begin(about)
         by_run: dict[int, list[dict[str, Any]]] = {}
         for row in made:
@@ -257,11 +255,12 @@ class _Scoring:
 
     def _write(self, about: dict[str, Any]) -> None:
         reference = self._reference()
-        rows = [
+        rows: list[Mapping[str, Any]] = [
             _with_das(row, reference)
             for unit in self._units.values()
             for row in _in_order(read_lines(self._folder.lines_file(unit.number)), unit)
         ]
+        rows += self._elsewhere  # of runs of the plan that this source has not
         entry = None if reference is None else asdict(reference)
         write_scores(self._folder.file, ScoreTable(about | {"reference": entry}, rows))
         self._folder.clear()

@@ -11,7 +11,7 @@ from typing import Any
 from dtb_builder.dataset.atomic import remove_unfinished, write_whole
 from dtb_builder.errors import DamagedFileError, PlanMismatchError
 from dtb_builder.stages.locking import held
-from dtb_builder.stages.settings import settings_differences
+from dtb_builder.stages.settings import flat, settings_differences
 
 __all__ = ["ScoreFolder", "about_differences"]
 
@@ -109,11 +109,13 @@ class ScoreFolder:
 
 
 def about_differences(stored: Mapping[str, Any], given: Mapping[str, Any]) -> list[str]:
-    """In what two scorings differ; the probe by its hash, without its indices."""
+    """In what two scorings differ; the probe by its hash, and no kernels, which only train."""
 
     def told(about: Mapping[str, Any]) -> dict[str, Any]:
         probe = {key: value for key, value in about["probe"].items() if key != "indices"}
         kept = {key: value for key, value in about.items() if key != "reference"}
-        return kept | {"probe": probe}
+        leaves = flat(kept | {"probe": probe})
+        leaves.pop("settings.compute.kernels", None)
+        return leaves
 
     return settings_differences(told(stored), told(given))

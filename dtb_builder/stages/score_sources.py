@@ -1,7 +1,6 @@
 """What can be scored: the states of a benchmark's runs, each as a network."""
 
 import hashlib
-import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -17,6 +16,7 @@ from dtb_builder.network.spec import NetworkSpec
 from dtb_builder.network.state import restore
 from dtb_builder.stages.config import ImagesConfig, parse
 from dtb_builder.stages.fingerprint import fingerprint
+from dtb_builder.stages.settings import flat
 
 __all__ = ["BenchmarkSource", "Moment", "ScoredState", "Source", "Unit"]
 
@@ -119,7 +119,8 @@ class BenchmarkSource:
     def about(self) -> dict[str, Any]:
         """The benchmark's provenance, by hash."""
         with Benchmark(self.path) as benchmark:
-            text = json.dumps(benchmark.provenance, sort_keys=True)
+            leaves = flat(benchmark.provenance).items()
+            text = repr(sorted((f"/{key.replace('.', '/')}", repr(value)) for key, value in leaves))
         return {"kind": "dtb", "provenance": hashlib.sha256(text.encode()).hexdigest()}
 
     def units(self) -> Iterator[Unit]:

@@ -183,7 +183,8 @@ def _settled(
                     f"{folder.path} was begun with other settings:\n  {listed}\n"
                     "use those, or another folder"
                 )
-            return SearchRule(**stored["rule"]), stored["kernels"]
+            # Searches that were begun before it was stored had none.
+            return SearchRule(**stored["rule"]), stored.get("kernels", "off")
         except (ValueError, KeyError, TypeError) as error:
             raise DamagedFileError(f"{folder.settings_file}: {error!r}") from error
     if config.ranking is None:
@@ -296,6 +297,7 @@ class _Search:
         waiting = list(reversed(batch))
         attempts: dict[int, int] = {}
         begun: dict[int, float] = {}
+        spent: dict[int, float] = {}
         by_index = {candidate.index: candidate for candidate in batch}
         while waiting or not engine.is_idle():
             while waiting and engine.has_room():
@@ -305,8 +307,9 @@ class _Search:
                 engine.submit(Task(candidate.index, try_candidate, arguments, on_device=True))
             for end in engine.wait(seconds=_POLL_SECONDS):
                 assert isinstance(end.key, int)
-                seconds = time.monotonic() - begun[end.key]
-                line = self._line(end, by_index[end.key], attempts, seconds)
+                tried = time.monotonic() - begun[end.key]
+                spent[end.key] = spent.get(end.key, 0.0) + tried
+                line = self._line(end, by_index[end.key], attempts, spent[end.key])
                 if line is None:
                     waiting.append(by_index[end.key])
                 else:
@@ -317,7 +320,10 @@ class _Search:
     def _line(
         self, end: TaskEnd, candidate: Candidate, attempts: dict[int, int], seconds: float
     ) -> dict[str, Any] | None:
-        """What a task came to, so many seconds after it was submitted; None: try it again."""
+        """What a task came to; None where it is to be tried again.
+
+        A worker that died could not say what it took: that is the seconds since it was submitted.
+        """
         if end.error is None:
             return end.result
         if isinstance(end.error, StorageError | ImagesError | ConfigError):

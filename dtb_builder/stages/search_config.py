@@ -1,5 +1,6 @@
 """What a person can set of a search, and the rule that follows from it."""
 
+import math
 import re
 from dataclasses import dataclass
 
@@ -64,7 +65,10 @@ class SearchConfig:
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must be at least 0, got {getattr(self, name)}")
         if self.recipe.auxiliary_weight > 0 and not self.network.auxiliary:
-            raise ValueError("recipe.auxiliary_weight needs network.auxiliary, and is 0 without")
+            raise ValueError(
+                "recipe.auxiliary_weight needs network.auxiliary, which network=darts has; it is 0 "
+                "without"
+            )
         if self.num_images < 2:
             raise ValueError(f"num_images must be at least 2, got {self.num_images}")
         if self.num_random < 2:
@@ -103,7 +107,7 @@ def affordable_rule(ranked: tuple[Ranked, ...], config: SearchConfig) -> SearchR
     """
 
     def affordable(row: Ranked) -> bool:
-        seconds = (row.train_seconds + row.score_seconds) * config.num_candidates
+        seconds = math.inf if row.seconds is None else row.seconds * config.num_candidates
         steps = (row.step or 0) * config.num_candidates
         if row.score not in RULES or (row.score in EARLY_FIGURES and row.moment == "epoch 0"):
             return False

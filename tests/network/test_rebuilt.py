@@ -1,5 +1,6 @@
 """A stored state makes its network again; a file's claims alone make nothing."""
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
@@ -23,6 +24,15 @@ def test_a_network_is_made_again_and_no_random_number_is_used() -> None:
     assert all(parameter.requires_grad for parameter in again.parameters())
     images = torch.randn(2, 3, 8, 8)
     assert torch.equal(again(images), network(images))
+
+
+def test_threads_use_no_random_numbers_either() -> None:
+    network = SPEC.build(sample_uniform(0, 0))
+    table, state = tensor_table(network), capture(network)
+    before = torch.get_rng_state()
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda _: rebuilt(sample_uniform(0, 0), SPEC, table, state), range(40)))
+    assert torch.equal(torch.get_rng_state(), before)
 
 
 @pytest.mark.parametrize("operation", OPERATIONS)

@@ -76,6 +76,17 @@ def test_single_settings_are_compared_with_the_folders_own(
     assert dtb("plan", folder, "recipe=smoke") == 2  # a group: all the others are the defaults
 
 
+@pytest.mark.parametrize("text", ["", "[1]", "recipe: 3", "{"])
+def test_a_single_setting_on_a_damaged_config_is_refused_like_none(
+    text: str, tmp_path: Path, dtb: Dtb, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert dtb("plan", tmp_path) == 0
+    RunFolder(tmp_path).config_file.write_text(text)
+    for settings in ((), ("recipe.num_epochs=1",)):
+        assert dtb("plan", tmp_path, *settings) == 2
+    assert capsys.readouterr().err.startswith("dtb: ")
+
+
 def test_neither_a_file_nor_the_folder_of_a_search_is_planned(
     tmp_path: Path, dtb: Dtb, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -14,7 +14,7 @@ from dtb_builder.stages.fingerprint import fingerprint
 from dtb_builder.stages.population import Population, combined, populations_of
 from dtb_builder.stages.rank import rank
 from dtb_builder.stages.rank_choice import choose_rules, rules_of
-from dtb_builder.stages.rank_report import read_ranking
+from dtb_builder.stages.rank_report import print_ranking, read_ranking, write_ranking
 from dtb_builder.stages.score_table import ScoreTable, seconds_name
 
 Dtb = Callable[..., int]
@@ -204,6 +204,7 @@ def test_a_benchmarks_populations_have_scores_and_early_figures(finished: Path) 
         losses = benchmark.array("train_loss")[:, 1:].sum(axis=1)
         assert last.scores["training_speed"] == pytest.approx(-losses)
         seconds = benchmark.array("train_seconds")[:, 1:].sum(axis=1)
+        assert last.train_seconds is not None
         assert last.train_seconds == pytest.approx(seconds.mean())
         assert last.scores["wot"].tolist() == [0, 1]
         assert last.score_seconds["wot"] == 0.5
@@ -224,6 +225,16 @@ def test_scores_of_the_same_genotypes_in_another_training_are_refused(finished: 
     refused = pytest.raises(ConfigError, match="is of another benchmark: its run 0 is not that of")
     with Benchmark(finished / "dtb.h5") as benchmark, refused:
         populations_of(benchmark, ScoreTable({}, rows), accuracy="test_accuracy")
+
+
+def test_a_training_whose_time_was_not_measured_costs_nobody_knows_what(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ranking = rank([replace(population(), train_seconds=None)], seed=0, num_resamples=20)
+    print_ranking(ranking, every=True)
+    assert "training s" in capsys.readouterr().out
+    write_ranking(tmp_path / "rank.json", ranking, (), {})
+    assert read_ranking(tmp_path / "rank.json")[0].seconds is None
 
 
 def test_a_single_network_cannot_be_ranked(finished: Path) -> None:

@@ -55,6 +55,9 @@ def test_a_volume_that_is_elsewhere_is_no_damage(
     assert dtb("repair", folder.benchmark_file) == 2
     assert f"{first} is not there" in capsys.readouterr().err
     assert not list(folder.path.glob("*.repaired*"))
+    capsys.readouterr()
+    assert dtb("repair", folder.benchmark_file, "--without-volumes") == 1
+    assert "1 runs saved" in capsys.readouterr().out
 
 
 def test_a_damaged_shard_is_made_whole_by_training_only_what_was_lost(

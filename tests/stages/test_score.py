@@ -19,7 +19,7 @@ from dtb_builder.metrics.scoring import score_network
 from dtb_builder.stages import score_worker
 from dtb_builder.stages.lines import append_line, read_lines
 from dtb_builder.stages.score_folder import ScoreFolder
-from dtb_builder.stages.score_table import read_scores
+from dtb_builder.stages.score_table import ScoreTable, read_scores, write_scores
 
 Dtb = Callable[..., int]
 NAMES = ("wot", "distinguishing_ability", "activation_units", "snip", "num_parameters")
@@ -129,14 +129,30 @@ def test_scoring_again_does_nothing(
     assert file.stat().st_mtime_ns == before
 
 
-def test_rows_of_runs_that_are_here_no_more_are_dropped(
-    scored: Path, finished: Path, tmp_path: Path, dtb: Dtb
+@pytest.mark.parametrize("is_complete", [True, False])
+def test_scores_of_other_runs_of_the_plan_stay_beside(
+    is_complete: bool, scored: Path, finished: Path, tmp_path: Path, dtb: Dtb
 ) -> None:
     shard = Path(shutil.copy(finished / "shards" / "shard-00001.h5", tmp_path))
-    file = Path(shutil.copy(scored, tmp_path / "scores.parquet"))
-    assert {row["run"] for row in read_scores(file).rows} == {0, 1}
+    table = read_scores(scored)
+    kept = [row for row in table.rows if is_complete or row["run"] == 0 or row["epoch"] == 1]
+    file = tmp_path / "scores.parquet"
+    write_scores(file, ScoreTable(table.about, kept))
     assert dtb("score", shard, *QUICK) == 0
-    assert {row["run"] for row in read_scores(file).rows} == {1}
+    found = sorted(read_scores(file).rows, key=lambda row: (row["run"], row["step"]))
+    expected = sorted(table.rows, key=lambda row: (row["run"], row["step"]))
+    assert [row["wot"] for row in found] == [row["wot"] for row in expected]
+    assert dtb("report", shard) == 0
+
+
+def test_a_file_of_scores_made_before_kernels_were_left_out_is_taken_over(
+    scored: Path, benchmark: Path, dtb: Dtb
+) -> None:
+    table = read_scores(scored)
+    about = json.loads(json.dumps(table.about))
+    about["settings"]["compute"].pop("kernels")
+    write_scores(benchmark.with_name("scores.parquet"), ScoreTable(about, table.rows))
+    assert dtb("score", benchmark, *QUICK) == 0
 
 
 @pytest.mark.parametrize(("num_lines", "before"), [(1, True), (6, False), (8, True), (12, False)])
