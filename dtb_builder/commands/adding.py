@@ -5,6 +5,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import h5py
+
 __all__ = ["add_command", "add_folder_command", "here", "target"]
 
 Command = Callable[[Any], int]
@@ -39,12 +41,6 @@ def here(text: str) -> Path:
 
 def target(text: str) -> Path:
     """A file to write, which may be there already; but no benchmark is written over."""
-    path = Path(text)
-    try:
-        with path.open("rb") as file:
-            begins = file.read(8)
-    except OSError:  # it is not there, or whoever writes it will say why it cannot be written
-        return path
-    if begins == b"\x89HDF\r\n\x1a\n":
+    if h5py.is_hdf5(text):
         raise argparse.ArgumentTypeError(f"{text} is an HDF5 file: choose another name")
-    return path
+    return Path(text)

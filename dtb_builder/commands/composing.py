@@ -1,10 +1,8 @@
 """Settings of the command line as checked values: the only place that knows Hydra."""
 
 import difflib
-import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from dtb_builder.errors import ConfigError
@@ -80,7 +78,9 @@ def _with_own(
     folder: "RunFolder", given: Sequence[str], composed: dict[str, Any]
 ) -> dict[str, Any]:
     """The folder's own settings with those that were given; all the composed ones for a group."""
-    own: dict[str, Any] = json.loads(json.dumps(asdict(folder.config)))  # tuples to lists
+    from dtb_builder.stages.settings import plain
+
+    own = plain(folder.config)
     for setting in given:
         if is_launch_setting(setting):
             continue

@@ -2,13 +2,13 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import MISSING, asdict, dataclass, fields, is_dataclass
+from dataclasses import MISSING, dataclass, fields, is_dataclass
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 import dacite
 
 from dtb_builder.errors import ConfigError
-from dtb_builder.stages.settings import flat, settings_differences
+from dtb_builder.stages.settings import flat, plain, settings_differences
 from dtb_builder.stages.shards import ShardRange
 from dtb_builder.training.recipe import Recipe
 
@@ -21,6 +21,7 @@ __all__ = [
     "NetworkConfig",
     "SpaceConfig",
     "StatesConfig",
+    "check_auxiliary",
     "deciding_settings",
     "differences",
     "parse",
@@ -76,6 +77,19 @@ class NetworkConfig:
     channels: int
     layers: int
     auxiliary: bool
+
+
+def check_auxiliary(recipe: Recipe, network: NetworkConfig) -> None:
+    """See that an auxiliary loss has its head.
+
+    Raises:
+        ValueError: it has not.
+    """
+    if recipe.auxiliary_weight > 0 and not network.auxiliary:
+        raise ValueError(
+            "recipe.auxiliary_weight needs network.auxiliary, which network=darts has; it is 0 "
+            "without"
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -181,11 +195,7 @@ class Config:
             raise ValueError(f"seeds must be different, none negative, got {list(self.seeds)}")
         if self.shard_size < 1:
             raise ValueError(f"shard_size must be at least 1, got {self.shard_size}")
-        if self.recipe.auxiliary_weight > 0 and not self.network.auxiliary:
-            raise ValueError(
-                "recipe.auxiliary_weight needs network.auxiliary, which network=darts has; it is 0 "
-                "without"
-            )
+        check_auxiliary(self.recipe, self.network)
         epochs = self.states.epochs
         outside = (
             [e for e in epochs if not -1 <= e <= self.recipe.num_epochs]
@@ -310,7 +320,7 @@ def parse(kind: type[T], settings: Mapping[str, Any]) -> T:
 
 def deciding_settings(config: Config) -> dict[str, Any]:
     """What decides the data, as plain values: the config without the paths of this machine."""
-    settings: dict[str, Any] = json.loads(json.dumps(asdict(config)))  # tuples to lists
+    settings = plain(config)
     del settings["images"]["root"], settings["space"]["file"]
     return settings
 

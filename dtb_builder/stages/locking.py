@@ -11,7 +11,7 @@ import json
 import logging
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -36,13 +36,13 @@ _RANGE_SECONDS = 60
 
 
 @contextlib.contextmanager
-def held(file: Path, *, seconds: float, otherwise: str) -> Iterator[None]:
+def held(file: Path, *, seconds: float, otherwise: Callable[[], str]) -> Iterator[None]:
     """Hold a lock of the operating system, which frees it when its holder dies.
 
     Args:
         file: that stands for it.
         seconds: to wait for it.
-        otherwise: what the error says.
+        otherwise: what the error says; asked then, since only the present holder has signed.
 
     Raises:
         LockedError: somebody else has held it for all that time.
@@ -51,7 +51,7 @@ def held(file: Path, *, seconds: float, otherwise: str) -> Iterator[None]:
     try:
         lock.acquire(timeout=seconds)
     except Timeout:
-        raise LockedError(otherwise) from None
+        raise LockedError(otherwise()) from None
     try:
         yield
     finally:
@@ -88,51 +88,39 @@ class FolderLock:
             LockedError: somebody else holds the folder, or a range that overlaps this one.
         """
         self._folder.mkdir(exist_ok=True)
-        own = self._range_lock(shards)
-        with self._gate(_RANGE_SECONDS):
-            for other in self._ranges():
-                if other.overlaps(shards):
-                    self._check_free(other)
-            try:
-                own.acquire(timeout=_LOOK_SECONDS)
-            except Timeout:
-                raise LockedError(f"shards {shards} of {self._path} are in use") from None
-        try:
+        with contextlib.ExitStack() as own:
+            with self._gate(_RANGE_SECONDS):
+                for other in self._ranges():
+                    if other.overlaps(shards):
+                        self._check_free(other)
+                own.enter_context(self._range(shards))
             with _signed(self._range_signature(shards), self._path):
                 yield
-        finally:
-            own.release()
 
     def holders(self) -> tuple[str, ...]:
         """Who holds the folder, or parts of it, now."""
-        locks = {shards: self._range_lock(shards) for shards in self._ranges()}
-        signatures = {self._signature: self._whole_lock()} | {
-            self._range_signature(shards): lock for shards, lock in locks.items()
+        locks = {self._signature: self._whole_lock} | {
+            self._range_signature(shards): self._range_lock(shards) for shards in self._ranges()
         }
-        found = [_holder(file, lock) for file, lock in signatures.items() if file.exists()]
+        found = [_holder(file, FileLock(lock)) for file, lock in locks.items() if file.exists()]
         return tuple(text for text in found if text is not None)
 
-    @contextlib.contextmanager
-    def _gate(self, seconds: float) -> Iterator[None]:
-        lock = self._whole_lock()
-        try:
-            lock.acquire(timeout=seconds)
-        except Timeout:
-            # Read now: it is the present holder that has signed.
-            raise LockedError(f"{self._path} is in use by {_text(self._signature)}") from None
-        try:
-            yield
-        finally:
-            lock.release()
+    def _gate(self, seconds: float) -> contextlib.AbstractContextManager[None]:
+        def otherwise() -> str:
+            return f"{self._path} is in use by {_text(self._signature)}"
+
+        return held(self._whole_lock, seconds=seconds, otherwise=otherwise)
+
+    def _range(self, shards: ShardRange) -> contextlib.AbstractContextManager[None]:
+        def otherwise() -> str:
+            text = _text(self._range_signature(shards))
+            return f"shards {shards} of {self._path} are in use by {text}"
+
+        return held(self._range_lock(shards), seconds=_LOOK_SECONDS, otherwise=otherwise)
 
     def _check_free(self, shards: ShardRange) -> None:
-        lock = self._range_lock(shards)
-        try:
-            lock.acquire(timeout=_LOOK_SECONDS)
-        except Timeout:
-            text = _text(self._range_signature(shards))
-            raise LockedError(f"shards {shards} of {self._path} are in use by {text}") from None
-        lock.release()
+        with self._range(shards):
+            pass
 
     def _ranges(self) -> list[ShardRange]:
         """Those that have a lock, whether or not somebody holds it."""
@@ -150,11 +138,12 @@ class FolderLock:
     def _range_signature(self, shards: ShardRange) -> Path:
         return self._folder / f"shards-{shards}.json"
 
-    def _whole_lock(self) -> FileLock:
-        return FileLock(self._path / ".lock")
+    @property
+    def _whole_lock(self) -> Path:
+        return self._path / ".lock"
 
-    def _range_lock(self, shards: ShardRange) -> FileLock:
-        return FileLock(self._folder / f"shards-{shards}.lock")
+    def _range_lock(self, shards: ShardRange) -> Path:
+        return self._folder / f"shards-{shards}.lock"
 
 
 @contextlib.contextmanager

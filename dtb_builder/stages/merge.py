@@ -66,13 +66,13 @@ def _explain(folder: RunFolder, missing: list[tuple[int, list[PlannedRun]]]) -> 
     more = len(names) - _MOST_NAMED
     listed = ", ".join(names[:_MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
     lines = [f"{folder.shards_folder} lacks {listed}"]
+    retry = ""
     for _, runs in missing:
         for run in runs:
             failed = folder.failures(run)
             if failed.given_up:
+                retry = " retry=failed"
                 reason = failed.messages[-1].strip().rpartition("\n")[2]
                 lines.append(f"run {run.number} failed {len(failed.messages)} times: {reason}")
-    given_up = any(folder.failures(run).given_up for _, runs in missing for run in runs)
-    retry = " retry=failed" if given_up else ""
     lines.append(f"dtb generate {folder.path}{retry} makes them; allow_missing=true merges without")
     return "\n  ".join(lines)

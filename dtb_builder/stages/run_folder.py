@@ -20,6 +20,7 @@ from dtb_builder.dataset.atomic import remove_unfinished, whole_file, write_whol
 from dtb_builder.errors import ConfigError, DamagedFileError, PlanMismatchError
 from dtb_builder.stages.config import Config, deciding_settings, differences, parse
 from dtb_builder.stages.locking import FolderLock, held
+from dtb_builder.stages.settings import plain
 from dtb_builder.stages.shards import ShardRange
 
 __all__ = ["Failures", "PlannedRun", "RunFolder"]
@@ -236,7 +237,7 @@ class RunFolder:
 
     def write_config(self, config: Config) -> None:
         """Write the config, as for a plan, or because the images have moved."""
-        settings = json.loads(json.dumps(asdict(config)))  # tuples to lists
+        settings = plain(config)
         write_whole(self.config_file, yaml.safe_dump(settings, sort_keys=False).encode())
         self.__dict__.pop("config", None)  # what is remembered of the old one
 
@@ -375,9 +376,12 @@ class RunFolder:
             LockedError: another process has held it for all the time this one waited.
         """
         self.working_folder(run.shard).mkdir(parents=True, exist_ok=True)
-        otherwise = f"another process trains run {run.number} of {self.path}"
         lock = self.journal_file(run).with_suffix(".lock")
-        with held(lock, seconds=_RUN_LOCK_SECONDS, otherwise=otherwise):
+        with held(
+            lock,
+            seconds=_RUN_LOCK_SECONDS,
+            otherwise=lambda: f"another process trains run {run.number} of {self.path}",
+        ):
             yield
 
     def check_writeable(self) -> None:

@@ -88,8 +88,11 @@ class ScoreFolder:
             LockedError: somebody else does.
         """
         lock = self.file.with_name(f".{self.file.name}.lock")
-        otherwise = f"{self.file} is being made by another process"
-        with held(lock, seconds=_LOCK_SECONDS, otherwise=otherwise):
+        with held(
+            lock,
+            seconds=_LOCK_SECONDS,
+            otherwise=lambda: f"{self.file} is being made by another process",
+        ):
             for unfinished in self.file.parent.glob(f".{self.file.name}.*.writing"):
                 unfinished.unlink(missing_ok=True)
             if self.working.exists():
@@ -103,8 +106,11 @@ class ScoreFolder:
         Raises:
             LockedError: another process has held it for all the time this one waited.
         """
-        otherwise = f"another process appends to {lines}"
-        with held(lines.with_suffix(".lock"), seconds=_UNIT_LOCK_SECONDS, otherwise=otherwise):
+        with held(
+            lines.with_suffix(".lock"),
+            seconds=_UNIT_LOCK_SECONDS,
+            otherwise=lambda: f"another process appends to {lines}",
+        ):
             yield
 
 

@@ -37,7 +37,7 @@ from dtb_builder.stages.search_config import (
     named_rule,
 )
 from dtb_builder.stages.search_worker import Candidate, steps_of, try_candidate
-from dtb_builder.stages.settings import settings_differences
+from dtb_builder.stages.settings import plain, settings_differences
 from dtb_builder.stages.storage import storage_is_named
 
 __all__ = ["Found", "SearchFolder", "SearchProgress", "search"]
@@ -91,8 +91,11 @@ class SearchFolder:
             LockedError: somebody else searches in it.
         """
         self.path.mkdir(parents=True, exist_ok=True)
-        otherwise = f"another process searches in {self.path}"
-        with held(self.path / ".lock", seconds=_LOCK_SECONDS, otherwise=otherwise):
+        with held(
+            self.path / ".lock",
+            seconds=_LOCK_SECONDS,
+            otherwise=lambda: f"another process searches in {self.path}",
+        ):
             remove_unfinished(self.path)
             yield
 
@@ -168,7 +171,7 @@ def _settled(
     folder: SearchFolder, config: SearchConfig
 ) -> tuple[SearchRule, Literal["auto", "on", "off"]]:
     """The rule and compute.kernels, as they were settled when the search began."""
-    settings: dict[str, Any] = json.loads(json.dumps(asdict(config)))
+    settings = plain(config)
     if config.ranking is not None:
         try:
             settings["ranking_sha256"] = sha256(Path(config.ranking).read_bytes()).hexdigest()

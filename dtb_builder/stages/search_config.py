@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from dtb_builder.errors import ConfigError
 from dtb_builder.metrics.names import SCORES
-from dtb_builder.stages.config import ComputeConfig, ImagesConfig, NetworkConfig
+from dtb_builder.stages.config import ComputeConfig, ImagesConfig, NetworkConfig, check_auxiliary
 from dtb_builder.stages.population import EARLY_FIGURES
 from dtb_builder.stages.rank import Ranked
 from dtb_builder.training.recipe import Recipe
@@ -64,11 +64,7 @@ class SearchConfig:
         for name in ("seed", "probe_seed"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must be at least 0, got {getattr(self, name)}")
-        if self.recipe.auxiliary_weight > 0 and not self.network.auxiliary:
-            raise ValueError(
-                "recipe.auxiliary_weight needs network.auxiliary, which network=darts has; it is 0 "
-                "without"
-            )
+        check_auxiliary(self.recipe, self.network)
         if self.num_images < 2:
             raise ValueError(f"num_images must be at least 2, got {self.num_images}")
         if self.num_random < 2:

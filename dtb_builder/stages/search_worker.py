@@ -176,6 +176,7 @@ def _setting(config: SearchConfig) -> _Setting:
     )
 
 
+@lru_cache(maxsize=1)
 def _sources(config: SearchConfig) -> tuple[Images, Split, NetworkSpec, ProbeImages]:
     """The images, and what follows from them."""
     images, split = load_split_images(config.images)

@@ -1,9 +1,16 @@
-"""Plain settings, one in another, as a flat list; and in what two of them differ."""
+"""Settings as plain values, one in another or flat; and in what two of them differ."""
 
+import json
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
-__all__ = ["flat", "settings_differences"]
+__all__ = ["flat", "plain", "settings_differences"]
+
+
+def plain(settings: Any) -> dict[str, Any]:
+    """A dataclass of settings as JSON gives it back: tuples as lists."""
+    return json.loads(json.dumps(asdict(settings)))
 
 
 def flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
