@@ -13,7 +13,7 @@ from dtb_builder.dataset.codec import crc32c, encode
 from dtb_builder.dataset.index import row_checksums
 from dtb_builder.dataset.opening import dataset_at
 
-__all__ = ["HOSTILE", "damaged", "hostile", "regions"]
+__all__ = ["HOSTILE", "damaged", "hostile", "regions", "seal"]
 
 
 def regions(path: Path) -> dict[str, list[tuple[int, int]]]:
@@ -109,12 +109,12 @@ def _set(name: str, value: Any, where: Any = ...) -> Change:
 
     def change(file: h5py.File) -> None:
         dataset_at(file, name)[where] = value
-        _seal(file)
+        seal(file)
 
     return change
 
 
-def _seal(file: h5py.File) -> None:
+def seal(file: h5py.File) -> None:
     """Make all checksums of the index right, as far as they can be computed."""
     for checksum, covered in schema.ROW_CHECKSUMS.items():
         columns = {column.name: np.asarray(file[column.name]) for column in covered}
@@ -131,7 +131,7 @@ def _text(name: str, texts: list[bytes]) -> Change:
     def change(file: h5py.File) -> None:
         del file[name]
         file.create_dataset(name, data=np.array(texts, dtype=f"S{max(map(len, texts))}"))
-        _seal(file)
+        seal(file)
 
     return change
 
@@ -180,7 +180,7 @@ def _swapped_places(group: str) -> Change:
             places = dataset_at(file, f"{group}/{name}")
             row = places[1]
             places[1, :2] = row[1::-1]
-        _seal(file)
+        seal(file)
 
     return change
 
@@ -191,7 +191,7 @@ def _plant(file: h5py.File, frame: bytes) -> None:
     places = {"offset": planted.id.get_offset(), "length": len(frame), "crc32c": crc32c(frame)}
     for name, value in places.items():
         dataset_at(file, f"state_index/{name}")[1, 0] = value
-    _seal(file)
+    seal(file)
 
 
 def _bomb(file: h5py.File) -> None:

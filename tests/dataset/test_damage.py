@@ -7,7 +7,7 @@ import h5py
 import hdf5plugin
 import numpy as np
 import pytest
-from chaos.mutants import HOSTILE
+from chaos.mutants import HOSTILE, seal
 
 from dtb_builder import Benchmark
 from dtb_builder.dataset import schema
@@ -48,12 +48,9 @@ def test_what_is_out_of_order_is_named(change: str, record: str, shard: Path) ->
 def test_an_environment_that_is_not_there_is_named_and_not_copied(
     number: int, shard: Path, tmp_path: Path
 ) -> None:
-    column = "runs/environment"
     with h5py.File(shard, "r+") as file:
-        stored = dataset_at(file, column)
-        stored[...] = number
-        checksum = crc32c(np.asarray(stored[...]).tobytes(), crc32c(column.encode()))
-        stored.attrs[schema.CHECKSUM_ATTRIBUTE] = np.uint32(checksum)
+        dataset_at(file, "runs/environment")[...] = number
+        seal(file)
     assert damaged_records(shard) == ["environments of runs/environment"]
     with pytest.raises(DamagedFileError, match="have environments that are not there"):
         list(merge([shard], tmp_path / "merged.h5"))
@@ -74,12 +71,10 @@ def test_a_text_that_is_no_object_is_named(
 ) -> None:
     shard = make_shard("odd", [3], provenance=texts.get("provenance", "{}"))
     if "environments" in texts:
-        text = np.array([texts["environments"].encode()])
         with h5py.File(shard, "r+") as file:
             del file[schema.ENVIRONMENTS]
-            stored = file.create_dataset(schema.ENVIRONMENTS, data=text)
-            checksum = crc32c(text.tobytes(), crc32c(schema.ENVIRONMENTS.encode()))
-            stored.attrs[schema.CHECKSUM_ATTRIBUTE] = np.uint32(checksum)
+            file[schema.ENVIRONMENTS] = np.array([texts["environments"].encode()])
+            seal(file)
     assert damaged_records(shard) == [record]
     with Benchmark(shard) as benchmark, pytest.raises(DamagedFileError):
         _ = benchmark.provenance, benchmark.environments

@@ -56,6 +56,20 @@ def generate(dtb: Callable[..., int]) -> Callable[..., int]:
 
 
 @pytest.fixture
+def refused_without_a_gpu(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., None]:
+    """See that a command which asks for one is, on a machine that has none."""
+
+    def check(command: Callable[..., int], *arguments: object) -> None:
+        monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+        assert command(*arguments, "compute=cuda") == 2
+        assert "compute.device is cuda, but torch" in capsys.readouterr().err
+
+    return check
+
+
+@pytest.fixture
 def content() -> Callable[[Path], dict[Any, Any]]:
     """Everything a benchmark says that does not depend on the clock."""
     return kills.content

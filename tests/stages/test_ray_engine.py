@@ -2,7 +2,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,14 +26,31 @@ def dtb(*arguments: object) -> subprocess.CompletedProcess[str]:
     )
 
 
+def copy_plan(finished: Path, folder: Path) -> None:
+    """Plan in another folder what has been trained in one."""
+    for name in ("config.yaml", "provenance.json", "plan.csv"):
+        (folder / name).write_bytes((finished / name).read_bytes())
+
+
+@pytest.fixture
+def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """A started Ray cluster whose head does no work, and that has no other node yet."""
+    from ray.cluster_utils import Cluster
+
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+    head = {"num_cpus": 0, "num_gpus": 0, "include_dashboard": False}
+    cluster = Cluster(initialize_head=True, head_node_args=head)
+    yield cluster
+    cluster.shutdown()
+
+
 def test_one_worker_and_two_give_the_same_content_as_no_ray_at_all(
     finished: Path, tmp_path: Path, content: Callable[[Path], dict[Any, Any]]
 ) -> None:
     for num_workers in (1, 2):
         folder = tmp_path / str(num_workers)
         folder.mkdir()
-        for name in ("config.yaml", "provenance.json", "plan.csv"):
-            (folder / name).write_bytes((finished / name).read_bytes())
+        copy_plan(finished, folder)
         done = dtb("generate", folder, f"cluster.num_cpus={num_workers}")
         assert done.returncode == 0, done.stderr
         assert dtb("merge", folder).returncode == 0
@@ -44,52 +61,32 @@ def test_a_started_cluster_of_several_nodes_gives_the_same_content(
     finished: Path,
     tmp_path: Path,
     content: Callable[[Path], dict[Any, Any]],
-    monkeypatch: pytest.MonkeyPatch,
+    cluster: Any,
 ) -> None:
-    from ray.cluster_utils import Cluster
-
-    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
-    for name in ("config.yaml", "provenance.json", "plan.csv"):
-        (tmp_path / name).write_bytes((finished / name).read_bytes())
-    head = {"num_cpus": 0, "num_gpus": 0, "include_dashboard": False}
-    cluster = Cluster(initialize_head=True, head_node_args=head)
-    try:
-        for _ in range(2):
-            cluster.add_node(num_cpus=1, num_gpus=8, object_store_memory=80 * 2**20)
-        settings = (f"cluster.address={cluster.address}", "cluster.gpus_per_run=0.5")
-        done = dtb("generate", tmp_path, *settings)
-    finally:
-        cluster.shutdown()
+    copy_plan(finished, tmp_path)
+    for _ in range(2):
+        cluster.add_node(num_cpus=1, num_gpus=8, object_store_memory=80 * 2**20)
+    settings = (f"cluster.address={cluster.address}", "cluster.gpus_per_run=0.5")
+    done = dtb("generate", tmp_path, *settings)
     assert done.returncode == 0, done.stderr
     assert dtb("merge", tmp_path).returncode == 0
     assert content(tmp_path / "dtb.h5") == content(finished / "dtb.h5")
 
 
 def test_on_a_started_cluster_runs_wait_for_machines_that_join_it(
-    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    finished: Path, tmp_path: Path, cluster: Any
 ) -> None:
-    from ray.cluster_utils import Cluster
-
-    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
-    for name in ("config.yaml", "provenance.json", "plan.csv"):
-        (tmp_path / name).write_bytes((finished / name).read_bytes())
-    head = {"num_cpus": 0, "num_gpus": 0, "include_dashboard": False}
-    cluster = Cluster(initialize_head=True, head_node_args=head)
+    copy_plan(finished, tmp_path)
     said = tmp_path / "said"
     command = (sys.executable, "-m", "dtb_builder.cli", "generate", str(tmp_path))
-    try:
-        with said.open("w") as opened:
-            driver = subprocess.Popen(
-                [*command, f"cluster.address={cluster.address}"], stderr=opened
-            )
-        end = time.monotonic() + 120
-        while "waiting for machines to join" not in said.read_text() and time.monotonic() < end:
-            assert driver.poll() is None, said.read_text()
-            time.sleep(0.2)
-        cluster.add_node(num_cpus=1, object_store_memory=80 * 2**20)
-        assert driver.wait(timeout=200) == 0, said.read_text()
-    finally:
-        cluster.shutdown()
+    with said.open("w") as opened:
+        driver = subprocess.Popen([*command, f"cluster.address={cluster.address}"], stderr=opened)
+    end = time.monotonic() + 120
+    while "waiting for machines to join" not in said.read_text() and time.monotonic() < end:
+        assert driver.poll() is None, said.read_text()
+        time.sleep(0.2)
+    cluster.add_node(num_cpus=1, object_store_memory=80 * 2**20)
+    assert driver.wait(timeout=200) == 0, said.read_text()
     assert "a run needs {'num_cpus': 1, 'num_gpus': 0}, Ray has {}" in said.read_text()
     assert len(RunFolder(tmp_path).shard_files()) == 2
 

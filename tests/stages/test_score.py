@@ -320,14 +320,9 @@ def test_das_has_the_frozen_scale_of_a_sample_drawn_for_these_networks(
 
 
 def test_a_machine_without_the_device_fails_no_state(
-    benchmark: Path,
-    dtb: Dtb,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    benchmark: Path, dtb: Dtb, refused_without_a_gpu: Callable[..., None]
 ) -> None:
-    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
-    assert dtb("score", benchmark, *QUICK, "compute=cuda") == 2
-    assert "compute.device is cuda, but torch" in capsys.readouterr().err
+    refused_without_a_gpu(dtb, "score", benchmark, *QUICK)
     assert not benchmark.with_name("scores.parquet").exists()
 
 

@@ -231,11 +231,9 @@ def test_candidates_are_trained_in_compiled_passes(
 
 
 def test_a_machine_without_the_device_fails_no_candidate(
-    tmp_path: Path, dtb: Dtb, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, dtb: Dtb, refused_without_a_gpu: Callable[..., None]
 ) -> None:
-    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
-    assert dtb("search", tmp_path, *TINY, "compute=cuda") == 2
-    assert "compute.device is cuda, but torch" in capsys.readouterr().err
+    refused_without_a_gpu(dtb, "search", tmp_path, *TINY)
     assert content(tmp_path) == []
 
 
