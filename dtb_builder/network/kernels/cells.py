@@ -1,4 +1,4 @@
-"""The cells of a network as one differentiable function of compiled passes.
+"""The cells of a network in training, as one differentiable function of compiled passes.
 
 A batch norm is never a pass of its own: its statistics are gathered by the convolution before it,
 and whoever reads its output scales and shifts on the way. A cell's nodes are written where the
@@ -22,16 +22,14 @@ __all__ = ["can_be_compiled", "run_compiled"]
 
 
 def can_be_compiled(library: AnyLibrary, cells: nn.ModuleList, maps: Tensor) -> bool:
-    """Whether the passes compute what the modules would, as these stand, for such maps."""
-    training = cells.training
+    """Whether the passes compute what the modules, as these stand, would in training."""
     device_type = library.device_type
     return (
         maps.device.type == device_type
         and maps.dtype in (torch.float32, torch.float64)
         and not torch.is_autocast_enabled(device_type)
-        and (not isinstance(library, CudaLibrary) or (training and _in_fours(cells, maps)))
-        and (training or not torch.is_grad_enabled())
-        and all(_is_plain(module, training) for module in cells.modules())
+        and (not isinstance(library, CudaLibrary) or _in_fours(cells, maps))
+        and all(_is_plain(module) for module in cells.modules())
         and all(parameter.dtype == maps.dtype for parameter in cells.parameters())
     )
 
@@ -47,10 +45,8 @@ def run_compiled(
         stem: the input of the first cell.
         wanted: numbers of cells, ascending.
     """
-    run = _Run(library, training=cells.training, dtype=stem.dtype)
-    if torch.is_grad_enabled():
-        return list(_Cells.apply(run, cells, wanted, stem, *cells.parameters()))
-    return run.forward(cells, stem, wanted)
+    run = _Run(library, dtype=stem.dtype)
+    return list(_Cells.apply(run, cells, wanted, stem, *cells.parameters()))
 
 
 def _in_fours(cells: nn.ModuleList, maps: Tensor) -> bool:
@@ -58,10 +54,10 @@ def _in_fours(cells: nn.ModuleList, maps: Tensor) -> bool:
     return maps.shape[1] % 4 == 0 and all(p.shape[0] % 4 == 0 for p in cells.parameters())
 
 
-def _is_plain(module: nn.Module, training: bool) -> bool:
-    """Whether a module has no hooks, is in the mode of the others, and is the norm it was."""
+def _is_plain(module: nn.Module) -> bool:
+    """Whether a module trains, has no hooks, and is the norm it was."""
     hooks = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
-    if module.training != training or any(getattr(module, name) for name in hooks):
+    if not module.training or any(getattr(module, name) for name in hooks):
         return False
     if not isinstance(module, nn.BatchNorm2d):
         return True
@@ -73,12 +69,11 @@ class _Run:
 
     Args:
         library: the passes.
-        training: whether batch norms use, and track, the statistics of the batch.
         dtype: float32 or float64.
     """
 
-    def __init__(self, library: AnyLibrary, *, training: bool, dtype: torch.dtype) -> None:
-        self._passes = NetworkPasses(library, training=training, dtype=dtype)
+    def __init__(self, library: AnyLibrary, *, dtype: torch.dtype) -> None:
+        self._passes = NetworkPasses(library, dtype=dtype)
         self._backwards: list[Callable[[], None]] = []
         self._outputs: list[Maps] = []
 
@@ -115,12 +110,8 @@ class _Run:
             self._preprocessed(cell.preprocess0, before_last),
             self._preprocessed(cell.preprocess1, last),
         ]
-        _, height, width = states[0].size
-        channels = states[0].channels
-        edges = cell.edges
-        if cell.reduction:
-            height, width = -(-height // 2), -(-width // 2)
-        out = Maps.empty(last.values, len(edges) // 2 * channels, height, width)
+        channels, edges = states[0].channels, cell.edges
+        out = states[0].room(len(edges) // 2 * channels, stride=2 if cell.reduction else 1)
         nodes: list[Maps] = []
 
         def share_gradient() -> None:
