@@ -41,15 +41,24 @@ class TimedLibrary(Library):
         self.operations: Counter[str] = Counter()
         self.bytes: Counter[str] = Counter()
 
-    def run(self, name: str, dtype: torch.dtype, **arguments: Tensor | int | float | None) -> None:
-        """Call a pass."""
-        begin = time.process_time()
-        super().run(name, dtype, **arguments)
-        self.seconds[name] += time.process_time() - begin
-        self.calls[name] += 1
-        self.operations[name] += _operations(name, arguments)
+    def prepared(
+        self, name: str, dtype: torch.dtype, **arguments: Tensor | int | float | None
+    ) -> Callable[[], None]:
+        """A call of a pass."""
+        call = super().prepared(name, dtype, **arguments)
+        operations = _operations(name, arguments)
         tensors = (a for a in arguments.values() if isinstance(a, Tensor))
-        self.bytes[name] += sum(a.numel() * a.itemsize for a in tensors)
+        num_bytes = sum(a.numel() * a.itemsize for a in tensors)
+
+        def timed() -> None:
+            begin = time.process_time()
+            call()
+            self.seconds[name] += time.process_time() - begin
+            self.calls[name] += 1
+            self.operations[name] += operations
+            self.bytes[name] += num_bytes
+
+        return timed
 
 
 def main() -> None:

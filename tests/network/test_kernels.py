@@ -14,6 +14,7 @@ from torch.nn.functional import max_pool2d
 from dtb_builder.network.built import passes_file
 from dtb_builder.network.kernels import Library, can_be_compiled, find_library
 from dtb_builder.network.kernels.library import LEVELS
+from dtb_builder.network.network import Network
 from dtb_builder.space import OPERATIONS, sample_uniform
 
 # (channels, layers, image size): odd maps, partial vectors of channels, both kinds of cell alone.
@@ -50,6 +51,18 @@ def library(request: pytest.FixtureRequest) -> Library:
 def assert_close(compiled: list[Tensor], modules: list[Tensor], tolerance: float) -> None:
     # The modules alone, in the two memory layouts, differ by 7e-13 in a gradient that cancels.
     twins.assert_close(compiled, modules, tolerance, floor=1e-3)
+
+
+def gradients_after(network: Network, batches: list[Tensor]) -> list[Tensor]:
+    """Of a sum of the first batch's logits, when all batches have been through the network."""
+    network.zero_grad()
+    first, *_ = [network(batch) for batch in batches]
+    first.sum().backward()
+    return [p.grad.clone() for p in network.parameters() if p.grad is not None]
+
+
+def assert_equal(one: list[Tensor], two: list[Tensor]) -> None:
+    assert all(a.equal(b) for a, b in zip(one, two, strict=True))
 
 
 def test_the_genotypes_of_these_tests_have_every_operation_in_every_stride() -> None:
@@ -159,14 +172,22 @@ def test_the_same_bits_come_again(library: Library) -> None:
 def test_a_second_forward_pass_does_not_disturb_the_first(library: Library) -> None:
     _, compiled = pair(spec_of(4, 3, 8), 1, library)
     images, others = torch.randn(2, 4, 3, 8, 8).unbind()
-    compiled(images).sum().backward()
-    expected = [p.grad.clone() for p in compiled.parameters() if p.grad is not None]
-    compiled.zero_grad()
-    logits = compiled(images)
-    compiled(others)
-    logits.sum().backward()
-    found = [p.grad for p in compiled.parameters() if p.grad is not None]
-    assert all(a.equal(b) for a, b in zip(found, expected, strict=True))
+    expected = gradients_after(compiled, [images])
+    assert_equal(gradients_after(compiled, [images, others]), expected)
+
+
+def test_passes_are_repeated_only_after_a_backward_pass_and_for_maps_of_the_same_shape(
+    library: Library,
+) -> None:
+    _, compiled = pair(spec_of(4, 3, 8), 1, library)
+    batches = torch.randn(4, 4, 3, 8, 8).unbind()
+    expected = [gradients_after(compiled, [batch]) for batch in batches]
+    with compiled.repeating_passes():
+        assert_equal(gradients_after(compiled, [batches[0]]), expected[0])
+        assert_equal(gradients_after(compiled, [batches[1], batches[2]]), expected[1])
+        assert_equal(gradients_after(compiled, [batches[3]]), expected[3])
+        few = gradients_after(compiled, [batches[0][:2]])
+    assert_equal(few, gradients_after(compiled, [batches[0][:2]]))
 
 
 def test_a_parameter_changed_between_forward_and_backward_is_an_error(library: Library) -> None:

@@ -1,9 +1,9 @@
 """The passes for a GPU: which kernels of passes.cu each is made of."""
 
 import ctypes
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -97,8 +97,14 @@ class CudaLibrary:
         return {"between": torch.empty_like(maps, memory_format=torch.channels_last)}
 
     def run(self, name: str, dtype: torch.dtype, **arguments: Tensor | int | float | None) -> None:
-        """Call a pass; see Library.run."""
-        getattr(self, f"_{name}")(dtype, arguments)
+        """Call a pass; see Library.prepared."""
+        self.prepared(name, dtype, **arguments)()
+
+    def prepared(
+        self, name: str, dtype: torch.dtype, **arguments: Tensor | int | float | None
+    ) -> Callable[[], None]:
+        """A call of a pass; see Library.prepared."""
+        return partial(getattr(self, f"_{name}"), dtype, arguments)
 
     def _norm_forward(self, dtype: torch.dtype, p: dict[str, Any]) -> None:
         rows = p["mean"].shape[1]

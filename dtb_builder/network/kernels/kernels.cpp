@@ -48,6 +48,11 @@ template <class T> class Scratch {
     T *data_;
 };
 
+void clear(long C, double *one, double *two) {
+    std::fill(one, one + C, 0.0);
+    std::fill(two, two + C, 0.0);
+}
+
 } // namespace
 
 #define VECTOR_BYTES 32

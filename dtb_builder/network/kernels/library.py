@@ -2,6 +2,8 @@
 
 import ctypes
 import struct
+from collections.abc import Callable
+from functools import partial
 from itertools import takewhile
 from pathlib import Path
 from typing import Any
@@ -74,8 +76,8 @@ class Library:
         """Wait for whatever passes have left to be done: nothing."""
 
     def sums(self, channels: int, num_pixels: int, like: Tensor) -> tuple[Tensor, Tensor]:  # noqa: ARG002
-        """Room for two sums per channel over pixels, float64, to which passes add."""
-        one, two = torch.zeros(2, channels, dtype=torch.float64)
+        """Room for two sums per channel over pixels, float64."""
+        one, two = torch.empty(2, channels, dtype=torch.float64).unbind()
         return one, two
 
     def between(self, maps: Tensor) -> dict[str, Tensor]:  # noqa: ARG002
@@ -83,7 +85,13 @@ class Library:
         return {}
 
     def run(self, name: str, dtype: torch.dtype, **arguments: Tensor | int | float | None) -> None:
-        """Call a pass.
+        """Call a pass; see `prepared`."""
+        self.prepared(name, dtype, **arguments)()
+
+    def prepared(
+        self, name: str, dtype: torch.dtype, **arguments: Tensor | int | float | None
+    ) -> Callable[[], None]:
+        """A call of a pass, for as long as the memory of its arguments is theirs.
 
         Args:
             name: of the pass.
@@ -105,4 +113,4 @@ class Library:
             elif isinstance(value, Tensor):
                 value = value.data_ptr()
             words.append(value)
-        run(self.level, layout.pack(*words))
+        return partial(run, self.level, layout.pack(*words))

@@ -1,5 +1,6 @@
 """What the edges of a cell do in training, in compiled passes, each with its backward pass."""
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -10,10 +11,13 @@ from dtb_builder.network.kernels.find import AnyLibrary
 from dtb_builder.network.kernels.maps import Maps, Norm, Term
 from dtb_builder.network.operations import FactorizedReduce
 
-__all__ = ["NetworkPasses"]
+__all__ = ["Call", "NetworkPasses"]
 
 Sums = dict[str, Tensor]
 """Two float64 sums per channel, under the names that passes have for them."""
+
+Call = tuple[Callable[[], object], object]
+"""Something done, to be done again by calling it, and what it needs kept."""
 
 _NO_NORM = {"scale": None, "shift": None}
 _NO_SUMS = {"g_sums": None, "gx_sums": None}
@@ -25,14 +29,19 @@ class NetworkPasses:
     Args:
         library: the passes.
         dtype: of the maps.
+        record: where to put every call, with the arguments whose memory it needs, so that the same
+            calls in the same order do the same to whatever lies in that memory then; or None.
 
     Attributes:
         gradients: of the parameters, as far as backward passes have run.
     """
 
-    def __init__(self, library: AnyLibrary, *, dtype: torch.dtype) -> None:
+    def __init__(
+        self, library: AnyLibrary, *, dtype: torch.dtype, record: list[Call] | None = None
+    ) -> None:
         self._library = library.begin()
         self._dtype = dtype
+        self._record = record
         self._batches_tracked: list[Tensor] = []
         self.gradients: dict[Tensor, Tensor] = {}
 
@@ -49,7 +58,8 @@ class NetworkPasses:
         if drop_path.training and drop_path.probability > 0:
             kept = 1 - drop_path.probability
             weights = maps.values.new_empty((len(maps.values), 1, 1, 1))
-            term.weights = weights.bernoulli_(kept).div_(kept)
+            self._do(lambda: weights.bernoulli_(kept).div_(kept))
+            term.weights = weights
         return term
 
     def preprocessing(self, module: nn.Module, maps: Maps) -> Term:
@@ -82,10 +92,10 @@ class NetworkPasses:
 
     def count_batch(self) -> None:
         """Let the batch norms that looked at this batch count it, all in one call."""
-        if self._batches_tracked:
+        if counts := self._batches_tracked:
             # On a GPU few kernels, where each norm for itself would launch one.
-            torch._foreach_add_(self._batches_tracked, 1)  # pyright: ignore[reportPrivateImportUsage]
-        self._batches_tracked.clear()
+            self._do(lambda: torch._foreach_add_(counts, 1))  # pyright: ignore[reportPrivateImportUsage]
+        self._batches_tracked = []
 
     def _identity(self, maps: Maps) -> Term:
         def backward(gradient: Maps, weights: Tensor | None) -> None:
@@ -149,7 +159,7 @@ class NetworkPasses:
             before = self._before_norm(reduce.bn, norm, gradient, weights, out)
             to, add = maps.gradient_to_write()
             if not add:
-                to.values.zero_()  # some pixels are read by neither
+                self._do(to.values.zero_)  # some pixels are read by neither
             for first, shape in halves:
                 gradients = {key: values[first:] for key, values in before.items()}
                 gradients |= {"g": gradient.part(first, half), "y": out.part(first, half)}
@@ -258,4 +268,9 @@ class NetworkPasses:
         for key, value in list(arguments.items()):
             if isinstance(value, Maps):
                 arguments |= {key: value.values, f"{key}_stride": value.stride}
-        self._library.run(name, self._dtype, **arguments)
+        self._do(self._library.prepared(name, self._dtype, **arguments), arguments)
+
+    def _do(self, call: Callable[[], object], needs: object = None) -> None:
+        call()
+        if self._record is not None:
+            self._record.append((call, needs))
