@@ -23,7 +23,8 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 from dtb_builder.network import NetworkSpec
 from dtb_builder.network.kernels import Library, find_library
 from dtb_builder.space import sample_uniform
-from dtb_builder.training import RECIPES, environment
+from dtb_builder.stages.settings.conf import read_conf
+from dtb_builder.training import Recipe, environment
 from dtb_builder.training.augmentation import augment, augment_compiled
 from dtb_builder.training.compute import ComputeConfig
 from dtb_builder.training.draws import draw_epoch
@@ -33,7 +34,7 @@ from dtb_builder.training.resident import LabelledImages, ResidentImages
 from dtb_builder.training.setup import set_up_torch
 
 SIZES = {"C=8 L=5": (8, 5), "C=16 L=8": (16, 8)}
-RECIPE = replace(RECIPES["darts"], drop_path_ramp=False)
+RECIPE = replace(Recipe(**read_conf("recipe/darts")), drop_path_ramp=False)
 SIZE = 32
 
 

@@ -33,8 +33,9 @@ from dtb_builder.network.spec import NetworkSpec
 from dtb_builder.network.state import capture, tensor_table
 from dtb_builder.record import TensorTable, TrainingState
 from dtb_builder.stages.generation.state_frames import StateEncoder
+from dtb_builder.stages.settings.conf import read_conf
 from dtb_builder.stages.settings.states import StatesConfig
-from dtb_builder.training import RECIPES, Recipe
+from dtb_builder.training import Recipe
 from dtb_builder.training.evaluation import evaluate
 from dtb_builder.training.loop import train
 from dtb_builder.training.resident import ResidentImages, make_resident
@@ -83,7 +84,7 @@ def network_of(size: str) -> Network:
 def recipe_of(size: str) -> Recipe:
     """NB301's recipe for eight-pixel images, its cosine over the epochs of the size."""
     return dataclasses.replace(
-        RECIPES["nb301"],
+        Recipe(**read_conf("recipe/nb301")),
         num_epochs=SIZES[size][2],
         auxiliary_weight=0.0,
         crop_padding=1,

@@ -7,13 +7,14 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
+from recipes import RECIPES
 from torch import Tensor, nn
 from torch.nn import functional
 
 from dtb_builder.images import load_images, stratified_split
 from dtb_builder.network.state import capture
 from dtb_builder.record import METRICS
-from dtb_builder.training import RECIPES, Recipe
+from dtb_builder.training import Recipe
 from dtb_builder.training.draws import draw_epoch
 from dtb_builder.training.evaluation import evaluate
 from dtb_builder.training.loop import train
