@@ -69,13 +69,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         sys.stderr.close()  # the reader of a pipe, such as head, has seen enough
         return 2 if given.name in ("generate", "merge", "score", "search") else 0
-    except (DTBError, KeyError, OSError) as error:
+    except (DTBError, OSError) as error:
         if type(error) is OSError and error.errno is None:
             raise  # neither the operating system's nor one that we have named
-        # A KeyError's text is the repr of its argument.
-        text = error.args[0] if isinstance(error, KeyError) and error.args else str(error)
         notes = getattr(error, "__notes__", ())
-        print("\n".join(["dtb: " + str(text), *notes]), file=sys.stderr)
+        print("\n".join([f"dtb: {error}", *notes]), file=sys.stderr)
         return 2
     except ModuleNotFoundError as error:
         package = (error.name or "").partition(".")[0]

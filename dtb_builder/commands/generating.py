@@ -60,6 +60,7 @@ def _seconds(text: str) -> float:
 
 
 def _plan(given: argparse.Namespace) -> int:
+    Sigterm()  # so that a calibration that is told to stop leaves nothing behind
     from dtb_builder.stages.generation.estimate import estimate
     from dtb_builder.stages.generation.run_folder import RunFolder
     from dtb_builder.stages.work.byte_text import byte_text

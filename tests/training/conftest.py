@@ -6,11 +6,12 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import pytest
 import torch
+from recipes import RECIPES
 from torch import Tensor, nn
 from torch.nn import functional
 
 from dtb_builder.images import Images, Split
-from dtb_builder.training import RECIPES, Recipe
+from dtb_builder.training import Recipe
 from dtb_builder.training.resident import ResidentImages, make_resident
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from recipes import RECIPES
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -20,7 +21,7 @@ from dtb_builder.network.network import Network
 from dtb_builder.network.state import capture
 from dtb_builder.record import METRICS
 from dtb_builder.space import sample_uniform
-from dtb_builder.training import RECIPES, Recipe
+from dtb_builder.training import Recipe
 from dtb_builder.training.draws import draw_epoch
 from dtb_builder.training.evaluation import evaluate
 from dtb_builder.training.loop import train

@@ -126,7 +126,7 @@ print("told", len(told))
         text=True,
         check=False,
         timeout=120,
-        cwd=Path(__file__).parents[2],
+        cwd=Path(__file__).parents[3],
         env=os.environ | {"RAY_AUTH_MODE": "disabled"},
     )
     assert (done.returncode, done.stdout) == (0, "told 1\n"), done.stderr
