@@ -7,6 +7,8 @@ set -euo pipefail
 
 # Ray of a cluster of one's own asks for a token since 2.59, on every machine the same.
 export RAY_AUTH_MODE="${RAY_AUTH_MODE:-token}"
+# Ray gives a node 30 seconds to start, which a busy machine or a slow disk exceeds.
+export RAY_raylet_start_wait_time_s="${RAY_raylet_start_wait_time_s:-120}"
 # One thread a run unless the config says more: torch reads compute.threads, the rest reads these.
 export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"
 export MKL_NUM_THREADS="${MKL_NUM_THREADS:-$OMP_NUM_THREADS}"
