@@ -8,8 +8,8 @@ import numpy as np
 from dtb_builder.dataset import codec
 from dtb_builder.dataset.journal import JournalRun, append_epoch, open_journal
 from dtb_builder.record import TensorTable
-from dtb_builder.stages.outcomes import RunOutcome
-from dtb_builder.stages.run_folder import PlannedRun, RunFolder
+from dtb_builder.stages.generation.outcomes import RunOutcome
+from dtb_builder.stages.generation.run_folder import PlannedRun, RunFolder
 
 __all__ = ["NUM_EPOCHS", "RUN_SECONDS", "pretend"]
 
