@@ -12,6 +12,7 @@ __all__ = [
     "MissingShardError",
     "MissingVolumeError",
     "NotDTBFileError",
+    "NotStartedError",
     "PlanMismatchError",
     "RemoteError",
     "SchemaVersionError",
@@ -46,6 +47,10 @@ class ImagesError(DTBError):
 
 class LockedError(DTBError):
     """Another process works on the same run folder."""
+
+
+class NotStartedError(DTBError):
+    """Ray did not come up in time, or was not waited for: the same command may be given again."""
 
 
 class StorageError(DTBError, OSError):

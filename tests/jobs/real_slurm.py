@@ -255,47 +255,55 @@ def worker(job: str) -> int:
     return found
 
 
+def pause(array: Array, task: int) -> int:
+    """Wait until a task trains, and stop its dtb in its tracks; returns the process."""
+    array.wait_until_it_trains(task)
+    process = worker(array.name(task))
+    os.kill(process, signal.SIGSTOP)
+    return process
+
+
 def stop_in_every_way(folder: Path, run_folder: Path) -> None:
     array = Array(folder, run_folder)
     array.submit("0-3", settings=[*SETTINGS, "cluster=serial"])  # two plan the folder at once
 
-    array.wait_until_it_trains(0)
+    paused = [pause(array, 0), pause(array, 1)]  # so that no task is done before its turn
+
     with contextlib.suppress(RuntimeError):  # Slurm 22.05 sends it and says that it cannot
         command("scancel", "--signal=TERM", "--batch", array.name(0))
+    os.kill(paused[0], signal.SIGCONT)
     until(lambda: array.state(0) == "F", "task 0 over")
     assert "dtb: told to stop" in array.log(0), array.log(0)
     say(f"TERM to task 0: exit {array.exit_code(0)}, not in the queue again")
     assert array.exit_code(0) == "75:0"
 
-    array.wait_until_it_trains(1)
     command("scontrol", "requeue", array.name(1))
+    os.kill(paused[1], signal.SIGCONT)
     until(lambda: array.state(1) == "PD", "task 1 in the queue again")
     say("scontrol requeue of task 1: in the queue again")
 
-    array.wait_until_it_trains(2)
+    paused = [pause(array, 2), pause(array, 3)]
     command("scancel", array.name(2))
+    os.kill(paused[0], signal.SIGCONT)
     until(lambda: array.state(2) == "CA", "task 2 cancelled")
     say("scancel of task 2: cancelled, not in the queue again")
 
-    array.wait_until_it_trains(3)
     step = stepd(array.name(3))
     for process in [step, *of_job(array.name(3))]:
         with contextlib.suppress(ProcessLookupError):
             os.kill(process, signal.SIGKILL)
     say("kill -9 of slurmstepd and all of task 3, as when its node dies")
+
     limited = Array(folder, run_folder)
     limited.submit("2", "--time=1", "--signal=B:USR1@50", settings=["cluster=serial"])
     again = Array(folder, run_folder)
     again.submit("0", settings=["cluster=serial"])
-
-    limited.wait_until_it_trains(2)
-    held = worker(limited.name(2))
-    os.kill(held, signal.SIGSTOP)  # so that it is still there at the time limit
+    held = pause(limited, 2)
     until(lambda: "time limit is near" in limited.log(2), "SIGUSR1 by Slurm")
     os.kill(held, signal.SIGCONT)
     until(lambda: limited.state(2) == "PD", "task 2 in the queue again")
     command("scontrol", "update", f"JobId={limited.name(2)}", "TimeLimit=60")
-    say("time limit of task 2: told 50 seconds before, in the queue again")
+    say("time limit of task 2: told before, in the queue again")
 
     array.wait_until_done(1)
     assert array.log(1).count("dtb: job") == 2  # the log of the first try is still there

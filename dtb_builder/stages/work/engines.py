@@ -17,6 +17,11 @@ def open_engine(cluster: ClusterConfig, compute: ComputeConfig) -> Engine:
     if cluster.address is None:
         # Ray's default for a cluster of one's own, but said aloud it is not warned of.
         os.environ.setdefault("RAY_AUTH_MODE", "token")
+    else:
+        # gRPC notices a machine that vanished without a word after 320 seconds if left alone. Ray
+        # reads these when it is imported.
+        os.environ.setdefault("RAY_grpc_client_keepalive_time_ms", "15000")
+        os.environ.setdefault("RAY_grpc_client_keepalive_timeout_ms", "15000")
     from dtb_builder.stages.work.ray_engine import RayEngine  # here: a serial launch needs no Ray
 
     return RayEngine(cluster, compute)

@@ -5,18 +5,30 @@ import logging
 import math
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Hashable, Iterator
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+import grpc
 import ray
-from ray.exceptions import LocalRayletDiedError, NodeDiedError, RayError, RayTaskError
+from ray import cloudpickle
+from ray._private.services import canonicalize_bootstrap_address
+from ray.exceptions import (
+    AuthenticationError,
+    LocalRayletDiedError,
+    NodeDiedError,
+    RayError,
+    RayTaskError,
+)
 
-from dtb_builder.errors import ConfigError, DTBError
+from dtb_builder.errors import ConfigError, DTBError, NotStartedError
 from dtb_builder.stages.settings.cluster import ClusterConfig
 from dtb_builder.stages.work.engine import Task, TaskEnd
+from dtb_builder.stages.work.installation import checked_call
 from dtb_builder.training.compute import ComputeConfig
 
 __all__ = ["RayEngine"]
@@ -29,6 +41,9 @@ _LOST_WORKER_RETRIES = 10
 _LIMIT_SECONDS = 1.0
 """How long what the cluster has is remembered."""
 
+_JOIN_SECONDS = 120
+"""How long a started cluster may take to answer: its head may still be starting."""
+
 
 class RayEngine:
     """Core tasks in a bounded loop: a plan of any length costs the driver the same memory.
@@ -36,6 +51,7 @@ class RayEngine:
     Raises:
         ConfigError: the cluster cannot be reached, or is a local one without room for a single
             run; to a started one machines may come.
+        NotStartedError: Ray did not come up in time, or SIGTERM came while a cluster was joined.
     """
 
     def __init__(self, cluster: ClusterConfig, compute: ComputeConfig) -> None:
@@ -52,16 +68,24 @@ class RayEngine:
         for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
             os.environ.setdefault(name, str(self._compute.threads))
         local = self._cluster.address is None
+        address = "local" if local else _answering(str(self._cluster.address))
         try:
             with _sigterm_kept():
                 ray.init(
-                    address="local" if local else self._cluster.address,
+                    address=address,
                     num_cpus=self._cluster.num_cpus if local else None,
                     include_dashboard=False if local else None,
                     logging_level=logging.WARNING,
                 )
-        except ConnectionError as error:
+        except (ConnectionError, AuthenticationError) as error:
             raise ConfigError(f"cluster.address={self._cluster.address}: {error}") from error
+        except Exception as error:
+            if type(error) not in (Exception, RuntimeError, TimeoutError):
+                raise
+            ray.shutdown()
+            # A version of Ray or Python that is not the cluster's is among these, too.
+            reason = ConfigError if "mismatch" in str(error) else NotStartedError
+            raise reason(f"Ray did not start: {' '.join(str(error).split())}") from error
         if self._capacity() < 1:
             found = {k: v for k, v in ray.cluster_resources().items() if k in ("CPU", "GPU")}
             lacking = f"a run needs {self._resources(on_device=True)}, Ray has {found}"
@@ -92,8 +116,10 @@ class RayEngine:
 
     def submit(self, task: Task) -> None:
         """Have a task run."""
-        remote = self._remote(task)
-        self._running[remote.remote(*task.arguments)] = task.key
+        # A worker's current directory is its own.
+        whole = (a.absolute() if isinstance(a, Path) else a for a in task.arguments)
+        call = cloudpickle.dumps((task.function, tuple(whole)))  # pyright: ignore[reportPrivateImportUsage]
+        self._running[self._remote(task).remote(call)] = task.key
 
     def wait(self, *, seconds: float) -> list[TaskEnd]:
         """The tasks that have ended since the last call; waits for one, but not for ever."""
@@ -105,7 +131,8 @@ class RayEngine:
     def _end(self, reference: Any) -> TaskEnd:
         key = self._running.pop(reference)
         try:
-            return TaskEnd(key, ray.get(reference), None)
+            refusal, result = ray.get(reference)
+            return TaskEnd(key, result, None if refusal is None else ConfigError(refusal))
         except RayTaskError as error:
             # Of an error that explains itself, Ray's text around it would hide the explanation.
             cause = error.cause
@@ -129,7 +156,8 @@ class RayEngine:
                 max_retries=_LOST_WORKER_RETRIES,
                 max_calls=max_calls,
             )
-            self._remotes[which] = declare(task.function)
+            named = declare(checked_call()).options(name=task.function.__name__)
+            self._remotes[which] = named
         return self._remotes[which]
 
     def _resources(self, *, on_device: bool) -> dict[str, float]:
@@ -148,6 +176,48 @@ class RayEngine:
         if needed["num_gpus"]:
             rooms.append(total.get("GPU", 0) / needed["num_gpus"])
         return int(min(rooms))
+
+
+def _answering(address: str) -> str:
+    """The address of a cluster that answers; said before it is waited for.
+
+    Ray itself would wait for minutes in compiled code, where no signal is heard.
+    """
+    found = canonicalize_bootstrap_address(address)
+    if found is None:
+        raise ConfigError(f"cluster.address={address}: no Ray runs on this machine")
+    print(f"dtb: joining the Ray cluster at {found}", file=sys.stderr, flush=True)
+    end = time.monotonic() + _JOIN_SECONDS
+    with _sigterm_heard() as heard, grpc.insecure_channel(found) as channel:
+        ready = grpc.channel_ready_future(channel)
+        while True:
+            with contextlib.suppress(grpc.FutureTimeoutError):
+                ready.result(timeout=0.2)
+                return found
+            if heard.is_set():
+                raise NotStartedError(f"told to stop while joining the Ray cluster at {found}")
+            if time.monotonic() > end:
+                raise ConfigError(
+                    f"cluster.address={address}: no Ray answered at {found} within "
+                    f"{_JOIN_SECONDS} seconds"
+                )
+
+
+@contextlib.contextmanager
+def _sigterm_heard() -> Iterator[threading.Event]:
+    """Whether SIGTERM has come since, besides what its handler does."""
+    ours, heard = signal.getsignal(signal.SIGTERM), threading.Event()
+
+    def hear(number: int, frame: Any) -> None:
+        heard.set()
+        if callable(ours):
+            ours(number, frame)
+
+    signal.signal(signal.SIGTERM, hear)
+    try:
+        yield heard
+    finally:
+        signal.signal(signal.SIGTERM, ours)
 
 
 @contextlib.contextmanager
