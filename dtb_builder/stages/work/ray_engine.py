@@ -9,7 +9,6 @@ import sys
 import threading
 import time
 from collections.abc import Hashable, Iterator
-from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
