@@ -47,7 +47,7 @@ class ShardClosed:
 
 @dataclass(frozen=True)
 class Progress:
-    """How many epochs of the plan are done, epoch 0 of every run included."""
+    """How many epochs of the plan are trained; the initialisation, epoch 0, is not counted."""
 
     num_epochs: int
 
@@ -91,7 +91,7 @@ def generate(
             f"cluster.shards={shards}: {folder.path} has shards 0 to {folder.num_shards - 1}"
         )
     lock = folder.locked() if shards is None else folder.shards_locked(shards)
-    engine = open_engine(launch.cluster, folder.config.compute)
+    engine = open_engine(launch.cluster, folder.config.compute, folder.ray_log_file)
     with storage_is_named(folder.path), lock, engine:
         yield from _Driver(folder, launch, engine, train).events()
 
@@ -119,7 +119,7 @@ class _Driver:
         self._open: dict[int, _OpenShard] = {}
         self._running: set[PlannedRun] = set()
         self._to_close: deque[Task] = deque()
-        self._rows = folder.config.recipe.num_epochs + 1
+        self._num_epochs = folder.config.recipe.num_epochs
         self._num_done = 0
 
     def events(self) -> Iterator[Event]:
@@ -144,7 +144,7 @@ class _Driver:
         for shard, runs in self._folder.shards(self._launch.cluster.shard_range):
             if self._folder.shard_file(shard).exists():
                 self._folder.clear_working_folder(shard)
-                self._num_done += len(runs) * self._rows
+                self._num_done += len(runs) * self._num_epochs
                 continue
             tasks = self._open_shard(shard, runs)
             for start in range(0, len(tasks), size):
@@ -195,7 +195,7 @@ class _Driver:
             return
         self._running.discard(run)
         if isinstance(event, Ended):
-            self._num_done += self._rows
+            self._num_done += self._num_epochs
             yield RunFinished(run)
             self._settle(run)
         else:
@@ -226,4 +226,4 @@ class _Driver:
         return isinstance(task.key, PlannedRun) and is_finished(self._folder, task.key)
 
     def _count(self, run: PlannedRun) -> int:
-        return count_epochs(self._folder.journal_file(run))
+        return max(0, count_epochs(self._folder.journal_file(run)) - 1)

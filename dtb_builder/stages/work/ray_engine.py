@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Hashable, Iterator
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
@@ -28,6 +29,7 @@ from dtb_builder.errors import ConfigError, DTBError, NotStartedError
 from dtb_builder.stages.settings.cluster import ClusterConfig
 from dtb_builder.stages.work.engine import Call, CallEnd
 from dtb_builder.stages.work.installation import checked_call
+from dtb_builder.stages.work.ray_log import ray_starts_into, ray_works_into
 from dtb_builder.training.compute import ComputeConfig
 
 __all__ = ["RayEngine"]
@@ -44,15 +46,24 @@ _JOIN_SECONDS = 120
 class RayEngine:
     """Core tasks in a bounded loop: a plan of any length costs the driver the same memory.
 
+    Args:
+        cluster: where the work is done.
+        compute: what a run needs.
+        log: a file for Ray's own words, or None to leave them on standard error.
+
     Raises:
         ConfigError: the cluster cannot be reached, or is a local one without room for a single
             run; to a started one machines may come.
         NotStartedError: Ray did not come up in time, or SIGTERM came while a cluster was joined.
     """
 
-    def __init__(self, cluster: ClusterConfig, compute: ComputeConfig) -> None:
+    def __init__(
+        self, cluster: ClusterConfig, compute: ComputeConfig, log: Path | None = None
+    ) -> None:
         self._cluster = cluster
         self._compute = compute
+        self._log = log
+        self._quiet = contextlib.ExitStack()
         self._running: dict[Any, Hashable] = {}
         self._remotes: dict[tuple[Any, bool], Any] = {}
         self._limit, self._limit_of = 0, -math.inf
@@ -66,7 +77,7 @@ class RayEngine:
         local = self._cluster.address is None
         address = "local" if local else _answering(str(self._cluster.address))
         try:
-            with _sigterm_kept():
+            with _sigterm_kept(), ray_starts_into(self._log):
                 ray.init(
                     address=address,
                     num_cpus=self._cluster.num_cpus if local else None,
@@ -81,7 +92,9 @@ class RayEngine:
             ray.shutdown()
             # A version of Ray or Python that is not the cluster's is among these, too.
             reason = ConfigError if "mismatch" in str(error) else NotStartedError
-            raise reason(f"Ray did not start: {' '.join(str(error).split())}") from error
+            seen = "" if self._log is None else f" ({self._log} has what Ray said)"
+            raise reason(f"Ray did not start: {' '.join(str(error).split())}{seen}") from error
+        self._quiet.enter_context(ray_works_into(self._log))
         if self._capacity() < 1:
             found = {k: v for k, v in ray.cluster_resources().items() if k in ("CPU", "GPU")}
             lacking = f"a run needs {self._resources(on_device=True)}, Ray has {found}"
@@ -98,6 +111,7 @@ class RayEngine:
         traceback: TracebackType | None,
     ) -> None:
         ray.shutdown()
+        self._quiet.close()
 
     def has_room(self) -> bool:
         """Whether another call may be submitted now."""

@@ -131,7 +131,7 @@ print("told", len(told))
         text=True,
         check=False,
         timeout=120,
-        cwd=Path(__file__).parents[2],
+        cwd=Path(__file__).parents[3],
         env=os.environ | {"RAY_AUTH_MODE": "disabled"},
     )
     assert (done.returncode, done.stdout) == (0, "told 1\n"), done.stderr
@@ -153,6 +153,42 @@ def test_workers_compute_with_the_drivers_package_and_not_with_the_current_direc
     )
     assert done.returncode == 0, done.stderr
     assert len(RunFolder(folder).shard_files()) == 2
+    assert all(line.startswith("2 runs: ") for line in done.stderr.splitlines()), done.stderr
+
+
+def test_what_ray_and_its_workers_say_goes_into_a_log(tmp_path: Path) -> None:
+    program = """
+import sys, yaml
+from pathlib import Path
+from dtb_builder.stages.settings.config import ClusterConfig, ComputeConfig, parse
+from dtb_builder.stages.work.engine import Call
+from dtb_builder.stages.work.ray_engine import RayEngine
+
+cluster = parse(ClusterConfig, yaml.safe_load(Path("conf/cluster/local.yaml").read_text()))
+compute = parse(ComputeConfig, yaml.safe_load(Path("conf/compute/cpu.yaml").read_text()))
+with RayEngine(cluster, compute, Path(sys.argv[1])) as engine:
+    engine.submit(Call(0, print, ("a worker's word",), True, "print"))
+    assert [end.error for end in engine.wait(seconds=100)] == [None]
+    import logging, time
+    logging.getLogger("ray").warning("a warning of Ray")
+    end = time.monotonic() + 30
+    while "word" not in Path(sys.argv[1]).read_text() and time.monotonic() < end:
+        time.sleep(0.1)
+print("done")
+"""
+    log = tmp_path / "logs" / "ray.log"
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(log)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=200,
+        cwd=Path(__file__).parents[3],
+        env=os.environ | {"RAY_AUTH_MODE": "disabled"},
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "done\n", "")
+    assert "a warning of Ray" in log.read_text()
+    assert "a worker's word" in log.read_text()
 
 
 def test_a_worker_with_other_files_than_the_drivers_refuses_and_names_one(
