@@ -118,7 +118,7 @@ def test_a_task_is_of_runs_of_one_shard(
     events = drive(folder, engine, monkeypatch, runs_per_task=size)
     assert engine.begun == begun
     assert sum(isinstance(event, driver.RunFinished) for event in events) == 7
-    assert events[-1] == driver.Progress(7 * 4)
+    assert events[-1] == driver.Progress(7 * 3)
     assert len(folder.shard_files()) == 3
 
 
@@ -251,7 +251,7 @@ def test_status_counts_without_the_plan(folder: RunFolder, monkeypatch: Any) -> 
     found = status(folder)
     assert (found.num_runs, found.num_finished, found.num_waiting) == (7, 6, 1)
     assert (found.num_shards, found.num_closed_shards) == (3, 2)
-    assert (found.num_epochs, found.num_planned_epochs) == (24, 28)
+    assert (found.num_epochs, found.num_planned_epochs) == (18, 21)
     part = status(folder, ShardRange.parse("1-9"))
     assert (part.num_runs, part.num_finished, part.num_shards) == (4, 3, 2)
     assert runs[-1].shard == 2
@@ -282,7 +282,7 @@ def test_status_tells_pace_and_time_left_by_device(folder: RunFolder, running: P
     assert device.name == "fake"
     assert device.seconds_per_epoch == pytest.approx(0.5)
     assert found.epochs_per_hour == pytest.approx(7200)
-    assert found.seconds_left == pytest.approx(0.5 * (28 - 3))
+    assert found.seconds_left == pytest.approx(0.5 * (21 - 2))
 
 
 def test_a_run_that_nobody_holds_has_no_pace(folder: RunFolder) -> None:
@@ -312,3 +312,27 @@ def test_watching_prints_a_line_each_time_until_every_run_has_finished(
     assert "6/7 runs, 0 running, 1 waiting" in first
     assert "7/7 runs" in last
     assert "0:00:00 left" in last
+
+
+def test_watching_ends_where_nobody_works_and_the_rest_was_given_up(
+    folder: RunFolder, dtb: Dtb, capsys: pytest.CaptureFixture[str], monkeypatch: Any
+) -> None:
+    from dtb_builder.stages.generation import monitor
+
+    monkeypatch.setattr(monitor.time, "sleep", lambda _: pytest.fail("it looks again"))
+    drive(folder, MortalEngine(is_lost=False, deaths={0: 0, 1: 0}), monkeypatch)
+    capsys.readouterr()
+    assert dtb("status", folder.path, "--watch", "0.1") == 1
+    assert "6/7 runs, 0 running, 0 waiting, 1 given up" in capsys.readouterr().out
+
+
+def test_a_failed_run_is_shown_with_its_log_and_with_how_it_is_tried_again(
+    folder: RunFolder, dtb: Dtb, capsys: pytest.CaptureFixture[str], monkeypatch: Any
+) -> None:
+    drive(folder, MortalEngine(is_lost=False, deaths={0: 0, 1: 0}), monkeypatch)
+    capsys.readouterr()
+    assert dtb("status", folder.path) == 0
+    *_, failure, log, hint = capsys.readouterr().out.splitlines()
+    assert failure.startswith("run 0 failed 2 times, given up: ")
+    assert log.strip() == str(folder.log_file(next(folder.plan())))
+    assert hint == "dtb generate RUN_FOLDER retry=failed tries again what was given up"
