@@ -13,6 +13,8 @@ SCORES: Mapping[str, str] = MappingProxyType(
         "mean_hamming_distance": "share of the units that two images differ in",
         "num_parameters": "trainable parameters, an auxiliary head's included",
         "multiply_accumulates": "of convolutions and matrix products for one image",
+        "input_edges": "I, edges of the normal cell that read its own inputs",
+        "cell_depth": "longest path through the normal cell; in the DARTS space less is better",
         "gradient_norm": "sum of the norms of the gradients of layers",
         "snip": "sum of |w dL/dw|",
         "synflow": "sum of w dR/dw of a flow of ones",
@@ -30,6 +32,13 @@ KERNEL_SCORES: frozenset[str] = frozenset(
 """The scores that come from the agreement kernel, computed once for all of them."""
 
 ARCHITECTURE_SCORES: frozenset[str] = frozenset(
-    {"activation_units", "num_parameters", "multiply_accumulates", "zen"}
+    {
+        "activation_units",
+        "num_parameters",
+        "multiply_accumulates",
+        "input_edges",
+        "cell_depth",
+        "zen",
+    }
 )
 """The scores that training does not change."""

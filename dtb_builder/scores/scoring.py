@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from dtb_builder.errors import DivergedError, SingularKernelError, UnseenReLUError
+from dtb_builder.network.network import Network
 from dtb_builder.scores.ability import distinguishing_ability, mean_hamming_distance, wot
 from dtb_builder.scores.activations import AgreementCounter, visit_activations
 from dtb_builder.scores.gradients import gradient_norm_and_snip, zico
@@ -18,6 +19,7 @@ from dtb_builder.scores.names import KERNEL_SCORES, SCORES
 from dtb_builder.scores.size import multiply_accumulates, num_parameters
 from dtb_builder.scores.swap import PatternCounter
 from dtb_builder.scores.synflow import synflow
+from dtb_builder.scores.wiring import cell_depth, input_edges
 from dtb_builder.scores.zen import zen
 
 __all__ = ["Probe", "Scored", "score_network"]
@@ -196,6 +198,12 @@ def _keep(scored: Scored, name: str, value: float, seconds: float) -> None:
 _OF_CODES = KERNEL_SCORES | {"swap"}
 
 
+def _of_cells(network: nn.Module) -> tuple[float, float]:
+    if not isinstance(network, Network):
+        raise ValueError(f"wanted a network of the DARTS space, got {type(network).__name__}")
+    return input_edges(network.genotype), cell_depth(network.genotype)
+
+
 def _zen(network: nn.Module, probe: Probe) -> tuple[float]:
     generator = torch.Generator(probe.images.device).manual_seed(_ZEN_SEED)
     shape = (_ZEN_IMAGES, *probe.image_shape)
@@ -209,6 +217,7 @@ _OTHERS: Mapping[tuple[str, ...], Callable[[nn.Module, Probe], tuple[float, ...]
             ("multiply_accumulates",): lambda network, probe: (
                 multiply_accumulates(network, probe.image_shape),
             ),
+            ("input_edges", "cell_depth"): lambda network, _: _of_cells(network),
             ("gradient_norm", "snip"): lambda network, probe: gradient_norm_and_snip(
                 network, probe.images, probe.labels
             ),
