@@ -189,8 +189,8 @@ def measure_plan(folder: Path, num_runs: int) -> None:
     stand_in.RUN_SECONDS = 0
     for shard in range(num_closed, num_closed + 10):
         planned.working_folder(shard).mkdir()
-        runs = tuple(PlannedRun(shard * 100 + i, shard, 0, "") for i in range(100))
-        pretend(folder, runs, None)
+        for i in range(100):
+            pretend(folder, PlannedRun(shard * 100 + i, shard, 0, ""), None)
     _timed(f"status, {num_closed:,} shards closed, 1,000 runs in progress", command)
 
 

@@ -1,10 +1,9 @@
-"""What comes of the work on runs: how a try ended, and shards of those that finished."""
+"""What comes of the work on runs: which are finished, and the shards of those that are."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
-from dtb_builder.dataset.journal import Journal, read_journal
+from dtb_builder.dataset.journal import Journal, count_epochs, read_journal
 from dtb_builder.dataset.shard import write_shard
 from dtb_builder.dataset.store import FailedRun
 from dtb_builder.errors import UnfinishedError
@@ -12,20 +11,12 @@ from dtb_builder.space import Genotype
 from dtb_builder.stages.generation.run_folder import PlannedRun, RunFolder
 from dtb_builder.stages.work.disk import storage_is_named
 
-__all__ = ["RunOutcome", "close_shard", "finished_and_failed", "write_planned_shard"]
+__all__ = ["close_shard", "finished_and_failed", "is_finished", "write_planned_shard"]
 
 
-@dataclass(frozen=True)
-class RunOutcome:
-    """How a try at a run ended.
-
-    Attributes:
-        number: the run's.
-        error: None where it finished; otherwise what was raised.
-    """
-
-    number: int
-    error: str | None
+def is_finished(folder: RunFolder, run: PlannedRun) -> bool:
+    """Whether the journal of a run has all its epochs, whatever else its files say."""
+    return count_epochs(folder.journal_file(run)) == folder.config.recipe.num_epochs + 1
 
 
 def close_shard(path: Path, runs: list[PlannedRun]) -> Path:

@@ -22,12 +22,15 @@ from dtb_builder.stages.settings.config import Config, deciding_settings, differ
 from dtb_builder.stages.settings.parsing import parse
 from dtb_builder.stages.settings.plain import plain
 from dtb_builder.stages.settings.shard_range import ShardRange
-from dtb_builder.stages.work.locking import FolderLock, held
+from dtb_builder.stages.work.locking import FolderLock, check_lockable, held
 
 __all__ = ["Failures", "PlannedRun", "RunFolder"]
 
 _RUN_LOCK_SECONDS = 60
 """Longer than a worker outlives its cluster."""
+
+_OWN_FILES = ("config.yaml", "provenance.json", "plan.csv", "dtb.h5", "states-*.h5", ".lock.json")
+"""What is written here only by who holds the folder; reports and exports need no lock."""
 
 _PLAN_FIELDS = ("run", "shard", "seed", "genotype")
 
@@ -137,12 +140,6 @@ class RunFolder:
     def partial_file(self, shard: int) -> Path:
         """What there is of a shard in progress, while a merge takes it along."""
         return self.working_folder(shard) / "partial.h5"
-
-    def data_files(self) -> Iterator[Path]:
-        """Every file of shards, of work in progress and of the benchmark."""
-        for place in (self.shards_folder, self.path / "working"):
-            yield from (file for file in place.rglob("*") if file.is_file())
-        yield from self.path.glob("*.h5")
 
     def damaged_file(self, shard: int) -> Path:
         """Where a repair sets a damaged shard aside."""
@@ -351,8 +348,8 @@ class RunFolder:
             LockedError: somebody else holds it, or some of its shards.
         """
         with FolderLock(self.path).held(seconds=seconds):
-            for folder in (self.path, self.shards_folder):
-                remove_unfinished(folder)
+            remove_unfinished(self.path, _OWN_FILES)
+            remove_unfinished(self.shards_folder, ["shard-*.h5"])
             yield
 
     @contextlib.contextmanager
@@ -397,8 +394,8 @@ class RunFolder:
             raise ConfigError(f"{self.path} is the folder of a search: generate in another one")
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryFile(dir=self.path):
-                pass
+            with tempfile.TemporaryFile(dir=self.path) as file:
+                check_lockable(file, self.path)
         except OSError as error:
             reason = os.strerror(error.errno or errno.EIO)
             raise ConfigError(f"{self.path} cannot be written to: {reason}") from error

@@ -5,7 +5,6 @@ import logging
 import math
 import signal
 import time
-import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import lru_cache
@@ -23,25 +22,18 @@ from dtb_builder.dataset.journal import (
     cut_journal,
     open_journal,
 )
-from dtb_builder.errors import (
-    ConfigError,
-    DamagedFileError,
-    DivergedError,
-    ImagesError,
-    TimeLimitError,
-)
+from dtb_builder.errors import DamagedFileError, DivergedError, TimeLimitError
 from dtb_builder.images.image_set import Images
 from dtb_builder.network.network import Network
 from dtb_builder.network.spec import NetworkSpec
 from dtb_builder.network.state import capture, tensor_table
 from dtb_builder.space import Genotype
-from dtb_builder.stages.generation.outcomes import RunOutcome
 from dtb_builder.stages.generation.run_folder import PlannedRun, RunFolder
 from dtb_builder.stages.generation.state_frames import StateEncoder, Storing
 from dtb_builder.stages.settings.config import Config
 from dtb_builder.stages.settings.images import ImagesConfig, check_images, load_split_images
 from dtb_builder.stages.settings.network import network_spec
-from dtb_builder.stages.work.disk import is_storage_fault, storage_is_named
+from dtb_builder.stages.work.disk import storage_is_named
 from dtb_builder.training.environment import environment
 from dtb_builder.training.finished import FinishedEpoch
 from dtb_builder.training.kernels import kernels_name, library_of
@@ -50,21 +42,13 @@ from dtb_builder.training.machine import set_up_machine
 from dtb_builder.training.resident import ResidentImages, make_resident
 from dtb_builder.training.resume import Checkpoint
 
-__all__ = ["initial_network", "train_run", "train_runs", "training"]
+__all__ = ["initial_network", "train_run", "training"]
 
 
-def train_runs(
-    path: Path, runs: tuple[PlannedRun, ...], time_limit: float | None
-) -> list[RunOutcome]:
-    """Train some runs, one after the other; arguments and errors as in `train_run`."""
-    return [train_run(path, run, time_limit) for run in runs]
-
-
-def train_run(path: Path, run: PlannedRun, time_limit: float | None) -> RunOutcome:
+def train_run(path: Path, run: PlannedRun, time_limit: float | None) -> None:
     """Train a run from its last finished epoch to its end, each epoch safe on disk as it ends.
 
-    An exception of the training is recorded in the run folder and comes back in the outcome, so
-    that one bad run does not stop the others.
+    What goes wrong is written to the run's log and raised.
 
     Args:
         path: the run folder.
@@ -75,6 +59,9 @@ def train_run(path: Path, run: PlannedRun, time_limit: float | None) -> RunOutco
         StorageError: the run folder cannot be written to. That is no fault of the run.
         ImagesError: the images are not here, or not those of the plan. Nor is that.
         ConfigError: this machine cannot do what the plan asks for. Nor is that.
+        LockedError: another process trains the run. Nor is that.
+        DivergedError: its loss is not a number any more.
+        TimeLimitError: it took too long.
     """
     folder = RunFolder(path)
     with storage_is_named(path), _log(folder.log_file(run)) as log:
@@ -85,13 +72,9 @@ def train_run(path: Path, run: PlannedRun, time_limit: float | None) -> RunOutco
                     for epoch, metrics in training(folder, run, log):
                         line = "  ".join(f"{name}={value:.4g}" for name, value in metrics.items())
                         log.info("epoch %d: %s", epoch, line)
-        except Exception as error:
-            if is_storage_fault(error) or isinstance(error, ImagesError | ConfigError):
-                raise
+        except Exception:
             log.exception("failed")
-            folder.add_failure(run, traceback.format_exc())
-            return RunOutcome(run.number, f"{type(error).__name__}: {error}")
-    return RunOutcome(run.number, None)
+            raise
 
 
 def initial_network(genotype: Genotype, spec: NetworkSpec, seed: int) -> Network:

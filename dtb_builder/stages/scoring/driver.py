@@ -1,20 +1,14 @@
 """Scoring every kept state of a file that has no scores yet, and writing the file of scores."""
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from dtb_builder.errors import (
-    ConfigError,
-    ImagesError,
-    MissingVolumeError,
-    PlanMismatchError,
-    StorageError,
-)
+from dtb_builder.errors import PlanMismatchError
 from dtb_builder.network import NetworkSpec
 from dtb_builder.scores import Atoms, ReferenceSample, das, find_reference
 from dtb_builder.scores.reference import GENOTYPE_SEED, MIN_GENOTYPES
@@ -25,18 +19,26 @@ from dtb_builder.stages.scoring.table import ScoreTable, read_scores, write_scor
 from dtb_builder.stages.scoring.worker import (
     ScoreJob,
     chosen_probe,
-    error_row,
+    record_failure,
     score_reference,
     score_unit,
 )
 from dtb_builder.stages.work.disk import storage_is_named
-from dtb_builder.stages.work.engine import Task, TaskEnd
 from dtb_builder.stages.work.engines import open_engine
-from dtb_builder.stages.work.lines import append_line, open_lines, read_lines, write_lines
+from dtb_builder.stages.work.lines import read_lines, write_lines
+from dtb_builder.stages.work.tasks import (
+    Ended,
+    Event,
+    Failed,
+    Postponed,
+    Started,
+    Task,
+    Waited,
+    run_tasks,
+)
 
 __all__ = ["ScoreProgress", "score"]
 
-_POLL_SECONDS = 1.0
 _REFERENCE_CHUNK = 20
 """Genotypes of a reference that one task draws."""
 
@@ -95,8 +97,15 @@ def score(
         yield from _Scoring(folder, job, launch).progress()
 
 
+@dataclass(frozen=True)
+class _Recorded:
+    """The key of a task that records the failure of a run."""
+
+    number: int
+
+
 class _Scoring:
-    """The loop that keeps the engine busy."""
+    """What there is to score, and how far that is."""
 
     def __init__(self, folder: ScoreFolder, job: ScoreJob, launch: ScoreLaunch) -> None:
         self._folder = folder
@@ -104,9 +113,11 @@ class _Scoring:
         self._launch = launch
         self._units = {unit.number: unit for unit in job.source.units()}
         self._num_wanted = sum(len(unit.moments) for unit in self._units.values())
-        self._attempts: dict[Any, int] = {}
-        self._tasks: dict[Any, Task] = {}
+        self._running: set[int] = set()
+        self._to_record: deque[Task] = deque()
+        self._left: set[Hashable] = set()
         self._finished: dict[int, tuple[int, int]] = {}
+        self._num_states = self._num_failed = 0
         self._elsewhere: list[Mapping[str, Any]] = []
 
     def progress(self) -> Iterator[ScoreProgress]:
@@ -118,23 +129,65 @@ class _Scoring:
             failed = sum(row["errors"] is not None for row in rows)
             yield ScoreProgress(len(rows), failed, self._num_wanted)
             return
-        waiting = deque(self._todo())
+        todo = list(self._todo())
         yield self._progress()
-        if waiting:
+        if todo:
             with open_engine(self._launch.cluster, self._job.config.compute) as engine:
-                while waiting or not engine.is_idle():
-                    while waiting and engine.has_room():
-                        task = waiting.popleft()
-                        self._tasks[task.key] = task
-                        engine.submit(task)
-                    for end in engine.wait(seconds=_POLL_SECONDS):
-                        message, again = self._ended(end)
-                        waiting.extend(again)
-                        if message is not None:
-                            yield replace(self._progress(), message=message)
-                    yield self._progress()
+                attempts = self._launch.cluster.max_attempts
+                for event in run_tasks(engine, self._batches(todo), max_attempts=attempts):
+                    message = self._told(event)
+                    if message is not None or isinstance(event, Waited):
+                        yield replace(self._progress(), message=message)
         self._write(about)
         yield self._progress()
+
+    def _batches(self, todo: Sequence[Task]) -> Iterator[Sequence[Task]]:
+        """What is left to do, and rows to write for runs that were given up meanwhile."""
+        self._left = {task.key for task in todo}
+        for task in todo:
+            while self._to_record:
+                yield [self._to_record.popleft()]
+            yield [task]
+        while self._left or self._to_record:
+            yield [self._to_record.popleft()] if self._to_record else []
+
+    def _told(self, event: Event) -> str | None:
+        """What to say of an event; its outcome is counted."""
+        if isinstance(event, Waited | Postponed):
+            return None
+        key = event.task.key
+        if isinstance(event, Started):
+            if isinstance(key, int):
+                self._running.add(key)
+            return None
+        if isinstance(key, _Recorded):
+            if isinstance(event, Ended):
+                self._count(key.number, len(self._units[key.number].moments), event.result)
+            elif isinstance(event, Failed) and event.given_up:
+                raise event.error
+            return None
+        if isinstance(key, int):
+            self._running.discard(key)
+        if isinstance(event, Ended):
+            self._left.discard(key)
+            if isinstance(key, int):
+                self._count(key, len(self._units[key].moments), event.result)
+            return None
+        if not event.given_up:
+            return f"{_name(key)} failed, will be tried again: {event.reason}"
+        if not isinstance(key, int):
+            raise event.error  # without the reference there is no DAS, which is not to go unnoticed
+        self._left.discard(key)
+        arguments = (self._job, self._units[key], event.reason)
+        self._to_record.append(Task(_Recorded(key), record_failure, arguments, on_device=False))
+        return f"{_name(key)} failed, given up: {event.reason}"
+
+    def _count(self, number: int, num_states: int, num_failed: int) -> None:
+        """Know so many states of a unit as scored, and so many of them as failed."""
+        states, failed = self._finished.get(number, (0, 0))
+        self._finished[number] = (num_states, num_failed)
+        self._num_states += num_states - states
+        self._num_failed += num_failed - failed
 
     def _about(self) -> dict[str, Any]:
         """What the scores hang on, as it stands in the file."""
@@ -181,7 +234,7 @@ class _Scoring:
                 kept = [row for row in kept if row["errors"] is None]
             if len(kept) != len(read_lines(lines)):
                 write_lines(lines, kept)
-            self._finished[number] = (len(kept), len(_failed(kept)))
+            self._count(number, len(kept), len(_failed(kept)))
         return None
 
     def _belongs(self, row: Mapping[str, Any]) -> bool:
@@ -214,43 +267,13 @@ class _Scoring:
             return replace(spec, auxiliary=False)
         return None
 
-    def _ended(self, end: TaskEnd) -> tuple[str | None, list[Task]]:
-        """What to say of a task that has ended, and what to do again."""
-        task = self._tasks.pop(end.key)
-        if end.error is None:
-            if isinstance(end.key, int):
-                self._finished[end.key] = (len(self._units[end.key].moments), end.result)
-            return None, []
-        if isinstance(end.error, StorageError | ImagesError | MissingVolumeError | ConfigError):
-            raise end.error
-        attempts = self._attempts[end.key] = self._attempts.get(end.key, 0) + 1
-        reason = f"{type(end.error).__name__}: {end.error}"
-        if attempts < self._launch.cluster.max_attempts:
-            return f"{_name(end.key)} failed, will be tried again: {reason}", [task]
-        if not isinstance(end.key, int):
-            raise end.error  # without the reference there is no DAS, which is not to go unnoticed
-        self._record_failure(self._units[end.key], reason)
-        return f"{_name(end.key)} failed, given up: {reason}", []
-
-    def _record_failure(self, unit: Unit, reason: str) -> None:
-        """Rows for the states that a worker died over."""
-        lines = self._folder.lines_file(unit.number)
-        with self._folder.unit_locked(lines):
-            rows = open_lines(lines)
-            done = {_asked(row) for row in rows}
-            for moment in unit.moments:
-                if moment not in done:
-                    append_line(lines, error_row(unit, moment.epoch, moment.step, reason))
-        self._finished[unit.number] = (len(unit.moments), len(_failed(read_lines(lines))))
-
     def _progress(self) -> ScoreProgress:
-        states = failed = 0
-        for number, (num_states, num_failed) in self._finished.items():
-            if number in self._tasks:
-                rows = read_lines(self._folder.lines_file(number))
-                num_states, num_failed = len(rows), len(_failed(rows))
-            states += num_states
-            failed += num_failed
+        states, failed = self._num_states, self._num_failed
+        for number in self._running:
+            rows = read_lines(self._folder.lines_file(number))
+            known_states, known_failed = self._finished[number]
+            states += len(rows) - known_states
+            failed += len(_failed(rows)) - known_failed
         return ScoreProgress(states, failed, self._num_wanted)
 
     def _write(self, about: dict[str, Any]) -> None:

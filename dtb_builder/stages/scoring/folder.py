@@ -93,10 +93,8 @@ class ScoreFolder:
             seconds=_LOCK_SECONDS,
             otherwise=lambda: f"{self.file} is being made by another process",
         ):
-            for unfinished in self.file.parent.glob(f".{self.file.name}.*.writing"):
-                unfinished.unlink(missing_ok=True)
-            if self.working.exists():
-                remove_unfinished(self.working)
+            remove_unfinished(self.file.parent, [self.file.name])
+            remove_unfinished(self.working, ["settings.json", "*.lines"])
             yield
 
     @contextlib.contextmanager

@@ -30,7 +30,7 @@ from dtb_builder.stages.work.lines import append_line, open_lines
 from dtb_builder.training.environment import environment
 from dtb_builder.training.machine import set_up_machine
 
-__all__ = ["ScoreJob", "chosen_probe", "error_row", "score_reference", "score_unit"]
+__all__ = ["ScoreJob", "chosen_probe", "record_failure", "score_reference", "score_unit"]
 
 
 @dataclass(frozen=True)
@@ -102,6 +102,25 @@ def score_reference(job: ScoreJob, spec: NetworkSpec, numbers: range) -> None:
                 append_line(lines, line)
 
 
+def record_failure(job: ScoreJob, unit: Unit, reason: str) -> int:
+    """Record every state of a run that has no row yet as failed; how many have failed.
+
+    Raises:
+        StorageError: the scores cannot be written.
+        LockedError: a worker that its cluster has given up is still at them.
+    """
+    folder = ScoreFolder(job.file)
+    lines = folder.lines_file(unit.number)
+    with storage_is_named(job.file.parent), folder.unit_locked(lines):
+        rows = open_lines(lines)
+        done = {(row["asked_epoch"], row["asked_step"]) for row in rows}
+        for moment in unit.moments:
+            if (moment.epoch, moment.step) not in done:
+                rows.append(error_row(unit, moment.epoch, moment.step, reason))
+                append_line(lines, rows[-1])
+        return sum(row["errors"] is not None for row in rows)
+
+
 def chosen_probe(job: ScoreJob) -> ProbeImages:
     """The probe images of a scoring.
 
@@ -145,7 +164,9 @@ def _row(
         names: Collection[str] = [name for name in job.config.scores if name not in known]
         scored = score_network(network, probe, names, activation_units=state.activation_units)
     except Exception as error:
-        if is_storage_fault(error) or isinstance(error, ImagesError | MissingVolumeError):
+        if is_storage_fault(error, job.file.parent) or isinstance(
+            error, ImagesError | MissingVolumeError
+        ):
             raise
         return error_row(unit, epoch, step, f"{type(error).__name__}: {error}")
     values = _columns(scored)

@@ -1,9 +1,11 @@
 """Searching the space for the genotype that a rule takes for the best, and training it."""
 
 import contextlib
+import itertools
 import json
 import logging
 import time
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from hashlib import sha256
@@ -13,14 +15,7 @@ from typing import Any, Literal
 import numpy as np
 
 from dtb_builder.dataset.atomic import remove_unfinished, write_whole
-from dtb_builder.errors import (
-    ConfigError,
-    DamagedFileError,
-    ImagesError,
-    PlanMismatchError,
-    StorageError,
-    UnfinishedError,
-)
+from dtb_builder.errors import ConfigError, DamagedFileError, PlanMismatchError, UnfinishedError
 from dtb_builder.scores import Atoms, Moments, z_sum
 from dtb_builder.space import Genotype, mutate, sample_uniform
 from dtb_builder.stages.generation.run_folder import RunFolder
@@ -30,10 +25,11 @@ from dtb_builder.stages.search.worker import Candidate, steps_of, try_candidate
 from dtb_builder.stages.settings.cluster import ClusterConfig
 from dtb_builder.stages.settings.plain import plain, settings_differences
 from dtb_builder.stages.work.disk import storage_is_named
-from dtb_builder.stages.work.engine import Engine, Task, TaskEnd
+from dtb_builder.stages.work.engine import Engine
 from dtb_builder.stages.work.engines import open_engine
 from dtb_builder.stages.work.lines import append_line, open_lines, read_lines
 from dtb_builder.stages.work.locking import held
+from dtb_builder.stages.work.tasks import Ended, Failed, Started, Task, Waited, run_tasks
 from dtb_builder.training.kernels import with_kernels_settled
 
 __all__ = ["Found", "SearchFolder", "SearchProgress", "search"]
@@ -41,7 +37,7 @@ __all__ = ["Found", "SearchFolder", "SearchProgress", "search"]
 _logger = logging.getLogger(__name__)
 
 _LOCK_SECONDS = 2
-_POLL_SECONDS = 1.0
+_OWN_FILES = ("search.json", "candidates.lines", "winner.txt")
 _MOST_MUTATIONS = 1000
 
 
@@ -92,7 +88,7 @@ class SearchFolder:
             seconds=_LOCK_SECONDS,
             otherwise=lambda: f"another process searches in {self.path}",
         ):
-            remove_unfinished(self.path)
+            remove_unfinished(self.path, _OWN_FILES)
             yield
 
 
@@ -207,7 +203,7 @@ def _settled(
 
 
 class _Search:
-    """The loop that keeps the engine busy, one generation after the other."""
+    """One generation of candidates after another, each tried and written down."""
 
     def __init__(
         self, folder: SearchFolder, config: SearchConfig, rule: SearchRule, cluster: ClusterConfig
@@ -220,29 +216,35 @@ class _Search:
 
     def progress(self) -> Iterator[SearchProgress | Found]:
         """How far it is, and at last what was found."""
-        steps = steps_of(self._config, self._rule)
         self._lines = {line["index"]: line for line in open_lines(self._folder.candidates_file)}
         yield self._progress()
         if not self._folder.winner_file.exists():
             with open_engine(self._cluster, self._config.compute) as engine:
-                while batch := self._batch(steps):
+                for batch in self._batches():
                     yield from self._tried(engine, batch)
         yield self._found()
 
-    def _batch(self, steps: int) -> list[Candidate]:
-        """The candidates to try next; none once the budget is spent."""
-        config = self._config
-        done = 0
-        while True:
-            size = config.num_children if done else config.num_random
-            stop = min(done + size, config.num_candidates, self._affordable(steps))
-            if stop <= done:
-                return []
-            generation = self._generation(done, stop)
-            left = [each for each in generation if each.index not in self._lines]
-            if left:
-                return left
-            done += len(generation)
+    def _batches(self) -> Iterator[list[Candidate]]:
+        """The candidates to try next, each batch by what was tried before it.
+
+        It ends when the budget is spent, or when no parent has a mutation that was not seen.
+        """
+        config, steps = self._config, steps_of(self._config, self._rule)
+        drawn = _Draws(config)
+        while len(drawn.candidates) < config.num_candidates:
+            start = len(drawn.candidates)
+            stop = min(
+                start + (config.num_children if start else config.num_random), config.num_candidates
+            )
+            parents = self._best(start) if start >= config.num_random else []
+            generation = drawn.generation(start, stop, [index for index, _ in parents])
+            if not generation:
+                return
+            while left := [each for each in generation if each.index not in self._lines]:
+                affordable = [each for each in left if each.index < self._affordable(steps)]
+                if not affordable:
+                    return
+                yield affordable
 
     def _affordable(self, steps: int) -> int:
         """How many candidates the budget allows, as far as is known by now."""
@@ -258,35 +260,13 @@ class _Search:
             limits.append(1)  # to see what a candidate takes
         return min(limits)
 
-    def _generation(self, start: int, stop: int) -> list[Candidate]:
-        """Candidates from one index to another, by what was tried before them."""
-        config = self._config
-        known = {line["genotype"] for index, line in self._lines.items() if index < start}
-        candidates: list[Candidate] = []
-        if start < config.num_random:
-            draws = (str(sample_uniform(config.seed, i)) for i in range(start, stop))
-            return [Candidate(start + i, text, None) for i, text in enumerate(draws)]
-        best = [index for index, _ in self._best(start)[: config.num_parents]]
-        for index in range(start, stop):
-            parent = best[index % len(best)]
-            genotype = Genotype.parse(self._lines[parent]["genotype"])
-            text = next(
-                text
-                for i in range(_MOST_MUTATIONS)
-                if (text := str(mutate(genotype, config.seed, index * _MOST_MUTATIONS + i)))
-                not in known
-            )
-            known.add(text)
-            candidates.append(Candidate(index, text, parent))
-        return candidates
-
     def _best(self, stop: int) -> list[tuple[int, float]]:
         """Candidates before an index with their scores, the best first; ties go by index.
 
         Raises:
             UnfinishedError: none of them has a score.
         """
-        lines = [self._lines[i] for i in sorted(self._lines) if i < stop]
+        lines = [self._lines[i] for i in range(stop) if i in self._lines]
         scores = _compared(self._rule, lines, self._config)
         if not scores:
             errors = {line["error"] for line in lines}
@@ -295,45 +275,32 @@ class _Search:
 
     def _tried(self, engine: Engine, batch: Sequence[Candidate]) -> Iterator[SearchProgress]:
         """Try candidates, each safe on disk as it ends."""
-        waiting = list(reversed(batch))
-        attempts: dict[int, int] = {}
         begun: dict[int, float] = {}
-        spent: dict[int, float] = {}
+        spent: defaultdict[int, float] = defaultdict(float)
+        batches = (
+            [Task(each.index, try_candidate, (self._config, self._rule, each), on_device=True)]
+            for each in batch
+        )
         by_index = {candidate.index: candidate for candidate in batch}
-        while waiting or not engine.is_idle():
-            while waiting and engine.has_room():
-                candidate = waiting.pop()
-                begun[candidate.index] = time.monotonic()
-                arguments = (self._config, self._rule, candidate)
-                engine.submit(Task(candidate.index, try_candidate, arguments, on_device=True))
-            for end in engine.wait(seconds=_POLL_SECONDS):
-                assert isinstance(end.key, int)
-                tried = time.monotonic() - begun[end.key]
-                spent[end.key] = spent.get(end.key, 0.0) + tried
-                line = self._line(end, by_index[end.key], attempts, spent[end.key])
-                if line is None:
-                    waiting.append(by_index[end.key])
-                else:
-                    append_line(self._folder.candidates_file, line)
-                    self._lines[end.key] = line
-            yield self._progress()
+        for event in run_tasks(engine, batches, max_attempts=self._cluster.max_attempts):
+            if isinstance(event, Waited):
+                yield self._progress()
+                continue
+            index = event.task.key
+            assert isinstance(index, int)
+            if isinstance(event, Started):
+                begun[index] = time.monotonic()
+                continue
+            if isinstance(event, Failed):  # a worker that died could not say what it took
+                spent[index] += time.monotonic() - begun[index]
+                if event.given_up:
+                    self._write(_failed_line(by_index[index], spent[index], event.reason))
+            elif isinstance(event, Ended):
+                self._write(event.result)
 
-    def _line(
-        self, end: TaskEnd, candidate: Candidate, attempts: dict[int, int], seconds: float
-    ) -> dict[str, Any] | None:
-        """What a task came to; None where it is to be tried again.
-
-        A worker that died could not say what it took: that is the seconds since it was submitted.
-        """
-        if end.error is None:
-            return end.result
-        if isinstance(end.error, StorageError | ImagesError | ConfigError):
-            raise end.error
-        attempts[candidate.index] = attempts.get(candidate.index, 0) + 1
-        if attempts[candidate.index] < self._cluster.max_attempts:
-            return None
-        reason = f"{type(end.error).__name__}: {end.error}"
-        return {**asdict(candidate), "scores": {}, "steps": 0, "seconds": seconds, "error": reason}
+    def _write(self, line: dict[str, Any]) -> None:
+        append_line(self._folder.candidates_file, line)
+        self._lines[line["index"]] = line
 
     def _progress(self) -> SearchProgress:
         failed = sum(line["error"] is not None for line in self._lines.values())
@@ -358,6 +325,56 @@ class _Search:
 
     def _steps(self) -> int:
         return sum(line["steps"] for line in self._lines.values())
+
+
+class _Draws:
+    """The candidates that a search may try, in order: random ones, then mutations of the best."""
+
+    def __init__(self, config: SearchConfig) -> None:
+        self._config = config
+        self._seen: set[str] = set()
+        self._used_up: set[int] = set()
+        self.candidates: list[Candidate] = []
+
+    def generation(self, start: int, stop: int, ranked: Sequence[int]) -> list[Candidate]:
+        """Candidates from one index to another; fewer where no parent has an unseen mutation.
+
+        Args:
+            start: the first one's index.
+            stop: the index after the last one's.
+            ranked: candidates before them that have a score, the best first.
+        """
+        config = self._config
+        first = len(self.candidates)
+        for index in range(start, stop):
+            if start < config.num_random:
+                candidate = Candidate(index, str(sample_uniform(config.seed, index)), None)
+            elif (candidate := self._child(index, ranked)) is None:
+                break
+            self._seen.add(candidate.genotype)
+            self.candidates.append(candidate)
+        return self.candidates[first:]
+
+    def _child(self, index: int, ranked: Sequence[int]) -> Candidate | None:
+        """A mutation that was not seen; the next best parent takes over where one has none."""
+        config = self._config
+        while parents := self._parents(ranked):
+            parent = parents[index % len(parents)]
+            genotype = Genotype.parse(self.candidates[parent].genotype)
+            for i in range(_MOST_MUTATIONS):
+                text = str(mutate(genotype, config.seed, index * _MOST_MUTATIONS + i))
+                if text not in self._seen:
+                    return Candidate(index, text, parent)
+            self._used_up.add(parent)
+        return None
+
+    def _parents(self, ranked: Sequence[int]) -> list[int]:
+        fresh = (index for index in ranked if index not in self._used_up)
+        return list(itertools.islice(fresh, self._config.num_parents))
+
+
+def _failed_line(candidate: Candidate, seconds: float, reason: str) -> dict[str, Any]:
+    return {**asdict(candidate), "scores": {}, "steps": 0, "seconds": seconds, "error": reason}
 
 
 def _compared(

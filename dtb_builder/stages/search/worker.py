@@ -24,7 +24,6 @@ from dtb_builder.stages.ranking.population import EARLY_FIGURES
 from dtb_builder.stages.search.config import SearchConfig, SearchRule
 from dtb_builder.stages.settings.images import load_split_images
 from dtb_builder.stages.settings.network import network_spec
-from dtb_builder.stages.work.disk import is_storage_fault
 from dtb_builder.training.kernels import library_of
 from dtb_builder.training.loop import train
 from dtb_builder.training.machine import set_up_machine
@@ -68,9 +67,9 @@ def try_candidate(config: SearchConfig, rule: SearchRule, candidate: Candidate) 
     try:
         with threadpool_limits(config.compute.threads):
             line["scores"], line["steps"] = _scores(config, rule, candidate)
-    except Exception as error:
-        if is_storage_fault(error) or isinstance(error, ImagesError | ConfigError):
-            raise
+    except (OSError, ImagesError, ConfigError):  # the machine's, not the candidate's
+        raise
+    except Exception as error:  # noqa: BLE001 - whatever a network or a score raises is its result
         line |= {"error": f"{type(error).__name__}: {error}", "steps": 0}
     return line | {"seconds": time.perf_counter() - begin}
 

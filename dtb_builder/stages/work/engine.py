@@ -1,39 +1,41 @@
-"""What an engine is: it runs tasks, as many at once as there is room for."""
+"""What an engine is: it makes calls, as many at once as there is room for."""
 
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Protocol, Self
 
-__all__ = ["Engine", "Task", "TaskEnd"]
+__all__ = ["Call", "CallEnd", "Engine"]
 
 
 @dataclass(frozen=True)
-class Task:
-    """A call to be made somewhere.
+class Call:
+    """A call to be made somewhere, once.
 
     Attributes:
         key: by which its end is known.
         function: a module-level function.
         arguments: what it is called with.
         on_device: whether it computes on the run's device; otherwise it takes one core.
+        name: for people who look at the engine's processes.
     """
 
     key: Hashable
     function: Callable[..., Any]
     arguments: tuple[Any, ...]
     on_device: bool
+    name: str
 
 
 @dataclass(frozen=True)
-class TaskEnd:
-    """What became of a task.
+class CallEnd:
+    """What became of a call.
 
     Attributes:
-        key: of the task.
+        key: of the call.
         result: what the function returned, or None.
-        error: what it raised, or how its worker died, or None.
-        is_lost: whether its machine went away, as a spot instance does: no fault of the task.
+        error: what it raised, or how its process died, or None.
+        is_lost: whether its machine went away, as a spot instance does: no fault of the call.
     """
 
     key: Hashable
@@ -43,7 +45,7 @@ class TaskEnd:
 
 
 class Engine(Protocol):
-    """Runs tasks, as many at once as there is room for."""
+    """Makes calls, as many at once as there is room for; each is made once."""
 
     def __enter__(self) -> Self: ...
 
@@ -55,17 +57,17 @@ class Engine(Protocol):
     ) -> None: ...
 
     def has_room(self) -> bool:
-        """Whether another task may be submitted now."""
+        """Whether another call may be submitted now."""
         ...
 
     def is_idle(self) -> bool:
-        """Whether every submitted task has ended."""
+        """Whether every submitted call has ended."""
         ...
 
-    def submit(self, task: Task) -> None:
-        """Have a task run."""
+    def submit(self, call: Call) -> None:
+        """Have a call made."""
         ...
 
-    def wait(self, *, seconds: float) -> list[TaskEnd]:
-        """The tasks that have ended since the last call; waits for one, but not for ever."""
+    def wait(self, *, seconds: float) -> list[CallEnd]:
+        """The calls that have ended since the last time; waits for one, but not for ever."""
         ...

@@ -7,6 +7,8 @@ operating system, which frees them when their holder dies.
 """
 
 import contextlib
+import errno
+import fcntl
 import json
 import logging
 import os
@@ -14,16 +16,19 @@ import socket
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import IO
 
 from filelock import FileLock, Timeout
 
 from dtb_builder.dataset.atomic import write_whole
-from dtb_builder.errors import LockedError
+from dtb_builder.errors import ConfigError, LockedError
 from dtb_builder.stages.settings.shard_range import ShardRange
 
-__all__ = ["FolderLock", "held"]
+__all__ = ["FolderLock", "check_lockable", "held"]
 
 _logger = logging.getLogger(__name__)
+
+_NO_LOCKS = frozenset({errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP})
 
 _WHOLE_SECONDS = 2
 """Longer than `FolderLock.holders` takes to look."""
@@ -46,16 +51,46 @@ def held(file: Path, *, seconds: float, otherwise: Callable[[], str]) -> Iterato
 
     Raises:
         LockedError: somebody else has held it for all that time.
+        ConfigError: the file system has no locks.
     """
-    lock = FileLock(file)
+    lock = _lock(file)
     try:
         lock.acquire(timeout=seconds)
     except Timeout:
         raise LockedError(otherwise()) from None
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise
+        raise _no_locks(file.parent, error) from error
     try:
         yield
     finally:
         lock.release()
+
+
+def check_lockable(file: IO[bytes], folder: Path) -> None:
+    """See that a file system has locks, by those of an open file that nobody else knows.
+
+    Raises:
+        ConfigError: it has none.
+    """
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        raise _no_locks(folder, error) from error
+
+
+def _no_locks(folder: Path, error: OSError) -> ConfigError:
+    reason = os.strerror(error.errno or errno.ENOSYS)
+    return ConfigError(
+        f"{folder} is on a file system without locks ({reason}), which keep two processes from one "
+        "run: mount it with them (Lustre: -o flock; NFS: without nolock), or use another folder"
+    )
+
+
+def _lock(file: Path) -> FileLock:
+    """A lock of the operating system alone: a soft one would outlive a holder that is killed."""
+    return FileLock(file, fallback_to_soft=False)
 
 
 class FolderLock:
@@ -102,7 +137,7 @@ class FolderLock:
         locks = {self._signature: self._whole_lock} | {
             self._range_signature(shards): self._range_lock(shards) for shards in self._ranges()
         }
-        found = [_holder(file, FileLock(lock)) for file, lock in locks.items() if file.exists()]
+        found = [_holder(file, _lock(lock)) for file, lock in locks.items() if file.exists()]
         return tuple(text for text in found if text is not None)
 
     def _gate(self, seconds: float) -> contextlib.AbstractContextManager[None]:

@@ -1,4 +1,4 @@
-"""Tasks on a Ray cluster, on one machine or many."""
+"""Calls on a Ray cluster, on one machine or many."""
 
 import contextlib
 import logging
@@ -16,15 +16,12 @@ from ray.exceptions import LocalRayletDiedError, NodeDiedError, RayError, RayTas
 
 from dtb_builder.errors import ConfigError, DTBError
 from dtb_builder.stages.settings.cluster import ClusterConfig
-from dtb_builder.stages.work.engine import Task, TaskEnd
+from dtb_builder.stages.work.engine import Call, CallEnd
 from dtb_builder.training.compute import ComputeConfig
 
 __all__ = ["RayEngine"]
 
 _logger = logging.getLogger(__name__)
-
-_LOST_WORKER_RETRIES = 10
-"""How often Ray itself starts a task again whose worker or node was lost; that is no failure."""
 
 _LIMIT_SECONDS = 1.0
 """How long what the cluster has is remembered."""
@@ -80,56 +77,56 @@ class RayEngine:
         ray.shutdown()
 
     def has_room(self) -> bool:
-        """Whether another task may be submitted now."""
+        """Whether another call may be submitted now."""
         if time.monotonic() - self._limit_of > _LIMIT_SECONDS:  # machines come and go
             self._limit = self._cluster.max_in_flight or 2 * max(1, self._capacity())
             self._limit_of = time.monotonic()
         return len(self._running) < self._limit
 
     def is_idle(self) -> bool:
-        """Whether every submitted task has ended."""
+        """Whether every submitted call has ended."""
         return not self._running
 
-    def submit(self, task: Task) -> None:
-        """Have a task run."""
-        remote = self._remote(task)
-        self._running[remote.remote(*task.arguments)] = task.key
+    def submit(self, call: Call) -> None:
+        """Have a call made."""
+        remote = self._remote(call).options(name=call.name)
+        self._running[remote.remote(*call.arguments)] = call.key
 
-    def wait(self, *, seconds: float) -> list[TaskEnd]:
-        """The tasks that have ended since the last call; waits for one, but not for ever."""
+    def wait(self, *, seconds: float) -> list[CallEnd]:
+        """The calls that have ended since the last time; waits for one, but not for ever."""
         references = list(self._running)
         ready, _ = ray.wait(references, num_returns=1, timeout=seconds)
         more, _ = ray.wait(references, num_returns=len(references), timeout=0)
         return [self._end(reference) for reference in dict.fromkeys([*ready, *more])]
 
-    def _end(self, reference: Any) -> TaskEnd:
+    def _end(self, reference: Any) -> CallEnd:
         key = self._running.pop(reference)
         try:
-            return TaskEnd(key, ray.get(reference), None)
+            return CallEnd(key, ray.get(reference), None)
         except RayTaskError as error:
             # Of an error that explains itself, Ray's text around it would hide the explanation.
             cause = error.cause
             explained = isinstance(cause, DTBError)
-            return TaskEnd(key, None, cause if explained else error.as_instanceof_cause())
+            return CallEnd(key, None, cause if explained else error.as_instanceof_cause())
         except (NodeDiedError, LocalRayletDiedError) as error:
-            return TaskEnd(key, None, error, is_lost=True)
+            return CallEnd(key, None, error, is_lost=True)
         except RayError as error:
-            return TaskEnd(key, None, error)
+            return CallEnd(key, None, error)
 
-    def _remote(self, task: Task) -> Any:
-        """The task's function as Ray knows it, declared once."""
-        which = (task.function, task.on_device)
+    def _remote(self, call: Call) -> Any:
+        """The call's function as Ray knows it, declared once."""
+        which = (call.function, call.on_device)
         if which not in self._remotes:
-            resources = self._resources(on_device=task.on_device)
+            resources = self._resources(on_device=call.on_device)
             # A GPU's memory is only given back when the process ends.
             max_calls = 1 if resources["num_gpus"] else 0
             declare = ray.remote(
                 num_cpus=resources["num_cpus"],
                 num_gpus=resources["num_gpus"],
-                max_retries=_LOST_WORKER_RETRIES,
+                max_retries=0,  # work/tasks.py alone decides what is tried again
                 max_calls=max_calls,
             )
-            self._remotes[which] = declare(task.function)
+            self._remotes[which] = declare(call.function)
         return self._remotes[which]
 
     def _resources(self, *, on_device: bool) -> dict[str, float]:

@@ -1,19 +1,19 @@
-"""Tasks one after the other in this process."""
+"""Calls one after the other in this process."""
 
 from collections import deque
 from types import TracebackType
 from typing import Self
 
-from dtb_builder.stages.work.engine import Task, TaskEnd
+from dtb_builder.stages.work.engine import Call, CallEnd
 
 __all__ = ["SerialEngine"]
 
 
 class SerialEngine:
-    """Runs each task in this process when its end is waited for."""
+    """Makes each call in this process when its end is waited for."""
 
     def __init__(self) -> None:
-        self._tasks: deque[Task] = deque()
+        self._calls: deque[Call] = deque()
 
     def __enter__(self) -> Self:
         return self
@@ -24,24 +24,24 @@ class SerialEngine:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._tasks.clear()
+        self._calls.clear()
 
     def has_room(self) -> bool:
-        """Whether another task may be submitted now."""
-        return not self._tasks
+        """Whether another call may be submitted now."""
+        return not self._calls
 
     def is_idle(self) -> bool:
-        """Whether every submitted task has ended."""
-        return not self._tasks
+        """Whether every submitted call has ended."""
+        return not self._calls
 
-    def submit(self, task: Task) -> None:
-        """Have a task run."""
-        self._tasks.append(task)
+    def submit(self, call: Call) -> None:
+        """Have a call made."""
+        self._calls.append(call)
 
-    def wait(self, *, seconds: float) -> list[TaskEnd]:  # noqa: ARG002 - it never has to wait
-        """Run one task; the wait is as long as the task."""
-        task = self._tasks.popleft()
+    def wait(self, *, seconds: float) -> list[CallEnd]:  # noqa: ARG002 - it never has to wait
+        """Make one call; the wait is as long as the call."""
+        call = self._calls.popleft()
         try:
-            return [TaskEnd(task.key, task.function(*task.arguments), None)]
-        except Exception as error:  # noqa: BLE001 - the caller decides, as with a remote task
-            return [TaskEnd(task.key, None, error)]
+            return [CallEnd(call.key, call.function(*call.arguments), None)]
+        except Exception as error:  # noqa: BLE001 - the caller decides, as with a remote call
+            return [CallEnd(call.key, None, error)]

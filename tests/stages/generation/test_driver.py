@@ -11,13 +11,12 @@ from chaos.fake_runs import STEPS, append, fake_run, write_journal
 from dtb_builder.cli import main
 from dtb_builder.dataset.journal import append_epoch, open_journal
 from dtb_builder.stages.generation import driver
-from dtb_builder.stages.generation.outcomes import RunOutcome
 from dtb_builder.stages.generation.run_folder import PlannedRun, RunFolder
 from dtb_builder.stages.generation.status import status
 from dtb_builder.stages.settings.launch import LaunchConfig
 from dtb_builder.stages.settings.parsing import parse
 from dtb_builder.stages.settings.shard_range import ShardRange
-from dtb_builder.stages.work.engine import TaskEnd
+from dtb_builder.stages.work.engine import CallEnd
 from dtb_builder.stages.work.serial_engine import SerialEngine
 
 Dtb = Callable[..., int]
@@ -33,27 +32,25 @@ class MortalEngine(SerialEngine):
         self._deaths = deaths
         self.begun: list[tuple[int, ...]] = []
 
-    def wait(self, *, seconds: float) -> list[TaskEnd]:
-        task = self._tasks[0]
-        if isinstance(task.key, str):
+    def wait(self, *, seconds: float) -> list[CallEnd]:
+        call = self._calls[0]
+        if isinstance(call.key, str):
             return super().wait(seconds=seconds)
-        path, runs, limit = task.arguments
-        self.begun.append(tuple(run.number for run in runs))
+        (tasks,) = call.arguments
+        self.begun.append(tuple(task.key.number for task in tasks))
         num_survived = self._deaths.get(len(self.begun) - 1)
         if num_survived is None:
             return super().wait(seconds=seconds)
-        self._tasks.popleft()
-        task.function(path, runs[:num_survived], limit)
-        return [TaskEnd(task.key, None, OSError("gone"), self._is_lost)]
+        self._calls.popleft()
+        call.function(tasks[:num_survived])
+        return [CallEnd(call.key, None, OSError("gone"), self._is_lost)]
 
 
-def pretend(path: Path, runs: tuple[PlannedRun, ...], _limit: float | None) -> list[RunOutcome]:
-    """Write the journals of runs that nobody trains."""
-    for run in runs:
-        journal = RunFolder(path).journal_file(run)
-        journal.parent.mkdir(parents=True, exist_ok=True)
-        write_journal(journal, run.number)
-    return [RunOutcome(run.number, None) for run in runs]
+def pretend(path: Path, run: PlannedRun, _limit: float | None) -> None:
+    """Write the journal of a run that nobody trains."""
+    journal = RunFolder(path).journal_file(run)
+    journal.parent.mkdir(parents=True, exist_ok=True)
+    write_journal(journal, run.number)
 
 
 @pytest.fixture(scope="module")
@@ -151,11 +148,11 @@ def test_a_shard_whose_closing_is_lost_is_closed_again(
     lost: list[object] = []
 
     class Engine(MortalEngine):
-        def wait(self, *, seconds: float) -> list[TaskEnd]:
-            key = self._tasks[0].key
+        def wait(self, *, seconds: float) -> list[CallEnd]:
+            key = self._calls[0].key
             if isinstance(key, str) and key not in lost:
-                lost.append(self._tasks.popleft().key)
-                return [TaskEnd(key, None, OSError("gone"), is_lost=True)]
+                lost.append(self._calls.popleft().key)
+                return [CallEnd(key, None, OSError("gone"), is_lost=True)]
             return super().wait(seconds=seconds)
 
     events = drive(folder, Engine(is_lost=False, deaths={}), monkeypatch)

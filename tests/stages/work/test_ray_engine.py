@@ -104,7 +104,9 @@ def test_being_told_to_stop_leaves_all_the_time_that_ending_takes() -> None:
 import os, signal, time
 import yaml
 from pathlib import Path
-from dtb_builder.stages.settings.config import ClusterConfig, ComputeConfig, parse
+from dtb_builder.stages.settings.cluster import ClusterConfig
+from dtb_builder.stages.settings.parsing import parse
+from dtb_builder.training import ComputeConfig
 from dtb_builder.stages.work.ray_engine import RayEngine
 
 told = []
