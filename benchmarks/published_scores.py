@@ -34,9 +34,10 @@ from dtb_builder.scores import (
     input_edges,
 )
 from dtb_builder.scores.activations import network_agreement
-from dtb_builder.scores.gradients import gradient_norm, snip
-from dtb_builder.scores.jacobian import jacob_cov
-from dtb_builder.scores.size import multiply_accumulates, num_parameters
+from dtb_builder.scores.gradients import fisher, gradient_norm, grasp, plain, snip
+from dtb_builder.scores.graph import Graph
+from dtb_builder.scores.jacobian import epe_nas, jacob_cov
+from dtb_builder.scores.size import l2_norm, multiply_accumulates, num_parameters
 from dtb_builder.scores.synflow import synflow
 from dtb_builder.stages.ranking.population import combined
 from dtb_builder.stages.ranking.rank import ratio_of
@@ -168,13 +169,14 @@ def of_proxies(num_cells: int) -> None:
     networks = [network_of(i, 128, 0) for i in range(num_cells)]
     ours = {
         "synflow": [float(np.log(synflow(network, (3, 32, 32)))) for network in networks],
-        "grad_norm": [gradient_norm(network, images, labels) for network in networks],
-        "snip": [snip(network, images, labels) for network in networks],
-        "jacov": [jacob_cov(network, images) for network in networks],
-        "l2_norm": [
-            sum(float(p.detach().norm()) for p in network.parameters() if p.ndim == 4)
-            for network in networks
-        ],
+        "grad_norm": [gradient_norm(Graph(network, images, labels)) for network in networks],
+        "snip": [snip(Graph(network, images, labels)) for network in networks],
+        "jacov": [jacob_cov(Graph(network, images)) for network in networks],
+        "l2_norm": [l2_norm(network) for network in networks],
+        "plain": [plain(Graph(network, images, labels)) for network in networks],
+        "fisher": [fisher(Graph(network, images, labels)) for network in networks],
+        "grasp": [grasp(Graph(network, images, labels, twice=True)) for network in networks],
+        "epe_nas": [epe_nas(Graph(network, images, labels)) for network in networks],
         "params": [num_parameters(network) / 1e6 for network in networks],
         "flops": [multiply_accumulates(network, (3, 32, 32)) / 1e6 for network in networks],
     }

@@ -11,11 +11,12 @@ from dtb_builder.scores import (
     wot,
 )
 from dtb_builder.scores.activations import network_agreement
-from dtb_builder.scores.gradients import gradient_norm, snip, zico
-from dtb_builder.scores.jacobian import jacob_cov
+from dtb_builder.scores.gradients import fisher, gradient_norm, grasp, plain, snip, zico
+from dtb_builder.scores.graph import Graph
+from dtb_builder.scores.jacobian import epe_nas, jacob_cov
 from dtb_builder.scores.names import ARCHITECTURE_SCORES, KERNEL_SCORES, SCORES
 from dtb_builder.scores.scoring import Probe, score_network
-from dtb_builder.scores.size import multiply_accumulates, num_parameters
+from dtb_builder.scores.size import l2_norm, multiply_accumulates, num_parameters
 from dtb_builder.scores.swap import swap
 from dtb_builder.scores.synflow import synflow
 from dtb_builder.scores.zen import zen
@@ -46,12 +47,17 @@ def test_every_score_is_what_its_own_module_computes(network: nn.Module, probe: 
         "mean_hamming_distance": mean_hamming_distance(kernel),
         "num_parameters": num_parameters(network),
         "multiply_accumulates": multiply_accumulates(network, SHAPE),
+        "l2_norm": l2_norm(network),
+        "plain": plain(Graph(network, images, labels)),
+        "fisher": fisher(Graph(network, images, labels)),
+        "grasp": grasp(Graph(network, images, labels, twice=True)),
+        "epe_nas": epe_nas(Graph(network, images, labels)),
         "input_edges": 7,
         "cell_depth": 2,
-        "gradient_norm": gradient_norm(network, images, labels),
-        "snip": snip(network, images, labels),
+        "gradient_norm": gradient_norm(Graph(network, images, labels)),
+        "snip": snip(Graph(network, images, labels)),
         "synflow": synflow(network, SHAPE),
-        "jacob_cov": jacob_cov(network, images),
+        "jacob_cov": jacob_cov(Graph(network, images)),
         "swap": swap(network, images),
         "zico": zico(network, [(images[:4], labels[:4]), (images[4:], labels[4:])]),
         "zen": zen(network, (16, *SHAPE), generator, features="cells.2"),
