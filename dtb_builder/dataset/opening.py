@@ -11,7 +11,7 @@ from pathlib import Path
 
 import h5py
 import numpy as np
-from h5py import h5o
+from h5py import h5l, h5o  # pyright: ignore[reportAttributeAccessIssue] - they have no stubs
 
 from dtb_builder.dataset import schema
 from dtb_builder.dataset.remote import MetadataFile, RemoteSource, without_collection
@@ -172,7 +172,7 @@ def dataset_at(group: h5py.Group, name: str) -> h5py.Dataset:
     path = b""
     for part in name.encode().split(b"/"):  # by h5py's lower layer: files have many columns
         path = path + b"/" + part if path else part
-        if group.id.links.get_info(path).type != h5py.h5l.TYPE_HARD:
+        if group.id.links.get_info(path).type != h5l.TYPE_HARD:
             raise DamagedFileError(f"{path.decode()}: expected an object of this file, got a link")
     found = h5o.open(group.id, path)
     if not isinstance(found, h5py.h5d.DatasetID):

@@ -15,7 +15,7 @@ from dtb_builder.dataset import schema
 from dtb_builder.dataset.atomic import whole_file
 from dtb_builder.dataset.codec import crc32c
 from dtb_builder.dataset.index import IndexWriter, row_checksums
-from dtb_builder.dataset.journal import Journal
+from dtb_builder.dataset.journal import Journal, JournalMoment
 from dtb_builder.dataset.moments import moment_columns
 from dtb_builder.dataset.opening import create
 from dtb_builder.dataset.states import frame_rows, table_to_array, write_states
@@ -116,23 +116,25 @@ def _check_whole(journal: Journal, num_epochs: int, moments: Sequence[Moment]) -
 def _written_states(file: h5py.File, journal: Journal, moments: Sequence[Moment]) -> dict[str, Any]:
     """Write a run's states; its entries in the columns that lead to them."""
     kept = journal.moments
-    length, momentum_length = (np.array([m[i][1] for m in kept], np.int64) for i in (1, 2))
+    length = np.array([moment.frame[1] for moment in kept], np.int64)
+    momentum_length = np.array([moment.momentum[1] for moment in kept], np.int64)
     with journal.path.open("rb") as opened:
         cells = write_states(
             file,
             journal.run.number,
             table_to_array(journal.run.tensors),
             frame_rows(moments, length, momentum_length),
-            lambda name, position: _read(opened, kept[position][1 + (name == schema.MOMENTUM)]),
+            lambda name, position: _read(opened, kept[position], name),
             num_floats=journal.run.tensors.num_floats,
             num_moments=len(moments),
         )
     return cells | {"runs/volume": 0}
 
 
-def _read(file: BinaryIO, span: tuple[int, int]) -> bytes:
-    file.seek(span[0])
-    return file.read(span[1])
+def _read(file: BinaryIO, kept: JournalMoment, name: str) -> bytes:
+    offset, length = kept.momentum if name == schema.MOMENTUM else kept.frame
+    file.seek(offset)
+    return file.read(length)
 
 
 def _about_run(

@@ -13,7 +13,7 @@ from typing import Any
 
 import h5py
 import numpy as np
-from h5py import h5o
+from h5py import h5o  # pyright: ignore[reportAttributeAccessIssue] - it has no stubs
 from numpy.typing import NDArray
 
 from dtb_builder.dataset import codec, schema
