@@ -23,18 +23,14 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 from dtb_builder.network import NetworkSpec
 from dtb_builder.network.kernels import Library, find_library
 from dtb_builder.space import sample_uniform
-from dtb_builder.stages.config import ComputeConfig
-from dtb_builder.stages.kernels import library_of
-from dtb_builder.training import (
-    RECIPES,
-    LabelledImages,
-    ResidentImages,
-    environment,
-    set_up_torch,
-    train,
-)
+from dtb_builder.training import RECIPES, environment
 from dtb_builder.training.augmentation import augment, augment_compiled
+from dtb_builder.training.compute import ComputeConfig
 from dtb_builder.training.draws import draw_epoch
+from dtb_builder.training.kernels import library_of
+from dtb_builder.training.loop import train
+from dtb_builder.training.resident import LabelledImages, ResidentImages
+from dtb_builder.training.setup import set_up_torch
 
 RECIPE = replace(RECIPES["darts"], drop_path_ramp=False)
 SIZE = 32

@@ -25,7 +25,9 @@ from dtb_builder.network import NetworkSpec
 from dtb_builder.network.built import passes_file
 from dtb_builder.network.kernels import Library
 from dtb_builder.space import sample_uniform
-from dtb_builder.training import environment, set_up_torch, train
+from dtb_builder.training import environment
+from dtb_builder.training.loop import train
+from dtb_builder.training.setup import set_up_torch
 
 
 class TimedLibrary(Library):

@@ -22,27 +22,25 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
 from suite_zero import cells, column, genotypes, initialise
 
-from dtb_builder.metrics import (
+from dtb_builder.images import load_images
+from dtb_builder.network import NetworkSpec
+from dtb_builder.scores import (
     Agreement,
     Atoms,
     Moments,
     activation_units,
-    bootstrap,
     choose_probe,
-    compare,
     distinguishing_ability,
-    kendall_tau,
     linear,
     z_sum,
 )
-from dtb_builder.metrics.activations import network_agreement
-from dtb_builder.metrics.gradients import gradient_norm, snip
-from dtb_builder.metrics.jacobian import jacob_cov
-from dtb_builder.metrics.size import multiply_accumulates, num_parameters
-from dtb_builder.metrics.synflow import synflow
-from dtb_builder.network import NetworkSpec
-from dtb_builder.network.nasbench101 import Network101
-from dtb_builder.training import load_images
+from dtb_builder.scores.activations import network_agreement
+from dtb_builder.scores.gradients import gradient_norm, snip
+from dtb_builder.scores.jacobian import jacob_cov
+from dtb_builder.scores.size import multiply_accumulates, num_parameters
+from dtb_builder.scores.synflow import synflow
+from dtb_builder.statistics import bootstrap, compare, kendall_tau
+from dtb_builder.tables.network101 import Network101
 
 NUM_IMAGES = 32
 

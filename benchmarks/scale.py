@@ -31,9 +31,10 @@ from benchmarks import stand_in
 from benchmarks.stand_in import NUM_EPOCHS, RUN_SECONDS, pretend
 from dtb_builder import Benchmark
 from dtb_builder.cli import main as dtb
-from dtb_builder.stages.config import LaunchConfig, parse
-from dtb_builder.stages.generate import RunFinished, generate
-from dtb_builder.stages.run_folder import PlannedRun, RunFolder
+from dtb_builder.stages.generation.driver import RunFinished, generate
+from dtb_builder.stages.generation.run_folder import PlannedRun, RunFolder
+from dtb_builder.stages.settings.launch import LaunchConfig
+from dtb_builder.stages.settings.parsing import parse
 
 ROOT = Path(__file__).parent.parent
 
@@ -188,8 +189,8 @@ def measure_plan(folder: Path, num_runs: int) -> None:
     stand_in.RUN_SECONDS = 0
     for shard in range(num_closed, num_closed + 10):
         planned.working_folder(shard).mkdir()
-        runs = tuple(PlannedRun(shard * 100 + i, shard, 0, "") for i in range(100))
-        pretend(folder, runs, None)
+        for i in range(100):
+            pretend(folder, PlannedRun(shard * 100 + i, shard, 0, ""), None)
     _timed(f"status, {num_closed:,} shards closed, 1,000 runs in progress", command)
 
 
@@ -203,8 +204,8 @@ def plan_only(arguments: list[str]) -> None:
 
 def measure_calibration(folder: RunFolder, settings: list[str]) -> None:
     """Compare the costs that `dtb plan` names with those of the same plan carried out."""
-    from dtb_builder.stages.calibrate import calibrate
-    from dtb_builder.stages.estimate import estimate
+    from dtb_builder.stages.generation.calibrate import calibrate
+    from dtb_builder.stages.generation.estimate import estimate
 
     assert dtb(["plan", str(folder.path), *settings]) == 0
     calibrated, estimated = calibrate(folder), estimate(folder)

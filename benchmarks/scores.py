@@ -27,18 +27,19 @@ from torch import Tensor, nn
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from dtb_builder import Benchmark
-from dtb_builder.metrics import choose_probe
-from dtb_builder.metrics.activations import network_agreement
-from dtb_builder.metrics.names import ARCHITECTURE_SCORES, SCORES
-from dtb_builder.metrics.probed import probed_copy
-from dtb_builder.metrics.resampling import draw_resamples, kendall_taus
-from dtb_builder.metrics.scoring import Probe, score_network
-from dtb_builder.stages.config import ClusterConfig, ComputeConfig, ImagesConfig, parse
-from dtb_builder.stages.das_reference import probe_tensor
-from dtb_builder.stages.plan import load_split_images
-from dtb_builder.stages.score import score
-from dtb_builder.stages.score_config import ScoreConfig, ScoreLaunch
-from dtb_builder.stages.score_sources import BenchmarkSource
+from dtb_builder.scores import choose_probe
+from dtb_builder.scores.activations import network_agreement
+from dtb_builder.scores.names import ARCHITECTURE_SCORES, SCORES
+from dtb_builder.scores.probed import probe_tensor, probed_copy
+from dtb_builder.scores.scoring import Probe, score_network
+from dtb_builder.stages.scoring.config import ScoreConfig, ScoreLaunch
+from dtb_builder.stages.scoring.driver import score
+from dtb_builder.stages.scoring.sources import BenchmarkSource
+from dtb_builder.stages.settings.cluster import ClusterConfig
+from dtb_builder.stages.settings.images import ImagesConfig, load_split_images
+from dtb_builder.stages.settings.parsing import parse
+from dtb_builder.statistics.resampling import draw_resamples, kendall_taus
+from dtb_builder.training.compute import ComputeConfig
 
 NUM_IMAGES = 128
 NUM_NETWORKS = 60
@@ -195,7 +196,9 @@ def probe_of(benchmark: Benchmark, root: str | None) -> Probe:
     chosen = choose_probe(images.train_images, split.train, NUM_IMAGES, seed=0)
     labels = torch.from_numpy(images.train_labels[chosen.indices])
     layers = provenance["network"]["layers"]
-    return Probe(probe_tensor(chosen, images), labels, features=f"cells.{layers - 1}")
+    return Probe(
+        probe_tensor(chosen, images.mean, images.std), labels, features=f"cells.{layers - 1}"
+    )
 
 
 def seconds_of(call: Callable[[], object]) -> float:

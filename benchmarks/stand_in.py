@@ -8,8 +8,7 @@ import numpy as np
 from dtb_builder.dataset import codec
 from dtb_builder.dataset.journal import JournalRun, append_epoch, open_journal
 from dtb_builder.record import TensorTable
-from dtb_builder.stages.outcomes import RunOutcome
-from dtb_builder.stages.run_folder import PlannedRun, RunFolder
+from dtb_builder.stages.generation.run_folder import PlannedRun, RunFolder
 
 __all__ = ["NUM_EPOCHS", "RUN_SECONDS", "pretend"]
 
@@ -18,13 +17,9 @@ RUN_SECONDS = 0.05
 NUM_FLOATS = 1000
 
 
-def pretend(path: Path, runs: tuple[PlannedRun, ...], _limit: float | None) -> list[RunOutcome]:
-    """Journal runs of `NUM_EPOCHS` epochs that take `RUN_SECONDS` each, journalling apart."""
+def pretend(path: Path, run: PlannedRun, _limit: float | None) -> None:
+    """Journal a run of `NUM_EPOCHS` epochs that takes `RUN_SECONDS`, journalling apart."""
     folder = RunFolder(path)
-    return [_pretend(folder, run) for run in runs]
-
-
-def _pretend(folder: RunFolder, run: PlannedRun) -> RunOutcome:
     with folder.run_locked(run):
         journal = folder.journal_file(run)
         table = TensorTable(("weight",), ((NUM_FLOATS,),))
@@ -43,4 +38,3 @@ def _pretend(folder: RunFolder, run: PlannedRun) -> RunOutcome:
                 num_batches_tracked=epoch,
                 frame=codec.encode(floats.astype(np.float32)),
             )
-    return RunOutcome(run.number, None)

@@ -27,23 +27,18 @@ from dtb_builder import NAMED, Benchmark
 from dtb_builder.dataset import codec
 from dtb_builder.dataset.journal import JournalRun, append_epoch, open_journal, read_journal
 from dtb_builder.dataset.shard import write_shard
+from dtb_builder.images import load_images, stratified_split
 from dtb_builder.network.network import Network
 from dtb_builder.network.spec import NetworkSpec
 from dtb_builder.network.state import capture, tensor_table
 from dtb_builder.record import TensorTable, TrainingState
-from dtb_builder.stages.config import StatesConfig
-from dtb_builder.stages.storing import StateEncoder
-from dtb_builder.training import (
-    RECIPES,
-    Recipe,
-    ResidentImages,
-    evaluate,
-    load_images,
-    make_resident,
-    set_up_torch,
-    stratified_split,
-    train,
-)
+from dtb_builder.stages.generation.state_frames import StateEncoder
+from dtb_builder.stages.settings.states import StatesConfig
+from dtb_builder.training import RECIPES, Recipe
+from dtb_builder.training.evaluation import evaluate
+from dtb_builder.training.loop import train
+from dtb_builder.training.resident import ResidentImages, make_resident
+from dtb_builder.training.setup import set_up_torch
 
 GENOTYPE = NAMED["DARTS_V2"]
 SIZES = {"0.4 MB": (14, 5, 40), "1 MB": (16, 8, 40), "12 MB": (34, 20, 40)}

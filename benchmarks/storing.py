@@ -26,8 +26,10 @@ from dtb_builder.dataset.journal import JournalRun, append_epoch, open_journal
 from dtb_builder.network import NetworkSpec
 from dtb_builder.network.state import capture, tensor_table
 from dtb_builder.space import sample_uniform
-from dtb_builder.training import Checkpoint, environment, set_up_torch
+from dtb_builder.training import environment
 from dtb_builder.training.finished import FinishedEpoch
+from dtb_builder.training.resume import Checkpoint
+from dtb_builder.training.setup import set_up_torch
 
 SIZES = ((8, 5, False), (16, 8, True), (32, 8, True), (36, 20, True))
 EPOCH_SECONDS = 10.0

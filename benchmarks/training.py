@@ -32,15 +32,10 @@ from dtb_builder.network.kernels import AnyLibrary, find_library
 from dtb_builder.network.network import Network
 from dtb_builder.space import Genotype
 from dtb_builder.space.sampling import sample_uniform
-from dtb_builder.training import (
-    RECIPES,
-    LabelledImages,
-    Recipe,
-    ResidentImages,
-    environment,
-    set_up_torch,
-    train,
-)
+from dtb_builder.training import RECIPES, Recipe, environment
+from dtb_builder.training.loop import train
+from dtb_builder.training.resident import LabelledImages, ResidentImages
+from dtb_builder.training.setup import set_up_torch
 
 BATCH = 96
 IMAGE_SIZE = 32

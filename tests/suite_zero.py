@@ -9,9 +9,9 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from dtb_builder.network.cell101 import Cell101
-from dtb_builder.network.nasbench101 import Network101
 from dtb_builder.space import OPERATIONS, Genotype
+from dtb_builder.tables.cell101 import Cell101
+from dtb_builder.tables.network101 import Network101
 
 __all__ = ["cells", "column", "genotypes", "initialise"]
 

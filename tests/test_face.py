@@ -30,7 +30,7 @@ def test_importing_stays_light() -> None:
 
 def test_metrics_for_ray_wait_for_ray_to_be_set_up() -> None:
     """Imported before RAY_AUTH_MODE is set, Ray refuses its own token."""
-    code = "import sys, dtb_builder.stages.ray_metrics; print('ray' in sys.modules)"
+    code = "import sys, dtb_builder.stages.generation.ray_metrics; print('ray' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
 

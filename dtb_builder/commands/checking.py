@@ -56,7 +56,7 @@ def _verify(given: argparse.Namespace) -> int:
 
 def _verify_deep(file: Path, root: Path | None) -> int:
     from dtb_builder.dataset import Benchmark
-    from dtb_builder.stages.reproduce import reevaluate
+    from dtb_builder.stages.generation.reproduce import reevaluate
 
     num_states = num_wrong = 0
     with Benchmark(file) as benchmark:
@@ -74,8 +74,8 @@ def _verify_deep(file: Path, root: Path | None) -> int:
 
 
 def _repair(given: argparse.Namespace) -> int:
-    from dtb_builder.stages.repair import repair_file, repair_folder
-    from dtb_builder.stages.run_folder import RunFolder
+    from dtb_builder.stages.generation.repair import repair_file, repair_folder
+    from dtb_builder.stages.generation.run_folder import RunFolder
 
     if given.path.is_dir():
         repairs = list(repair_folder(RunFolder(given.path)))
@@ -98,7 +98,7 @@ def _repair(given: argparse.Namespace) -> int:
 
 def _reproduce(given: argparse.Namespace) -> int:
     from dtb_builder.dataset import Benchmark
-    from dtb_builder.stages.reproduce import environment_differences, reproduce
+    from dtb_builder.stages.generation.reproduce import environment_differences, reproduce
 
     same = True
     with Benchmark(given.file) as benchmark:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from dtb_builder.errors import ConfigError
 
 if TYPE_CHECKING:
-    from dtb_builder.stages.config import LaunchConfig
-    from dtb_builder.stages.run_folder import RunFolder
+    from dtb_builder.stages.generation.run_folder import RunFolder
+    from dtb_builder.stages.settings.launch import LaunchConfig
 
 __all__ = ["compose", "ensure_planned", "is_launch_setting", "is_own_config", "launch_config"]
 
@@ -49,7 +49,7 @@ def compose(settings: Sequence[str], root: str = "config") -> dict[str, Any]:
 
 def is_launch_setting(setting: str) -> bool:
     """Whether a setting, as it is given, may change from one launch to the next."""
-    from dtb_builder.stages.config import LAUNCH_KEYS
+    from dtb_builder.stages.settings.launch import LAUNCH_KEYS
 
     return setting.partition("=")[0].lstrip("+~").partition(".")[0] in LAUNCH_KEYS
 
@@ -64,8 +64,10 @@ def ensure_planned(folder: "RunFolder", given: Sequence[str], composed: Mapping[
 
     Where only single settings were given, and no group of them, the others are the folder's own.
     """
-    from dtb_builder.stages.config import LAUNCH_KEYS, Config, parse
-    from dtb_builder.stages.plan import plan
+    from dtb_builder.stages.generation.plan import plan
+    from dtb_builder.stages.settings.config import Config
+    from dtb_builder.stages.settings.launch import LAUNCH_KEYS
+    from dtb_builder.stages.settings.parsing import parse
 
     if not is_own_config(folder, given):
         data = {key: value for key, value in composed.items() if key not in LAUNCH_KEYS}
@@ -78,7 +80,7 @@ def _with_own(
     folder: "RunFolder", given: Sequence[str], composed: dict[str, Any]
 ) -> dict[str, Any]:
     """The folder's own settings with those that were given; all the composed ones for a group."""
-    from dtb_builder.stages.settings import plain
+    from dtb_builder.stages.settings.plain import plain
 
     own = plain(folder.config)
     for setting in given:
@@ -100,7 +102,7 @@ def _meant(unknown: str, root: str) -> str:
     from hydra import initialize_config_module
     from omegaconf import OmegaConf
 
-    from dtb_builder.stages.settings import flat
+    from dtb_builder.stages.settings.plain import flat
 
     with initialize_config_module("dtb_builder.conf", version_base="1.3"):
         known = OmegaConf.to_container(hydra_compose(root))
@@ -111,6 +113,7 @@ def _meant(unknown: str, root: str) -> str:
 
 def launch_config(composed: Mapping[str, Any]) -> "LaunchConfig":
     """The part of a whole configuration that may change from one launch to the next."""
-    from dtb_builder.stages.config import LAUNCH_KEYS, LaunchConfig, parse
+    from dtb_builder.stages.settings.launch import LAUNCH_KEYS, LaunchConfig
+    from dtb_builder.stages.settings.parsing import parse
 
     return parse(LaunchConfig, {key: composed[key] for key in LAUNCH_KEYS})

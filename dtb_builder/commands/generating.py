@@ -60,9 +60,9 @@ def _seconds(text: str) -> float:
 
 
 def _plan(given: argparse.Namespace) -> int:
-    from dtb_builder.stages.byte_text import byte_text
-    from dtb_builder.stages.estimate import estimate
-    from dtb_builder.stages.run_folder import RunFolder
+    from dtb_builder.stages.generation.estimate import estimate
+    from dtb_builder.stages.generation.run_folder import RunFolder
+    from dtb_builder.stages.work.byte_text import byte_text
 
     settings = compose(given.settings)
     folder = RunFolder(given.run_folder)
@@ -76,7 +76,7 @@ def _plan(given: argparse.Namespace) -> int:
     ensure_planned(folder, given.settings, settings)
     config = folder.config
     if given.calibrate:
-        from dtb_builder.stages.calibrate import calibrate
+        from dtb_builder.stages.generation.calibrate import calibrate
 
         cost, how = calibrate(folder), "from two epochs of three genotypes"
     else:
@@ -96,10 +96,10 @@ def _generate(given: argparse.Namespace) -> int:
     sigterm = Sigterm()
     from tqdm import tqdm
 
-    from dtb_builder.stages.generate import Progress, RunFailed, generate
-    from dtb_builder.stages.monitor import failed_lines
-    from dtb_builder.stages.run_folder import RunFolder
-    from dtb_builder.stages.status import status
+    from dtb_builder.stages.generation.driver import Progress, RunFailed, generate
+    from dtb_builder.stages.generation.monitor import failed_lines
+    from dtb_builder.stages.generation.run_folder import RunFolder
+    from dtb_builder.stages.generation.status import status
 
     settings = compose(given.settings)
     folder = RunFolder(given.run_folder)
@@ -109,11 +109,11 @@ def _generate(given: argparse.Namespace) -> int:
     sigterm.raising = launch.cluster.engine == "serial"
     events = generate(folder, launch)
     if launch.cluster.engine == "ray":
-        from dtb_builder.stages.ray_metrics import metered
+        from dtb_builder.stages.generation.ray_metrics import metered
 
         events = metered(events, folder, launch.cluster.shard_range)
     if launch.cluster.tensorboard:
-        from dtb_builder.stages.tensorboard import curves_written
+        from dtb_builder.stages.generation.tensorboard import curves_written
 
         events = curves_written(events, folder)
     next(events)
@@ -146,8 +146,8 @@ def _merge(given: argparse.Namespace) -> int:
     from tqdm import tqdm
 
     from dtb_builder.dataset import Benchmark
-    from dtb_builder.stages.merge import merge_folder
-    from dtb_builder.stages.run_folder import RunFolder
+    from dtb_builder.stages.generation.merge import merge_folder
+    from dtb_builder.stages.generation.run_folder import RunFolder
 
     folder = RunFolder(given.run_folder)
     if data := [setting for setting in given.settings if not is_launch_setting(setting)]:
@@ -164,9 +164,9 @@ def _merge(given: argparse.Namespace) -> int:
 
 
 def _status(given: argparse.Namespace) -> int:
-    from dtb_builder.stages.monitor import status_lines, watched
-    from dtb_builder.stages.run_folder import RunFolder
-    from dtb_builder.stages.status import status
+    from dtb_builder.stages.generation.monitor import status_lines, watched
+    from dtb_builder.stages.generation.run_folder import RunFolder
+    from dtb_builder.stages.generation.status import status
 
     folder = RunFolder(given.run_folder)
     if given.watch is not None:

@@ -87,7 +87,7 @@ def _info(given: argparse.Namespace) -> int:
 
 def _query(given: argparse.Namespace) -> int:
     from dtb_builder.dataset import Benchmark
-    from dtb_builder.stages.query import print_run, print_runs
+    from dtb_builder.stages.publishing.tables import print_run, print_runs
 
     k: int | None = given.top
     by: str | None = given.by
@@ -124,7 +124,7 @@ def _query(given: argparse.Namespace) -> int:
 
 def _export(given: argparse.Namespace) -> int:
     from dtb_builder.dataset import Benchmark
-    from dtb_builder.stages.byte_text import byte_text
+    from dtb_builder.stages.work.byte_text import byte_text
 
     try:
         from dtb_builder.dataset.export import export_csv, export_parquet
@@ -145,7 +145,7 @@ def _export(given: argparse.Namespace) -> int:
 
 def _report(given: argparse.Namespace) -> int:
     from dtb_builder.dataset import Benchmark
-    from dtb_builder.stages.report import write_report
+    from dtb_builder.stages.publishing.report import write_report
 
     into: Path = given.into or given.file.with_name("report.html")
     scores: Path = given.file.with_name("scores.parquet")
@@ -157,7 +157,7 @@ def _report(given: argparse.Namespace) -> int:
 
 def _draw(given: argparse.Namespace) -> int:
     from dtb_builder.space.listing import find_genotype
-    from dtb_builder.stages.draw import draw
+    from dtb_builder.stages.publishing.draw import draw
 
     draw(find_genotype(given.genotype), given.into)
     print(given.into)
@@ -168,8 +168,8 @@ def _publish(given: argparse.Namespace) -> int:
     from datetime import UTC, datetime
 
     from dtb_builder.dataset import Benchmark
-    from dtb_builder.stages.byte_text import byte_text
-    from dtb_builder.stages.publish import Publication, make_folder, upload
+    from dtb_builder.stages.publishing.publish import Publication, make_folder, upload
+    from dtb_builder.stages.work.byte_text import byte_text
 
     about = Publication(
         name=given.name,

@@ -11,9 +11,9 @@ from dtb_builder.commands.signals import Sigterm
 from dtb_builder.errors import ConfigError
 
 if TYPE_CHECKING:
-    from dtb_builder.stages.population import Population
-    from dtb_builder.stages.score_config import ScoreConfig, ScoreLaunch
-    from dtb_builder.stages.score_sources import Source
+    from dtb_builder.stages.ranking.population import Population
+    from dtb_builder.stages.scoring.config import ScoreConfig, ScoreLaunch
+    from dtb_builder.stages.scoring.sources import Source
 
 __all__ = ["add_commands"]
 
@@ -56,9 +56,9 @@ def add_commands(commands: Any) -> None:
 
 def _score(given: argparse.Namespace) -> int:
     from dtb_builder.dataset import Benchmark
-    from dtb_builder.stages.config import parse
-    from dtb_builder.stages.score_config import SCORE_LAUNCH_KEYS, ScoreConfig, ScoreLaunch
-    from dtb_builder.stages.score_sources import BenchmarkSource
+    from dtb_builder.stages.scoring.config import SCORE_LAUNCH_KEYS, ScoreConfig, ScoreLaunch
+    from dtb_builder.stages.scoring.sources import BenchmarkSource
+    from dtb_builder.stages.settings.parsing import parse
 
     composed = compose(given.settings, "score")
     launch = parse(ScoreLaunch, {key: composed.pop(key) for key in SCORE_LAUNCH_KEYS})
@@ -83,7 +83,7 @@ def _score_source(
     sigterm = Sigterm()
     from tqdm import tqdm
 
-    from dtb_builder.stages.score import score
+    from dtb_builder.stages.scoring.driver import score
 
     sigterm.raising = launch.cluster.engine == "serial"
     events = score(source, into, config, launch, images_sha256=sha256)
@@ -104,16 +104,16 @@ def _score_source(
 
 def _rank(given: argparse.Namespace) -> int:
     from dtb_builder.dataset import Benchmark
-    from dtb_builder.stages.population import populations_of, training_of
-    from dtb_builder.stages.rank import rank
-    from dtb_builder.stages.rank_choice import choose_rules
-    from dtb_builder.stages.rank_report import (
+    from dtb_builder.stages.ranking.choice import choose_rules
+    from dtb_builder.stages.ranking.population import populations_of, training_of
+    from dtb_builder.stages.ranking.rank import rank
+    from dtb_builder.stages.ranking.report import (
         print_choices,
         print_ranking,
         write_plot,
         write_ranking,
     )
-    from dtb_builder.stages.score_table import read_scores
+    from dtb_builder.stages.scoring.table import read_scores
 
     if given.seed < 0 or given.resamples < 1 or given.splits < 1:
         raise ConfigError("--seed must be at least 0, --resamples and --splits at least 1")
@@ -158,15 +158,11 @@ def _rank(given: argparse.Namespace) -> int:
 
 def _table_populations(given: argparse.Namespace) -> tuple[list["Population"], dict[str, Any]]:
     """Networks of a table that others published, scored at their initialisation."""
-    from dtb_builder.stages.config import parse
-    from dtb_builder.stages.score_config import SCORE_LAUNCH_KEYS, ScoreConfig, ScoreLaunch
-    from dtb_builder.stages.score_table import read_scores
-    from dtb_builder.stages.table_source import (
-        TableConfig,
-        make_source,
-        read_table,
-        table_population,
-    )
+    from dtb_builder.stages.ranking.table_population import table_population
+    from dtb_builder.stages.scoring.config import SCORE_LAUNCH_KEYS, ScoreConfig, ScoreLaunch
+    from dtb_builder.stages.scoring.table import read_scores
+    from dtb_builder.stages.scoring.table_source import TableConfig, make_source, read_table
+    from dtb_builder.stages.settings.parsing import parse
 
     if given.by != "test_accuracy":
         raise ConfigError(f"a table's networks have a test_accuracy only, got --by {given.by}")
@@ -187,10 +183,11 @@ def _search(given: argparse.Namespace) -> int:
     sigterm = Sigterm()
     from tqdm import tqdm
 
-    from dtb_builder.stages.config import ClusterConfig, parse
-    from dtb_builder.stages.search import Found, SearchFolder, search
-    from dtb_builder.stages.search_config import SearchConfig
-    from dtb_builder.stages.winner import train_winner, winners_run
+    from dtb_builder.stages.search.config import SearchConfig
+    from dtb_builder.stages.search.driver import Found, SearchFolder, search
+    from dtb_builder.stages.search.winner import train_winner, winners_run
+    from dtb_builder.stages.settings.cluster import ClusterConfig
+    from dtb_builder.stages.settings.parsing import parse
 
     composed = compose(given.settings, "search")
     cluster = parse(ClusterConfig, composed.pop("cluster"))

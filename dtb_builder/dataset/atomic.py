@@ -5,7 +5,7 @@ import errno
 import os
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 __all__ = ["remove_unfinished", "sync_folder", "whole_file", "whole_folder", "write_whole"]
@@ -53,10 +53,15 @@ def write_whole(path: Path, data: bytes) -> None:
         temporary.write_bytes(data)
 
 
-def remove_unfinished(folder: Path) -> None:
-    """Remove the temporary files of writers that were killed; nobody may be writing there now."""
-    for temporary in folder.glob(".*.writing"):
-        if not temporary.is_dir():  # a folder's writer holds no lock that would keep us out
+def remove_unfinished(folder: Path, names: Iterable[str]) -> None:
+    """Remove what writers of these files left when they were killed; nobody may be writing them.
+
+    Args:
+        folder: that the files are in.
+        names: of the files, as patterns such as ``shard-*.h5``.
+    """
+    for name in names:
+        for temporary in folder.glob(f".{name}.*.writing"):
             temporary.unlink(missing_ok=True)
 
 

@@ -16,7 +16,7 @@ from math import isqrt
 from typing import BinaryIO
 
 from dtb_builder.errors import TableError
-from dtb_builder.network.cell101 import Cell101
+from dtb_builder.tables.cell101 import Cell101
 from dtb_builder.tables.tfrecord import read_records
 
 __all__ = ["Evaluation", "TrainedCell", "read_nasbench101"]

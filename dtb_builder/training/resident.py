@@ -7,9 +7,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dtb_builder.images.image_set import Images
+from dtb_builder.images.splits import Split
 from dtb_builder.training.augmentation import normalise
-from dtb_builder.training.images import Images
-from dtb_builder.training.splits import Split
 
 __all__ = ["LabelledImages", "ResidentImages", "make_resident"]
 

@@ -7,13 +7,14 @@ from typing import Any
 
 from torch import nn
 
-from dtb_builder.metrics.scoring import Scored
-from dtb_builder.stages import score_worker
-from dtb_builder.stages.config import ClusterConfig, ComputeConfig
-from dtb_builder.stages.score import score
-from dtb_builder.stages.score_config import ScoreConfig, ScoreLaunch
-from dtb_builder.stages.score_sources import BenchmarkSource
-from dtb_builder.stages.score_table import read_scores
+from dtb_builder.scores.scoring import Scored
+from dtb_builder.stages.scoring import worker as score_worker
+from dtb_builder.stages.scoring.config import ScoreConfig, ScoreLaunch
+from dtb_builder.stages.scoring.driver import score
+from dtb_builder.stages.scoring.sources import BenchmarkSource
+from dtb_builder.stages.scoring.table import read_scores
+from dtb_builder.stages.settings.cluster import ClusterConfig
+from dtb_builder.training.compute import ComputeConfig
 
 __all__ = ["main", "told"]
 

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from chaos.kills import KillReport, content
-from dtb_builder.stages.run_folder import RunFolder
-from dtb_builder.stages.status import status
+from dtb_builder.stages.generation.run_folder import RunFolder
+from dtb_builder.stages.generation.status import status
 
 __all__ = ["KILOBYTES", "fill_and_go_on"]
 

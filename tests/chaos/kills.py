@@ -17,8 +17,8 @@ from dtb_builder.dataset import Benchmark
 from dtb_builder.dataset.journal import read_journal
 from dtb_builder.dataset.verify import verify
 from dtb_builder.record import METRICS
-from dtb_builder.stages.run_folder import RunFolder
-from dtb_builder.stages.status import status
+from dtb_builder.stages.generation.run_folder import RunFolder
+from dtb_builder.stages.generation.status import status
 
 __all__ = [
     "SCENARIOS",

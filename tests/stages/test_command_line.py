@@ -11,9 +11,10 @@ import pytest
 
 from dtb_builder import Benchmark
 from dtb_builder.record import METRICS
-from dtb_builder.stages.config import Config, LaunchConfig
-from dtb_builder.stages.run_folder import RunFolder
-from dtb_builder.stages.status import status
+from dtb_builder.stages.generation.run_folder import RunFolder
+from dtb_builder.stages.generation.status import status
+from dtb_builder.stages.settings.config import Config
+from dtb_builder.stages.settings.launch import LaunchConfig
 
 Dtb = Callable[..., int]
 

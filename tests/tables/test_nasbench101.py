@@ -10,8 +10,8 @@ import pytest
 from tfrecords import framed
 
 from dtb_builder import errors
-from dtb_builder.network.cell101 import Cell101
 from dtb_builder.tables import Evaluation, TrainedCell, read_nasbench101
+from dtb_builder.tables.cell101 import Cell101
 
 CELL = Cell101(((0, 1), (0, 2), (1, 2)), ("conv3x3-bn-relu",))
 

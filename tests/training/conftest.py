@@ -9,7 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from dtb_builder.training import RECIPES, Images, Recipe, ResidentImages, Split, make_resident
+from dtb_builder.images import Images, Split
+from dtb_builder.training import RECIPES, Recipe
+from dtb_builder.training.resident import ResidentImages, make_resident
 
 
 @pytest.fixture(autouse=True)

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dtb_builder.network.kernels import Library, find_library
-from dtb_builder.training import RECIPES, LabelledImages, Recipe, ResidentImages
+from dtb_builder.training import RECIPES, Recipe
 from dtb_builder.training.augmentation import (
     augment,
     augment_compiled,
@@ -19,6 +19,7 @@ from dtb_builder.training.augmentation import (
     normalise,
 )
 from dtb_builder.training.draws import Mixup, draw_epoch
+from dtb_builder.training.resident import LabelledImages, ResidentImages
 
 MEAN, STD = torch.tensor([0.49, 0.48, 0.44]), torch.tensor([0.25, 0.24, 0.26])
 

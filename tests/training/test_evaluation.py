@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from dtb_builder.training import EVALUATION_BATCH, LabelledImages, ResidentImages, evaluate
+from dtb_builder.training.evaluation import EVALUATION_BATCH, evaluate
+from dtb_builder.training.resident import LabelledImages, ResidentImages
 
 
 @pytest.mark.parametrize("num_images", [1, EVALUATION_BATCH, 2 * EVALUATION_BATCH + 3])

@@ -8,26 +8,18 @@ import numpy as np
 import pytest
 import torch
 
+from dtb_builder.images import Images, Split
 from dtb_builder.network import NetworkSpec
 from dtb_builder.network.kernels import find_library
 from dtb_builder.network.network import Network
 from dtb_builder.space import sample_uniform
-from dtb_builder.training import (
-    EVALUATION_BATCH,
-    Checkpoint,
-    FinishedEpoch,
-    Images,
-    LabelledImages,
-    Recipe,
-    ResidentImages,
-    Split,
-    evaluate,
-    evaluation,
-    loop,
-    make_resident,
-    set_up_torch,
-    train,
-)
+from dtb_builder.training import Recipe, evaluation, loop
+from dtb_builder.training.evaluation import EVALUATION_BATCH, evaluate
+from dtb_builder.training.finished import FinishedEpoch
+from dtb_builder.training.loop import train
+from dtb_builder.training.resident import LabelledImages, ResidentImages, make_resident
+from dtb_builder.training.resume import Checkpoint
+from dtb_builder.training.setup import set_up_torch
 
 pytestmark = [
     pytest.mark.gpu,

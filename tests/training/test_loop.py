@@ -10,19 +10,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from dtb_builder.images import load_images, stratified_split
 from dtb_builder.network.state import capture
 from dtb_builder.record import METRICS
-from dtb_builder.training import (
-    RECIPES,
-    Recipe,
-    ResidentImages,
-    evaluate,
-    load_images,
-    make_resident,
-    stratified_split,
-    train,
-)
+from dtb_builder.training import RECIPES, Recipe
 from dtb_builder.training.draws import draw_epoch
+from dtb_builder.training.evaluation import evaluate
+from dtb_builder.training.loop import train
+from dtb_builder.training.resident import ResidentImages, make_resident
 
 MakeNetwork = Callable[..., nn.Module]
 AFTER_TRAINING_ONLY = {"train_loss", "train_accuracy", "train_seconds", "learning_rate"}

@@ -11,9 +11,10 @@ import torch
 from torch import Tensor, nn
 from torch.optim import SGD
 
-from dtb_builder.training import LabelledImages, Recipe, ResidentImages
+from dtb_builder.training import Recipe
 from dtb_builder.training.draws import draw_epoch
 from dtb_builder.training.recorded import Recorded, Recorder
+from dtb_builder.training.resident import LabelledImages, ResidentImages
 from dtb_builder.training.step import train_on_batch
 
 MakeNetwork = Callable[..., nn.Module]

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from dtb_builder.training import Images, Split, make_resident, stratified_split
+from dtb_builder.images import Images, Split, stratified_split
+from dtb_builder.training.resident import make_resident
 
 
 def test_each_image_is_in_its_part_with_its_label(images: Images) -> None:

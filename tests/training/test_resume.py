@@ -12,7 +12,11 @@ import torch
 from torch import nn
 
 from dtb_builder.errors import DamagedFileError
-from dtb_builder.training import Checkpoint, FinishedEpoch, Recipe, ResidentImages, train
+from dtb_builder.training import Recipe
+from dtb_builder.training.finished import FinishedEpoch
+from dtb_builder.training.loop import train
+from dtb_builder.training.resident import ResidentImages
+from dtb_builder.training.resume import Checkpoint
 
 MakeNetwork = Callable[..., nn.Module]
 SECONDS = {"train_seconds", "evaluation_seconds"}
@@ -97,7 +101,8 @@ from pathlib import Path
 import torch
 sys.path.insert(0, sys.argv[2])
 from conftest import SmallNetwork
-from dtb_builder.training import Checkpoint, train
+from dtb_builder.training.resume import Checkpoint
+from dtb_builder.training.loop import train
 torch.set_num_threads(1)
 folder = Path(sys.argv[1])
 data, recipe = pickle.loads((folder / "data").read_bytes())

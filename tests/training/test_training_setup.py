@@ -8,7 +8,8 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from dtb_builder.training import environment, set_up_torch
+from dtb_builder.training import environment
+from dtb_builder.training.setup import set_up_torch
 
 
 @pytest.fixture(autouse=True)

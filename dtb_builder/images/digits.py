@@ -1,0 +1,40 @@
+"""The 1797 small digits that come with scikit-learn."""
+
+from pathlib import Path
+
+import numpy as np
+
+from dtb_builder.errors import ConfigError, ImagesError
+from dtb_builder.images.image_set import Images, channel_statistics
+from dtb_builder.images.splits import stratified_split
+
+__all__ = ["load_digits"]
+
+_NUM_TEST = 359
+_TEST_SEED = 1797  # frozen: another one would be another test set
+
+
+def load_digits(root: Path | None) -> Images:
+    """Images of 8 x 8 pixels, a fixed fifth of which is the test set."""
+    if root is not None:
+        raise ConfigError(f"digits come with scikit-learn and have no root, got {root}")
+    try:
+        from sklearn import datasets
+    except ImportError as error:
+        raise ImagesError("digits need scikit-learn: pip install scikit-learn") from error
+    pixels, labels = datasets.load_digits(return_X_y=True)
+    # 16 is white.
+    images = np.rint(np.asarray(pixels) * (255 / 16)).astype(np.uint8).reshape(-1, 1, 8, 8)
+    labels = np.asarray(labels, np.int64)
+    split = stratified_split(labels, _NUM_TEST, _TEST_SEED)
+    mean, std = channel_statistics(images[split.train])
+    return Images(
+        name="digits",
+        train_images=images[split.train],
+        train_labels=labels[split.train],
+        test_images=images[split.valid],
+        test_labels=labels[split.valid],
+        num_classes=10,
+        mean=mean,
+        std=std,
+    )

@@ -1,0 +1,144 @@
+"""Activation codes: which ReLU units of a network fire for which image, by hooks."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from dtb_builder.errors import DivergedError, UnseenReLUError
+from dtb_builder.scores.kernel import Agreement
+from dtb_builder.scores.probed import full_precision, probed_copy
+
+__all__ = ["AgreementCounter", "activation_codes", "network_agreement", "visit_activations"]
+
+_CHUNK = 2**22  # units at a time; below 2**24, to which float32 counts exactly
+_RELUS = (torch.ops.aten.relu.default, torch.ops.aten.relu_.default)
+
+
+def activation_codes(network: nn.Module, images: Tensor) -> NDArray[np.bool_]:
+    """Which units fire, shape (images, units): those whose ReLU's input is above 0.
+
+    Units stand in the order in which the network computes them, a ReLU module that is called
+    twice counting twice. One bit takes one byte: `network_agreement` needs far less memory.
+
+    Args:
+        network: any module, which is left as it is; it runs as `probed_copy` has it.
+        images: normalised, shape (images, channels, height, width), on the network's device.
+
+    Raises:
+        UnseenReLUError: the network has ReLUs that are not modules, or none that are.
+        DivergedError: an activation is not a number.
+        ValueError: a ReLU saw another number of rows than there are images.
+    """
+    parts: list[NDArray[np.bool_]] = []
+    visit_activations(network, images, lambda fires: parts.append(fires.flatten(1).cpu().numpy()))
+    return np.concatenate(parts, axis=1)
+
+
+def network_agreement(network: nn.Module, images: Tensor) -> Agreement:
+    """The agreement kernel of a network's activation codes, holding one ReLU's codes at a time.
+
+    Arguments and errors are those of `activation_codes`.
+    """
+    counter = AgreementCounter(len(images), images.device)
+    visit_activations(network, images, counter)
+    return counter.agreement()
+
+
+class AgreementCounter:
+    """Sums the agreement kernel over the codes of one ReLU after the other.
+
+    Args:
+        num_images: how many images there are.
+        device: where the codes are.
+    """
+
+    def __init__(self, num_images: int, device: torch.device) -> None:
+        self._counts = torch.zeros(num_images, num_images, dtype=torch.int64, device=device)
+
+    def __call__(self, fires: Tensor) -> None:
+        """Count the codes of a ReLU, bool, shape (images, ...)."""
+        # In the order in which they lie in memory, as the kernel knows no order of units.
+        dimensions = sorted(range(1, fires.ndim), key=fires.stride, reverse=True)
+        for part in fires.permute(0, *dimensions).flatten(1).split(_CHUNK, dim=1):
+            signs = part.to(torch.float32).mul_(2).sub_(1)
+            # 1 for each agreement, -1 for each of the other units.
+            self._counts.add_((signs @ signs.T).to(torch.int64) + part.shape[1])
+
+    def agreement(self) -> Agreement:
+        """The kernel of everything that was counted."""
+        return Agreement(self._counts.div(2, rounding_mode="floor").cpu().numpy())
+
+
+def visit_activations(
+    network: nn.Module, images: Tensor, visit: Callable[[Tensor], object]
+) -> None:
+    """Call ``visit`` with the codes of each ReLU call, in order: bool, shape (images, ...).
+
+    Arguments and errors are those of `activation_codes`. A callback, because a generator cannot
+    stop in the middle of a network's forward pass.
+
+    ReLUs inside a kernel that fuses them with something else cannot be noticed, and neither can
+    other activation functions: for networks of the DARTS space, compare with `activation_units`.
+    """
+    probed = probed_copy(network)
+    calls = _ReLUCalls()
+
+    def before(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        values = args[0] if args else kwargs["input"]
+        if len(values) != len(images):
+            raise ValueError(
+                f"every ReLU must see the {len(images)} images as its rows, got {len(values)} rows"
+            )
+        if values.sum().isnan():
+            raise DivergedError("an activation is not a number")
+        visit(values > 0)
+        calls.num_seen += 1
+        calls.inside = True
+
+    def after(*_: object) -> None:
+        calls.inside = False
+
+    for module in probed.modules():
+        if isinstance(module, nn.ReLU):
+            module.register_forward_pre_hook(before, with_kwargs=True)
+            module.register_forward_hook(after, always_call=True)
+    with torch.no_grad(), full_precision(images.device), calls:
+        probed(images)
+    if calls.num_unseen or not calls.num_seen:
+        raise UnseenReLUError(
+            f"wanted a network whose ReLUs are all nn.ReLU modules, got "
+            f"{calls.num_seen} calls of such modules and {calls.num_unseen} other calls of relu in "
+            f"{type(network).__name__}"
+        )
+
+
+class _ReLUCalls(TorchDispatchMode):
+    """Notices every relu that torch computes, whoever called it.
+
+    Attributes:
+        inside: whether a hooked module computes now.
+        num_seen: calls of hooked modules.
+        num_unseen: relus computed outside of them, such as functional ones.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inside = False
+        self.num_seen = 0
+        self.num_unseen = 0
+
+    def __torch_dispatch__(
+        self,
+        func: Any,
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        if func in _RELUS and not self.inside:
+            self.num_unseen += 1
+        return func(*args, **(kwargs or {}))

@@ -1,0 +1,131 @@
+"""DAS: one score from distinguishing ability and activation units, and its rivals.
+
+The paper (arXiv:2212.12132) makes one score of these two atoms, but its rule is not public. All
+rules here are ours. They differ in how much one atom weighs beside the other; in WOT it is 1 for
+D / n and 1 for A, however little either of them varies.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+from dtb_builder.scores.reference import ReferenceSample
+
+__all__ = ["Atoms", "Moments", "das", "linear", "log_rank", "rank_sum", "z_sum"]
+
+
+@dataclass(frozen=True, eq=False)
+class Atoms:
+    """The two atoms of networks that were scored on the same probe images.
+
+    Attributes:
+        abilities: D of each network, float64, shape (networks,).
+        units: N_A of each, int64, shape (networks,).
+        num_images: how many probe images: n.
+    """
+
+    abilities: NDArray[np.float64]
+    units: NDArray[np.int64]
+    num_images: int
+
+    def __post_init__(self) -> None:
+        if self.abilities.ndim != 1 or self.abilities.shape != self.units.shape:
+            raise ValueError(
+                "abilities and units must both have shape (networks,), "
+                f"got {self.abilities.shape} and {self.units.shape}"
+            )
+        if self.num_images < 2:
+            raise ValueError(f"num_images must be at least 2, got {self.num_images}")
+        if not np.isfinite(self.abilities).all():
+            raise ValueError("abilities must be finite: leave networks of singular kernels out")
+        if (self.units < 1).any():
+            raise ValueError(f"units must be at least 1, got {self.units.min()}")
+
+    @property
+    def ability_per_image(self) -> NDArray[np.float64]:
+        """D / n, shape (networks,)."""
+        return self.abilities / self.num_images
+
+    @property
+    def log_units(self) -> NDArray[np.float64]:
+        """A = log N_A, shape (networks,)."""
+        return np.log(self.units)
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Mean and standard deviation of D / n and of A over a population of networks.
+
+    Raises:
+        ValueError: a deviation is not above 0, or a number not finite.
+    """
+
+    ability_mean: float
+    ability_deviation: float
+    units_mean: float
+    units_deviation: float
+
+    def __post_init__(self) -> None:
+        numbers = (self.ability_mean, self.ability_deviation, self.units_mean, self.units_deviation)
+        if not np.isfinite(numbers).all():
+            raise ValueError(f"moments must be finite, got {self}")
+        if self.ability_deviation <= 0 or self.units_deviation <= 0:
+            raise ValueError(f"deviations must be above 0, got {self}")
+
+    @classmethod
+    def of(cls, atoms: Atoms) -> "Moments":
+        """Those of these networks, with the population's standard deviation."""
+        ability, units = atoms.ability_per_image, atoms.log_units
+        return cls(
+            float(ability.mean()), float(ability.std()), float(units.mean()), float(units.std())
+        )
+
+
+def das(atoms: Atoms, reference: ReferenceSample) -> NDArray[np.float64]:
+    """Our default DAS: the `z_sum` with the frozen moments of a reference sample.
+
+    So that a network's score does not depend on which networks are scored beside it.
+
+    Raises:
+        ValueError: the reference was scored on another number of images.
+    """
+    if atoms.num_images != reference.num_images:
+        raise ValueError(
+            f"scores on {atoms.num_images} images need a reference of as many, "
+            f"got one of {reference.num_images}"
+        )
+    moments = Moments.of(
+        Atoms(
+            np.array(reference.abilities),
+            np.array(reference.activation_units),
+            reference.num_images,
+        )
+    )
+    return z_sum(atoms, moments)
+
+
+def z_sum(atoms: Atoms, moments: Moments) -> NDArray[np.float64]:
+    """The sum of both atoms in standard deviations: z(D / n) + z(A), shape (networks,). Ours."""
+    ability = (atoms.ability_per_image - moments.ability_mean) / moments.ability_deviation
+    units = (atoms.log_units - moments.units_mean) / moments.units_deviation
+    return ability + units
+
+
+def linear(atoms: Atoms, weight: float) -> NDArray[np.float64]:
+    """D / n + weight * A, shape (networks,); with weight 1 it is WOT / n, with 0 D / n. Ours."""
+    return atoms.ability_per_image + weight * atoms.log_units
+
+
+def rank_sum(atoms: Atoms) -> NDArray[np.float64]:
+    """The sum of both atoms' ranks among these networks, ties sharing theirs. Ours.
+
+    It depends on which networks are ranked together, and so does `log_rank`.
+    """
+    return stats.rankdata(atoms.abilities) + stats.rankdata(atoms.units)
+
+
+def log_rank(atoms: Atoms) -> NDArray[np.float64]:
+    """The sum of the logarithms of both ranks: being last in one atom costs most. Ours."""
+    return np.log(stats.rankdata(atoms.abilities)) + np.log(stats.rankdata(atoms.units))

@@ -1,0 +1,38 @@
+"""SWAP: how many different patterns units show over the probe images."""
+
+import numpy as np
+from torch import Tensor, nn
+
+from dtb_builder.scores.activations import visit_activations
+
+__all__ = ["PatternCounter", "swap"]
+
+
+def swap(network: nn.Module, images: Tensor) -> int:
+    """Number of different columns of the activation codes; units with the same one count once.
+
+    Source: Peng et al., SWAP-NAS: Sample-Wise Activation Patterns for Ultra-fast NAS, ICLR 2024;
+    the score without its regularisation by the number of parameters. Arguments and errors are
+    those of `activation_codes`.
+    """
+    counter = PatternCounter()
+    visit_activations(network, images, counter)
+    return counter.num_patterns
+
+
+class PatternCounter:
+    """Collects the patterns of the codes of one ReLU after the other."""
+
+    def __init__(self) -> None:
+        self._patterns: set[bytes] = set()
+
+    def __call__(self, fires: Tensor) -> None:
+        """Add the patterns of a ReLU's codes, bool, shape (images, ...)."""
+        # A unit's bits in a few bytes, which sort as one value.
+        packed = np.packbits(fires.flatten(1).T.contiguous().cpu().numpy(), axis=1)
+        self._patterns.update(np.unique(packed.view(f"V{packed.shape[1]}")).tolist())
+
+    @property
+    def num_patterns(self) -> int:
+        """How many different ones there were."""
+        return len(self._patterns)

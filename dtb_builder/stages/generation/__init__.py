@@ -1,0 +1,12 @@
+"""From a config to ``dtb.h5``.
+
+| verb | reads | writes | run again |
+|---|---|---|---|
+| `plan` | conf, images | `config.yaml`, `provenance.json`, `plan.csv` (last: it marks a whole plan) | same config, same bytes; another config, or an edited file, is refused with the difference |
+| `driver` (`dtb generate`) | plan | `working/shard-NNNNN/` while it runs: a journal and the latest checkpoint of each run; then `shards/shard-NNNNN.h5`; `logs/` | continues after the last finished epoch of every run |
+| `merge` | shards | `dtb.h5`, and `states-HASH-NNNNN.h5` with `volume_size` | same shards in any order, same bytes |
+| `status`, `monitor` | the files | nothing | works while nothing runs |
+| `estimate`, `calibrate` | plan, images | nothing that stays | the same numbers; calibrated ones are measured anew |
+| `repair` | a damaged shard or benchmark | the intact runs: as finished journals for generate, or `*.repaired.h5` | a stopped repair can be repeated |
+| `reproduce` | a benchmark | nothing: it trains one run again and compares | |
+"""

@@ -1,0 +1,228 @@
+"""Training every run of a plan that is not finished, and closing every shard whose runs are."""
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from dtb_builder.dataset.journal import count_epochs
+from dtb_builder.errors import ConfigError
+from dtb_builder.stages.generation.outcomes import close_shard, is_finished
+from dtb_builder.stages.generation.run_folder import PlannedRun, RunFolder
+from dtb_builder.stages.settings.launch import LaunchConfig
+from dtb_builder.stages.work.disk import storage_is_named
+from dtb_builder.stages.work.engine import Engine
+from dtb_builder.stages.work.engines import open_engine
+from dtb_builder.stages.work.tasks import Ended, Failed, Started, Task, run_tasks
+from dtb_builder.stages.work.tasks import Event as TaskEvent
+
+__all__ = ["Progress", "RunFailed", "RunFinished", "ShardClosed", "generate"]
+
+_PROGRESS_SECONDS = 1.0
+
+
+@dataclass(frozen=True)
+class RunFinished:
+    """A run has all its epochs."""
+
+    run: PlannedRun
+
+
+@dataclass(frozen=True)
+class RunFailed:
+    """A try at a run failed; ``given_up`` when it was the last one."""
+
+    run: PlannedRun
+    error: str
+    given_up: bool
+
+
+@dataclass(frozen=True)
+class ShardClosed:
+    """A shard stands under its final name."""
+
+    path: Path
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How many epochs of the plan are done, epoch 0 of every run included."""
+
+    num_epochs: int
+
+
+Event = RunFinished | RunFailed | ShardClosed | Progress
+
+
+Training = Callable[[Path, PlannedRun, float | None], None]
+
+
+def generate(
+    folder: RunFolder, launch: LaunchConfig, *, train: Training | None = None
+) -> Iterator[Event]:
+    """Do all the work of a plan, or of a range of its shards, that is left; nothing is done twice.
+
+    Args:
+        folder: a planned run folder.
+        launch: how to do it.
+        train: what a worker calls with the run folder, a run and its time limit; None is
+            `worker.train_run`.
+
+    Yields:
+        what happens, as it happens, and at least once a second a `Progress`.
+
+    Raises:
+        LockedError: somebody else works on the folder, or on these shards.
+        ConfigError: it is not planned or has no such shards, the cluster has no room for a run, or
+            a machine cannot compute as planned.
+        PlanMismatchError: its config or its plan was edited since it was planned.
+        StorageError: the folder cannot be written to any more; nothing finished is harmed.
+        ImagesError: a worker has not the images of the plan.
+    """
+    folder.config  # noqa: B018 - raises where there is none, before anything is started
+    folder.check_plan()
+    folder.check_writeable()
+    if train is None:
+        from dtb_builder.stages.generation.worker import train_run as train  # here: it needs torch
+    shards = launch.cluster.shard_range
+    if shards is not None and shards.first >= folder.num_shards:
+        raise ConfigError(
+            f"cluster.shards={shards}: {folder.path} has shards 0 to {folder.num_shards - 1}"
+        )
+    lock = folder.locked() if shards is None else folder.shards_locked(shards)
+    engine = open_engine(launch.cluster, folder.config.compute)
+    with storage_is_named(folder.path), lock, engine:
+        yield from _Driver(folder, launch, engine, train).events()
+
+
+@dataclass
+class _OpenShard:
+    """A shard that work is done for."""
+
+    runs: list[PlannedRun]
+    left: set[int] = field(default_factory=set)
+    given_up: set[int] = field(default_factory=set)
+
+
+class _Driver:
+    """What there is to do, and what its ends mean; its memory does not grow with the plan."""
+
+    def __init__(
+        self, folder: RunFolder, launch: LaunchConfig, engine: Engine, train: Training
+    ) -> None:
+        self._folder = folder
+        self._launch = launch
+        self._engine = engine
+        self._train = train
+        self._open: dict[int, _OpenShard] = {}
+        self._running: set[PlannedRun] = set()
+        self._to_close: deque[Task] = deque()
+        self._rows = folder.config.recipe.num_epochs + 1
+        self._num_done = 0
+
+    def events(self) -> Iterator[Event]:
+        """Everything that happens until no work is left."""
+        yield Progress(0)  # the engine is up
+        looked = time.monotonic()
+        for event in run_tasks(
+            self._engine,
+            self._batches(),
+            max_attempts=self._launch.cluster.max_attempts,
+            is_done=self._is_done,
+        ):
+            yield from self._told(event)
+            if time.monotonic() - looked >= _PROGRESS_SECONDS:  # it reads a file for every run
+                yield Progress(self._num_done + sum(map(self._count, self._running)))
+                looked = time.monotonic()
+        yield Progress(self._num_done)
+
+    def _batches(self) -> Iterator[Sequence[Task]]:
+        """The runs to train, and the shards to close as soon as their runs are finished."""
+        size = self._launch.cluster.runs_per_task
+        for shard, runs in self._folder.shards(self._launch.cluster.shard_range):
+            if self._folder.shard_file(shard).exists():
+                self._folder.clear_working_folder(shard)
+                self._num_done += len(runs) * self._rows
+                continue
+            tasks = self._open_shard(shard, runs)
+            for start in range(0, len(tasks), size):
+                while self._to_close:
+                    yield [self._to_close.popleft()]
+                yield tasks[start : start + size]
+        while self._open or self._to_close:
+            yield [self._to_close.popleft()] if self._to_close else []
+
+    def _open_shard(self, shard: int, runs: list[PlannedRun]) -> list[Task]:
+        """A task for each run of a shard that was not given up, as far as its files tell."""
+        if self._launch.retry == "failed":
+            for run in runs:
+                self._folder.forgive(run)
+        failures = {run: self._folder.failures(run) for run in runs}
+        given_up = {
+            run.number
+            for run, failed in failures.items()
+            if failed.given_up and not is_finished(self._folder, run)
+        }
+        left = [run for run in runs if run.number not in given_up]
+        if left:
+            self._open[shard] = _OpenShard(runs, {run.number for run in left}, given_up)
+        return [
+            Task(
+                key=run,
+                function=self._train,
+                arguments=(self._folder.path, run, self._launch.cluster.time_limit),
+                on_device=True,
+                num_failed=len(failures[run].messages),
+            )
+            for run in left
+        ]
+
+    def _told(self, event: TaskEvent) -> Iterator[Event]:
+        """What an event of the task loop means for the generation."""
+        if not isinstance(event, Started | Ended | Failed):
+            return
+        run = event.task.key
+        if not isinstance(run, PlannedRun):  # a shard is being closed
+            if isinstance(event, Ended):
+                yield ShardClosed(event.result)
+            elif isinstance(event, Failed):
+                raise event.error
+            return
+        if isinstance(event, Started):
+            self._running.add(run)
+            return
+        self._running.discard(run)
+        if isinstance(event, Ended):
+            self._num_done += self._rows
+            yield RunFinished(run)
+            self._settle(run)
+        else:
+            yield from self._failed(run, event)
+
+    def _failed(self, run: PlannedRun, event: Failed) -> Iterator[Event]:
+        self._folder.add_failure(run, event.traceback)
+        if event.given_up:
+            self._folder.give_up(run)
+            self._open[run.shard].given_up.add(run.number)
+        yield RunFailed(run, event.reason, event.given_up)
+        if event.given_up:
+            self._settle(run)
+
+    def _settle(self, run: PlannedRun) -> None:
+        """Close the run's shard when it was the last one; a shard with a failed run stays open."""
+        shard = self._open[run.shard]
+        shard.left.discard(run.number)
+        if shard.left:
+            return
+        del self._open[run.shard]
+        if not shard.given_up:
+            arguments = (self._folder.path, shard.runs)
+            key = f"shard {run.shard}"
+            self._to_close.append(Task(key, close_shard, arguments, on_device=False))
+
+    def _is_done(self, task: Task) -> bool:
+        return isinstance(task.key, PlannedRun) and is_finished(self._folder, task.key)
+
+    def _count(self, run: PlannedRun) -> int:
+        return count_epochs(self._folder.journal_file(run))

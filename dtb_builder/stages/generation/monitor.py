@@ -1,0 +1,88 @@
+"""What `status` finds, as text for people: once, or a line every few seconds."""
+
+import sys
+import time
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+
+from dtb_builder.stages.generation.run_folder import RunFolder
+from dtb_builder.stages.generation.status import Status, status
+from dtb_builder.stages.work.byte_text import byte_text
+
+__all__ = ["failed_lines", "status_line", "status_lines", "watched"]
+
+_MERGED = {
+    "no": "no",
+    "yes": "yes",
+    "stale": "not with all that is finished by now: run dtb merge again",
+    "damaged": "but damaged: run dtb merge again",
+}
+
+
+def status_lines(found: Status) -> Iterator[str]:
+    """A status in full."""
+    yield (
+        f"runs    {found.num_finished} of {found.num_runs} finished, {found.num_running} running, "
+        f"{found.num_started} begun, {found.num_waiting} waiting, {found.num_given_up} given up"
+    )
+    share = 100 * found.num_epochs / max(1, found.num_planned_epochs)
+    yield f"epochs  {found.num_epochs} of {found.num_planned_epochs} ({share:.1f} %)"
+    if found.num_running:
+        yield f"pace    {found.epochs_per_hour:,.0f} epochs an hour, {_left(found)} left"
+    for device in found.devices:
+        seconds = device.seconds_per_epoch
+        pace = "in their first epoch" if seconds is None else f"{seconds:.3g} seconds an epoch"
+        yield f"device  {device.name}: {device.num_running} runs, {pace}"
+    yield f"shards  {found.num_closed_shards} of {found.num_shards} closed"
+    yield f"disk    {byte_text(found.num_bytes)}"
+    yield f"merged  {_MERGED[found.merged]}"
+    for holder in found.holders:
+        yield f"worked on by {holder}"
+    if not found.holders:
+        yield "nobody works on it"
+    yield from failed_lines(found)
+
+
+def status_line(found: Status) -> str:
+    """A status in one line, for a terminal or a log that is watched."""
+    share = 100 * found.num_epochs / max(1, found.num_planned_epochs)
+    return (
+        f"{found.num_finished}/{found.num_runs} runs, {found.num_running} running, "
+        f"{found.num_waiting + found.num_started} waiting, {found.num_given_up} given up | "
+        f"{found.num_epochs}/{found.num_planned_epochs} epochs ({share:.1f} %), "
+        f"{found.epochs_per_hour:,.0f} an hour, {_left(found)} left | "
+        f"{byte_text(found.num_bytes)}"
+    )
+
+
+def failed_lines(found: Status) -> Iterator[str]:
+    """A line for every run with failed attempts."""
+    for failed in found.failed:
+        fate = ", given up" if failed.given_up else ""
+        yield f"run {failed.number} failed {failed.attempts} times{fate}: {failed.reason}"
+
+
+def watched(folder: RunFolder, *, seconds: float) -> Iterator[Status]:
+    """A status every so many seconds, printed as it comes, until every run has finished.
+
+    On a terminal it is one screen that changes; in a log it is one line each.
+
+    Raises:
+        ConfigError: the folder is not planned.
+    """
+    while True:
+        found = status(folder)
+        if sys.stdout.isatty():
+            print("\033[H\033[2J" + "\n".join(status_lines(found)), flush=True)
+        else:
+            print(f"{datetime.now():%H:%M:%S}  {status_line(found)}", flush=True)
+        yield found
+        if found.is_complete:
+            return
+        time.sleep(seconds)
+
+
+def _left(found: Status) -> str:
+    if found.seconds_left is None:
+        return "an unknown time"
+    return str(timedelta(seconds=round(found.seconds_left)))

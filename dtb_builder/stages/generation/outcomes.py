@@ -1,0 +1,87 @@
+"""What comes of the work on runs: which are finished, and the shards of those that are."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from dtb_builder.dataset.journal import Journal, count_epochs, read_journal
+from dtb_builder.dataset.shard import write_shard
+from dtb_builder.dataset.store import FailedRun
+from dtb_builder.errors import UnfinishedError
+from dtb_builder.space import Genotype
+from dtb_builder.stages.generation.run_folder import PlannedRun, RunFolder
+from dtb_builder.stages.work.disk import storage_is_named
+
+__all__ = ["close_shard", "finished_and_failed", "is_finished", "write_planned_shard"]
+
+
+def is_finished(folder: RunFolder, run: PlannedRun) -> bool:
+    """Whether the journal of a run has all its epochs, whatever else its files say."""
+    return count_epochs(folder.journal_file(run)) == folder.config.recipe.num_epochs + 1
+
+
+def close_shard(path: Path, runs: list[PlannedRun]) -> Path:
+    """Write the shard of these runs, all of them finished, and clear their files.
+
+    Raises:
+        UnfinishedError: a run did not finish.
+    """
+    with storage_is_named(path):
+        return _close_shard(RunFolder(path), runs)
+
+
+def _close_shard(folder: RunFolder, runs: list[PlannedRun]) -> Path:
+    shard = runs[0].shard
+    journals, _ = finished_and_failed(folder, runs)
+    if len(journals) < len(runs):
+        missing = {run.number for run in runs} - {journal.run.number for journal in journals}
+        raise UnfinishedError(f"runs {sorted(missing)} of shard {shard} are not finished")
+    file = folder.shard_file(shard)
+    file.parent.mkdir(exist_ok=True)
+    write_planned_shard(folder, file, journals)
+    folder.clear_working_folder(shard)
+    return file
+
+
+def write_planned_shard(
+    folder: RunFolder,
+    path: Path,
+    journals: Sequence[Journal],
+    failures: Sequence[FailedRun] = (),
+) -> None:
+    """Write a shard of a folder's plan; arguments and errors as in `write_shard`."""
+    config = folder.config
+    num_epochs = config.recipe.num_epochs
+    write_shard(
+        path,
+        journals,
+        failures,
+        provenance=folder.provenance,
+        num_epochs=num_epochs,
+        steps=config.states.steps,
+        differences=tuple(config.states.differences(num_epochs).items()),
+    )
+
+
+def finished_and_failed(
+    folder: RunFolder, runs: list[PlannedRun]
+) -> tuple[list[Journal], list[FailedRun]]:
+    """The journals of the finished runs of a shard in progress, and its runs that were given up."""
+    journals: list[Journal] = []
+    failures: list[FailedRun] = []
+    for run in runs:
+        file = folder.journal_file(run)
+        journal = read_journal(file) if file.exists() else None
+        failed = folder.failures(run)
+        if journal is not None and journal.last_epoch == folder.config.recipe.num_epochs:
+            journals.append(journal)
+        elif failed.given_up:
+            failures.append(
+                FailedRun(
+                    number=run.number,
+                    genotype=Genotype.parse(run.genotype),
+                    seed=run.seed,
+                    attempts=len(failed.messages),
+                    message=failed.messages[-1],
+                )
+            )
+    return journals, failures

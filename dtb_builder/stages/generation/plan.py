@@ -1,0 +1,235 @@
+"""From a config to a plan: which runs there will be, and what every file of theirs will say."""
+
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, replace
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dtb_builder.errors import ConfigError, PlanMismatchError
+from dtb_builder.images.image_set import Images
+from dtb_builder.images.splits import Split, indices_sha256
+from dtb_builder.space import NAMED, Genotype, mutate, read_genotypes, sample_uniform
+from dtb_builder.space.listing import find_genotype
+from dtb_builder.space.sampling import uniform_text
+from dtb_builder.stages.generation.run_folder import PlannedRun, RunFolder
+from dtb_builder.stages.settings.config import Config, deciding_settings
+from dtb_builder.stages.settings.images import load_split_images
+from dtb_builder.stages.settings.network import network_spec
+from dtb_builder.stages.settings.space import SpaceConfig
+from dtb_builder.stages.work.disk import storage_is_named
+from dtb_builder.training.kernels import with_kernels_settled
+
+__all__ = ["genotypes_of", "plan"]
+
+_MOST_DRAWS = 100
+"""Draws for each genotype wanted, after which there are taken to be no more."""
+
+_PLAN_SECONDS = 600
+"""To wait for others that plan the same folder, as the jobs of an array do at once."""
+
+
+def plan(folder: RunFolder, config: Config) -> None:
+    """Plan a run folder; the same config on a planned folder changes nothing.
+
+    But for one thing: images that have moved may be given with their new root.
+
+    Raises:
+        PlanMismatchError: the folder was planned with another config, or its genotypes changed.
+        ConfigError: the config asks for what cannot be, or the folder cannot be written to.
+        StorageError: the disk gave out while the plan was written; there is no plan then.
+        ImagesError: the images cannot be read.
+        GenotypeError: a genotype is not valid.
+    """
+    config = _with_absolute_paths(config)
+    if folder.is_planned:
+        _check_planned(folder, config)
+        return
+    compute = with_kernels_settled(config.compute, config.recipe, channels=config.network.channels)
+    settled = replace(config, compute=compute)
+    # Uniform draws never run out; whatever else is wrong is known before anything is written.
+    runs = _runs(settled) if config.space.kind == "uniform" else list(_runs(settled))
+    images, split = load_split_images(config.images)
+    _check_steps(config, len(split.train))
+    provenance = _provenance(settled, images, split)
+    folder.check_writeable()
+    with storage_is_named(folder.path), folder.locked(seconds=_PLAN_SECONDS):
+        if not folder.is_planned:
+            folder.write_plan(settled, provenance, runs)
+            return
+    _check_planned(folder, config)  # by another job that began at the same time
+
+
+def _check_planned(folder: RunFolder, config: Config) -> None:
+    """See that a folder was planned with a config, and take over where its images are now."""
+    if config.compute.kernels == "auto":  # whatever it was settled to
+        kernels = folder.config.compute.kernels
+        config = replace(config, compute=replace(config.compute, kernels=kernels))
+    folder.check_config(config)
+    _check_runs(folder, _runs(config))
+    if config.images.root not in (None, folder.config.images.root):
+        with storage_is_named(folder.path), folder.locked():
+            folder.write_config(replace(folder.config, images=config.images))
+
+
+def _with_absolute_paths(config: Config) -> Config:
+    """The config as another working folder, and another machine's worker, can use it."""
+
+    def absolute(path: str | None) -> str | None:
+        return None if path is None else str(Path(path).expanduser().absolute())
+
+    return replace(
+        config,
+        images=replace(config.images, root=absolute(config.images.root)),
+        space=replace(config.space, file=absolute(config.space.file)),
+    )
+
+
+def genotypes_of(space: SpaceConfig) -> Iterator[Genotype]:
+    """The genotypes that a config asks for, all different, in canonical spelling.
+
+    A draw that repeats an earlier one is passed over for the next.
+
+    Raises:
+        GenotypeError: one is not valid; the file and line are named.
+        ConfigError: the file cannot be read, there is no such named genotype, one is listed twice,
+            or there are not as many different ones as asked for.
+    """
+    if space.kind == "uniform":
+        yield from _different(
+            (sample_uniform(space.seed, i) for i in itertools.count()), space.num_genotypes
+        )
+    elif space.kind == "mutations":
+        assert space.parent is not None
+        parent = find_genotype(space.parent)
+        mutations = (mutate(parent, space.seed, i) for i in itertools.count())
+        yield from _different(itertools.chain([parent.canonical()], mutations), space.num_genotypes)
+    elif space.kind == "file":
+        assert space.file is not None
+        try:
+            genotypes = read_genotypes(space.file)
+        except OSError as error:
+            raise ConfigError(f"space.file cannot be read: {error}") from error
+        yield from _listed_once(genotypes, f"space.file {space.file}")
+    else:
+        names = space.names or tuple(NAMED)
+        if unknown := sorted(set(names) - set(NAMED)):
+            raise ConfigError(f"space.names: no genotype {unknown}; there are {sorted(NAMED)}")
+        yield from _listed_once([NAMED[name] for name in names], "space.names")
+
+
+def _texts_of(space: SpaceConfig) -> Iterator[str]:
+    """The texts of `genotypes_of`; uniform ones without making them, for there may be millions."""
+    if space.kind != "uniform":
+        yield from map(str, genotypes_of(space))
+        return
+    seen: set[bytes] = set()
+    texts = (uniform_text(space.seed, i) for i in itertools.count())
+    while len(seen) != space.num_genotypes:
+        text = next(texts)
+        key = blake2b(text.encode(), digest_size=16).digest()
+        if key not in seen:
+            seen.add(key)
+            yield text
+
+
+def _different(draws: Iterator[Genotype], wanted: int | None) -> Iterator[Genotype]:
+    """So many different ones of endless draws, in their order."""
+    assert wanted is not None, "checked by SpaceConfig"
+    seen: set[str] = set()
+    for in_vain in itertools.count():
+        if in_vain > _MOST_DRAWS * wanted + _MOST_DRAWS:
+            raise ConfigError(
+                f"space.num_genotypes={wanted}: only {len(seen)} different ones were drawn"
+            )
+        genotype = next(draws)
+        if genotype.key not in seen:
+            seen.add(genotype.key)
+            yield genotype
+        if len(seen) == wanted:
+            return
+
+
+def _listed_once(genotypes: Sequence[Genotype], where: str) -> Iterator[Genotype]:
+    """Listed genotypes, each of which would otherwise be trained twice under one name."""
+    seen: dict[Genotype, int] = {}
+    for position, listed in enumerate(genotypes, start=1):
+        genotype = listed.canonical()
+        if genotype in seen:
+            raise ConfigError(
+                f"{where} lists one genotype twice, as number {seen[genotype]} and {position}: "
+                f"{genotype}; to train it more than once, give several seeds"
+            )
+        seen[genotype] = position
+        yield genotype
+
+
+def _runs(config: Config) -> Iterator[PlannedRun]:
+    """Every genotype with every seed, numbered in this order."""
+    number = 0
+    for text in _texts_of(config.space):
+        for seed in config.seeds:
+            yield PlannedRun(number, number // config.shard_size, seed, text)
+            number += 1
+
+
+def _check_runs(folder: RunFolder, runs: Iterator[PlannedRun]) -> None:
+    """Refuse runs other than the folder's, as after a change to the file of genotypes."""
+    planned = folder.plan()
+    for run in runs:
+        stored = next(planned, None)
+        if run != stored:
+            raise PlanMismatchError(
+                f"{folder.path} was planned with other genotypes: run {run.number} "
+                f"was {stored and stored.genotype}, is now {run.genotype}"
+            )
+    if (left := next(planned, None)) is not None:
+        raise PlanMismatchError(
+            f"{folder.path} was planned with more genotypes: run {left.number} is gone"
+        )
+
+
+def _check_steps(config: Config, num_images: int) -> None:
+    """Refuse too few training images, and steps that an epoch over them has not.
+
+    Raises:
+        ConfigError: naming them.
+    """
+    if num_images < 2:
+        raise ConfigError(f"at least 2 images must be trained on, images leaves {num_images}")
+    last = config.recipe.num_steps(num_images)
+    if outside := [step for step in config.states.steps if step > last]:
+        raise ConfigError(
+            f"states.steps must be in the first epoch, which has {last} steps: {num_images} images "
+            f"in batches of {config.recipe.batch_size}; got {outside}"
+        )
+
+
+def _provenance(config: Config, images: Images, split: Split) -> dict[str, Any]:
+    """What every file of the plan says of its making; without the paths of this machine."""
+    test = np.arange(len(images.test_labels), dtype=np.int64)
+    return {
+        "config": deciding_settings(config),
+        "network": asdict(network_spec(config.network, images)),
+        "images": {
+            "name": images.name,
+            "sha256": images.sha256,
+            "num_classes": images.num_classes,
+            "shape": list(images.train_images.shape[1:]),
+            "mean": images.mean.tolist(),
+            "std": images.std.tolist(),
+        },
+        "splits": {
+            "train": _split_entry("training images", split.train),
+            "valid": _split_entry("training images", split.valid),
+            "test": _split_entry("test images", test),
+        },
+    }
+
+
+def _split_entry(source: str, indices: NDArray[np.int64]) -> dict[str, Any]:
+    return {"of": source, "size": len(indices), "indices_sha256": indices_sha256(indices)}

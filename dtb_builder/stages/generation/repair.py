@@ -1,0 +1,171 @@
+"""Saving the intact runs of damaged files, and naming those that must be trained again."""
+
+import contextlib
+import itertools
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from dtb_builder.dataset import Benchmark
+from dtb_builder.dataset.journal import read_journal
+from dtb_builder.dataset.merge import merge
+from dtb_builder.dataset.salvage import LostRun, SavedRun, salvage
+from dtb_builder.dataset.schema import PROVENANCE
+from dtb_builder.dataset.shard import write_shard
+from dtb_builder.dataset.store import FailedRun, Store
+from dtb_builder.dataset.verify import verify
+from dtb_builder.errors import DTBError, MissingVolumeError, SchemaVersionError, UnfinishedError
+from dtb_builder.stages.generation.run_folder import PlannedRun, RunFolder
+from dtb_builder.stages.work.disk import storage_is_named
+
+__all__ = ["Repair", "repair_file", "repair_folder"]
+
+
+@dataclass(frozen=True)
+class Repair:
+    """What became of one damaged file.
+
+    Attributes:
+        path: the damaged file.
+        num_saved: runs that were read whole.
+        lost: the runs that were not, with the reason.
+        rebuilt: where the saved runs are now.
+        lost_failures: why the list of failed runs could not be read, or None.
+    """
+
+    path: Path
+    num_saved: int
+    lost: tuple[LostRun, ...]
+    rebuilt: Path
+    lost_failures: str | None = None
+
+
+def repair_folder(folder: RunFolder) -> Iterator[Repair]:
+    """Take apart every damaged shard of a run folder, so that generation makes it whole again.
+
+    The shard's intact runs become finished journals; the file itself is kept in ``damaged/``.
+
+    Yields:
+        each damaged shard, once it is dealt with.
+    """
+    with storage_is_named(folder.path), folder.locked():
+        for shard, runs in folder.shards():
+            file = folder.shard_file(shard)
+            if file.exists() and _is_damaged(file):
+                yield _take_apart(folder, shard, runs)
+
+
+def repair_file(path: Path, *, without_volumes: bool = False) -> Repair | None:
+    """Write the intact runs of a damaged benchmark or shard, and its failed ones, to a new file.
+
+    It stands beside the damaged one; what an earlier repair has saved is never written over.
+
+    Returns:
+        what was done, or None where nothing is damaged.
+
+    Raises:
+        UnfinishedError: no run is intact.
+        MissingVolumeError: a file of the benchmark is not here, which is no damage; not raised
+            `without_volumes`.
+        DTBError: the file cannot be opened, or what says how it was made is damaged.
+    """
+    if not _is_damaged(path):
+        return None
+    if not without_volumes:
+        _check_volumes(path)
+    with contextlib.closing(Store(path)) as store:
+        provenance = store.index.texts(PROVENANCE)[0]
+        num_epochs = store.index.num_epochs
+        failures: tuple[FailedRun, ...] = ()
+        lost_failures = None
+        try:
+            failures = store.failures
+        except DTBError as error:
+            lost_failures = str(error)
+    rebuilt = _unused(path.with_suffix(".repaired.h5"))
+    with tempfile.TemporaryDirectory(prefix=".repair-", dir=path.parent) as name:
+        saved, lost = _salvaged(path, Path(name), plan="repair")
+        journals = [journal for run in saved if (journal := read_journal(run.journal))]
+        if not journals:
+            raise UnfinishedError(f"{path} has no run that is intact")
+        whole = Path(name) / "whole.h5"
+        write_shard(
+            whole,
+            journals,
+            failures,
+            provenance=provenance,
+            num_epochs=num_epochs,
+            steps=[step.step for step in journals[0].steps],
+            differences=journals[0].keys,
+        )
+        for _ in merge([whole], rebuilt):
+            pass
+    return Repair(path, len(saved), lost, rebuilt, lost_failures)
+
+
+def _check_volumes(path: Path) -> None:
+    try:
+        with Benchmark(path) as benchmark:
+            benchmark.check_files()
+    except MissingVolumeError as error:
+        error.add_note("if it is lost, --without-volumes saves the runs that lie elsewhere")
+        raise
+    except DTBError:
+        pass  # what is damaged is the list of volumes
+
+
+def _is_damaged(path: Path) -> bool:
+    try:
+        return any(checked.error is not None for checked in verify(path))
+    except DTBError:
+        return True
+
+
+def _take_apart(folder: RunFolder, shard: int, runs: list[PlannedRun]) -> Repair:
+    file = folder.shard_file(shard)
+    working = folder.working_folder(shard)
+    working.mkdir(parents=True, exist_ok=True)
+    saved, lost = _salvaged(file, working, plan=folder.plan_id)
+    planned = {run.number: run for run in runs}
+    for foreign in [run for run in saved if not _is_as_planned(run, planned)]:
+        foreign.journal.unlink()
+        saved.remove(foreign)
+        lost = (*lost, LostRun(foreign.number, "it is not the run that was planned"))
+    found = {run.number for run in saved} | {run.number for run in lost}
+    lost = (*lost, *(LostRun(number, "it is gone") for number in sorted(planned.keys() - found)))
+    # Rows without a number stand for runs that are listed by theirs.
+    lost = tuple(run for run in lost if run.number is not None)
+    aside = _unused(folder.damaged_file(shard))
+    aside.parent.mkdir(exist_ok=True)
+    file.replace(aside)
+    return Repair(file, len(saved), lost, working)
+
+
+def _unused(path: Path) -> Path:
+    """The path, or with a number in its name where there is something already."""
+    numbered = (path.with_stem(f"{path.stem}-{i}") for i in itertools.count(2))
+    return next(found for found in itertools.chain([path], numbered) if not found.exists())
+
+
+def _is_as_planned(saved: SavedRun, planned: dict[int, PlannedRun]) -> bool:
+    journal, run = read_journal(saved.journal), planned.get(saved.number)
+    if journal is None or run is None:
+        return False
+    return (journal.run.genotype, journal.run.seed) == (run.genotype, run.seed)
+
+
+def _salvaged(path: Path, folder: Path, *, plan: str) -> tuple[list[SavedRun], tuple[LostRun, ...]]:
+    saved: list[SavedRun] = []
+    lost: list[LostRun] = []
+    try:
+        for run in salvage(path, folder, plan=plan):
+            if isinstance(run, SavedRun):
+                saved.append(run)
+            else:
+                lost.append(run)
+    except SchemaVersionError:
+        raise
+    except DTBError:
+        return [], ()
+    return saved, tuple(lost)

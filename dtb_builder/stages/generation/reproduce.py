@@ -1,0 +1,185 @@
+"""Computing again what a published file says, from that file alone."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dtb_builder.dataset import Benchmark, Run
+from dtb_builder.errors import DTBError
+from dtb_builder.network.kernels import find_library
+from dtb_builder.network.spec import NetworkSpec
+from dtb_builder.network.state import capture, tensor_table
+from dtb_builder.record import TrainingState
+from dtb_builder.stages.generation.state_frames import Storing
+from dtb_builder.stages.generation.worker import initial_network
+from dtb_builder.stages.settings.images import ImagesConfig, check_images, load_split_images
+from dtb_builder.stages.settings.parsing import parse
+from dtb_builder.stages.settings.states import StatesConfig
+from dtb_builder.training.compute import ComputeConfig
+from dtb_builder.training.environment import environment
+from dtb_builder.training.evaluation import evaluate
+from dtb_builder.training.kernels import library_of
+from dtb_builder.training.loop import train
+from dtb_builder.training.machine import set_up_machine
+from dtb_builder.training.recipe import Recipe
+from dtb_builder.training.resident import ResidentImages, make_resident
+
+__all__ = ["Compared", "environment_differences", "reevaluate", "reproduce"]
+
+_EVALUATED = ("valid_loss", "valid_accuracy", "test_loss", "test_accuracy")
+_LOSS_TOLERANCE = 1e-3
+_ACCURACY_TOLERANCE = 0.01
+"""How far another machine's arithmetic may move an evaluation; the same machine moves nothing."""
+
+_ROUNDED_TOLERANCE = 0.03
+"""How far rounding to bfloat16 may move a loss, of its size, and an accuracy."""
+
+_FEW_IMAGES = 3
+"""As many may be classified otherwise, however few there are."""
+
+
+@dataclass(frozen=True)
+class Compared:
+    """One epoch of a run, computed again.
+
+    Attributes:
+        number: the run's.
+        epoch: which epoch.
+        differences: what is not as stored; empty where all is.
+    """
+
+    number: int
+    epoch: int
+    differences: tuple[str, ...]
+
+
+def reproduce(benchmark: Benchmark, number: int, *, root: Path | None) -> Iterator[Compared]:
+    """Train a run again and compare it bit for bit, times apart, epoch by epoch.
+
+    Args:
+        benchmark: an open benchmark or shard.
+        number: which run.
+        root: where the images are, or None for their usual place.
+
+    Raises:
+        KeyError: the benchmark has no such run.
+        ImagesError: the images here are not those it was trained on.
+        ConfigError: the device it was trained on is not here.
+    """
+    run = benchmark.run(number)
+    data = _images(benchmark, root)
+    spec = NetworkSpec(**benchmark.provenance["network"])
+    network = initial_network(run.genotype, spec, run.seed)
+    network.use_kernels(library_of(_compute(benchmark)))
+    recipe = parse(Recipe, benchmark.provenance["config"]["recipe"])
+    settings = parse(StatesConfig, benchmark.provenance["config"]["states"])
+    storing = Storing(settings, tensor_table(network))
+    for finished in train(network, data, recipe, seed=run.seed, state_steps=run.state_steps):
+        differences = [
+            f"{name} {value!r}, stored {run.metric(name, epoch=finished.epoch)!r}"
+            for name, value in finished.metrics.items()
+            if not name.endswith("seconds") and value != run.metric(name, epoch=finished.epoch)
+        ]
+        if finished.epoch in run.state_epochs:
+            stored = run.training_state(epoch=finished.epoch)
+            state = storing.stored(capture(finished.network))
+            differences += _state_differences(state, stored, "the state")
+        for step, state in finished.step_states.items():
+            stored = run.training_state(step=step)
+            differences += _state_differences(
+                storing.stored(state), stored, f"the state of step {step}"
+            )
+        yield Compared(number, finished.epoch, tuple(differences))
+
+
+def reevaluate(benchmark: Benchmark, *, root: Path | None) -> Iterator[Compared]:
+    """Evaluate every stored state again and compare with what is stored beside it.
+
+    Where the device and software are those of the training, the figures must be the same to the
+    last bit; elsewhere losses may differ by 0.1 % and accuracies by 0.01, or by three images. Of
+    states in bfloat16, which were rounded after they were evaluated, both may differ by 3 %.
+
+    Raises:
+        ImagesError: the images here are not those it was trained on.
+        ConfigError: the device it was trained on is not here.
+    """
+    data = _images(benchmark, root)
+    precision = benchmark.provenance["config"]["recipe"]["precision"]
+    rounded = benchmark.provenance["config"]["states"].get("dtype") == "bfloat16"
+    far = _ROUNDED_TOLERANCE if rounded else _ACCURACY_TOLERANCE
+    sizes = {"valid": len(data.valid), "test": len(data.test)}
+    tolerances = {
+        name: max(far, _FEW_IMAGES / sizes[name.partition("_")[0]])
+        if name.endswith("accuracy")
+        else (_ROUNDED_TOLERANCE if rounded else _LOSS_TOLERANCE)
+        for name in _EVALUATED
+    }
+    for run in benchmark:
+        for epoch in run.state_epochs:
+            try:
+                network = run.network(epoch=epoch).to(data.device)
+            except DTBError as error:
+                yield Compared(run.number, epoch, (str(error),))
+                continue
+            valid = evaluate(network, data.valid, data, precision=precision)
+            test = evaluate(network, data.test, data, precision=precision)
+            found = (valid.loss, valid.accuracy, test.loss, test.accuracy)
+            same = not rounded and not environment_differences(run, epoch)
+            yield Compared(
+                run.number,
+                epoch,
+                tuple(
+                    f"{name} {value!r}, stored {stored!r}"
+                    for name, value in zip(_EVALUATED, found, strict=True)
+                    if not _agrees(
+                        name,
+                        value,
+                        stored := run.metric(name, epoch=epoch),
+                        0.0 if same else tolerances[name],
+                    )
+                ),
+            )
+
+
+def environment_differences(run: Run, epoch: int) -> tuple[str, ...]:
+    """In what this machine differs from the one that an epoch ran on, as far as it matters."""
+    stored = run.environment(epoch=epoch)
+    device = str(stored.get("device", "cpu"))
+    library = find_library(device) if "kernels" in stored else None
+    name = None if library is None else library.name
+    here: dict[str, Any] = dict(environment(device, kernels=name))
+    return tuple(
+        f"{key}: {stored.get(key)!r} then, {here.get(key)!r} now"
+        for key in sorted(stored.keys() | here.keys())
+        if stored.get(key) != here.get(key)
+    )
+
+
+def _images(benchmark: Benchmark, root: Path | None) -> ResidentImages:
+    """The benchmark's images on its device, with torch set up as for its training."""
+    provenance = benchmark.provenance
+    settings = provenance["config"]["images"] | {"root": None if root is None else str(root)}
+    images, split = load_split_images(parse(ImagesConfig, settings))
+    check_images(images, provenance["images"]["sha256"], user=benchmark.path)
+    compute = _compute(benchmark)
+    set_up_machine(compute)
+    return make_resident(images, split, compute.device)
+
+
+def _compute(benchmark: Benchmark) -> ComputeConfig:
+    return parse(ComputeConfig, benchmark.provenance["config"]["compute"])
+
+
+def _state_differences(found: TrainingState, stored: TrainingState, name: str) -> list[str]:
+    wrong = found.values.view("<u4") != stored.values.view("<u4")
+    return [f"{wrong.sum()} of {len(wrong)} floats of {name}"] if wrong.any() else []
+
+
+def _agrees(name: str, value: float, stored: float, tolerance: float) -> bool:
+    if tolerance == 0:
+        return value == stored
+    if name.endswith("accuracy"):
+        return math.isclose(value, stored, rel_tol=0, abs_tol=tolerance + 1e-9)
+    return math.isclose(value, stored, rel_tol=tolerance)

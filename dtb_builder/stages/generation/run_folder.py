@@ -1,0 +1,423 @@
+"""The folder of one generation: the only place that knows its file names."""
+
+import contextlib
+import csv
+import errno
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from hashlib import file_digest, sha256
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from dtb_builder.dataset.atomic import remove_unfinished, whole_file, write_whole
+from dtb_builder.errors import ConfigError, DamagedFileError, PlanMismatchError
+from dtb_builder.stages.settings.config import Config, deciding_settings, differences
+from dtb_builder.stages.settings.parsing import parse
+from dtb_builder.stages.settings.plain import plain
+from dtb_builder.stages.settings.shard_range import ShardRange
+from dtb_builder.stages.work.locking import FolderLock, check_lockable, held
+
+__all__ = ["Failures", "PlannedRun", "RunFolder"]
+
+_RUN_LOCK_SECONDS = 60
+"""Longer than a worker outlives its cluster."""
+
+_OWN_FILES = ("config.yaml", "provenance.json", "plan.csv", "dtb.h5", "states-*.h5", ".lock.json")
+"""What is written here only by who holds the folder; reports and exports need no lock."""
+
+_PLAN_FIELDS = ("run", "shard", "seed", "genotype")
+
+
+@dataclass(frozen=True)
+class PlannedRun:
+    """One line of the plan.
+
+    Attributes:
+        number: the run's number.
+        shard: the number of the shard it goes into.
+        seed: of its initialisation and training.
+        genotype: its canonical text.
+    """
+
+    number: int
+    shard: int
+    seed: int
+    genotype: str
+
+
+@dataclass(frozen=True)
+class Failures:
+    """The failed attempts at a run.
+
+    Attributes:
+        messages: their tracebacks, oldest first.
+        given_up: whether the run is left alone from now on.
+    """
+
+    messages: tuple[str, ...]
+    given_up: bool
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Paths and small files of a run folder.
+
+    ========================  ==============================================================
+    ``config.yaml``           what decides the data
+    ``provenance.json``       that, with the images' and the splits' hashes: goes into every file
+    ``plan.csv``              a line for every run; written last, so that it marks a whole plan
+    ``shards/``               finished shards
+    ``working/``              journals, checkpoints and failures of the shards in progress
+    ``damaged/``              damaged shards that a repair has set aside
+    ``logs/``                 one text file per run
+    ``dtb.h5``                the merged benchmark; ``states-*.h5`` beside it are its volumes
+    ========================  ==============================================================
+    """
+
+    path: Path
+
+    @property
+    def config_file(self) -> Path:
+        """The config, as YAML."""
+        return self.path / "config.yaml"
+
+    @property
+    def provenance_file(self) -> Path:
+        """The provenance, as JSON."""
+        return self.path / "provenance.json"
+
+    @property
+    def plan_file(self) -> Path:
+        """The plan, as CSV."""
+        return self.path / "plan.csv"
+
+    @property
+    def benchmark_file(self) -> Path:
+        """The merged benchmark."""
+        return self.path / "dtb.h5"
+
+    @property
+    def shards_folder(self) -> Path:
+        """Where finished shards are."""
+        return self.path / "shards"
+
+    def shard_file(self, shard: int) -> Path:
+        """A finished shard."""
+        return self.shards_folder / f"shard-{shard:05d}.h5"
+
+    def shard_files(self) -> list[Path]:
+        """The finished shards, by number."""
+        return sorted(self.shards_folder.glob("shard-*.h5"))
+
+    def working_folder(self, shard: int) -> Path:
+        """Where a shard in progress lies."""
+        return self.path / "working" / f"shard-{shard:05d}"
+
+    def journal_file(self, run: PlannedRun) -> Path:
+        """The journal of a run in progress."""
+        return self.working_folder(run.shard) / f"run-{run.number:08d}.journal"
+
+    def checkpoint_file(self, run: PlannedRun, epoch: int) -> Path:
+        """What a run needs to go on after an epoch."""
+        return self.working_folder(run.shard) / f"run-{run.number:08d}.epoch-{epoch}.checkpoint"
+
+    def checkpoint_files(self, run: PlannedRun) -> list[Path]:
+        """All checkpoints of a run."""
+        return list(self.working_folder(run.shard).glob(f"run-{run.number:08d}.epoch-*.checkpoint"))
+
+    def clear_working_folder(self, shard: int) -> None:
+        """Drop what is left of a shard in progress, once its file is there."""
+        assert self.shard_file(shard).exists(), f"shard {shard} has no file yet"
+        shutil.rmtree(self.working_folder(shard), ignore_errors=True)
+
+    def partial_file(self, shard: int) -> Path:
+        """What there is of a shard in progress, while a merge takes it along."""
+        return self.working_folder(shard) / "partial.h5"
+
+    def damaged_file(self, shard: int) -> Path:
+        """Where a repair sets a damaged shard aside."""
+        return self.path / "damaged" / self.shard_file(shard).name
+
+    def failures_file(self, run: PlannedRun) -> Path:
+        """The failed attempts at a run."""
+        return self.working_folder(run.shard) / f"run-{run.number:08d}.failures.json"
+
+    def log_file(self, run: PlannedRun) -> Path:
+        """The log of a run."""
+        return self.path / "logs" / f"run-{run.number:08d}.log"
+
+    # The plan.
+
+    @property
+    def is_planned(self) -> bool:
+        """Whether a whole plan is here."""
+        return self.plan_file.exists()
+
+    @cached_property
+    def config(self) -> Config:
+        """The config that the folder was planned with.
+
+        Raises:
+            ConfigError: there is none, or it does not describe a config.
+            PlanMismatchError: it was edited since.
+            DamagedFileError: a file of the plan is not there, or cannot be read.
+        """
+        if not self.is_planned:
+            raise ConfigError(f"{self.path} is not planned: run dtb plan {self.path} first")
+        try:
+            config = parse(Config, yaml.safe_load(_read_text(self.config_file)))
+        except yaml.YAMLError as error:
+            raise ConfigError(f"{self.config_file} is not YAML: {error}") from error
+        except ConfigError as error:
+            error.add_note(f"in {self.config_file}")
+            raise
+        self._check_settings(config, f"{self.config_file} is not what {self.path} was planned with")
+        return config
+
+    @cached_property
+    def provenance(self) -> str:
+        """The JSON text that every file of the plan carries.
+
+        Raises:
+            DamagedFileError: it is not there.
+        """
+        return _read_text(self.provenance_file)
+
+    @cached_property
+    def provenance_settings(self) -> dict[str, Any]:
+        """The provenance, parsed.
+
+        Raises:
+            DamagedFileError: it is not there, or not JSON.
+        """
+        return _parse_json(self.provenance_file, self.provenance)
+
+    @cached_property
+    def plan_id(self) -> str:
+        """A hash that tells this plan from another."""
+        return sha256(self.provenance.encode()).hexdigest()
+
+    def check_config(self, config: Config) -> None:
+        """Refuse a config other than the folder's.
+
+        Raises:
+            PlanMismatchError: naming what differs.
+        """
+        self._check_settings(config, f"{self.path} was planned with another config")
+
+    def _check_settings(self, config: Config, otherwise: str) -> None:
+        planned = self.provenance_settings["config"]
+        if found := differences(planned, deciding_settings(config)):
+            listed = "\n  ".join(found)
+            raise PlanMismatchError(
+                f"{otherwise}:\n  {listed}\nuse the folder's settings, or another run folder"
+            )
+
+    def check_plan(self) -> None:
+        """See that the plan's lines are those that were planned.
+
+        Raises:
+            PlanMismatchError: they were edited.
+        """
+        found = _sha256(self.plan_file)
+        if found != self.provenance_settings["plan"]["sha256"]:
+            raise PlanMismatchError(
+                f"{self.plan_file} is not what {self.path} was planned with: its SHA-256 is "
+                f"{found[:12]}, expected {self.provenance_settings['plan']['sha256'][:12]}"
+            )
+
+    def write_config(self, config: Config) -> None:
+        """Write the config, as for a plan, or because the images have moved."""
+        settings = plain(config)
+        write_whole(self.config_file, yaml.safe_dump(settings, sort_keys=False).encode())
+        self.__dict__.pop("config", None)  # what is remembered of the old one
+
+    def write_plan(
+        self, config: Config, provenance: dict[str, Any], runs: Iterable[PlannedRun]
+    ) -> None:
+        """Write config, provenance and plan: the same arguments, the same bytes.
+
+        The runs are written as they come, so that a plan of any length costs the same memory.
+        """
+        for folder in (self.shards_folder, self.path / "working", self.path / "logs"):
+            folder.mkdir(parents=True, exist_ok=True)
+        with whole_file(self.plan_file) as temporary:  # takes its name last
+            num_runs = 0
+            with temporary.open("w", newline="") as file:
+                file.write(",".join(_PLAN_FIELDS) + "\n")
+                for run in runs:  # as csv's writer does, which takes a fifth of a large plan's time
+                    assert '"' not in run.genotype, "a genotype's text has no such sign"
+                    file.write(f'{run.number},{run.shard},{run.seed},"{run.genotype}"\n')
+                    num_runs += 1
+            plan = {"runs": num_runs, "sha256": _sha256(temporary)}
+            stored = json.dumps(provenance | {"plan": plan}, sort_keys=True, indent=1)
+            self.write_config(config)
+            write_whole(self.provenance_file, stored.encode())
+
+    def plan(self) -> Iterator[PlannedRun]:
+        """The planned runs, by number.
+
+        Raises:
+            ConfigError: the folder is not planned.
+            DamagedFileError: a line cannot be read.
+        """
+        if not self.is_planned:
+            raise ConfigError(f"{self.path} is not planned: run dtb plan {self.path} first")
+        with self.plan_file.open(newline="") as file:
+            lines = csv.reader(file)
+            if tuple(next(lines, ())) != _PLAN_FIELDS:
+                raise DamagedFileError(f"{self.plan_file}: expected the header {_PLAN_FIELDS}")
+            for line in lines:
+                try:
+                    number, shard, seed, genotype = line
+                    yield PlannedRun(int(number), int(shard), int(seed), genotype)
+                except ValueError as error:
+                    raise DamagedFileError(f"{self.plan_file}:{lines.line_num}: {error}") from error
+
+    @property
+    def num_runs(self) -> int:
+        """How many runs are planned, without reading the plan."""
+        return int(self.provenance_settings["plan"]["runs"])
+
+    @property
+    def num_shards(self) -> int:
+        """How many shards they make."""
+        return -(-self.num_runs // self.config.shard_size)
+
+    def shards(self, wanted: ShardRange | None = None) -> Iterator[tuple[int, list[PlannedRun]]]:
+        """Each planned shard with its runs, of a range or of all."""
+        shard: list[PlannedRun] = []
+        for run in self.plan():
+            if wanted is not None and run.shard not in wanted:
+                if run.shard > wanted.last:
+                    break
+                continue
+            if shard and run.shard != shard[0].shard:
+                yield shard[0].shard, shard
+                shard = []
+            shard.append(run)
+        if shard:
+            yield shard[0].shard, shard
+
+    # Failures.
+
+    def failures(self, run: PlannedRun) -> Failures:
+        """The failed attempts at a run."""
+        file = self.failures_file(run)
+        try:
+            text = file.read_text()
+        except FileNotFoundError:  # there are none, or the shard has been closed meanwhile
+            return Failures((), given_up=False)
+        stored = _parse_json(file, text)
+        return Failures(tuple(stored["messages"]), given_up=stored["given_up"])
+
+    def add_failure(self, run: PlannedRun, message: str) -> None:
+        """Record a failed attempt."""
+        known = self.failures(run)
+        self._write_failures(run, Failures((*known.messages, message), known.given_up))
+
+    def give_up(self, run: PlannedRun) -> None:
+        """Mark a run as failed for good, until somebody asks to retry it."""
+        self._write_failures(run, Failures(self.failures(run).messages, given_up=True))
+
+    def forgive(self, run: PlannedRun) -> None:
+        """Forget a run's failed attempts, so that it is tried again."""
+        self.failures_file(run).unlink(missing_ok=True)
+
+    def _write_failures(self, run: PlannedRun, failures: Failures) -> None:
+        self.working_folder(run.shard).mkdir(parents=True, exist_ok=True)
+        write_whole(self.failures_file(run), json.dumps(asdict(failures), indent=1).encode())
+
+    # The locks.
+
+    @contextlib.contextmanager
+    def locked(self, *, seconds: float = 2) -> Iterator[None]:
+        """Hold the folder: nobody else writes to it meanwhile.
+
+        Args:
+            seconds: to wait for it; 2 are longer than `holders` takes to look.
+
+        Raises:
+            LockedError: somebody else holds it, or some of its shards.
+        """
+        with FolderLock(self.path).held(seconds=seconds):
+            remove_unfinished(self.path, _OWN_FILES)
+            remove_unfinished(self.shards_folder, ["shard-*.h5"])
+            yield
+
+    @contextlib.contextmanager
+    def shards_locked(self, shards: ShardRange) -> Iterator[None]:
+        """Hold some shards, while others may hold others.
+
+        Raises:
+            LockedError: somebody else holds the folder, or one of these shards.
+        """
+        with FolderLock(self.path).held_range(shards):
+            yield
+
+    def holders(self) -> tuple[str, ...]:
+        """Who holds the folder, or some of its shards, now."""
+        return FolderLock(self.path).holders()
+
+    @contextlib.contextmanager
+    def run_locked(self, run: PlannedRun) -> Iterator[None]:
+        """Hold a run: a worker that its cluster has given up as lost may still be at it.
+
+        Raises:
+            LockedError: another process has held it for all the time this one waited.
+        """
+        self.working_folder(run.shard).mkdir(parents=True, exist_ok=True)
+        lock = self.journal_file(run).with_suffix(".lock")
+        with held(
+            lock,
+            seconds=_RUN_LOCK_SECONDS,
+            otherwise=lambda: f"another process trains run {run.number} of {self.path}",
+        ):
+            yield
+
+    def check_writeable(self) -> None:
+        """Make the folder if need be, and see that a generation can be written there.
+
+        Raises:
+            ConfigError: they cannot.
+        """
+        if self.path.exists() and not self.path.is_dir():
+            raise ConfigError(f"{self.path} is a file, not a folder")
+        if (self.path / "search.json").exists():
+            raise ConfigError(f"{self.path} is the folder of a search: generate in another one")
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=self.path) as file:
+                check_lockable(file, self.path)
+        except OSError as error:
+            reason = os.strerror(error.errno or errno.EIO)
+            raise ConfigError(f"{self.path} cannot be written to: {reason}") from error
+
+
+def _sha256(file: Path) -> str:
+    with file.open("rb") as opened:
+        return file_digest(opened, "sha256").hexdigest()
+
+
+def _read_text(file: Path) -> str:
+    try:
+        return file.read_text()
+    except FileNotFoundError:
+        raise DamagedFileError(f"{file} is not there, though the folder is planned") from None
+
+
+def _parse_json(file: Path, text: str) -> dict[str, Any]:
+    try:
+        parsed = json.loads(text)
+    except ValueError as error:
+        raise DamagedFileError(f"{file} is not JSON: {error}") from error
+    if not isinstance(parsed, dict):
+        raise DamagedFileError(f"{file}: expected keys with values, got {parsed!r:.40}")
+    return parsed

@@ -1,0 +1,84 @@
+"""Which combination of scores is best at a moment: chosen on one half, reported on the other."""
+
+import itertools
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from dtb_builder.errors import ConfigError
+from dtb_builder.stages.ranking.population import Population
+from dtb_builder.statistics import Interval
+from dtb_builder.statistics.rules import Rule, choose_rule, fixed, weighted
+
+__all__ = ["ChosenRule", "choose_rules", "rules_of"]
+
+ALWAYS = ("das", "wot", "num_parameters")
+"""What a chosen rule is held against."""
+
+
+@dataclass(frozen=True)
+class ChosenRule:
+    """The rule that was chosen at a moment.
+
+    Attributes:
+        moment: when.
+        split: the number of the random split in halves.
+        rule: its name.
+        num_rules: how many it was chosen from.
+        validated: its cross-validated tau on the chosen half.
+        on_other_half: its tau on the networks that had no part in the choice.
+        others: taus there of what it is held against, by name.
+        gains: by how much its tau is larger there, by name.
+    """
+
+    moment: str
+    split: int
+    rule: str
+    num_rules: int
+    validated: float
+    on_other_half: Interval
+    others: Mapping[str, Interval]
+    gains: Mapping[str, Interval]
+
+
+def choose_rules(
+    population: Population, *, seed: int, num_splits: int, num_resamples: int
+) -> Iterator[ChosenRule]:
+    """Choose among all rules, once for each of several random splits of the networks.
+
+    Raises:
+        ConfigError: there are too few networks to split.
+    """
+    rules = rules_of(population)
+    for split in range(num_splits):
+        rng = np.random.default_rng([seed, split])
+        try:
+            choice = choose_rule(rules, population.accuracies, rng, num_resamples=num_resamples)
+        except ValueError as error:
+            raise ConfigError(f"no choice at {population.label}: {error}") from error
+        others = [name for name in ALWAYS if name in rules]
+        yield ChosenRule(
+            moment=population.label,
+            split=split,
+            rule=choice.name,
+            num_rules=len(rules),
+            validated=choice.validated[choice.name],
+            on_other_half=choice.on_other_half[choice.name],
+            others={name: choice.on_other_half[name] for name in others},
+            gains={name: choice.gains[name] for name in others},
+        )
+
+
+def rules_of(population: Population) -> dict[str, Rule]:
+    """Every score that all networks have, and every two of them with a fitted weight."""
+    usable = {
+        name: values
+        for name, values in population.scores.items()
+        if np.isfinite(values).all() and values.std() > 0
+    }
+    rules = {name: fixed(values) for name, values in usable.items()}
+    plain = [name for name in usable if not name.startswith(("linear", "rank_s", "log_r", "z_"))]
+    for one, other in itertools.combinations(plain, 2):
+        rules[f"{one} + w {other}"] = weighted(usable[one], usable[other], population.accuracies)
+    return rules

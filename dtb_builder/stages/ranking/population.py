@@ -1,0 +1,253 @@
+"""The networks of a benchmark at one moment: their scores then, and how good they are at last."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dtb_builder.dataset import Benchmark
+from dtb_builder.errors import ConfigError
+from dtb_builder.record import METRICS
+from dtb_builder.scores import Atoms, Moments, linear, log_rank, rank_sum, training_speed, z_sum
+from dtb_builder.scores.names import SCORES
+from dtb_builder.stages.scoring.fingerprint import rows_of
+from dtb_builder.stages.scoring.table import ScoreTable, seconds_name
+from dtb_builder.stages.settings.parsing import parse
+from dtb_builder.training.recipe import Recipe
+
+__all__ = [
+    "EARLY_FIGURES",
+    "LINEAR_WEIGHTS",
+    "Population",
+    "combined",
+    "populations_of",
+    "scores_of",
+]
+
+LINEAR_WEIGHTS = (0.03, 0.1, 0.3)
+"""Of A beside D / n, in the combinations that are ranked; 0 is D and 1 is WOT."""
+
+EARLY_FIGURES = ("training_speed", "train_loss", "valid_accuracy", "valid_loss")
+"""What the training itself gives, beside which every score must stand."""
+
+_CURVES = {
+    "valid_accuracy": ("valid_accuracy", 1.0),
+    "valid_loss": ("valid_loss", -1.0),
+    "train_loss": ("train_loss", -1.0),
+}
+"""Early figures that stand beside the scores, with the sign that makes more better."""
+
+
+@dataclass(frozen=True, eq=False)
+class Population:
+    """All networks at one moment.
+
+    Attributes:
+        epoch: the epoch that has just ended; None within one.
+        step: training steps until then; None where no state says.
+        networks: what tells them apart, such as their genotypes.
+        accuracies: at the end of the training, shape (networks,).
+        num_parameters: shape (networks,).
+        scores: by name, float64, shape (networks,), NaN where a network has none.
+        train_seconds: that a network is trained until then, a mean; None if none was measured.
+        score_seconds: that a network's score takes, a mean, by name; none for early figures.
+        num_singular: networks whose kernel is singular.
+    """
+
+    epoch: int | None
+    step: int | None
+    networks: tuple[str, ...]
+    accuracies: NDArray[np.float64]
+    num_parameters: NDArray[np.float64]
+    scores: Mapping[str, NDArray[np.float64]]
+    train_seconds: float | None
+    score_seconds: Mapping[str, float] = field(default_factory=dict)
+    num_singular: int = 0
+
+    @property
+    def label(self) -> str:
+        """When this is, as "epoch 3" or "step 10"."""
+        return f"step {self.step}" if self.epoch is None else f"epoch {self.epoch}"
+
+
+def populations_of(benchmark: Benchmark, table: ScoreTable, *, accuracy: str) -> list[Population]:
+    """The runs of a benchmark at every moment that was scored, the earlier the sooner.
+
+    Genotypes that were trained from several seeds count once, with the mean of their scores and of
+    their accuracies.
+
+    Args:
+        benchmark: the benchmark.
+        table: its scores.
+        accuracy: how good a network is: this metric at the last epoch.
+
+    Raises:
+        ConfigError: the scores are not this benchmark's, or no run has the metric.
+    """
+    if accuracy not in METRICS or not accuracy.endswith("accuracy"):
+        raise ConfigError(f"accuracy must be one of the metrics' accuracies, got {accuracy!r}")
+    by_moment: dict[tuple[int | None, int | None], list[Mapping[str, Any]]] = {}
+    for row in rows_of(benchmark, table.rows, "the file of scores"):
+        when = (row["epoch"], row["step"] if row["epoch"] is None else None)
+        by_moment.setdefault(when, []).append(row)
+    moments = sorted(by_moment, key=_order)
+    found = [_population(benchmark, by_moment[when], *when, accuracy) for when in moments]
+    ranked = [population for population in found if len(population.accuracies) > 1]
+    if not ranked:
+        raise ConfigError(f"{benchmark.path}: fewer than 2 networks with scores cannot be ranked")
+    return ranked
+
+
+def training_of(benchmark: Benchmark) -> dict[str, Any]:
+    """What the seconds and the worth of scores hang on: network, recipe and images."""
+    config = benchmark.provenance["config"]
+    names = ("name", "num_valid", "num_train")
+    images = {name: config["images"].get(name) for name in names}
+    return {"network": config["network"], "recipe": config["recipe"], "images": images}
+
+
+def combined(
+    abilities: NDArray[np.float64], units: NDArray[np.float64], num_images: int
+) -> dict[str, NDArray[np.float64]]:
+    """The combinations of D and N_A that depend on nothing else, NaN where an atom is missing."""
+    there = np.isfinite(abilities) & np.isfinite(units)
+    if there.sum() < 2:
+        return {}
+    atoms = Atoms(abilities[there], units[there].astype(np.int64), num_images)
+    rules = {f"linear_{weight:g}": linear(atoms, weight) for weight in LINEAR_WEIGHTS}
+    rules |= {"rank_sum": rank_sum(atoms), "log_rank": log_rank(atoms)}
+    if atoms.ability_per_image.std() > 0 and atoms.log_units.std() > 0:
+        rules["z_sum"] = z_sum(atoms, Moments.of(atoms))
+    whole: dict[str, NDArray[np.float64]] = {}
+    for name, values in rules.items():
+        whole[name] = np.full(len(abilities), np.nan)
+        whole[name][there] = values
+    return whole
+
+
+def _order(when: tuple[int | None, int | None]) -> tuple[float, int]:
+    epoch, step = when
+    return (epoch, 0) if epoch is not None else (0.5, step or 0)
+
+
+def _population(
+    benchmark: Benchmark,
+    rows: Sequence[Mapping[str, Any]],
+    epoch: int | None,
+    step: int | None,
+    accuracy: str,
+) -> Population:
+    last = benchmark.array(accuracy, epoch=-1).filled(np.nan)
+    place = {number: i for i, number in enumerate(benchmark.numbers.tolist())}
+    rows = [row for row in rows if np.isfinite(last[place[row["run"]]])]
+    at = [place[row["run"]] for row in rows]
+    genotypes = [row["genotype"] for row in rows]
+    columns, seconds = scores_of(rows, early=_early(benchmark, epoch, at), networks=genotypes)
+    seconds |= _validation_seconds(benchmark, epoch, at)
+    steps = [row["step"] for row in rows if row["step"] is not None]
+    return Population(
+        epoch=epoch,
+        step=step if step is not None else (int(np.median(steps)) if steps else None),
+        networks=tuple(dict.fromkeys(genotypes)),
+        accuracies=_by_genotype(last[at], genotypes),
+        num_parameters=_by_genotype(benchmark.num_parameters[at].astype(float), genotypes),
+        scores=columns,
+        train_seconds=_train_seconds(benchmark, epoch, step, at),
+        score_seconds=seconds,
+        num_singular=sum(bool(row["singular"]) for row in rows),
+    )
+
+
+def scores_of(
+    rows: Sequence[Mapping[str, Any]],
+    *,
+    early: Mapping[str, NDArray[np.float64]] | None = None,
+    networks: Sequence[str] | None = None,
+) -> tuple[dict[str, NDArray[np.float64]], dict[str, float]]:
+    """All scores of some rows by name, combinations too, and the mean seconds that each takes.
+
+    Args:
+        rows: of a `ScoreTable`, at one moment.
+        early: figures that stand beside the scores, one per row.
+        networks: rows of one network count once, with their mean; None where each is its own.
+    """
+    columns = {name: _column(rows, name) for name in (*SCORES, "das")} | dict(early or {})
+    if networks is not None:
+        columns = {name: _by_genotype(values, networks) for name, values in columns.items()}
+    columns = {name: values for name, values in columns.items() if np.isfinite(values).sum() > 1}
+    seconds = _mean_seconds(rows)
+    if {"distinguishing_ability", "activation_units"} <= columns.keys():
+        num_images = next(row["num_images"] for row in rows if row["num_images"])
+        rules = combined(columns["distinguishing_ability"], columns["activation_units"], num_images)
+        columns |= rules
+        cost = seconds.get("distinguishing_ability", 0.0)
+        seconds |= {name: cost for name in (*rules, "das") if name in columns}
+    return columns, seconds
+
+
+def _column(rows: Iterable[Mapping[str, Any]], name: str) -> NDArray[np.float64]:
+    return np.array([np.nan if row[name] is None else row[name] for row in rows], np.float64)
+
+
+def _early(
+    benchmark: Benchmark, epoch: int | None, at: list[int]
+) -> dict[str, NDArray[np.float64]]:
+    """Figures of the curves at an epoch, and training speed, where they were measured."""
+    if epoch is None:
+        return {}
+    found = {
+        name: sign * benchmark.array(metric, epoch=epoch).filled(np.nan)[at]
+        for name, (metric, sign) in _CURVES.items()
+    }
+    if epoch > 0:
+        speed = training_speed(benchmark.array("train_loss"), epoch=epoch)
+        found["training_speed"] = speed.filled(np.nan)[at]
+    return found
+
+
+def _by_genotype(values: NDArray[np.float64], genotypes: Sequence[str]) -> NDArray[np.float64]:
+    """The mean of each genotype's values, in the order in which the genotypes come."""
+    places = {text: i for i, text in enumerate(dict.fromkeys(genotypes))}
+    index = np.array([places[text] for text in genotypes], np.int64)
+    return np.bincount(index, values, len(places)) / np.bincount(index, minlength=len(places))
+
+
+def _mean_seconds(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    found: dict[str, float] = {}
+    for name in SCORES:
+        values = _column(rows, seconds_name(name))
+        if np.isfinite(values).any():
+            found[name] = float(np.nanmean(values))
+    return found
+
+
+def _validation_seconds(benchmark: Benchmark, epoch: int | None, at: list[int]) -> dict[str, float]:
+    """What the figures of the validation images take: their share of an epoch's evaluation."""
+    if epoch is None:
+        return {}
+    sizes = {name: split["size"] for name, split in benchmark.provenance["splits"].items()}
+    evaluation = benchmark.array("evaluation_seconds", epoch=epoch).filled(np.nan)[at]
+    if not np.isfinite(evaluation).any():
+        return {}
+    share = sizes["valid"] / (sizes["valid"] + sizes["test"])
+    seconds = float(np.nanmean(evaluation)) * share
+    return {"valid_loss": seconds, "valid_accuracy": seconds}
+
+
+def _train_seconds(
+    benchmark: Benchmark, epoch: int | None, step: int | None, at: list[int]
+) -> float | None:
+    """Mean seconds of training until a moment; within the first epoch its share of the steps."""
+    seconds = benchmark.array("train_seconds").filled(np.nan)[at]
+    if epoch is not None:
+        sums = seconds[:, 1 : epoch + 1].sum(axis=1)
+        return float(sums[np.isfinite(sums)].mean()) if np.isfinite(sums).any() else None
+    if seconds.shape[1] < 2 or step is None:
+        return 0.0
+    if not np.isfinite(seconds[:, 1]).any():
+        return None
+    size = benchmark.provenance["splits"]["train"]["size"]
+    steps = parse(Recipe, benchmark.provenance["config"]["recipe"]).num_steps(size)
+    return float(np.nanmean(seconds[:, 1])) * min(1.0, step / steps)

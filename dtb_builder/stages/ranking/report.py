@@ -1,0 +1,212 @@
+"""A ranking for people and for programs: tables, JSON, and a plot in one HTML file."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from dtb_builder.dataset.atomic import write_whole
+from dtb_builder.errors import DamagedFileError
+from dtb_builder.stages.ranking.choice import ChosenRule
+from dtb_builder.stages.ranking.population import EARLY_FIGURES
+from dtb_builder.stages.ranking.rank import Ranked, Ranking
+from dtb_builder.statistics import Interval
+
+__all__ = ["print_choices", "print_ranking", "read_ranking", "write_plot", "write_ranking"]
+
+_HELD_AGAINST = ("das", "wot", "distinguishing_ability", "num_parameters")
+_SHOWN = ("das", "wot", "distinguishing_ability", "activation_units", "num_parameters")
+_SHOWN += ("training_speed", "valid_accuracy")
+
+
+def print_ranking(ranking: Ranking, *, every: bool) -> None:
+    """The taus of all scores at all moments, then intervals: of all, or of those that matter."""
+    moments = list(dict.fromkeys(row.moment for row in ranking.ranked))
+    scores = list(dict.fromkeys(row.score for row in ranking.ranked))
+    at = {(row.score, row.moment): row for row in ranking.ranked}
+    lines = [["Kendall tau", *moments]]
+    one = [next(row for row in ranking.ranked if row.moment == moment) for moment in moments]
+    lines.append(["networks", *(str(row.num_networks) for row in one)])
+    lines.append(["steps", *("-" if row.step is None else str(row.step) for row in one)])
+    seconds = (row.train_seconds for row in one)
+    lines.append(["training s", *("-" if each is None else f"{each:.3g}" for each in seconds)])
+    for score in sorted(scores, key=lambda score: -_mean(ranking.ranked, score)):
+        found = [at.get((score, moment)) for moment in moments]
+        lines.append([score, *("-" if row is None else f"{row.tau.value:+.3f}" for row in found)])
+    _print_table(lines)
+    header = ["moment", "score", "n", "tau", "rho", "partial tau", "top 10 %", "score s"]
+    lines = [header]
+    for moment in moments:
+        rows = [row for row in ranking.ranked if row.moment == moment]
+        chosen = rows if every else [r for i, r in enumerate(rows) if i < 3 or r.score in _SHOWN]
+        lines += [_cells(row) for row in chosen]
+    print()
+    _print_table(lines)
+    _print_costs(ranking.ranked, moments)
+    _print_differences(ranking, moments)
+    for reason in ranking.left_out:
+        print(f"left out: {reason}")
+
+
+def print_choices(choices: Sequence[ChosenRule]) -> None:
+    """What was chosen at each moment and split, and how it does on the other half."""
+    lines = [["moment", "split", "chosen, of how many", "validated", "on the other half"]]
+    for choice in choices:
+        lines.append(
+            [
+                choice.moment,
+                str(choice.split),
+                f"{choice.rule}, {choice.num_rules}",
+                f"{choice.validated:+.3f}",
+                _text(choice.on_other_half),
+            ]
+        )
+        for name, interval in choice.others.items():
+            gain = _text(choice.gains[name])
+            lines.append(["", "", f"  {name}", "", f"{_text(interval)}  gain {gain}"])
+    print("\nchosen on one half, reported on the other")
+    _print_table(lines)
+
+
+def write_ranking(
+    path: Path, ranking: Ranking, choices: Sequence[ChosenRule], about: Mapping[str, Any]
+) -> None:
+    """Everything, as JSON, whole or not at all."""
+    content = {"about": dict(about), **asdict(ranking), "choices": [asdict(c) for c in choices]}
+    for entry, compared in zip(content["compared"], ranking.compared, strict=True):
+        entry["significant"] = compared.significant
+    write_whole(path, (json.dumps(content, indent=1, allow_nan=False) + "\n").encode())
+
+
+def read_ranking(path: Path) -> tuple[Ranked, ...]:
+    """How well scores order networks, from a file that `write_ranking` has written.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        DamagedFileError: it is no such file.
+    """
+    try:
+        return tuple(_ranked(entry) for entry in json.loads(path.read_text())["ranked"])
+    except FileNotFoundError:
+        raise FileNotFoundError(f"there is no file {path}: dtb rank makes it") from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise DamagedFileError(f"{path} is no ranking: {error!r}") from error
+
+
+def ranked_training(path: Path) -> dict[str, Any]:
+    """How the networks of a ranking were trained, as far as it is written there."""
+    return json.loads(path.read_text()).get("about", {}).get("trained", {})
+
+
+def write_plot(path: Path, ranking: Ranking, *, title: str) -> None:
+    """Tau by the seconds of training that it needs, as one HTML file that needs nothing else."""
+    import plotly.graph_objects as go
+
+    figure = go.Figure()
+    for score in dict.fromkeys(row.score for row in ranking.ranked):
+        rows = [row for row in ranking.ranked if row.score == score and row.seconds is not None]
+        figure.add_trace(
+            go.Scatter(
+                name=score,
+                x=[row.seconds for row in rows],
+                y=[row.tau.value for row in rows],
+                error_y={
+                    "type": "data",
+                    "symmetric": False,
+                    "array": [row.tau.high - row.tau.value for row in rows],
+                    "arrayminus": [row.tau.value - row.tau.low for row in rows],
+                    "thickness": 0.7,
+                },
+                text=[f"{row.moment}, {row.num_networks} networks" for row in rows],
+                mode="lines+markers",
+                visible=True if score in _SHOWN else "legendonly",
+            )
+        )
+    figure.update_layout(
+        title=title,
+        xaxis_title="seconds for one network: its training until then, and the score",
+        yaxis_title="Kendall tau to the final accuracy, intervals of 95 %",
+        template="plotly_white",
+    )
+    text = figure.to_html(include_plotlyjs=True, full_html=True, div_id="ranking")
+    write_whole(path, text.encode())
+
+
+def _ranked(entry: Mapping[str, Any]) -> Ranked:
+    intervals = {
+        name: None if entry[name] is None else Interval(**entry[name])
+        for name in ("tau", "rho", "partial")
+    }
+    return Ranked(**{**entry, **intervals})
+
+
+def _print_costs(ranked: Sequence[Ranked], moments: Sequence[str]) -> None:
+    """The best score and the best early figure of each moment, and what a network costs then."""
+    whole = max((row.train_seconds or 0.0) for row in ranked)
+    lines = [["fast training", "best", "tau", "seconds a network", "of the longest training"]]
+    for moment in moments:
+        rows = [row for row in ranked if row.moment == moment]
+        for kind in (_is_early, lambda row: not _is_early(row)):
+            if best := max(filter(kind, rows), key=lambda row: row.tau.value, default=None):
+                seconds = best.seconds
+                cost = "-" if seconds is None else f"{seconds:.3g}"
+                share = "-" if seconds is None or not whole else f"{100 * seconds / whole:.1f} %"
+                lines.append([moment, best.score, _text(best.tau), cost, share])
+    print()
+    _print_table(lines)
+
+
+def _is_early(row: Ranked) -> bool:
+    """Whether it is a figure that the training gives."""
+    return row.score in EARLY_FIGURES
+
+
+def _print_differences(ranking: Ranking, moments: Sequence[str]) -> None:
+    for ratio in ranking.ratios:
+        print(f"DAS / WOT at {ratio.moment}: {_text(ratio.ratio, sign='')}")
+    for moment in moments:
+        pairs = [c for c in ranking.compared if c.first[1] == c.second[1] == moment]
+        num = sum(c.significant for c in pairs)
+        print(
+            f"{moment}: {num} of {len(pairs)} differences are significant at 95 % each, "
+            f"not adjusted; chance alone would give about {len(pairs) / 20:.0f}"
+        )
+    lines = [["difference of tau", "", "", ""]]
+    for compared in ranking.compared:
+        names = (compared.first[0], compared.second[0])
+        later = compared.first[1] != compared.second[1]
+        if (later and names[0] in _HELD_AGAINST) or set(names) <= set(_HELD_AGAINST):
+            first, second = (" at ".join(each) for each in (compared.first, compared.second))
+            verdict = "significant" if compared.significant else "not significant"
+            lines.append([first, f"less {second}", _text(compared.difference), verdict])
+    _print_table(lines)
+
+
+def _cells(row: Ranked) -> list[str]:
+    return [
+        row.moment,
+        row.score,
+        str(row.num_networks),
+        _text(row.tau),
+        _text(row.rho),
+        "-" if row.partial is None else _text(row.partial),
+        f"{row.top:.2f}",
+        f"{row.score_seconds:.3f}",
+    ]
+
+
+def _text(interval: Interval, sign: str = "+") -> str:
+    return f"{interval.value:{sign}.3f} [{interval.low:{sign}.3f}, {interval.high:{sign}.3f}]"
+
+
+def _mean(rows: Sequence[Ranked], score: str) -> float:
+    values = [row.tau.value for row in rows if row.score == score]
+    return sum(values) / len(values)
+
+
+def _print_table(lines: Sequence[Sequence[str]]) -> None:
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    for line in lines:
+        cells = [cell.ljust(width) for cell, width in zip(line, widths, strict=True)]
+        print("  ".join(cells).rstrip())

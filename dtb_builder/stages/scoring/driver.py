@@ -1,0 +1,345 @@
+"""Scoring every kept state of a file that has no scores yet, and writing the file of scores."""
+
+from collections import deque
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dtb_builder.errors import PlanMismatchError
+from dtb_builder.network import NetworkSpec
+from dtb_builder.scores import Atoms, ReferenceSample, das, find_reference
+from dtb_builder.scores.reference import GENOTYPE_SEED, MIN_GENOTYPES
+from dtb_builder.stages.scoring.config import ScoreConfig, ScoreLaunch
+from dtb_builder.stages.scoring.folder import ScoreFolder, about_differences
+from dtb_builder.stages.scoring.sources import Moment, Source, Unit
+from dtb_builder.stages.scoring.table import ScoreTable, read_scores, write_scores
+from dtb_builder.stages.scoring.worker import (
+    ScoreJob,
+    chosen_probe,
+    record_failure,
+    score_reference,
+    score_unit,
+)
+from dtb_builder.stages.work.disk import storage_is_named
+from dtb_builder.stages.work.engines import open_engine
+from dtb_builder.stages.work.lines import read_lines, write_lines
+from dtb_builder.stages.work.tasks import (
+    Ended,
+    Event,
+    Failed,
+    Postponed,
+    Started,
+    Task,
+    Waited,
+    run_tasks,
+)
+
+__all__ = ["ScoreProgress", "score"]
+
+_REFERENCE_CHUNK = 20
+"""Genotypes of a reference that one task draws."""
+
+_ASKED = ("asked_epoch", "asked_step")
+
+
+@dataclass(frozen=True)
+class ScoreProgress:
+    """How far a scoring is.
+
+    Attributes:
+        num_states: scored, or recorded as failed.
+        num_failed: of those, the ones that lack a score.
+        num_wanted: of the whole file.
+        message: what has just happened that somebody should know, or None.
+    """
+
+    num_states: int
+    num_failed: int
+    num_wanted: int
+    message: str | None = None
+
+
+def score(
+    source: Source,
+    file: Path,
+    config: ScoreConfig,
+    launch: ScoreLaunch,
+    *,
+    images_sha256: str | None,
+) -> Iterator[ScoreProgress]:
+    """Score what is left of a source, and write its file of scores when nothing is.
+
+    The same source and config give the same scores, whoever stopped it how often.
+
+    Args:
+        source: what to score.
+        file: where the scores go.
+        config: what decides them.
+        launch: how the work is placed.
+        images_sha256: which images the source was trained on; None where it does not say.
+
+    Raises:
+        LockedError: somebody else makes this file.
+        PlanMismatchError: it was made, or begun, of something else or with other settings.
+        ConfigError: the cluster has no room for a task, a machine of it lacks the device, or the
+            probe has too few images.
+        ImagesError: a worker has not the images of the training.
+        MissingVolumeError: a file of states is not beside the benchmark.
+        StorageError: the scores cannot be written; those that were are safe.
+        DamagedFileError: the source or the file of scores is damaged.
+    """
+    folder = ScoreFolder(file)
+    job = ScoreJob(source, file, config, source.images(launch.images_root), images_sha256)
+    with storage_is_named(file.parent), folder.locked():
+        yield from _Scoring(folder, job, launch).progress()
+
+
+@dataclass(frozen=True)
+class _Recorded:
+    """The key of a task that records the failure of a run."""
+
+    number: int
+
+
+class _Scoring:
+    """What there is to score, and how far that is."""
+
+    def __init__(self, folder: ScoreFolder, job: ScoreJob, launch: ScoreLaunch) -> None:
+        self._folder = folder
+        self._job = job
+        self._launch = launch
+        self._units = {unit.number: unit for unit in job.source.units()}
+        self._num_wanted = sum(len(unit.moments) for unit in self._units.values())
+        self._running: set[int] = set()
+        self._to_record: deque[Task] = deque()
+        self._left: set[Hashable] = set()
+        self._finished: dict[int, tuple[int, int]] = {}
+        self._num_states = self._num_failed = 0
+        self._elsewhere: list[Mapping[str, Any]] = []
+
+    def progress(self) -> Iterator[ScoreProgress]:
+        """How far it is, at least once a second."""
+        about = self._about()
+        rows = self._taken_over(about)
+        if rows is not None:
+            self._folder.clear()
+            failed = sum(row["errors"] is not None for row in rows)
+            yield ScoreProgress(len(rows), failed, self._num_wanted)
+            return
+        todo = list(self._todo())
+        yield self._progress()
+        if todo:
+            with open_engine(self._launch.cluster, self._job.config.compute) as engine:
+                attempts = self._launch.cluster.max_attempts
+                for event in run_tasks(engine, self._batches(todo), max_attempts=attempts):
+                    message = self._told(event)
+                    if message is not None or isinstance(event, Waited):
+                        yield replace(self._progress(), message=message)
+        self._write(about)
+        yield self._progress()
+
+    def _batches(self, todo: Sequence[Task]) -> Iterator[Sequence[Task]]:
+        """What is left to do, and rows to write for runs that were given up meanwhile."""
+        self._left = {task.key for task in todo}
+        for task in todo:
+            while self._to_record:
+                yield [self._to_record.popleft()]
+            yield [task]
+        while self._left or self._to_record:
+            yield [self._to_record.popleft()] if self._to_record else []
+
+    def _told(self, event: Event) -> str | None:
+        """What to say of an event; its outcome is counted."""
+        if isinstance(event, Waited | Postponed):
+            return None
+        key = event.task.key
+        if isinstance(event, Started):
+            if isinstance(key, int):
+                self._running.add(key)
+            return None
+        if isinstance(key, _Recorded):
+            if isinstance(event, Ended):
+                self._count(key.number, len(self._units[key.number].moments), event.result)
+            elif isinstance(event, Failed) and event.given_up:
+                raise event.error
+            return None
+        if isinstance(key, int):
+            self._running.discard(key)
+        if isinstance(event, Ended):
+            self._left.discard(key)
+            if isinstance(key, int):
+                self._count(key, len(self._units[key].moments), event.result)
+            return None
+        if not event.given_up:
+            return f"{_name(key)} failed, will be tried again: {event.reason}"
+        if not isinstance(key, int):
+            raise event.error  # without the reference there is no DAS, which is not to go unnoticed
+        self._left.discard(key)
+        arguments = (self._job, self._units[key], event.reason)
+        self._to_record.append(Task(_Recorded(key), record_failure, arguments, on_device=False))
+        return f"{_name(key)} failed, given up: {event.reason}"
+
+    def _count(self, number: int, num_states: int, num_failed: int) -> None:
+        """Know so many states of a unit as scored, and so many of them as failed."""
+        states, failed = self._finished.get(number, (0, 0))
+        self._finished[number] = (num_states, num_failed)
+        self._num_states += num_states - states
+        self._num_failed += num_failed - failed
+
+    def _about(self) -> dict[str, Any]:
+        """What the scores hang on, as it stands in the file."""
+        chosen = chosen_probe(self._job)
+        return {
+            "source": self._job.source.about(),
+            "settings": asdict(self._job.config),
+            "probe": {
+                "images": self._job.images.name,
+                "indices": chosen.indices.tolist(),
+                "sha256": chosen.sha256,
+            },
+        }
+
+    def _taken_over(self, about: Mapping[str, Any]) -> list[Mapping[str, Any]] | None:
+        """The rows of a file that is complete; None where work is left, which then may begin.
+
+        Rows of an incomplete file, as when runs were merged later, become lines again.
+        """
+        made: list[Mapping[str, Any]] = []
+        if self._folder.file.exists():
+            table = read_scores(self._folder.file)
+            if found := about_differences(table.about, about):
+                listed = "\n  ".join(found)
+                raise PlanMismatchError(
+                    f"{self._folder.file} holds other scores:\n  {listed}\n"
+                    "use those settings, or score --into another file"
+                )
+            made = [row for row in table.rows if self._belongs(row)]
+            if len(made) == self._num_wanted and not (self._launch.retry and _failed(made)):
+                return made
+            self._elsewhere = [row for row in table.rows if row["run"] not in self._units]
+        self._folder.begin(about)
+        by_run: dict[int, list[dict[str, Any]]] = {}
+        for row in made:
+            step = row["step"] if row["epoch"] is None else None
+            asked = {"asked_epoch": row["epoch"], "asked_step": step}
+            by_run.setdefault(row["run"], []).append({**row, **asked})
+        for number, unit in self._units.items():
+            lines = self._folder.lines_file(number)
+            kept = read_lines(lines) if lines.exists() else by_run.get(number, [])
+            kept = [row for row in kept if row["fingerprint"] == unit.fingerprint]
+            if self._launch.retry == "failed":
+                kept = [row for row in kept if row["errors"] is None]
+            if len(kept) != len(read_lines(lines)):
+                write_lines(lines, kept)
+            self._count(number, len(kept), len(_failed(kept)))
+        return None
+
+    def _belongs(self, row: Mapping[str, Any]) -> bool:
+        """Whether a row is of a run that is here, in the same training."""
+        unit = self._units.get(row["run"])
+        return unit is not None and row["fingerprint"] == unit.fingerprint
+
+    def _todo(self) -> Iterator[Task]:
+        """A task for each unit with states left, and for each part of the reference."""
+        number = self._job.config.num_reference
+        spec = self._spec_of_reference()
+        if number is not None and spec is not None:
+            for start in range(0, number, _REFERENCE_CHUNK):
+                numbers = range(start, min(start + _REFERENCE_CHUNK, number))
+                if len(read_lines(self._folder.reference_file(start))) < len(numbers):
+                    arguments = (self._job, spec, numbers)
+                    yield Task(("reference", start), score_reference, arguments, on_device=True)
+        for unit in self._units.values():
+            if self._finished[unit.number][0] < len(unit.moments):
+                yield Task(unit.number, score_unit, (self._job, unit), on_device=True)
+
+    def _spec_of_reference(self) -> NetworkSpec | None:
+        """How a reference's genotypes are grown, where one must be drawn; None where not."""
+        spec = self._job.source.spec
+        if spec is None or not self._job.config.wants_das:
+            return None
+        try:
+            find_reference(spec, chosen_probe(self._job).sha256)
+        except KeyError:
+            return replace(spec, auxiliary=False)
+        return None
+
+    def _progress(self) -> ScoreProgress:
+        states, failed = self._num_states, self._num_failed
+        for number in self._running:
+            rows = read_lines(self._folder.lines_file(number))
+            known_states, known_failed = self._finished[number]
+            states += len(rows) - known_states
+            failed += len(_failed(rows)) - known_failed
+        return ScoreProgress(states, failed, self._num_wanted)
+
+    def _write(self, about: dict[str, Any]) -> None:
+        reference = self._reference()
+        rows: list[Mapping[str, Any]] = [
+            _with_das(row, reference)
+            for unit in self._units.values()
+            for row in _in_order(read_lines(self._folder.lines_file(unit.number)), unit)
+        ]
+        rows += self._elsewhere  # of runs of the plan that this source has not
+        entry = None if reference is None else asdict(reference)
+        write_scores(self._folder.file, ScoreTable(about | {"reference": entry}, rows))
+        self._folder.clear()
+
+    def _reference(self) -> ReferenceSample | None:
+        """The sample that freezes the scale of DAS, shipped or drawn."""
+        spec = self._job.source.spec
+        if spec is None or not self._job.config.wants_das:
+            return None
+        chosen = chosen_probe(self._job)
+        try:
+            return find_reference(spec, chosen.sha256)
+        except KeyError:
+            if self._job.config.num_reference is None:
+                return None
+        lines = [
+            line
+            for start in range(0, self._job.config.num_reference, _REFERENCE_CHUNK)
+            for line in read_lines(self._folder.reference_file(start))
+        ]
+        regular = [line for line in lines if line["ability"] is not None]
+        if len(regular) < MIN_GENOTYPES:
+            return None
+        return ReferenceSample(
+            spec=replace(spec, auxiliary=False),
+            probe_sha256=chosen.sha256,
+            num_images=len(chosen),
+            seed=GENOTYPE_SEED,
+            abilities=tuple(line["ability"] for line in regular),
+            activation_units=tuple(line["units"] for line in regular),
+        )
+
+
+def _with_das(row: dict[str, Any], reference: ReferenceSample | None) -> dict[str, Any]:
+    """A row as it stands in the file, with DAS where both of its atoms are there."""
+    kept = {key: value for key, value in row.items() if key not in _ASKED}
+    ability, units = kept.get("distinguishing_ability"), kept.get("activation_units")
+    if reference is None or ability is None or units is None:
+        return kept
+    atoms = Atoms(np.array([ability]), np.array([int(units)]), kept["num_images"])
+    return kept | {"das": float(das(atoms, reference)[0])}
+
+
+def _in_order(rows: Iterable[dict[str, Any]], unit: Unit) -> list[dict[str, Any]]:
+    """A unit's rows in the order of its moments, however often it was stopped."""
+    place = {moment: i for i, moment in enumerate(unit.moments)}
+    return sorted(rows, key=lambda row: place[_asked(row)])
+
+
+def _asked(row: Mapping[str, Any]) -> Moment:
+    return Moment(epoch=row["asked_epoch"], step=row["asked_step"])
+
+
+def _failed(rows: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    return [row for row in rows if row["errors"] is not None]
+
+
+def _name(key: object) -> str:
+    return f"run {key}" if isinstance(key, int) else "the reference sample"

@@ -1,0 +1,125 @@
+"""Where scores lie, finished and in progress: the only place that knows their files' names."""
+
+import contextlib
+import json
+import shutil
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dtb_builder.dataset.atomic import remove_unfinished, write_whole
+from dtb_builder.errors import DamagedFileError, PlanMismatchError
+from dtb_builder.stages.settings.plain import flat, settings_differences
+from dtb_builder.stages.work.locking import held
+
+__all__ = ["ScoreFolder", "about_differences"]
+
+_LOCK_SECONDS = 2
+_UNIT_LOCK_SECONDS = 60
+"""Longer than a worker outlives its cluster."""
+
+
+@dataclass(frozen=True)
+class ScoreFolder:
+    """The file of scores, and the folder beside it while they are made.
+
+    ========================  ==============================================================
+    ``scores.parquet``        the finished scores
+    ``scores.parquet.working``  while they are made: what is scored with which settings, and
+                              the lines of each run
+    ========================  ==============================================================
+    """
+
+    file: Path
+
+    @property
+    def working(self) -> Path:
+        """Where the scores in progress lie."""
+        return self.file.with_name(f"{self.file.name}.working")
+
+    @property
+    def settings_file(self) -> Path:
+        """What is scored, with which settings."""
+        return self.working / "settings.json"
+
+    def lines_file(self, number: int) -> Path:
+        """The scores of a run's states, one line a state."""
+        return self.working / f"run-{number:08d}.lines"
+
+    def reference_file(self, start: int) -> Path:
+        """The atoms of the reference's genotypes from one on."""
+        return self.working / f"reference-{start:08d}.lines"
+
+    def begin(self, about: Mapping[str, Any]) -> None:
+        """Make the working folder, or see that it belongs to what is scored.
+
+        Raises:
+            PlanMismatchError: it belongs to something else.
+        """
+        if not self.settings_file.exists():
+            self.working.mkdir(exist_ok=True)
+            text = json.dumps(dict(about), sort_keys=True, indent=1)
+            write_whole(self.settings_file, text.encode())
+            return
+        try:
+            stored = json.loads(self.settings_file.read_text())
+        except ValueError as error:
+            raise DamagedFileError(
+                f"{self.settings_file}: {error}; remove {self.working}"
+            ) from error
+        if found := about_differences(stored, about):
+            listed = "\n  ".join(found)
+            raise PlanMismatchError(
+                f"{self.working} was begun with other settings:\n  {listed}\n"
+                "use those, remove it, or score --into another file"
+            )
+
+    def clear(self) -> None:
+        """Drop what is in progress, once the file is there."""
+        assert self.file.exists(), f"{self.file} is not there yet"
+        shutil.rmtree(self.working, ignore_errors=True)
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the scores: nobody else makes them meanwhile.
+
+        Raises:
+            LockedError: somebody else does.
+        """
+        lock = self.file.with_name(f".{self.file.name}.lock")
+        with held(
+            lock,
+            seconds=_LOCK_SECONDS,
+            otherwise=lambda: f"{self.file} is being made by another process",
+        ):
+            remove_unfinished(self.file.parent, [self.file.name])
+            remove_unfinished(self.working, ["settings.json", "*.lines"])
+            yield
+
+    @contextlib.contextmanager
+    def unit_locked(self, lines: Path) -> Iterator[None]:
+        """Hold one file of lines: a worker that its cluster has given up may still be at it.
+
+        Raises:
+            LockedError: another process has held it for all the time this one waited.
+        """
+        with held(
+            lines.with_suffix(".lock"),
+            seconds=_UNIT_LOCK_SECONDS,
+            otherwise=lambda: f"another process appends to {lines}",
+        ):
+            yield
+
+
+def about_differences(stored: Mapping[str, Any], given: Mapping[str, Any]) -> list[str]:
+    """In what two scorings differ; the probe by its hash, and no kernels, which only train."""
+
+    def told(about: Mapping[str, Any]) -> dict[str, Any]:
+        probe = {key: value for key, value in about["probe"].items() if key != "indices"}
+        kept = {key: value for key, value in about.items() if key != "reference"}
+        leaves = flat(kept | {"probe": probe})
+        leaves.pop("settings.compute.kernels", None)
+        return leaves
+
+    return settings_differences(told(stored), told(given))

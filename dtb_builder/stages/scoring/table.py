@@ -1,0 +1,116 @@
+"""The file of scores: one row per state, as Parquet, with what they hang on in its metadata."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow
+from pyarrow import parquet
+
+from dtb_builder.dataset.atomic import whole_file
+from dtb_builder.dataset.codec import crc32c
+from dtb_builder.errors import DamagedFileError, NotDTBFileError, SchemaVersionError
+from dtb_builder.scores.names import SCORES
+
+__all__ = ["ScoreTable", "read_scores", "seconds_name", "write_scores"]
+
+_VERSION = 1
+_KEY = b"dtb_scores"
+_FACTS = {
+    "run": pyarrow.int64(),
+    "seed": pyarrow.int64(),
+    "genotype": pyarrow.string(),
+    "fingerprint": pyarrow.string(),
+    "epoch": pyarrow.int64(),
+    "step": pyarrow.int64(),
+    "num_images": pyarrow.int64(),
+    "probe_sha256": pyarrow.string(),
+    "singular": pyarrow.bool_(),
+    "smallest_eigenvalue": pyarrow.float64(),
+    "das": pyarrow.float64(),
+}
+_ENDING = {
+    "state_seconds": pyarrow.float64(),
+    "environment": pyarrow.string(),
+    "errors": pyarrow.string(),
+}
+
+
+@dataclass(frozen=True, eq=False)
+class ScoreTable:
+    """The scores of a benchmark's states.
+
+    Attributes:
+        about: what they hang on: of which benchmark, which settings, the probe's indices and hash,
+            and the reference sample that DAS was computed with.
+        rows: one per run and moment: the columns that docs/scores.md lists; what does not exist is
+            None.
+    """
+
+    about: Mapping[str, Any]
+    rows: Sequence[Mapping[str, Any]]
+
+
+def seconds_name(score: str) -> str:
+    """The column with the seconds that a score took."""
+    return f"{score}_seconds"
+
+
+def write_scores(path: Path, table: ScoreTable) -> None:
+    """Write a table, whole or not at all; equal tables give equal content."""
+    columns = pyarrow.Table.from_pylist(
+        [dict(row) for row in table.rows], schema=pyarrow.schema(_types())
+    )
+    text = json.dumps(dict(table.about), sort_keys=True)
+    head = {"version": _VERSION, "about": text, "crc32c": _checksum(columns.to_pylist(), text)}
+    columns = columns.replace_schema_metadata({_KEY: json.dumps(head).encode()})
+    with whole_file(path) as temporary:
+        parquet.write_table(columns, temporary, compression="zstd", write_page_checksum=True)
+
+
+def read_scores(path: Path) -> ScoreTable:
+    """Read a table that `write_scores` has written.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        NotDTBFileError: it is no file of scores.
+        SchemaVersionError: another version of this package wrote it.
+        DamagedFileError: its bytes are not those that were written.
+    """
+    try:
+        columns = parquet.read_table(path, page_checksum_verification=True, memory_map=False)
+        types = dict(zip(columns.schema.names, columns.schema.types, strict=True))
+        metadata = columns.schema.metadata or {}
+        rows = columns.to_pylist()
+    except FileNotFoundError:
+        raise FileNotFoundError(f"there is no file {path}: dtb score makes it") from None
+    except (pyarrow.ArrowException, OSError, ValueError, UnicodeError) as error:
+        raise DamagedFileError(f"{path} is not Parquet, or damaged: {error}") from error
+    try:
+        head = json.loads(metadata[_KEY])
+        version, text, checksum = head["version"], head["about"], head["crc32c"]
+    except (KeyError, ValueError, TypeError) as error:
+        raise NotDTBFileError(f"{path} is no file of scores: it lacks {_KEY.decode()}") from error
+    if version != _VERSION:
+        raise SchemaVersionError(f"{path} has version {version} of scores, expected {_VERSION}")
+    if types != _types():
+        raise DamagedFileError(f"{path} has not the columns of a file of scores")
+    if _checksum(rows, text) != checksum:
+        raise DamagedFileError(f"{path}: its rows are not those that were written")
+    return ScoreTable(json.loads(text), rows)
+
+
+def _types() -> dict[str, pyarrow.DataType]:
+    scores = dict.fromkeys(SCORES, pyarrow.float64())
+    seconds = dict.fromkeys(map(seconds_name, SCORES), pyarrow.float64())
+    return _FACTS | scores | seconds | _ENDING
+
+
+def _checksum(rows: Sequence[Mapping[str, Any]], text: str) -> int:
+    """Of every value of every row, and of what they hang on."""
+    checksum = crc32c(text.encode())
+    for row in rows:
+        checksum = crc32c(repr(list(row.items())).encode(), checksum)
+    return checksum

@@ -1,0 +1,74 @@
+"""Everything that decides the data, as one checked value."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import MISSING, dataclass, fields, is_dataclass
+from typing import Any, get_type_hints
+
+from dtb_builder.stages.settings.images import ImagesConfig
+from dtb_builder.stages.settings.network import NetworkConfig, check_auxiliary
+from dtb_builder.stages.settings.plain import flat, plain, settings_differences
+from dtb_builder.stages.settings.space import SpaceConfig
+from dtb_builder.stages.settings.states import StatesConfig
+from dtb_builder.training.compute import ComputeConfig
+from dtb_builder.training.recipe import Recipe
+
+__all__ = ["Config", "deciding_settings", "differences"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """Everything that decides the data; fixed once a run folder is planned."""
+
+    space: SpaceConfig
+    network: NetworkConfig
+    recipe: Recipe
+    images: ImagesConfig
+    states: StatesConfig
+    compute: ComputeConfig
+    seeds: tuple[int, ...]
+    shard_size: int
+
+    def __post_init__(self) -> None:
+        if not self.seeds or len(set(self.seeds)) < len(self.seeds) or min(self.seeds) < 0:
+            raise ValueError(f"seeds must be different, none negative, got {list(self.seeds)}")
+        if self.shard_size < 1:
+            raise ValueError(f"shard_size must be at least 1, got {self.shard_size}")
+        check_auxiliary(self.recipe, self.network)
+        epochs = self.states.epochs
+        outside = (
+            [e for e in epochs if not -1 <= e <= self.recipe.num_epochs]
+            if isinstance(epochs, tuple)
+            else []
+        )
+        if outside:
+            raise ValueError(
+                f"states.epochs must be in 0..{self.recipe.num_epochs}, or -1, got {outside}"
+            )
+
+
+def deciding_settings(config: Config) -> dict[str, Any]:
+    """What decides the data, as plain values: the config without the paths of this machine."""
+    settings = plain(config)
+    del settings["images"]["root"], settings["space"]["file"]
+    return settings
+
+
+def differences(stored: Mapping[str, Any], given: Mapping[str, Any]) -> list[str]:
+    """In what two `deciding_settings` differ, as ``key: stored, given`` texts.
+
+    A setting that the stored ones lack was not known yet, and had its default's meaning.
+    """
+    known = flat(_defaults(Config)) | flat(stored)
+    return settings_differences(known, given, then="when it was planned")
+
+
+def _defaults(kind: type) -> dict[str, Any]:
+    """What is meant where a setting of a dataclass, or of one inside it, is not given."""
+    nested = {
+        name: _defaults(hint)
+        for name, hint in get_type_hints(kind).items()
+        if isinstance(hint, type) and is_dataclass(hint)
+    }
+    own = {field.name: field.default for field in fields(kind) if field.default is not MISSING}
+    return nested | json.loads(json.dumps(own))

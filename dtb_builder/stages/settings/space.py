@@ -1,0 +1,46 @@
+"""Which genotypes are trained, as checked settings."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+__all__ = ["SpaceConfig"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpaceConfig:
+    """Which genotypes are trained.
+
+    Attributes:
+        kind: drawn uniformly, read from a file, named, or a parent and mutations of it.
+        seed: of the draws.
+        num_genotypes: for uniform and mutations: how many to draw, the parent counted in.
+        file: for file: a text file, one genotype to a line.
+        parent: for mutations: a genotype's name or text.
+        names: for named: those wanted; empty means all.
+    """
+
+    kind: Literal["uniform", "file", "named", "mutations"]
+    seed: int
+    num_genotypes: int | None
+    file: str | None
+    parent: str | None
+    names: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        if self.seed < 0:
+            raise ValueError(f"space.seed must be at least 0, got {self.seed}")
+        drawn = self.kind in ("uniform", "mutations")
+        if drawn and (self.num_genotypes is None or self.num_genotypes < 1):
+            raise ValueError(f"space.num_genotypes must be at least 1, got {self.num_genotypes}")
+        if not drawn and self.num_genotypes is not None:
+            raise ValueError(f"space.num_genotypes means nothing for space.kind={self.kind}")
+        for name, value, kind in (
+            ("file", self.file, "file"),
+            ("parent", self.parent, "mutations"),
+        ):
+            if self.kind == kind and value is None:
+                raise ValueError(f"space.kind={kind} needs space.{name}")
+            if self.kind != kind and value is not None:
+                raise ValueError(f"space.{name} means nothing for space.kind={self.kind}")
+        if self.kind != "named" and self.names:
+            raise ValueError(f"space.names means nothing for space.kind={self.kind}")

@@ -1,0 +1,62 @@
+"""Telling a disk that is full, read-only or gone from a fault of the work itself."""
+
+import contextlib
+import errno
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from dtb_builder.errors import StorageError
+
+__all__ = ["is_storage_fault", "storage_is_named"]
+
+_DISK = frozenset(
+    {
+        errno.ENOSPC,
+        errno.EDQUOT,
+        errno.EFBIG,
+        errno.EROFS,
+        errno.EIO,
+        errno.ESTALE,
+        errno.ENODEV,
+    }
+)
+"""What the operating system says of a disk, with or without naming a file."""
+
+_PLACE = frozenset({errno.EACCES, errno.EPERM, errno.ENOENT, errno.ENOTDIR})
+"""What it says of a file, which may as well be somebody else's."""
+
+
+def is_storage_fault(error: BaseException, path: Path) -> bool:
+    """Whether an error says that a file below a folder could not be kept.
+
+    Args:
+        error: that was raised.
+        path: the folder; an error that names a file elsewhere is not about it.
+    """
+    if isinstance(error, StorageError):
+        return True
+    if not isinstance(error, OSError):
+        return False
+    named = [name for name in (error.filename, error.filename2) if isinstance(name, str | Path)]
+    if not named:
+        return error.errno in _DISK
+    own = path.absolute()
+    inside = any(own in (file := Path(name).absolute()).parents or file == own for name in named)
+    return inside and error.errno in _DISK | _PLACE
+
+
+@contextlib.contextmanager
+def storage_is_named(path: Path) -> Iterator[None]:
+    """Turn what the operating system says of files below a folder into a `StorageError`."""
+    try:
+        yield
+    except OSError as error:
+        if isinstance(error, StorageError) or not is_storage_fault(error, path):
+            raise
+        reason = os.strerror(error.errno or errno.EIO)
+        where = f" ({error.filename})" if error.filename else ""
+        raise StorageError(
+            f"{path} cannot be written to: {reason}{where}; what is finished is safe, and the "
+            "same command goes on once that is mended"
+        ) from error

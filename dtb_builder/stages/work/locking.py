@@ -1,0 +1,221 @@
+"""Who may write to a run folder: one process to all of it, or several to ranges of its shards.
+
+The lock of the whole folder is the file ``.lock``. Whoever works on a range holds a file of its
+own, ``.locks/shards-FIRST-LAST.lock``, and held ``.lock`` while it took that; so nobody can take
+the whole while a range is held, nor a range that overlaps another. All of them are locks of the
+operating system, which frees them when their holder dies.
+"""
+
+import contextlib
+import errno
+import fcntl
+import json
+import logging
+import os
+import socket
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import IO
+
+from filelock import FileLock, Timeout
+
+from dtb_builder.dataset.atomic import write_whole
+from dtb_builder.errors import ConfigError, LockedError
+from dtb_builder.stages.settings.shard_range import ShardRange
+
+__all__ = ["FolderLock", "check_lockable", "held"]
+
+_logger = logging.getLogger(__name__)
+
+_NO_LOCKS = frozenset({errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP})
+
+_WHOLE_SECONDS = 2
+"""Longer than `FolderLock.holders` takes to look."""
+
+_LOOK_SECONDS = 1
+"""The same, of a range's lock."""
+
+_RANGE_SECONDS = 60
+"""Longer than a thousand jobs that begin at once take to lock their ranges."""
+
+
+@contextlib.contextmanager
+def held(file: Path, *, seconds: float, otherwise: Callable[[], str]) -> Iterator[None]:
+    """Hold a lock of the operating system, which frees it when its holder dies.
+
+    Args:
+        file: that stands for it.
+        seconds: to wait for it.
+        otherwise: what the error says; asked then, since only the present holder has signed.
+
+    Raises:
+        LockedError: somebody else has held it for all that time.
+        ConfigError: the file system has no locks.
+    """
+    lock = _lock(file)
+    try:
+        lock.acquire(timeout=seconds)
+    except Timeout:
+        raise LockedError(otherwise()) from None
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise
+        raise _no_locks(file.parent, error) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def check_lockable(file: IO[bytes], folder: Path) -> None:
+    """See that a file system has locks, by those of an open file that nobody else knows.
+
+    Raises:
+        ConfigError: it has none.
+    """
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        raise _no_locks(folder, error) from error
+
+
+def _no_locks(folder: Path, error: OSError) -> ConfigError:
+    reason = os.strerror(error.errno or errno.ENOSYS)
+    return ConfigError(
+        f"{folder} is on a file system without locks ({reason}), which keep two processes from one "
+        "run: mount it with them (Lustre: -o flock; NFS: without nolock), or use another folder"
+    )
+
+
+def _lock(file: Path) -> FileLock:
+    """A lock of the operating system alone: a soft one would outlive a holder that is killed."""
+    return FileLock(file, fallback_to_soft=False)
+
+
+class FolderLock:
+    """The lock of one run folder."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    @contextlib.contextmanager
+    def held(self, *, seconds: float = _WHOLE_SECONDS) -> Iterator[None]:
+        """Hold the whole folder: nobody else writes to it meanwhile.
+
+        Args:
+            seconds: to wait for it.
+
+        Raises:
+            LockedError: somebody else holds it, or a part.
+        """
+        with self._gate(seconds):
+            for shards in self._ranges():
+                self._check_free(shards)
+            with _signed(self._signature, self._path):
+                yield
+
+    @contextlib.contextmanager
+    def held_range(self, shards: ShardRange) -> Iterator[None]:
+        """Hold some shards: nobody else works on them, though others may on others.
+
+        Raises:
+            LockedError: somebody else holds the folder, or a range that overlaps this one.
+        """
+        self._folder.mkdir(exist_ok=True)
+        with contextlib.ExitStack() as own:
+            with self._gate(_RANGE_SECONDS):
+                for other in self._ranges():
+                    if other.overlaps(shards):
+                        self._check_free(other)
+                own.enter_context(self._range(shards))
+            with _signed(self._range_signature(shards), self._path):
+                yield
+
+    def holders(self) -> tuple[str, ...]:
+        """Who holds the folder, or parts of it, now."""
+        locks = {self._signature: self._whole_lock} | {
+            self._range_signature(shards): self._range_lock(shards) for shards in self._ranges()
+        }
+        found = [_holder(file, _lock(lock)) for file, lock in locks.items() if file.exists()]
+        return tuple(text for text in found if text is not None)
+
+    def _gate(self, seconds: float) -> contextlib.AbstractContextManager[None]:
+        def otherwise() -> str:
+            return f"{self._path} is in use by {_text(self._signature)}"
+
+        return held(self._whole_lock, seconds=seconds, otherwise=otherwise)
+
+    def _range(self, shards: ShardRange) -> contextlib.AbstractContextManager[None]:
+        def otherwise() -> str:
+            text = _text(self._range_signature(shards))
+            return f"shards {shards} of {self._path} are in use by {text}"
+
+        return held(self._range_lock(shards), seconds=_LOOK_SECONDS, otherwise=otherwise)
+
+    def _check_free(self, shards: ShardRange) -> None:
+        with self._range(shards):
+            pass
+
+    def _ranges(self) -> list[ShardRange]:
+        """Those that have a lock, whether or not somebody holds it."""
+        names = (file.stem.removeprefix("shards-") for file in self._folder.glob("shards-*.lock"))
+        return sorted((ShardRange.parse(name) for name in names), key=lambda found: found.first)
+
+    @property
+    def _folder(self) -> Path:
+        return self._path / ".locks"
+
+    @property
+    def _signature(self) -> Path:
+        return self._path / ".lock.json"
+
+    def _range_signature(self, shards: ShardRange) -> Path:
+        return self._folder / f"shards-{shards}.json"
+
+    @property
+    def _whole_lock(self) -> Path:
+        return self._path / ".lock"
+
+    def _range_lock(self, shards: ShardRange) -> Path:
+        return self._folder / f"shards-{shards}.lock"
+
+
+@contextlib.contextmanager
+def _signed(signature: Path, path: Path) -> Iterator[None]:
+    """Say in a file who holds a lock, for as long as it is held."""
+    if signature.exists():
+        _logger.warning("%s was left by %s, which died", path, _text(signature))
+    about = {
+        "host": socket.gethostname(),
+        "process": os.getpid(),
+        "since": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+    write_whole(signature, json.dumps(about).encode())
+    try:
+        yield
+    finally:
+        signature.unlink(missing_ok=True)
+
+
+def _holder(signature: Path, lock: FileLock) -> str | None:
+    """Who holds a lock that somebody has signed, or None where the signature was left behind."""
+    text = _text(signature)
+    if signature.parent.name == ".locks":
+        text += f", on {signature.stem.replace('-', ' ', 1)}"
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        return text
+    except OSError:  # a folder that may only be read
+        return f"{text}, unless that has died"
+    lock.release()
+    return None
+
+
+def _text(signature: Path) -> str:
+    try:
+        about = json.loads(signature.read_text())
+        return f"process {about['process']} on {about['host']} since {about['since']}"
+    except (OSError, ValueError, KeyError):
+        return "another process"

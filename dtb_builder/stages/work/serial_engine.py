@@ -1,0 +1,47 @@
+"""Calls one after the other in this process."""
+
+from collections import deque
+from types import TracebackType
+from typing import Self
+
+from dtb_builder.stages.work.engine import Call, CallEnd
+
+__all__ = ["SerialEngine"]
+
+
+class SerialEngine:
+    """Makes each call in this process when its end is waited for."""
+
+    def __init__(self) -> None:
+        self._calls: deque[Call] = deque()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._calls.clear()
+
+    def has_room(self) -> bool:
+        """Whether another call may be submitted now."""
+        return not self._calls
+
+    def is_idle(self) -> bool:
+        """Whether every submitted call has ended."""
+        return not self._calls
+
+    def submit(self, call: Call) -> None:
+        """Have a call made."""
+        self._calls.append(call)
+
+    def wait(self, *, seconds: float) -> list[CallEnd]:  # noqa: ARG002 - it never has to wait
+        """Make one call; the wait is as long as the call."""
+        call = self._calls.popleft()
+        try:
+            return [CallEnd(call.key, call.function(*call.arguments), None)]
+        except Exception as error:  # noqa: BLE001 - the caller decides, as with a remote call
+            return [CallEnd(call.key, None, error)]

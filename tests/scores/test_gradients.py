@@ -1,0 +1,96 @@
+"""On networks small enough to differentiate by hand."""
+
+import math
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from dtb_builder import errors
+from dtb_builder.network import NetworkSpec
+from dtb_builder.scores.gradients import gradient_norm, snip, weights_of, zico
+from dtb_builder.space import NAMED
+
+LABELS = torch.tensor([0, 1])
+IMAGES = torch.tensor([[1.0, 2.0], [3.0, -1.0]])
+
+
+def linear(weight: list[list[float]]) -> nn.Linear:
+    layer = nn.Linear(len(weight[0]), len(weight), bias=False)
+    with torch.no_grad():
+        layer.weight.copy_(torch.tensor(weight))
+    return layer
+
+
+def test_at_equal_logits_the_gradient_is_the_difference_of_classes() -> None:
+    # Softmax is 1/2 everywhere, so dL/dW = mean over images of (1/2 - is label) x.
+    gradient = ((1 - 2 * torch.nn.functional.one_hot(LABELS)) / 2).T.float() @ IMAGES / 2
+    zero, one = linear([[0, 0], [0, 0]]), linear([[1, 1], [1, 1]])
+    for network in (zero, one):
+        norm = gradient_norm(network, IMAGES, LABELS)
+        assert norm == pytest.approx(float(gradient.norm()))
+    assert snip(zero, IMAGES, LABELS) == 0
+    assert snip(one, IMAGES, LABELS) == pytest.approx(float(gradient.abs().sum()))
+
+
+def test_each_layer_adds_its_own_norm() -> None:
+    # Through the identity the second layer sees the images; the first gets W2^T of its error.
+    first, second = linear([[1, 0], [0, 1]]), linear([[2, 2], [2, 2]])
+    network = nn.Sequential(first, second)
+    error = ((1 - 2 * torch.nn.functional.one_hot(LABELS)) / 4).float()
+    expected = (error.T @ IMAGES).norm() + (second.weight.T @ error.T @ IMAGES).norm()
+    assert gradient_norm(network, IMAGES, LABELS) == pytest.approx(float(expected.detach()))
+
+
+def test_snip_is_the_same_when_a_relu_networks_layers_are_rescaled_against_each_other() -> None:
+    torch.manual_seed(0)
+    first, last = nn.Linear(2, 5, bias=False), nn.Linear(5, 2, bias=False)
+    network = nn.Sequential(first, nn.ReLU(), last)
+    before = snip(network, IMAGES, LABELS)
+    with torch.no_grad():
+        first.weight.mul_(4)
+        last.weight.div_(4)
+    assert snip(network, IMAGES, LABELS) == pytest.approx(before, rel=1e-5)
+
+
+def batch(scale: float) -> tuple[Tensor, Tensor]:
+    return torch.tensor([[1.0, 2.0]]) * scale, torch.tensor([0])
+
+
+def test_zico_is_the_logarithm_of_the_summed_inverse_coefficients_of_variation() -> None:
+    # With zero weights |g| is |x| / 2: for scales 1 and 3 the mean is 2 and the deviation 1.
+    network = linear([[0, 0], [0, 0]])
+    assert zico(network, [batch(1), batch(3)]) == pytest.approx(math.log(4 * 2))
+
+
+def test_zico_takes_the_deviation_of_the_gradients_size() -> None:
+    # Of opposite signs and equal size, so no weight varies.
+    network = linear([[0, 0], [0, 0]])
+    with pytest.raises(ValueError, match="gradients that differ between batches, got the same in"):
+        zico(network, [batch(1), batch(-1)])
+
+
+def test_zico_does_not_depend_on_the_scale_of_the_images_at_zero_weights() -> None:
+    network = linear([[0, 0], [0, 0]])
+    small, large = (zico(network, [batch(s), batch(2 * s)]) for s in (1, 10))
+    assert small == pytest.approx(large)
+
+
+def test_zico_needs_two_batches() -> None:
+    with pytest.raises(ValueError, match="ZiCo needs at least 2 batches, got 1"):
+        zico(linear([[0, 0]]), [batch(1)])
+
+
+def test_a_gradient_that_is_not_finite_is_refused() -> None:
+    with pytest.raises(errors.DivergedError, match="a gradient is not finite; the loss is nan"):
+        gradient_norm(linear([[float("nan"), 0], [0, 0]]), IMAGES, LABELS)
+
+
+def test_the_auxiliary_head_and_batch_norms_have_no_weights_here() -> None:
+    spec = NetworkSpec(channels=4, layers=3, num_classes=10, image_size=32)
+    plain = spec.build(NAMED["DARTS_V2"])
+    with_head = NetworkSpec(**(spec.__dict__ | {"auxiliary": True})).build(NAMED["DARTS_V2"])
+    with_head.load_state_dict(plain.state_dict(), strict=False)
+    images, labels = torch.randn(4, 3, 32, 32), torch.arange(4)
+    assert snip(with_head, images, labels) == snip(plain, images, labels)
+    assert all(weight.ndim > 1 for weight in weights_of(plain))

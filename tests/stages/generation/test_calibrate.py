@@ -1,0 +1,39 @@
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from dtb_builder.stages.generation.calibrate import calibrate
+from dtb_builder.stages.generation.run_folder import RunFolder
+
+Dtb = Callable[..., int]
+
+
+def test_the_bytes_of_a_calibration_are_those_of_the_shards(finished: Path, tmp_path: Path) -> None:
+    folder = RunFolder(shutil.copytree(finished, tmp_path / "run"))
+    before = sorted(folder.path.rglob("*"))
+    found = calibrate(folder)
+    stored = sum(file.stat().st_size for file in folder.shard_files())
+    assert (found.num_runs, found.num_shards, found.device) == (2, 2, "cpu")
+    # Two runs of a few hundred floats: HDF5's own structures are most of such a shard.
+    assert 0.2 * stored < found.num_bytes < stored
+    assert found.hours > 0
+    assert sorted(folder.path.rglob("*")) == before
+
+
+def test_plan_says_how_it_knows(
+    tmp_path: Path, dtb: Dtb, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = ("network.channels=2", "network.layers=2", "images.num_valid=1300")
+    assert dtb("plan", tmp_path, *settings, "--calibrate", "recipe.num_epochs=1") == 0
+    assert "from two epochs of three genotypes" in capsys.readouterr().out
+    assert not list(tmp_path.glob(".calibrate*"))
+
+
+def test_a_device_that_is_not_here_cannot_be_timed(
+    tmp_path: Path, dtb: Dtb, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    assert dtb("plan", tmp_path, "compute=cuda", "--calibrate") == 2
+    assert "this machine has no cuda" in capsys.readouterr().err

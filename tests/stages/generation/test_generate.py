@@ -1,0 +1,480 @@
+import errno
+import json
+import os
+import resource
+import shutil
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from filelock import FileLock
+
+from dtb_builder import Benchmark
+from dtb_builder.dataset.journal import count_epochs, read_journal
+from dtb_builder.errors import LockedError, TimeLimitError
+from dtb_builder.images import loaders
+from dtb_builder.stages.generation import run_folder
+from dtb_builder.stages.generation import worker as workers
+from dtb_builder.stages.generation.run_folder import PlannedRun, RunFolder
+from dtb_builder.stages.generation.status import status
+from dtb_builder.stages.settings.config import Config
+from dtb_builder.training.environment import environment
+from dtb_builder.training.evaluation import evaluate
+from dtb_builder.training.finished import FinishedEpoch
+from dtb_builder.training.kernels import kernels_name
+from dtb_builder.training.resident import make_resident
+from dtb_builder.training.setup import set_up_torch
+
+Dtb = Callable[..., int]
+Content = Callable[[Path], dict[Any, Any]]
+
+
+def stop_after(monkeypatch: pytest.MonkeyPatch, num_appends: int, *, before: bool = False) -> None:
+    """Have the process die, as by Ctrl-C, around its next n-th append to a journal."""
+    append, count = workers.append_epoch, 0
+
+    def dying(path: Path, **epoch: Any) -> None:
+        nonlocal count
+        count += 1
+        if before and count == num_appends:
+            raise KeyboardInterrupt
+        append(path, **epoch)
+        if count == num_appends:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(workers, "append_epoch", dying)
+
+
+def fail_for(monkeypatch: pytest.MonkeyPatch, number: int, error: Exception) -> None:
+    """Have the training of one run raise after its epoch 0."""
+    store = workers._store
+
+    def failing(folder: RunFolder, run: PlannedRun, *rest: Any) -> None:
+        store(folder, run, *rest)
+        if run.number == number:
+            raise error
+
+    monkeypatch.setattr(workers, "_store", failing)
+
+
+def test_a_stored_state_reproduces_its_stored_accuracy_exactly(finished: Path) -> None:
+    config = RunFolder(finished).config
+    set_up_torch(threads=1, deterministic=True)
+    images, split = workers.load_split_images(config.images)
+    data = make_resident(images, split, "cpu")
+    with Benchmark(finished / "dtb.h5") as benchmark:
+        for run in benchmark:
+            for epoch in run.state_epochs:
+                network = run.network(epoch=epoch)
+                for name, part in (("valid", data.valid), ("test", data.test)):
+                    found = evaluate(network, part, data)
+                    assert found.accuracy == run.metric(f"{name}_accuracy", epoch=epoch)
+                    assert found.loss == run.metric(f"{name}_loss", epoch=epoch)
+
+
+def test_what_was_never_measured_is_masked(finished: Path) -> None:
+    with Benchmark(finished / "dtb.h5") as benchmark:
+        run = benchmark.run(0)
+        assert run.curve("train_loss").mask.tolist() == [True, False, False, False]
+        assert not run.curve("valid_accuracy").mask.any()
+        assert (
+            run.metric("learning_rate", epoch=1)
+            == benchmark.provenance["config"]["recipe"]["learning_rate"]
+        )
+
+
+def test_every_epoch_names_its_device(finished: Path) -> None:
+    compute = RunFolder(finished).config.compute
+    set_up_torch(threads=compute.threads, deterministic=compute.deterministic)
+    facts = environment("cpu", kernels=kernels_name(compute))
+    with Benchmark(finished / "dtb.h5") as benchmark:
+        for run in benchmark:
+            assert [run.environment(epoch=epoch) for epoch in range(4)] == [facts] * 4
+
+
+def test_a_machine_without_the_device_fails_no_run(
+    tmp_path: Path, generate: Dtb, refused_without_a_gpu: Callable[..., None]
+) -> None:
+    refused_without_a_gpu(generate, tmp_path)
+    assert status(RunFolder(tmp_path)).failed == ()
+
+
+def test_a_shard_opens_as_a_benchmark(finished: Path) -> None:
+    with Benchmark(finished / "shards" / "shard-00001.h5") as shard:
+        assert shard.numbers.tolist() == [1]
+        assert shard.run(1).network(epoch=-1)(torch.zeros(2, 1, 8, 8)).shape == (2, 10)
+
+
+def test_generating_again_does_nothing(
+    finished: Path, tmp_path: Path, generate: Dtb, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = shutil.copytree(finished, tmp_path / "run")
+    monkeypatch.setattr(workers, "training", lambda *_: pytest.fail("something was trained"))
+    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*.h5")}
+    assert generate(folder) == 0
+    assert {path: path.stat().st_mtime_ns for path in folder.rglob("*.h5")} == before
+
+
+@pytest.mark.parametrize("num_appends", range(1, 9))
+@pytest.mark.parametrize("before", [False, True])
+def test_a_stopped_generation_goes_on_to_the_same_content(
+    num_appends: int,
+    before: bool,
+    finished: Path,
+    tmp_path: Path,
+    generate: Dtb,
+    dtb: Dtb,
+    content: Content,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with monkeypatch.context() as patch:
+        stop_after(patch, num_appends, before=before)
+        assert generate(tmp_path / "run") == 130
+    assert generate(tmp_path / "run") == 0
+    assert dtb("merge", tmp_path / "run") == 0
+    assert content(tmp_path / "run" / "dtb.h5") == content(finished / "dtb.h5")
+
+
+def test_going_on_trains_only_what_is_left(
+    tmp_path: Path, generate: Dtb, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        stop_after(patch, 3)
+        generate(tmp_path)
+    seen: list[tuple[int, int]] = []
+    store = workers._store
+
+    def noting(
+        folder: RunFolder, run: PlannedRun, config: Any, finished: FinishedEpoch, *others: Any
+    ) -> None:
+        seen.append((run.number, finished.epoch))
+        store(folder, run, config, finished, *others)
+
+    monkeypatch.setattr(workers, "_store", noting)
+    generate(tmp_path)
+    assert seen == [(0, 3), (1, 0), (1, 1), (1, 2), (1, 3)]
+
+
+def test_a_run_without_its_checkpoint_begins_again_to_the_same_content(
+    finished: Path,
+    tmp_path: Path,
+    generate: Dtb,
+    dtb: Dtb,
+    content: Content,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    folder = RunFolder(tmp_path / "run")
+    with monkeypatch.context() as patch:
+        stop_after(patch, 3)
+        generate(folder.path)
+    checkpoint = folder.checkpoint_file(next(folder.plan()), 2)
+    checkpoint.write_bytes(checkpoint.read_bytes()[:-1])
+    assert generate(folder.path) == 0
+    assert "begins again" in folder.log_file(next(folder.plan())).read_text()
+    dtb("merge", folder.path)
+    assert content(folder.benchmark_file) == content(finished / "dtb.h5")
+
+
+def test_a_failing_run_is_tried_recorded_and_given_up_while_the_others_go_on(
+    tmp_path: Path,
+    generate: Dtb,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    fail_for(monkeypatch, 0, FloatingPointError("the loss exploded"))
+    assert generate(tmp_path, "cluster.max_attempts=2") == 1
+    found = status(RunFolder(tmp_path))
+    assert (found.num_finished, found.num_given_up, found.num_closed_shards) == (1, 1, 1)
+    (failed,) = found.failed
+    assert (failed.number, failed.attempts) == (0, 2)
+    assert failed.reason == "FloatingPointError: the loss exploded"
+    assert "run 0 failed 2 times, given up" in capsys.readouterr().out
+
+
+def test_a_run_given_up_is_left_alone_until_retried(
+    finished: Path,
+    tmp_path: Path,
+    generate: Dtb,
+    dtb: Dtb,
+    content: Content,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    folder = RunFolder(tmp_path / "run")
+    with monkeypatch.context() as patch:
+        fail_for(patch, 0, FloatingPointError("the loss exploded"))
+        generate(folder.path, "cluster.max_attempts=1")
+    assert generate(folder.path) == 1
+    assert len(folder.failures(next(folder.plan())).messages) == 1
+    assert generate(folder.path, "retry=failed") == 0
+    assert dtb("merge", folder.path) == 0
+    assert content(folder.benchmark_file) == content(finished / "dtb.h5")
+
+
+def test_images_other_than_those_planned_are_refused(
+    tmp_path: Path,
+    generate: Dtb,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    folder = RunFolder(tmp_path)
+    with monkeypatch.context() as patch:
+        stop_after(patch, 1)
+        generate(folder.path)
+    planned = folder.provenance_settings["images"]["sha256"]
+    changed = folder.provenance.replace(planned, "0" * 64)
+    folder.provenance_file.write_text(changed)
+    assert generate(folder.path) == 2
+    assert "is not what" in capsys.readouterr().err
+    assert not folder.failures(next(folder.plan())).messages
+
+
+def test_only_the_epochs_asked_for_keep_their_states(
+    tmp_path: Path, generate: Dtb, dtb: Dtb
+) -> None:
+    generate(tmp_path, "states=ends")
+    dtb("merge", tmp_path)
+    with Benchmark(tmp_path / "dtb.h5") as benchmark:
+        run = benchmark.run(0)
+        assert run.state_epochs == (0, 3)
+        with pytest.raises(KeyError, match=r"epoch 1 was not kept; kept are 0, 3"):
+            run.state(epoch=1)
+
+
+def test_two_generations_on_one_folder_are_refused(
+    tmp_path: Path, generate: Dtb, dtb: Dtb, capsys: pytest.CaptureFixture[str]
+) -> None:
+    dtb("plan", tmp_path)
+    with RunFolder(tmp_path).locked():
+        assert dtb("generate", tmp_path, "cluster=serial") == 2
+        assert dtb("merge", tmp_path) == 2
+        with pytest.raises(LockedError), RunFolder(tmp_path).locked():
+            pass
+    assert "is in use by process" in capsys.readouterr().err
+
+
+def test_counting_a_journal_agrees_with_reading_it(
+    tmp_path: Path, generate: Dtb, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = RunFolder(tmp_path)
+    with monkeypatch.context() as patch:
+        stop_after(patch, 3)
+        generate(folder.path)
+    file = folder.journal_file(next(folder.plan()))
+    journal = read_journal(file)
+    assert journal is not None
+    assert count_epochs(file) == len(journal.epochs) == 3
+    found = status(folder)
+    assert (found.num_started, found.num_waiting, found.num_epochs) == (1, 1, 3)
+
+
+def test_the_checkpoint_of_the_last_epoch_in_the_journal_is_always_there(
+    tmp_path: Path, generate: Dtb, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = RunFolder(tmp_path)
+    append = workers.append_epoch
+
+    def checking(path: Path, **epoch: Any) -> None:
+        append(path, **epoch)
+        if epoch["epoch"] < 3:
+            run = next(run for run in folder.plan() if folder.journal_file(run) == path)
+            assert folder.checkpoint_file(run, epoch["epoch"]).exists()
+
+    store = workers._store
+
+    def storing(
+        folder: RunFolder, run: PlannedRun, config: Any, finished: FinishedEpoch, *others: Any
+    ) -> None:
+        store(folder, run, config, finished, *others)
+        if finished.epoch < 3:
+            assert folder.checkpoint_file(run, finished.epoch).exists()
+
+    monkeypatch.setattr(workers, "append_epoch", checking)
+    monkeypatch.setattr(workers, "_store", storing)
+    assert generate(folder.path) == 0
+
+
+def test_a_training_that_diverges_is_a_failure_with_its_epoch(
+    tmp_path: Path, generate: Dtb, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = ("recipe.learning_rate=1e30", "recipe.gradient_clip=null", "cluster.max_attempts=2")
+    assert generate(tmp_path, *settings) == 1
+    assert "DivergedError: epoch 1 ended with {'train_loss': nan" in capsys.readouterr().out
+    folder = RunFolder(tmp_path)
+    for run in folder.plan():
+        failures = folder.failures(run)
+        assert len(failures.messages) == 2
+        assert "Traceback" in failures.messages[0]
+        assert count_epochs(folder.journal_file(run)) == 1
+
+
+def test_a_run_that_exceeds_its_time_limit_is_a_failure_and_the_others_go_on(
+    tmp_path: Path, generate: Dtb, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = workers._store
+
+    def slow(folder: RunFolder, run: PlannedRun, *rest: Any) -> None:
+        store(folder, run, *rest)
+        if run.number == 0:
+            left, _ = signal.getitimer(signal.ITIMER_REAL)
+            assert 0 < left <= 600
+            signal.setitimer(signal.ITIMER_REAL, 0.01)  # as if ten minutes had passed
+            time.sleep(60)
+
+    monkeypatch.setattr(workers, "_store", slow)
+    settings = ("cluster.time_limit=600", "cluster.max_attempts=1")
+    assert generate(tmp_path, *settings) == 1
+    found = status(RunFolder(tmp_path))
+    assert (found.num_finished, found.num_given_up) == (1, 1)
+    assert "TimeLimitError: took longer than cluster.time_limit = 600" in found.failed[0].reason
+
+
+def test_getting_ready_takes_none_of_a_runs_time(
+    tmp_path: Path, generate: Dtb, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ready = workers._make_ready
+    limits: list[float] = []
+
+    def noting(config: Config) -> Any:
+        limits.append(signal.getitimer(signal.ITIMER_REAL)[0])
+        return ready(config)
+
+    monkeypatch.setattr(workers, "_make_ready", noting)
+    assert generate(tmp_path, "cluster.time_limit=600", "space.num_genotypes=1") == 0
+    assert limits[0] == 0
+
+
+def test_a_time_limit_that_strikes_while_images_are_read_is_the_runs_and_no_fault_of_the_images(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def struck(_root: Path | None) -> Any:
+        raise TimeLimitError("took longer")
+
+    monkeypatch.setattr(loaders, "_LOADERS", {"digits": struck})
+    with pytest.raises(TimeLimitError):
+        loaders.load_images("digits", None)
+
+
+@pytest.mark.parametrize("limit", [1_000, 20_000, 60_000])
+def test_a_full_disk_is_a_clear_error_that_harms_nothing(
+    limit: int,
+    finished: Path,
+    tmp_path: Path,
+    generate: Dtb,
+    dtb: Dtb,
+    content: Content,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    folder = RunFolder(tmp_path / "run")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
+    try:
+        assert generate(folder.path) == 2
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert "cannot be written to" in capsys.readouterr().err
+    if folder.is_planned:
+        assert not any(folder.failures(run).messages for run in folder.plan())
+    assert generate(folder.path) == 0
+    assert dtb("merge", folder.path) == 0
+    assert content(folder.benchmark_file) == content(finished / "dtb.h5")
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EDQUOT])
+def test_a_disk_that_fails_is_no_fault_of_the_run(
+    number: int,
+    tmp_path: Path,
+    generate: Dtb,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def failing(path: Path, **_epoch: Any) -> None:
+        raise OSError(number, os.strerror(number), str(path))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(workers, "append_epoch", failing)
+        assert generate(tmp_path) == 2
+    assert os.strerror(number) in capsys.readouterr().err
+    folder = RunFolder(tmp_path)
+    assert not any(folder.failures(run).messages for run in folder.plan())
+    assert generate(tmp_path) == 0
+
+
+def test_a_folder_that_vanishes_is_a_clear_error(
+    tmp_path: Path,
+    generate: Dtb,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    append = workers.append_epoch
+
+    def vanishing(path: Path, **epoch: Any) -> None:
+        append(path, **epoch)
+        if epoch["epoch"] == 1:
+            shutil.rmtree(tmp_path / "run")
+
+    monkeypatch.setattr(workers, "append_epoch", vanishing)
+    assert generate(tmp_path / "run") == 2
+    assert "cannot be written to: No such file or directory" in capsys.readouterr().err
+
+
+def test_a_lock_left_by_a_dead_holder_is_noticed_and_taken(
+    tmp_path: Path, dtb: Dtb, caplog: pytest.LogCaptureFixture
+) -> None:
+    dtb("plan", tmp_path)
+    left = {"host": "node7", "process": 4242, "since": "2026-01-01T00:00:00+00:00"}
+    (tmp_path / ".lock.json").write_text(json.dumps(left))
+    assert RunFolder(tmp_path).holders() == ()
+    with RunFolder(tmp_path).locked():
+        assert "process 4242 on node7 since 2026-01-01" in caplog.text
+        assert "died" in caplog.text
+        (holder,) = RunFolder(tmp_path).holders()
+        assert f"process {os.getpid()}" in holder
+
+
+def test_a_lock_that_may_not_be_tried_is_still_told_of(
+    tmp_path: Path, generate: Dtb, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    generate(tmp_path)
+    (tmp_path / ".lock.json").write_text('{"host": "far", "process": 7, "since": "then"}')
+
+    def denied(*_: Any, **__: Any) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(FileLock, "acquire", denied)
+    holders = status(RunFolder(tmp_path)).holders
+    assert holders == ("process 7 on far since then, unless that has died",)
+
+
+def test_a_torn_list_of_failures_is_named(
+    tmp_path: Path, dtb: Dtb, capsys: pytest.CaptureFixture[str]
+) -> None:
+    dtb("plan", tmp_path)
+    folder = RunFolder(tmp_path)
+    file = folder.failures_file(next(folder.plan()))
+    file.parent.mkdir(parents=True)
+    file.write_text("")
+    assert dtb("status", tmp_path) == 2
+    assert f"{file} is not JSON" in capsys.readouterr().err
+
+
+def test_the_shard_size_may_not_change_and_says_so(
+    tmp_path: Path, dtb: Dtb, capsys: pytest.CaptureFixture[str]
+) -> None:
+    dtb("plan", tmp_path, "shard_size=2")
+    assert dtb("generate", tmp_path, "shard_size=3") == 2
+    assert "shard_size: 2 when it was planned, 3 now" in capsys.readouterr().err
+
+
+def test_a_run_is_held_by_one_process(tmp_path: Path, dtb: Dtb, monkeypatch: Any) -> None:
+    dtb("plan", tmp_path)
+    folder = RunFolder(tmp_path)
+    run = next(folder.plan())
+    monkeypatch.setattr(run_folder, "_RUN_LOCK_SECONDS", 0.1)
+    other = RunFolder(tmp_path)
+    refused = pytest.raises(LockedError, match="another process trains run 0")
+    with folder.run_locked(run), refused, other.run_locked(run):
+        pass

@@ -1,0 +1,70 @@
+"""Pictures of cells: what they say, and that they can be seen."""
+
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dtb_builder.space import NAMED, Genotype, sample_uniform
+from dtb_builder.stages.publishing.draw import genotype_svg
+
+Dtb = Callable[..., int]
+SVG = "{http://www.w3.org/2000/svg}"
+
+
+def texts(genotype: Genotype) -> list[tuple[str, float, float]]:
+    """Each text of a picture, with its place."""
+    root = ElementTree.fromstring(genotype_svg(genotype))
+    return [
+        (element.text or "", float(element.attrib["x"]), float(element.attrib["y"]))
+        for element in root.iter(f"{SVG}text")
+    ]
+
+
+@given(st.integers(0, 10_000))
+def test_a_picture_names_every_operation_as_often_as_the_genotype_has_it(seed: int) -> None:
+    genotype = sample_uniform(seed, 0)
+    wanted = [edge.operation for edge in (*genotype.normal, *genotype.reduce)]
+    shown = [text for text, _, _ in texts(genotype) if "_" in text]
+    assert sorted(shown) == sorted(wanted)
+
+
+@given(st.integers(0, 10_000))
+def test_no_name_covers_another(seed: int) -> None:
+    placed = texts(sample_uniform(seed, 0))
+    for i, (one, x, y) in enumerate(placed):
+        for other, x2, y2 in placed[:i]:
+            assert abs(y - y2) >= 10 or abs(x - x2) >= 3.2 * (len(one) + len(other)), (one, other)
+
+
+def test_equal_genotypes_have_equal_pictures_in_one_spelling() -> None:
+    genotype = NAMED["DARTS_V1"].canonical()
+    assert genotype_svg(genotype) == genotype_svg(Genotype.parse(str(genotype)))
+
+
+@pytest.mark.parametrize(("ending", "magic"), [("svg", b"<svg"), ("png", b"\x89PNG")])
+def test_draw_writes_the_format_that_the_file_is_named_after(
+    ending: str, magic: bytes, tmp_path: Path, dtb: Dtb
+) -> None:
+    file = tmp_path / f"cells.{ending}"
+    assert dtb("draw", "DARTS_V2", "--into", file) == 0
+    assert file.read_bytes().startswith(magic)
+
+
+def test_another_ending_is_refused(
+    tmp_path: Path, dtb: Dtb, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert dtb("draw", "DARTS_V2", "--into", tmp_path / "cells.pdf") == 2
+    assert "ends with .svg or .png" in capsys.readouterr().err
+
+
+def test_a_picture_into_no_folder_names_the_folder(
+    tmp_path: Path, dtb: Dtb, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert dtb("draw", "DARTS_V2", "--into", tmp_path / "nowhere" / "cell.svg") == 2
+    printed = capsys.readouterr().err
+    assert f"there is no such folder: '{tmp_path / 'nowhere'}'" in printed
+    assert ".writing" not in printed

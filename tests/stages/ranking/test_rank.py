@@ -1,0 +1,310 @@
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dtb_builder import Benchmark
+from dtb_builder.errors import ConfigError
+from dtb_builder.scores.names import SCORES
+from dtb_builder.stages.ranking.choice import choose_rules, rules_of
+from dtb_builder.stages.ranking.population import Population, combined, populations_of
+from dtb_builder.stages.ranking.rank import rank
+from dtb_builder.stages.ranking.report import print_ranking, read_ranking, write_ranking
+from dtb_builder.stages.scoring.fingerprint import fingerprint
+from dtb_builder.stages.scoring.table import ScoreTable, seconds_name
+from dtb_builder.statistics import bootstrap, compare, kendall_tau, partial_tau, spearman_rho
+
+Dtb = Callable[..., int]
+
+
+def population(
+    size: int = 30, *, epoch: int = 0, seed: int = 0, **scores: np.ndarray
+) -> Population:
+    rng = np.random.default_rng(seed)
+    accuracies = np.random.default_rng(0).random(size)
+    given = {"good": accuracies + 0.4 * rng.random(size), "noise": rng.random(size)}
+    return Population(
+        networks=tuple(map(str, range(size))),
+        epoch=epoch,
+        step=10 * epoch,
+        accuracies=accuracies,
+        num_parameters=np.random.default_rng(5).random(size),
+        scores=given | scores,
+        train_seconds=2.0 * epoch,
+        score_seconds={"good": 0.5},
+    )
+
+
+def test_a_row_has_the_statistics_of_its_score() -> None:
+    people = population()
+    ranking = rank([people], seed=1, num_resamples=2000)
+    good, noise = ranking.ranked
+    scores, accuracies = people.scores["good"], people.accuracies
+    slow = bootstrap(kendall_tau, scores, accuracies, np.random.default_rng(2), num_resamples=500)
+    assert good.score == "good"
+    assert good.tau.value == kendall_tau(scores, accuracies)
+    assert (good.tau.low, good.tau.high) == pytest.approx((slow.low, slow.high), abs=0.05)
+    assert good.rho.value == spearman_rho(scores, accuracies)
+    assert good.partial is not None
+    assert good.partial.value == partial_tau(scores, accuracies, people.num_parameters)
+    assert (good.num_networks, good.train_seconds, good.score_seconds) == (30, 0.0, 0.5)
+    assert 0 in noise.tau
+
+
+def test_differences_are_paired() -> None:
+    people = population()
+    (compared,) = rank([people], seed=1, num_resamples=2000).compared
+    slow = compare(
+        kendall_tau,
+        people.scores["good"],
+        people.scores["noise"],
+        people.accuracies,
+        np.random.default_rng(2),
+        num_resamples=500,
+    )
+    assert compared.first == ("good", "epoch 0")
+    assert compared.difference.value == slow.difference.value
+    assert compared.difference.low == pytest.approx(slow.difference.low, abs=0.06)
+    assert compared.significant
+    assert compared.share_better > 0.95
+
+
+def test_a_score_is_compared_with_itself_at_the_first_moment() -> None:
+    ranking = rank([population(), population(epoch=1, seed=3)], seed=0, num_resamples=50)
+    later = [c for c in ranking.compared if c.first[1] != c.second[1]]
+    assert [c.first + c.second for c in later] == [
+        ("good", "epoch 1", "good", "epoch 0"),
+        ("noise", "epoch 1", "noise", "epoch 0"),
+    ]
+
+
+def test_a_network_without_a_score_is_left_out_of_that_score_and_its_comparisons() -> None:
+    partly = population().scores["good"].copy()
+    partly[:5] = np.nan
+    people = population(partly=partly)
+    ranking = rank([people], seed=0, num_resamples=50)
+    row = next(row for row in ranking.ranked if row.score == "partly")
+    assert row.num_networks == 25
+    assert row.tau.value == kendall_tau(partly[5:], people.accuracies[5:])
+    pair = next(c for c in ranking.compared if {c.first[0], c.second[0]} == {"good", "partly"})
+    assert pair.difference.value == pair.difference.low == pair.difference.high == 0
+
+
+def test_a_score_that_orders_nothing_is_left_out_with_the_reason() -> None:
+    ranking = rank([population(same=np.ones(30))], seed=0, num_resamples=50)
+    assert {row.score for row in ranking.ranked} == {"good", "noise"}
+    assert ranking.left_out == (
+        "same at epoch 0: scores must differ to be ranked, got 1.0 for all networks",
+    )
+
+
+def test_parameters_have_no_partial_tau_given_themselves() -> None:
+    parameters = np.random.default_rng(5).random(30)
+    ranking = rank([population(num_parameters=parameters)], seed=0, num_resamples=50)
+    row = next(row for row in ranking.ranked if row.score == "num_parameters")
+    assert row.partial is None
+
+
+def test_too_few_networks_have_no_interval_of_a_partial_tau() -> None:
+    few, many = (rank([population(size)], seed=0, num_resamples=500).ranked[1] for size in (5, 30))
+    assert few.partial is None
+    assert few.tau.low < few.tau.value < few.tau.high
+    assert many.partial is not None
+
+
+def test_without_different_parameters_there_is_no_partial_tau() -> None:
+    for parameters in (np.ones(30), np.full(30, np.nan)):
+        people = replace(population(), num_parameters=parameters)
+        ranking = rank([people], seed=0, num_resamples=50)
+        assert [row.partial for row in ranking.ranked] == [None, None]
+
+
+def test_the_ratio_of_das_to_wot_has_an_interval() -> None:
+    das, wot = population().scores["good"], population(seed=4).scores["good"]
+    people = population(das=das, wot=wot)
+    (ratio,) = rank([people], seed=0, num_resamples=500).ratios
+    expected = kendall_tau(das, people.accuracies) / kendall_tau(wot, people.accuracies)
+    assert ratio.ratio.value == expected
+    assert ratio.ratio.low < expected < ratio.ratio.high
+
+
+def test_the_same_seed_gives_the_same_ranking() -> None:
+    one, other = (rank([population()], seed=3, num_resamples=50) for _ in range(2))
+    assert one == other
+    assert one != rank([population()], seed=4, num_resamples=50)
+
+
+def test_combinations_of_the_atoms_leave_out_networks_without_one() -> None:
+    abilities = np.array([-3.0, np.nan, -1.0, -2.0])
+    found = combined(abilities, np.array([10.0, 20.0, 30.0, 40.0]), 8)
+    assert found.keys() == {"linear_0.03", "linear_0.1", "linear_0.3"} | {
+        "rank_sum",
+        "log_rank",
+        "z_sum",
+    }
+    assert all(
+        np.isnan(values).tolist() == [False, True, False, False] for values in found.values()
+    )
+    assert found["rank_sum"][[0, 2, 3]].tolist() == [2, 5, 5]
+
+
+def test_rules_are_single_scores_and_pairs_with_a_fitted_weight() -> None:
+    partly = np.full(30, np.nan)
+    rules = rules_of(population(partly=partly, same=np.ones(30), z_sum=np.arange(30.0)))
+    assert list(rules) == ["good", "noise", "z_sum", "good + w noise"]
+
+
+def test_a_rule_is_chosen_for_each_split_and_held_against_wot() -> None:
+    people = population(40, wot=np.random.default_rng(8).random(40))
+    choices = list(choose_rules(people, seed=0, num_splits=2, num_resamples=50))
+    assert [choice.split for choice in choices] == [0, 1]
+    for choice in choices:
+        assert "good" in choice.rule
+        assert choice.num_rules == 6
+        assert choice.gains["wot"].value == pytest.approx(
+            choice.on_other_half.value - choice.others["wot"].value
+        )
+
+
+def scores_of(finished: Path) -> ScoreTable:
+    """Scores of the tiny benchmark that nobody computed."""
+    empty = dict.fromkeys([*SCORES, *map(seconds_name, SCORES), "das", "singular", "errors"])
+    with Benchmark(finished / "dtb.h5") as benchmark:
+        rows = [
+            {
+                **empty,
+                "run": run.number,
+                "seed": run.seed,
+                "genotype": str(run.genotype),
+                "fingerprint": fingerprint(run),
+                "epoch": epoch,
+                "step": 3 * epoch,
+                "num_images": 8,
+                "distinguishing_ability": -1.0 - run.number,
+                "activation_units": 100.0 + run.number,
+                "wot": float(run.number),
+                "wot_seconds": 0.5,
+            }
+            for run in benchmark
+            for epoch in run.state_epochs
+        ]
+    return ScoreTable({}, rows)
+
+
+def test_a_benchmarks_populations_have_scores_and_early_figures(finished: Path) -> None:
+    with Benchmark(finished / "dtb.h5") as benchmark:
+        found = populations_of(benchmark, scores_of(finished), accuracy="test_accuracy")
+        assert [each.label for each in found] == ["epoch 0", "epoch 1", "epoch 2", "epoch 3"]
+        assert "training_speed" not in found[0].scores
+        last = found[-1]
+        assert last.accuracies.tolist() == benchmark.array("test_accuracy", epoch=-1).tolist()
+        losses = benchmark.array("train_loss")[:, 1:].sum(axis=1)
+        assert last.scores["training_speed"] == pytest.approx(-losses)
+        seconds = benchmark.array("train_seconds")[:, 1:].sum(axis=1)
+        assert last.train_seconds is not None
+        assert last.train_seconds == pytest.approx(seconds.mean())
+        assert last.scores["wot"].tolist() == [0, 1]
+        assert last.score_seconds["wot"] == 0.5
+
+
+def test_seeds_of_a_genotype_count_once_with_their_mean(finished: Path) -> None:
+    table = scores_of(finished)
+    rows = [{**row, "genotype": "one"} for row in table.rows]
+    extra = [{**row, "genotype": "two"} for row in table.rows if row["run"] == 1]
+    with Benchmark(finished / "dtb.h5") as benchmark:
+        found = populations_of(benchmark, ScoreTable({}, rows + extra), accuracy="test_accuracy")
+    assert found[0].networks == ("one", "two")
+    assert found[0].scores["wot"].tolist() == [0.5, 1]
+
+
+def test_scores_of_the_same_genotypes_in_another_training_are_refused(finished: Path) -> None:
+    rows = [{**row, "fingerprint": "0123456789abcdef"} for row in scores_of(finished).rows]
+    refused = pytest.raises(ConfigError, match="is of another benchmark: its run 0 is not that of")
+    with Benchmark(finished / "dtb.h5") as benchmark, refused:
+        populations_of(benchmark, ScoreTable({}, rows), accuracy="test_accuracy")
+
+
+def test_a_training_whose_time_was_not_measured_costs_nobody_knows_what(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ranking = rank([replace(population(), train_seconds=None)], seed=0, num_resamples=20)
+    print_ranking(ranking, every=True)
+    assert "training s" in capsys.readouterr().out
+    write_ranking(tmp_path / "rank.json", ranking, (), {})
+    assert read_ranking(tmp_path / "rank.json")[0].seconds is None
+
+
+def test_a_single_network_cannot_be_ranked(finished: Path) -> None:
+    table = scores_of(finished)
+    alone = ScoreTable({}, [row for row in table.rows if row["run"] == 1])
+    with (
+        Benchmark(finished / "dtb.h5") as benchmark,
+        pytest.raises(ConfigError, match="fewer than 2 networks with scores cannot be ranked"),
+    ):
+        populations_of(benchmark, alone, accuracy="test_accuracy")
+
+
+def test_parameters_that_order_as_accuracies_do_cost_no_score_its_row() -> None:
+    people = population(10)
+    ranking = rank([replace(people, num_parameters=people.accuracies)], seed=0, num_resamples=100)
+    assert {row.score: row.partial for row in ranking.ranked} == {"good": None, "noise": None}
+    assert ranking.left_out == ()
+
+
+def test_a_missing_file_of_scores_names_who_makes_it(
+    finished: Path, tmp_path: Path, dtb: Dtb, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert dtb("rank", finished / "dtb.h5", "--scores", tmp_path / "scores.parquet") == 2
+    assert "dtb score makes it" in capsys.readouterr().err
+
+
+def test_the_command_prints_a_table_and_writes_json_and_a_plot(
+    tmp_path: Path, dtb: Dtb, generate: Dtb, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "run"
+    assert generate(folder, "space.num_genotypes=3", "recipe.num_epochs=1") == 0
+    assert dtb("merge", folder) == 0
+    names = "wot,distinguishing_ability,activation_units,num_parameters"
+    settings = ("num_images=8", "num_reference=null", "cluster=serial", f"scores=[{names}]")
+    assert dtb("score", folder / "dtb.h5", *settings) == 0
+    capsys.readouterr()
+    assert dtb("rank", folder / "dtb.h5", "--resamples", 50) == 0
+    shown = capsys.readouterr().out
+    for word in ("wot", "epoch 1", "partial tau", "DAS / WOT", "significant", "not adjusted"):
+        assert word in shown
+    written = json.loads((folder / "rank.json").read_text())
+    moments = list(dict.fromkeys(row["moment"] for row in written["ranked"]))
+    assert moments == ["epoch 0", "step 1", "step 3", "epoch 1"]
+    assert written["about"]["probe"]["sha256"]
+    assert len(read_ranking(folder / "rank.json")) == len(written["ranked"])
+    page = (folder / "rank.html").read_text()
+    assert "training_speed" in page
+    assert 'src="http' not in page
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--by", "valid_loss"), "accuracy must be one of the metrics' accuracies"),
+        (("--resamples", "0"), "--resamples and --splits at least 1"),
+    ],
+)
+def test_a_bad_option_is_refused(
+    options: tuple[str, ...],
+    message: str,
+    finished: Path,
+    tmp_path: Path,
+    dtb: Dtb,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    from dtb_builder.stages.scoring.table import write_scores
+
+    names = ("probe_sha256", "smallest_eigenvalue", "state_seconds", "environment")
+    rows = [{**dict.fromkeys(names), **row} for row in scores_of(finished).rows]
+    write_scores(tmp_path / "scores.parquet", ScoreTable({}, rows))
+    file = tmp_path / "scores.parquet"
+    assert dtb("rank", finished / "dtb.h5", "--scores", file, *options) == 2
+    assert message in capsys.readouterr().err

@@ -1,0 +1,90 @@
+from pathlib import Path
+from typing import Any
+
+import pandas
+import pyarrow
+import pytest
+from pyarrow import parquet
+
+from dtb_builder import errors
+from dtb_builder.scores.names import SCORES
+from dtb_builder.stages.scoring.table import ScoreTable, read_scores, seconds_name, write_scores
+
+ABOUT = {"source": {"kind": "dtb"}, "probe": {"indices": [3, 1], "sha256": "ab"}}
+
+
+def row(run: int, **values: Any) -> dict[str, Any]:
+    names = [*SCORES, *map(seconds_name, SCORES)]
+    empty = dict.fromkeys(
+        ["seed", "genotype", "fingerprint", "step", "num_images", "probe_sha256", "singular"]
+    ) | dict.fromkeys(["smallest_eigenvalue", "das", "state_seconds", "environment", "errors"])
+    return {"run": run, "epoch": 0, **empty, **dict.fromkeys(names), **values}
+
+
+TABLE = ScoreTable(
+    ABOUT,
+    [
+        row(0, wot=0.1 + 0.2, singular=False, wot_seconds=1e-300, genotype="Genotype(...)"),
+        row(7, singular=True, epoch=None, step=3, errors='{"wot": "none"}'),
+    ],
+)
+
+
+def test_what_was_written_is_read(tmp_path: Path) -> None:
+    write_scores(tmp_path / "scores.parquet", TABLE)
+    found = read_scores(tmp_path / "scores.parquet")
+    assert found.about == TABLE.about
+    assert found.rows == TABLE.rows
+
+
+def test_pandas_reads_it(tmp_path: Path) -> None:
+    write_scores(tmp_path / "scores.parquet", TABLE)
+    frame = pandas.read_parquet(tmp_path / "scores.parquet")
+    assert frame["wot"].notna().tolist() == [True, False]
+    assert frame["run"].tolist() == [0, 7]
+
+
+def test_equal_tables_give_equal_bytes(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        write_scores(tmp_path / name, TABLE)
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
+def test_a_flipped_bit_gives_a_typed_error_or_the_same_scores(tmp_path: Path) -> None:
+    file = tmp_path / "scores.parquet"
+    write_scores(file, TABLE)
+    data = file.read_bytes()
+    num_refused = 0
+    for position in range(0, len(data), 31):
+        damaged = bytearray(data)
+        damaged[position] ^= 1 << position % 8
+        file.write_bytes(damaged)
+        try:
+            found = read_scores(file)
+        except errors.DTBError:
+            num_refused += 1
+        else:
+            assert (found.about, found.rows) == (TABLE.about, TABLE.rows)
+    assert num_refused > len(data) / 31 / 2
+
+
+def test_a_score_that_somebody_changed_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "scores.parquet"
+    write_scores(file, TABLE)
+    table = parquet.read_table(file)
+    wot = table.schema.get_field_index("wot")
+    changed = pyarrow.array([0.5, None], pyarrow.float64())
+    parquet.write_table(table.set_column(wot, table.schema.field(wot), changed), file)
+    with pytest.raises(errors.DamagedFileError, match="its rows are not those that were written"):
+        read_scores(file)
+
+
+def test_what_is_no_file_of_scores_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="dtb score makes it"):
+        read_scores(tmp_path / "missing.parquet")
+    (tmp_path / "text").write_text("run,wot")
+    with pytest.raises(errors.DamagedFileError, match="is not Parquet"):
+        read_scores(tmp_path / "text")
+    parquet.write_table(pyarrow.table({"run": [1]}), tmp_path / "other")
+    with pytest.raises(errors.NotDTBFileError, match="lacks dtb_scores"):
+        read_scores(tmp_path / "other")

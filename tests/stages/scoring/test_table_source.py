@@ -1,0 +1,143 @@
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from tfrecords import trained_cell
+
+from dtb_builder.network import NetworkSpec
+from dtb_builder.scores import activation_units
+from dtb_builder.scores.size import num_parameters
+from dtb_builder.space import sample_uniform
+from dtb_builder.stages.scoring.table import read_scores
+from dtb_builder.stages.scoring.table_source import TableConfig, read_table
+from dtb_builder.stages.settings.images import ImagesConfig
+from dtb_builder.tables.cell101 import Cell101
+from dtb_builder.tables.network101 import Network101
+
+Dtb = Callable[..., int]
+QUICK = (
+    "images=digits",
+    "num_images=8",
+    "channels=2",
+    "scores=[wot,distinguishing_ability,activation_units,num_parameters]",
+    "cluster=serial",
+)
+OPERATIONS = ("conv1x1-bn-relu", "conv3x3-bn-relu", "maxpool3x3")
+
+
+@pytest.fixture
+def nasbench101(tmp_path: Path) -> Path:
+    """Six cells, each trained twice."""
+    records = b""
+    for i in range(6):
+        adjacency = "0111001100010000" if i < 3 else "0100001000010000"
+        names = ["input", OPERATIONS[i % 3], OPERATIONS[(i + i // 3) % 2], "output"]
+        for accuracy in (0.8 + i / 100, 0.82 + i / 100):
+            records += trained_cell(f"cell{i}", adjacency, ",".join(names), 0.1, 0.5, accuracy)
+    path = tmp_path / "nasbench.tfrecord"
+    path.write_bytes(records)
+    return path
+
+
+@pytest.fixture
+def nds(tmp_path: Path) -> Path:
+    """Five genotypes of two cells, and one that is outside the space."""
+    networks = []
+    for i in range(6):
+        genotype = sample_uniform(0, i)
+        cells = {
+            "normal": [list(edge) for edge in genotype.normal],
+            "normal_concat": [2, 3, 4, 5] if i else [4, 5],
+            "reduce": [list(edge) for edge in genotype.reduce],
+            "reduce_concat": [2, 3, 4, 5],
+        }
+        net = {"genotype": cells, "width": 2 + i, "depth": 2, "aux": False}
+        networks.append({"net": net, "test_ep_top1": [50.0, 10.0 + i]})
+    path = tmp_path / "DARTS.json"
+    path.write_text(json.dumps(networks))
+    return path
+
+
+def test_cells_of_nasbench101_are_scored_and_ranked(
+    nasbench101: Path, dtb: Dtb, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ("--benchmark", "nasbench101", "--resamples", 20)
+    assert dtb("rank", nasbench101, *options, *QUICK) == 0
+    shown = capsys.readouterr().out
+    assert "6 networks drawn, 0 outside the space" in shown
+    assert "num_parameters" in shown
+    rows = read_scores(nasbench101.with_name("scores.parquet")).rows
+    assert {row["genotype"] for row in rows} == {f"cell{i}" for i in range(6)}
+    cell = Cell101(((0, 1), (0, 2), (0, 3), (1, 2), (1, 3), (2, 3)), OPERATIONS[:1] * 2)
+    first = next(row for row in rows if row["genotype"] == "cell0")
+    assert first["num_parameters"] == num_parameters(Network101(cell, channels=2))
+    assert first["epoch"] == first["step"] == 0
+    assert not any(row["errors"] for row in rows)
+
+
+def test_genotypes_of_nds_are_scored_at_their_own_size(
+    nds: Path, dtb: Dtb, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert dtb("rank", nds, "--benchmark", "nds", "--resamples", 20, *QUICK) == 0
+    assert "5 networks drawn, 1 outside the space" in capsys.readouterr().out
+    rows = {row["genotype"]: row for row in read_scores(nds.with_name("scores.parquet")).rows}
+    for i in range(1, 6):
+        spec = NetworkSpec(channels=2 + i, layers=2, num_classes=10, image_size=8)
+        row = rows[f"network {i}"]
+        assert row["activation_units"] == activation_units(sample_uniform(0, i), spec)
+        assert row["errors"] is None
+
+
+def config(**changes: int) -> TableConfig:
+    images = ImagesConfig(name="digits", root=None, num_valid=200, split_seed=0)
+    settings = {"num_networks": 3, "network_seed": 0, "channels": 2} | changes
+    return TableConfig(images=images, **settings)
+
+
+def test_the_same_seed_draws_the_same_networks_and_means_of_their_trainings(
+    nasbench101: Path,
+) -> None:
+    digest, networks, _ = read_table("nasbench101", nasbench101, config())
+    assert read_table("nasbench101", nasbench101, config()) == (digest, networks, 0)
+    assert len(networks) == 3
+    for network in networks:
+        assert network.accuracy == pytest.approx(0.81 + int(network.name[-1]) / 100)
+    others = read_table("nasbench101", nasbench101, config(network_seed=1))[1]
+    assert {each.name for each in others} != {each.name for each in networks}
+
+
+def test_a_draw_does_not_depend_on_how_much_of_the_file_was_kept_meanwhile(
+    nasbench101: Path,
+) -> None:
+    whole = read_table("nasbench101", nasbench101, config(num_networks=6))[1]
+    assert read_table("nasbench101", nasbench101, config(num_networks=2))[1] == whole[:2]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--benchmark", "nope"), "--benchmark must be one of nasbench101, nds"),
+        (("--benchmark", "nds", "--by", "valid_accuracy"), "have a test_accuracy only"),
+        (("--benchmark", "nds"), "is not UTF-8 text"),
+        (("num_images=3",), "without --benchmark, rank takes no 'num_images=3'"),
+        (("--benchmark", "nasbench101", "num_networks=1"), "num_networks must be at least 2"),
+        (("--benchmark", "nasbench101", "recipe.num_epochs=1"), "conf/table.yaml lists"),
+    ],
+)
+def test_a_bad_option_is_refused_and_explained(
+    options: tuple[str, ...],
+    message: str,
+    nasbench101: Path,
+    dtb: Dtb,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert dtb("rank", nasbench101, *options) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_a_file_that_is_not_there_is_refused(
+    tmp_path: Path, dtb: Dtb, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert dtb("rank", tmp_path / "missing", "--benchmark", "nds", *QUICK) == 2
+    assert "missing" in capsys.readouterr().err
