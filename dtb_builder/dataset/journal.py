@@ -31,6 +31,7 @@ __all__ = [
     "append_epoch",
     "count_epochs",
     "cut_journal",
+    "is_complete",
     "open_journal",
     "peek_journal",
     "read_journal",
@@ -207,6 +208,16 @@ def count_epochs(path: Path) -> int:
             return sum(header.kind == _EPOCH for header in _headers(file))
     except FileNotFoundError:
         return 0
+
+
+def is_complete(path: Path, num_epochs: int) -> bool:
+    """Whether a run of so many epochs has them all, or ended early; from its headers alone."""
+    try:
+        with path.open("rb") as file:
+            kinds = [header.kind for header in _headers(file)]
+    except FileNotFoundError:
+        return False
+    return kinds.count(_EPOCH) == num_epochs + 1 or kinds[-1:] == [_END]
 
 
 def peek_journal(path: Path) -> JournalPeek:
