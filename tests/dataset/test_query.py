@@ -461,3 +461,39 @@ def test_the_top_is_the_beginning_of_the_whole_order(make_shard: MakeShard) -> N
             for k in range(8):
                 top = benchmark.top(k, by=name, epoch=0)
                 assert [run.number for run in top] == order[:k]
+
+
+def test_a_state_is_exported_for_other_tools(shard: Path, tmp_path: Path) -> None:
+    safetensors = pytest.importorskip("safetensors", reason="needs the extra [export]")
+    torch = pytest.importorskip("torch", reason="needs the extra [build]")
+    with Benchmark(shard) as benchmark:
+        run = benchmark.run(5)
+        run.export(tmp_path / "state.safetensors", epoch=-1)
+        run.export(tmp_path / "state.pt", step=5)
+        last, within = run.state(epoch=-1), run.state(step=5)
+        with pytest.raises(ValueError, match=r"\.safetensors or \.pt, got state\.npz"):
+            run.export(tmp_path / "state.npz", epoch=1)
+        with pytest.raises(KeyError, match="was not kept"):
+            run.export(tmp_path / "state.pt", step=3)
+    with safetensors.safe_open(tmp_path / "state.safetensors", "numpy") as file:
+        assert {name: file.get_tensor(name).tolist() for name in file.keys()} == {  # noqa: SIM118
+            name: array.tolist() for name, array in last.items()
+        }
+        about = {"genotype": str(sample_uniform(0, 5)), "run": "5", "step": "20"}
+        assert file.metadata() == about | {"seed": "0", "order_seed": "0"}
+    loaded = torch.load(tmp_path / "state.pt", weights_only=True)
+    assert {name: t.tolist() for name, t in loaded.items()} == {
+        name: array.tolist() for name, array in within.items()
+    }
+
+
+def test_without_safetensors_it_says_what_to_install(
+    shard: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "safetensors.numpy", None)
+    with (
+        Benchmark(shard) as benchmark,
+        pytest.raises(ModuleNotFoundError, match=r"pip install 'darts-training-bench\[export\]'"),
+    ):
+        benchmark.run(5).export(tmp_path / "state.safetensors", epoch=0)
+    assert not list(tmp_path.glob("*.safetensors"))
