@@ -134,7 +134,9 @@ class Run:
     def _epoch_row(self, epoch: int) -> int:
         row = self._store.epoch_row(epoch)
         if row > self.num_epochs:
-            raise NotMeasuredError(f"run {self.number} has no epoch {row}: it ended at {self.num_epochs}")
+            raise NotMeasuredError(
+                f"run {self.number} has no epoch {row}: it ended at {self.num_epochs}"
+            )
         return row
 
     def environment(self, *, epoch: int) -> dict[str, Any]:
