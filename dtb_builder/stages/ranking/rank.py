@@ -16,7 +16,7 @@ from dtb_builder.statistics.resampling import (
     spearman_rhos,
 )
 
-__all__ = ["Compared", "Ranked", "Ranking", "Ratio", "rank"]
+__all__ = ["ScorePair", "Ranked", "Ranking", "Ratio", "rank"]
 
 TOP_SHARE = 0.1
 _DEFINED = 0.95
@@ -58,7 +58,7 @@ class Ranked:
 
 
 @dataclass(frozen=True)
-class Compared:
+class ScorePair:
     """By how much tau differs between two scores, on the same networks and resamples.
 
     Attributes:
@@ -104,7 +104,7 @@ class Ranking:
     """
 
     ranked: tuple[Ranked, ...]
-    compared: tuple[Compared, ...]
+    compared: tuple[ScorePair, ...]
     ratios: tuple[Ratio, ...]
     left_out: tuple[str, ...]
 
@@ -138,7 +138,7 @@ def rank(populations: Sequence[Population], *, seed: int, num_resamples: int) ->
         num_resamples: of the bootstrap.
     """
     ranked: list[Ranked] = []
-    compared: list[Compared] = []
+    compared: list[ScorePair] = []
     ratios: list[Ratio] = []
     left_out: list[str] = []
     first: dict[str, _Column] = {}
@@ -216,21 +216,21 @@ def _partial(
     return interval_of(value, resampled)
 
 
-def _pairs(columns: Sequence[_Column], counts: NDArray[np.float64]) -> Iterator[Compared]:
+def _pairs(columns: Sequence[_Column], counts: NDArray[np.float64]) -> Iterator[ScorePair]:
     for one, other in itertools.combinations(columns, 2):
         yield from _compared(one, other, counts)
 
 
 def _since(
     columns: Iterable[_Column], first: dict[str, _Column], counts: NDArray[np.float64]
-) -> Iterator[Compared]:
+) -> Iterator[ScorePair]:
     """Each score with itself at the first moment that has it."""
     for column in columns:
         if column.name in first and (column.values != first[column.name].values).any():
             yield from _compared(column, first[column.name], counts)
 
 
-def _compared(one: _Column, other: _Column, counts: NDArray[np.float64]) -> Iterator[Compared]:
+def _compared(one: _Column, other: _Column, counts: NDArray[np.float64]) -> Iterator[ScorePair]:
     """The paired comparison, on the networks that have both scores; nothing where it has none."""
     accuracies = one.population.accuracies
     if one.population.networks != other.population.networks:
@@ -246,7 +246,7 @@ def _compared(one: _Column, other: _Column, counts: NDArray[np.float64]) -> Iter
         return
     finite = differences[np.isfinite(differences)]
     share = float((finite > 0).mean() + (finite == 0).mean() / 2)
-    yield Compared(one.where, other.where, difference, share)
+    yield ScorePair(one.where, other.where, difference, share)
 
 
 def _on(
