@@ -16,7 +16,7 @@ from dtb_builder.statistics.resampling import (
     spearman_rhos,
 )
 
-__all__ = ["ScorePair", "Ranked", "Ranking", "Ratio", "rank"]
+__all__ = ["Ranked", "Ranking", "Ratio", "ScorePair", "rank"]
 
 TOP_SHARE = 0.1
 _DEFINED = 0.95
