@@ -1,4 +1,4 @@
-"""The networks of a benchmark at one moment: their scores then, and how good they are at last."""
+"""The networks of a benchmark at one moment: their scores then, and their final accuracies."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -27,17 +27,17 @@ __all__ = [
 ]
 
 LINEAR_WEIGHTS = (0.03, 0.1, 0.3)
-"""Of A beside D / n, in the combinations that are ranked; 0 is D and 1 is WOT."""
+"""Weights of A in the ranked sums D / n + weight A; 0 would be D / n, and 1 WOT / n."""
 
 EARLY_FIGURES = ("training_speed", "train_loss", "valid_accuracy", "valid_loss")
-"""What the training itself gives, beside which every score must stand."""
+"""Figures of the training curves: the baseline that a score has to beat."""
 
 _CURVES = {
     "valid_accuracy": ("valid_accuracy", 1.0),
     "valid_loss": ("valid_loss", -1.0),
     "train_loss": ("train_loss", -1.0),
 }
-"""Early figures that stand beside the scores, with the sign that makes more better."""
+"""The metric of each early figure, and the sign that makes larger better."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,14 +45,14 @@ class Population:
     """All networks at one moment.
 
     Attributes:
-        epoch: the epoch that has just ended; None within one.
-        step: training steps until then; None where no state says.
-        networks: what tells them apart, such as their genotypes.
+        epoch: the epoch that has just ended; None within an epoch.
+        step: training steps until then; None where it is not known.
+        networks: a name for each, such as its genotype.
         accuracies: at the end of the training, shape (networks,).
         num_parameters: shape (networks,).
         scores: by name, float64, shape (networks,), NaN where a network has none.
-        train_seconds: that a network is trained until then, a mean; None if none was measured.
-        score_seconds: that a network's score takes, a mean, by name; none for early figures.
+        train_seconds: mean seconds of a network's training until then; None if not measured.
+        score_seconds: mean seconds that each score takes, by name; early figures have none.
         num_singular: networks whose kernel is singular.
     """
 
@@ -73,15 +73,15 @@ class Population:
 
 
 def populations_of(benchmark: Benchmark, table: ScoreTable, *, accuracy: str) -> list[Population]:
-    """The runs of a benchmark at every moment that was scored, the earlier the sooner.
+    """The runs of a benchmark at every moment that was scored, earliest first.
 
-    Genotypes that were trained from several seeds count once, with the mean of their scores and of
-    their accuracies.
+    A genotype that was trained from several seeds counts once, with the mean of its scores and of
+    its accuracies.
 
     Args:
         benchmark: the benchmark.
         table: its scores.
-        accuracy: how good a network is: this metric at the last epoch.
+        accuracy: the metric whose value at the last epoch the scores should predict.
 
     Raises:
         ConfigError: the scores are not this benchmark's, or no run has the metric.
@@ -101,7 +101,7 @@ def populations_of(benchmark: Benchmark, table: ScoreTable, *, accuracy: str) ->
 
 
 def training_of(benchmark: Benchmark) -> dict[str, Any]:
-    """What the seconds and the worth of scores hang on: network, recipe and images."""
+    """The settings that a ranking depends on: network, recipe and images."""
     config = benchmark.provenance["config"]
     names = ("name", "num_valid", "num_train")
     images = {name: config["images"].get(name) for name in names}
@@ -111,7 +111,7 @@ def training_of(benchmark: Benchmark) -> dict[str, Any]:
 def combined(
     abilities: NDArray[np.float64], units: NDArray[np.float64], num_images: int
 ) -> dict[str, NDArray[np.float64]]:
-    """The combinations of D and N_A that depend on nothing else, NaN where an atom is missing."""
+    """The combinations of D and N_A alone, NaN where a network lacks one of them."""
     there = np.isfinite(abilities) & np.isfinite(units)
     if there.sum() < 2:
         return {}
@@ -166,12 +166,12 @@ def scores_of(
     early: Mapping[str, NDArray[np.float64]] | None = None,
     networks: Sequence[str] | None = None,
 ) -> tuple[dict[str, NDArray[np.float64]], dict[str, float]]:
-    """All scores of some rows by name, combinations too, and the mean seconds that each takes.
+    """All scores of some rows by name, combinations included, and the mean seconds of each.
 
     Args:
         rows: of a `ScoreTable`, at one moment.
-        early: figures that stand beside the scores, one per row.
-        networks: rows of one network count once, with their mean; None where each is its own.
+        early: early figures, by name, a value per row.
+        networks: the network of each row; rows of one network are averaged. None: all differ.
     """
     columns = {name: _column(rows, name) for name in (*SCORES, "das")} | dict(early or {})
     if networks is not None:
@@ -194,7 +194,7 @@ def _column(rows: Iterable[Mapping[str, Any]], name: str) -> NDArray[np.float64]
 def _early(
     benchmark: Benchmark, epoch: int | None, at: list[int]
 ) -> dict[str, NDArray[np.float64]]:
-    """Figures of the curves at an epoch, and training speed, where they were measured."""
+    """The early figures at an epoch, as far as they were measured."""
     if epoch is None:
         return {}
     found = {
@@ -208,7 +208,7 @@ def _early(
 
 
 def _by_genotype(values: NDArray[np.float64], genotypes: Sequence[str]) -> NDArray[np.float64]:
-    """The mean of each genotype's values, in the order in which the genotypes come."""
+    """The mean of each genotype's values, in the order of first appearance."""
     places = {text: i for i, text in enumerate(dict.fromkeys(genotypes))}
     index = np.array([places[text] for text in genotypes], np.int64)
     return np.bincount(index, values, len(places)) / np.bincount(index, minlength=len(places))
@@ -224,7 +224,7 @@ def _mean_seconds(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
 
 
 def _validation_seconds(benchmark: Benchmark, epoch: int | None, at: list[int]) -> dict[str, float]:
-    """What the figures of the validation images take: their share of an epoch's evaluation."""
+    """Seconds of the validation figures: their images' share of an epoch's evaluation."""
     if epoch is None:
         return {}
     sizes = {name: split["size"] for name, split in benchmark.provenance["splits"].items()}
@@ -239,7 +239,7 @@ def _validation_seconds(benchmark: Benchmark, epoch: int | None, at: list[int]) 
 def _train_seconds(
     benchmark: Benchmark, epoch: int | None, step: int | None, at: list[int]
 ) -> float | None:
-    """Mean seconds of training until a moment; within the first epoch its share of the steps."""
+    """Mean seconds of training until a moment; in proportion to the steps within an epoch."""
     seconds = benchmark.array("train_seconds").filled(np.nan)[at]
     if epoch is not None:
         sums = seconds[:, 1 : epoch + 1].sum(axis=1)

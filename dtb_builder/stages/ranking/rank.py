@@ -20,7 +20,7 @@ __all__ = ["Ranked", "Ranking", "Ratio", "ScorePair", "rank"]
 
 TOP_SHARE = 0.1
 _DEFINED = 0.95
-"""Of the resamples, so many must have a partial tau: those that have none are the extreme ones."""
+"""Least share of resamples that must define a partial tau: where it is undefined is not random."""
 
 
 @dataclass(frozen=True)
@@ -30,14 +30,14 @@ class Ranked:
     Attributes:
         score: its name.
         moment: when, as "epoch 3" or "step 10".
-        step: training steps until then; None where no state says.
+        step: training steps until then; None where it is not known.
         num_networks: that have the score.
         tau: Kendall's, to the final accuracy.
         rho: Spearman's.
         partial: Kendall's partial tau given the parameters; None where it is not defined.
         top: share of the 10 % most accurate networks that are among the 10 % of the highest scores.
         train_seconds: of a network's training until then, a mean; None if none was measured.
-        score_seconds: of the score itself, a mean; 0 for a figure that the training gives.
+        score_seconds: of the score itself, a mean; 0 for a figure of the training curves.
     """
 
     score: str
@@ -59,13 +59,13 @@ class Ranked:
 
 @dataclass(frozen=True)
 class ScorePair:
-    """By how much tau differs between two scores, on the same networks and resamples.
+    """Two scores compared, on the same networks and resamples.
 
     Attributes:
         first: a score and its moment.
         second: another.
-        difference: of the first's tau less the second's.
-        share_better: in which share of the resamples the first was better, ties counting half.
+        difference: the first's tau minus the second's.
+        share_better: share of the resamples in which the first's tau is larger, ties counting half.
     """
 
     first: tuple[str, str]
@@ -75,7 +75,7 @@ class ScorePair:
 
     @property
     def significant(self) -> bool:
-        """Whether the interval of 95 % leaves 0 out; not adjusted for how many are compared."""
+        """Whether the 95 % interval excludes 0; not adjusted for multiple comparisons."""
         return 0 not in self.difference
 
 
@@ -85,7 +85,7 @@ class Ratio:
 
     Attributes:
         moment: when.
-        ratio: with its interval; wide, and without meaning, where the tau of WOT is near 0.
+        ratio: with its interval, which is meaningless where the tau of WOT is near 0.
     """
 
     moment: str
@@ -94,11 +94,11 @@ class Ratio:
 
 @dataclass(frozen=True)
 class Ranking:
-    """Everything that is known of how scores order networks.
+    """How well every score orders networks at every moment.
 
     Attributes:
-        ranked: by moment, and there by tau, the best first.
-        compared: each pair of scores at each moment, and each score with itself at the first one.
+        ranked: sorted by moment, then by tau, the best first.
+        compared: each pair of scores at each moment, and each score with itself at first.
         ratios: of DAS to WOT.
         left_out: scores without a tau, with the reason.
     """
@@ -130,7 +130,7 @@ class _Column:
 def rank(populations: Sequence[Population], *, seed: int, num_resamples: int) -> Ranking:
     """Correlate every score at every moment with the final accuracy.
 
-    All scores see the same resamples of the networks, so that their differences are paired.
+    All scores are resampled together, so that comparisons of two scores are paired.
 
     Args:
         populations: the same networks at several moments.
@@ -197,10 +197,10 @@ def _partial(
     taus: NDArray[np.float64],
     counts: NDArray[np.float64],
 ) -> Interval | None:
-    """The partial tau, with the interval that the three taus of each resample give.
+    """The partial tau with its interval, computed from the three taus of each resample.
 
-    None where it does not exist: of the few networks, or in too many of their resamples, where the
-    parameters order them just as the scores or the accuracies do.
+    None where the number of parameters orders the networks exactly as the scores or the accuracies
+    do, or does so in too many resamples: the partial tau is undefined there.
     """
     try:
         value = partial_tau(scores, accuracies, given)
@@ -224,14 +224,14 @@ def _pairs(columns: Sequence[_Column], counts: NDArray[np.float64]) -> Iterator[
 def _since(
     columns: Iterable[_Column], first: dict[str, _Column], counts: NDArray[np.float64]
 ) -> Iterator[ScorePair]:
-    """Each score with itself at the first moment that has it."""
+    """Each score compared with the same score at the first moment that has it."""
     for column in columns:
         if column.name in first and (column.values != first[column.name].values).any():
             yield from _compared(column, first[column.name], counts)
 
 
 def _compared(one: _Column, other: _Column, counts: NDArray[np.float64]) -> Iterator[ScorePair]:
-    """The paired comparison, on the networks that have both scores; nothing where it has none."""
+    """The paired comparison on the networks that have both scores; nothing if it is undefined."""
     accuracies = one.population.accuracies
     if one.population.networks != other.population.networks:
         return
@@ -255,7 +255,7 @@ def _on(
     accuracies: NDArray[np.float64],
     counts: NDArray[np.float64],
 ) -> tuple[float, NDArray[np.float64]]:
-    """A score's tau on some of the networks, and in every resample of those."""
+    """A score's tau on some of the networks, and in every resample of them."""
     value = kendall_tau(column.values[both], accuracies[both])
     if (both == column.there).all():
         return value, column.taus
@@ -263,7 +263,7 @@ def _on(
 
 
 def _ratios(columns: Iterable[_Column], counts: NDArray[np.float64]) -> Iterator[Ratio]:
-    """DAS / WOT; where no frozen sample fits, z_sum stands in for DAS."""
+    """DAS / WOT; z_sum replaces DAS where no reference sample fits."""
     by_name = {column.name: column for column in columns}
     das = by_name.get("das") or by_name.get("z_sum")
     wot = by_name.get("wot")
