@@ -1,4 +1,4 @@
-"""Commands that find damage and mend it, and that do a run over again."""
+"""Commands that find damage, repair it, and train a run again to compare."""
 
 import argparse
 from pathlib import Path
@@ -16,7 +16,7 @@ def add_commands(commands: Any) -> None:
         commands,
         "verify",
         _verify,
-        "Read every byte of a benchmark, shard or published folder; name the damaged.",
+        "Check every checksum of a benchmark, shard or published folder; list what is damaged.",
     )
     verify.add_argument("file", metavar="FILE_OR_FOLDER", type=here)
     verify.add_argument("--deep", action="store_true", help="evaluate each epoch's state again")
@@ -26,7 +26,7 @@ def add_commands(commands: Any) -> None:
     )
     repair.add_argument("path", metavar="FILE_OR_RUN_FOLDER", type=here)
     repair.add_argument(
-        "--without-volumes", action="store_true", help="though files of states are lost"
+        "--without-volumes", action="store_true", help="go on although files of states are lost"
     )
     reproduce = add_command(
         commands, "reproduce", _reproduce, "Train a run again and compare it bit for bit."

@@ -54,7 +54,7 @@ _COLUMNS = {
 
 @dataclass(frozen=True, kw_only=True)
 class Publication:
-    """What a publisher says of a benchmark that its file cannot.
+    """What a publisher adds to a benchmark's own facts.
 
     Attributes:
         name: of the data set.
@@ -86,14 +86,14 @@ class Publication:
 
 
 def make_folder(benchmark: Benchmark, about: Publication, folder: Path) -> list[Path]:
-    """Fill a new folder with a benchmark and all that tells of it; the list of hashes comes last.
+    """Fill a new folder with a benchmark and its description; the list of hashes is written last.
 
     Returns:
         its files, sorted.
 
     Raises:
-        ConfigError: the folder is there already, or a package of the extra [publish] is not.
-        MissingVolumeError: a file of the benchmark is not there.
+        ConfigError: the folder is not empty, or a package of the extra [publish] is missing.
+        MissingVolumeError: a file of the benchmark is missing.
     """
     if folder.exists() and any(folder.iterdir()):
         raise ConfigError(f"{folder} is not empty: publish into a new folder")
@@ -127,11 +127,11 @@ def upload(folder: Path, repository: str, token: str | None) -> str:
 
     Args:
         folder: with its list of hashes.
-        repository: OWNER/NAME of a data set; it is made if need be.
-        token: None is the one that this machine is logged in with.
+        repository: OWNER/NAME of a data set; it is created if it does not exist.
+        token: None for the one that this machine is logged in with.
 
     Returns:
-        where it is.
+        its address.
 
     Raises:
         ConfigError: the Hub refuses, or huggingface_hub is not installed.
@@ -142,18 +142,20 @@ def upload(folder: Path, repository: str, token: str | None) -> str:
     except ImportError as error:
         raise ConfigError("uploading needs huggingface_hub, in the extra [publish]") from error
     if not (folder / MANIFEST).is_file():
-        raise ConfigError(f"{folder} has no {MANIFEST}: it was not made to be published")
+        raise ConfigError(
+            f"{folder} has no {MANIFEST}: dtb publish did not make it, or did not finish"
+        )
     hub = HfApi(token=token)
     try:
         hub.create_repo(repository, repo_type="dataset", exist_ok=True)
         done = hub.upload_folder(folder_path=folder, repo_id=repository, repo_type="dataset")
     except (HfHubHTTPError, HFValidationError, OSError) as error:
-        raise ConfigError(f"{repository} could not be uploaded to: {error}") from error
+        raise ConfigError(f"cannot upload to {repository}: {error}") from error
     return str(done)
 
 
 def _link_or_copy(source: Path, target: Path) -> None:
-    """A second name for the same bytes, which never change; or a copy on another disk."""
+    """A hard link, since the bytes never change; a copy where the disk allows none."""
     try:
         os.link(source, target)
     except OSError:
@@ -161,12 +163,12 @@ def _link_or_copy(source: Path, target: Path) -> None:
 
 
 def _card(benchmark: Benchmark, about: Publication, names: set[str]) -> str:
-    """The page that people see first: Markdown below settings that the Hub reads.
+    """The data set card: Markdown, below the YAML front matter that the Hub reads.
 
     Args:
         benchmark: an open benchmark.
-        about: what its publisher says.
-        names: of the files beside the page.
+        about: what its publisher adds.
+        names: of the other files in the folder.
     """
     provenance = benchmark.provenance
     front = {
@@ -232,7 +234,7 @@ print(best.genotype, best.metric("test_accuracy", epoch=-1))
 
 
 def _state_example(benchmark: Benchmark) -> str:
-    """The line that reads a state, of one that there is."""
+    """A line of code that reads a stored state; empty if there is none."""
     for best in benchmark.top(1, by="valid_accuracy", epoch=-1):
         if best.state_epochs:
             return f"state = best.state(epoch={best.state_epochs[-1]})\n"
@@ -242,7 +244,7 @@ def _state_example(benchmark: Benchmark) -> str:
 
 
 def _figures(benchmark: Benchmark) -> dict[str, str]:
-    """What there is, in numbers."""
+    """Counts and ranges."""
     figures = {
         "runs": f"{len(benchmark):,} of {benchmark.num_epochs} epochs",
         "failed runs": f"{len(benchmark.failures):,}",
@@ -273,7 +275,7 @@ def _citation_file(about: Publication) -> str:
 
 
 def _write_croissant(benchmark: Benchmark, about: Publication, folder: Path) -> None:
-    """Describe the folder to machines, and read the description back as they would."""
+    """Write the Croissant description, and check it by reading it back."""
     try:
         import mlcroissant as mlc
     except ImportError as error:
