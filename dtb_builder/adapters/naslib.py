@@ -1,4 +1,4 @@
-"""A benchmark as NASLib asks: a metric of one architecture after an epoch."""
+"""A benchmark with the query interface of NASLib."""
 
 from typing import Any, Protocol
 
@@ -29,7 +29,7 @@ class _Named(Protocol):
 class NASLibQuery:
     """Answers as the ``query`` of NASLib's search spaces does.
 
-    Where NASLib says -1 for what is unknown, this raises.
+    Where NASLib returns -1 for an unknown value, this raises.
 
     Args:
         benchmark: an open benchmark with one run of each genotype.

@@ -24,10 +24,10 @@ __all__ = ["EvaluationData", "TrainedCell", "read_nasbench101"]
 
 @dataclass(frozen=True)
 class EvaluationData:
-    """How good a network was at one moment of its training.
+    """A network's metrics at one moment of its training; the name is the publishers'.
 
     Attributes:
-        training_seconds: trained until then, on the TPU of the publishers.
+        training_seconds: of the training until then, on the publishers' TPU.
         train_accuracy: on 10,000 of the training images, in [0, 1].
         valid_accuracy: on images that were not trained on, in [0, 1].
         test_accuracy: on CIFAR-10's test images, in [0, 1].
@@ -41,7 +41,7 @@ class EvaluationData:
 
 @dataclass(frozen=True)
 class TrainedCell:
-    """One training of a cell's network; a cell has commonly three for each number of epochs.
+    """One training of a cell's network; most cells have three for each number of epochs.
 
     Attributes:
         module_hash: the table's name of the cell, the same for isomorphic cells.
