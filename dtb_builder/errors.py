@@ -15,6 +15,7 @@ __all__ = [
     "NotDTBFileError",
     "NotFoundError",
     "NotMeasuredError",
+    "NotStartedError",
     "PlanMismatchError",
     "RemoteError",
     "SchemaVersionError",
@@ -50,6 +51,10 @@ class ImagesError(DTBError):
 
 class LockedError(DTBError):
     """Another process works on the same run folder."""
+
+
+class NotStartedError(DTBError):
+    """Ray did not come up in time, or was not waited for: the same command may be given again."""
 
 
 class StorageError(DTBError, OSError):

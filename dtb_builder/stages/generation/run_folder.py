@@ -153,6 +153,11 @@ class RunFolder:
         """The log of a run."""
         return self.path / "logs" / f"run-{run.number:08d}.log"
 
+    @property
+    def ray_log_file(self) -> Path:
+        """What Ray itself says, and what its workers print."""
+        return self.path / "logs" / "ray.log"
+
     # The plan.
 
     @property

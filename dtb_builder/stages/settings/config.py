@@ -48,7 +48,7 @@ class Config:
 
 
 def deciding_settings(config: Config) -> dict[str, Any]:
-    """The config as plain values, without the paths of this machine, which do not decide the data."""
+    """The config as plain values, without paths, which do not decide the data."""
     settings = plain(config)
     del settings["images"]["root"], settings["space"]["file"]
     return settings
