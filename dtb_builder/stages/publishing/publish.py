@@ -14,10 +14,9 @@ import yaml
 
 from dtb_builder.dataset import Benchmark
 from dtb_builder.dataset.atomic import whole_folder, write_whole
-from dtb_builder.dataset.export import export_parquet
+from dtb_builder.dataset.export import columns, export_parquet
 from dtb_builder.dataset.manifest import MANIFEST, sha256_of, write_manifest
 from dtb_builder.errors import ConfigError
-from dtb_builder.record import METRICS
 from dtb_builder.stages.publishing.draw import genotype_svg
 from dtb_builder.stages.publishing.report import write_report
 from dtb_builder.stages.ranking.halfway import halfway
@@ -42,15 +41,6 @@ _BEST_CELLS = """The best run's cells, by valid accuracy after the last epoch:
 
 ![cells](best.svg)
 """
-
-_COLUMNS = {
-    "run": "the run's number in the plan",
-    "epoch": "0 is the initialisation",
-    "genotype": "the architecture, in canonical spelling",
-    "key": "SHA-256 of the genotype's text",
-    "seed": "of the initialisation and the training",
-    "num_parameters": "trainable parameters, auxiliary head included",
-} | dict(METRICS)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -300,18 +290,16 @@ def _write_croissant(benchmark: Benchmark, about: Publication, folder: Path) -> 
         for file in sorted(folder.iterdir())
         if file.suffix in kinds
     ]
-    kind_of: dict[str, Any] = dict.fromkeys(_COLUMNS, mlc.DataType.FLOAT)
-    kind_of |= dict.fromkeys(("run", "epoch", "seed", "num_parameters"), mlc.DataType.INTEGER)
-    kind_of |= dict.fromkeys(("genotype", "key"), mlc.DataType.TEXT)
+    types: dict[str, Any] = {"double": mlc.DataType.FLOAT, "string": mlc.DataType.TEXT}
     fields = [
         mlc.Field(
             id=f"epochs/{name}",
             name=name,
             description=meaning,
-            data_types=kind_of[name],
+            data_types=types.get(str(kind), mlc.DataType.INTEGER),
             source=mlc.Source(file_object=INDEX, extract=mlc.Extract(column=name)),
         )
-        for name, meaning in _COLUMNS.items()
+        for name, (kind, meaning) in columns().items()
     ]
     described = mlc.Metadata(
         name=about.name,
