@@ -18,7 +18,7 @@ _TRAINED = """
 import sys
 import torch
 from torch import nn
-from dtb_builder.training import RECIPES
+from recipes import RECIPES
 from dtb_builder.training.loop import train
 from dtb_builder.training.resident import LabelledImages, ResidentImages
 from dtb_builder.training.setup import set_up_torch
