@@ -125,7 +125,7 @@ def print_one_run(path: Path, peers: "Peers") -> None:
         print(f"| **DTB**, warm, 99 of 100 within | {np.quantile(times[1000:], 0.99):.1f} |")
         print(f"| memory then | {_resident_mib():.0f} MiB |")
         expected += [bench[genotype].metric(METRIC, epoch=-1) for genotype in genotypes[1:100]]
-    with h5py.File(path, locking=False) as file:
+    with h5py.File(path) as file:
         column = file[f"metrics/{METRIC}"]
         assert isinstance(column, h5py.Dataset)
         times = _each(lambda row: column[row, -1], rows[:1000])
@@ -144,7 +144,7 @@ def print_one_run(path: Path, peers: "Peers") -> None:
 
 def print_columns(path: Path, peers: "Peers", turns: int) -> None:
     """Milliseconds of what touches every run."""
-    with Benchmark(path) as bench, h5py.File(path, locking=False) as file:
+    with Benchmark(path) as bench, h5py.File(path) as file:
         column = file[f"metrics/{METRIC}"]
         assert isinstance(column, h5py.Dataset)
         num_epochs = bench.num_epochs
