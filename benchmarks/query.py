@@ -67,7 +67,7 @@ def main() -> None:
     versions = {"h5py": h5py.__version__, "numpy": np.__version__, "pandas": pd.__version__}
     print(platform.platform(), platform.python_version(), versions)
     _warm(path)
-    print_opening(path, peers)
+    print_opening(path, peers, arguments.turns)
     print_one_run(path, peers)
     print_columns(path, peers, arguments.turns)
 
@@ -75,7 +75,7 @@ def main() -> None:
 # What is measured.
 
 
-def print_opening(path: Path, peers: "Peers") -> None:
+def print_opening(path: Path, peers: "Peers", turns: int) -> None:
     """In a process of its own: milliseconds and memory until it is open."""
     some = f"pickle, {PICKLED_RUNS:,} runs of one metric"
     ways = {
@@ -97,7 +97,7 @@ def print_opening(path: Path, peers: "Peers") -> None:
             "print(next(x for x in open('/proc/self/status') if x.startswith('VmRSS')))"
         )
         found = []
-        for _ in range(5):
+        for _ in range(turns):
             shown = subprocess.run(
                 [sys.executable, "-c", code], capture_output=True, text=True, check=True
             ).stdout.split()

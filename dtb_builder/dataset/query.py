@@ -16,7 +16,13 @@ from dtb_builder.dataset.schema import COLUMNS, VOLUMES
 from dtb_builder.dataset.source import Location
 from dtb_builder.dataset.states import check_plain
 from dtb_builder.dataset.store import FailedRun, Store
-from dtb_builder.errors import DamagedFileError, GenotypeError, MissingVolumeError
+from dtb_builder.errors import (
+    DamagedFileError,
+    GenotypeError,
+    MissingVolumeError,
+    NoSuchRunError,
+    NotFoundError,
+)
 from dtb_builder.record import HIGHER_IS_BETTER, METRICS, Moment, whole_number
 from dtb_builder.space import Genotype
 from dtb_builder.space.listing import find_genotype
@@ -221,16 +227,16 @@ class Benchmark:
             return runs[0]
         there = ", ".join(f"{run.seed}/{run.order_seed}" for run in runs or every)
         if runs:
-            raise KeyError(
+            raise NoSuchRunError(
                 f"{len(runs)} runs of this genotype, of seed/order seed {there}: "
                 "use runs_of, or run_of with seed= and order_seed="
             )
         if every:
             wanted = " and ".join(f"{name} {value}" for name, value in seeds.items())
-            raise KeyError(f"no run of {wanted} among those of seed/order seed {there}")
+            raise NoSuchRunError(f"no run of {wanted} among those of seed/order seed {there}")
         others = [run.number for run in self.isomorphic_to(genotype)]
         hint = f"; runs {others} are of isomorphic genotypes" if others else ""
-        raise KeyError(
+        raise NoSuchRunError(
             f"{self.path}, of {len(self)} runs, has none of {genotype.canonical()}{hint}"
         )
 
@@ -371,7 +377,7 @@ class Benchmark:
         """
         run = self.run_of(genotype, seed=seed, order_seed=order_seed)
         if not 0 <= whole_number("epochs", epochs) <= run.num_epochs:
-            raise KeyError(f"no {epochs} epochs: run {run.number} has 0 to {run.num_epochs}")
+            raise NotFoundError(f"no {epochs} epochs: run {run.number} has 0 to {run.num_epochs}")
         return evaluate_run(run, epochs)
 
     def streamed(self, names: Sequence[str], num_runs: int) -> Iterator[dict[str, NDArray[Any]]]:
@@ -387,7 +393,7 @@ class Benchmark:
         if unknown := sorted(
             set(names) - {column.name for column in COLUMNS if column.counts_runs}
         ):
-            raise KeyError(f"no column {unknown[0]!r} in the schema")
+            raise NotFoundError(f"no column {unknown[0]!r} in the schema")
         return self._store.index.streamed(names, num_runs)
 
     def to_dataframe(self) -> "pandas.DataFrame":

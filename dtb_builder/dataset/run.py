@@ -12,7 +12,13 @@ from numpy.typing import NDArray
 from dtb_builder.dataset.atomic import write_whole
 from dtb_builder.dataset.opening import damage_is_named
 from dtb_builder.dataset.store import Store
-from dtb_builder.errors import DamagedFileError
+from dtb_builder.errors import (
+    DamagedFileError,
+    NoSuchRunError,
+    NotFoundError,
+    NotMeasuredError,
+    StateNotKeptError,
+)
 from dtb_builder.record import Moment, TensorTable, TrainingState, whole_number
 from dtb_builder.space import Genotype
 
@@ -129,7 +135,9 @@ class Run:
     def _epoch_row(self, epoch: int) -> int:
         row = self._store.epoch_row(epoch)
         if row > self.num_epochs:
-            raise KeyError(f"run {self.number} has no epoch {row}: it ended at {self.num_epochs}")
+            raise NotFoundError(
+                f"run {self.number} has no epoch {row}: it ended at {self.num_epochs}"
+            )
         return row
 
     def environment(self, *, epoch: int) -> dict[str, Any]:
@@ -167,7 +175,7 @@ class Run:
         row = self._store.epoch_row(epoch)
         if not measured[row]:
             there = spans(np.flatnonzero(measured).tolist())
-            raise KeyError(f"{name} was not measured at epoch {row}; it was at {there}")
+            raise NotMeasuredError(f"{name} was not measured at epoch {row}; it was at {there}")
         return float(values[row])
 
     @property
@@ -208,7 +216,7 @@ class Run:
                 return position
         there = [at for i in kept if (at := getattr(moments[i], what)) is not None]
         kind = "state" if column == "length" else "momentum"
-        raise KeyError(
+        raise StateNotKeptError(
             f"run {self.number}: the {kind} of {what} {wanted} was not kept; "
             f"kept are {spans(there)}"
         )
@@ -295,7 +303,7 @@ def numbered_run(store: Store, number: int) -> Run:
     row = int(np.searchsorted(numbers, number))
     if row == len(numbers) or numbers[row] != number:
         span = f", {numbers[0]} to {numbers[-1]}" if len(numbers) else ""
-        raise KeyError(f"{store.path} has no run {number}; it has {len(numbers)} runs{span}")
+        raise NoSuchRunError(f"{store.path} has no run {number}; it has {len(numbers)} runs{span}")
     return Run(store, row)
 
 

@@ -20,7 +20,7 @@ from dtb_builder.dataset.opening import (
 from dtb_builder.dataset.remote import RemoteSource
 from dtb_builder.dataset.source import Location, located
 from dtb_builder.dataset.states import States
-from dtb_builder.errors import DamagedFileError, SchemaVersionError
+from dtb_builder.errors import DamagedFileError, NotFoundError, SchemaVersionError
 from dtb_builder.record import METRICS, whole_number
 from dtb_builder.space import Genotype
 
@@ -185,7 +185,7 @@ class Store:
         if epoch == -1:
             return num_epochs
         if not 0 <= epoch <= num_epochs:
-            raise KeyError(f"no epoch {epoch}: epochs are 0 to {num_epochs}, -1 is the last")
+            raise NotFoundError(f"no epoch {epoch}: epochs are 0 to {num_epochs}, -1 is the last")
         return epoch
 
     def metric(self, name: str) -> tuple[NDArray[np.float64], NDArray[np.uint8]]:
@@ -229,5 +229,5 @@ def _within(count: int) -> Callable[[NDArray[np.int32]], NDArray[np.bool_]]:
 
 def _metric_columns(name: str) -> tuple[str, str]:
     if name not in METRICS:
-        raise KeyError(f"no metric {name!r}: metrics are {', '.join(METRICS)}")
+        raise NotFoundError(f"no metric {name!r}: metrics are {', '.join(METRICS)}")
     return f"metrics/{name}", f"measured/{name}"

@@ -1,6 +1,5 @@
 """What a worker does: train runs to their end, each epoch safe on disk as it ends; knows no Ray."""
 
-import importlib
 import logging
 import math
 import signal
@@ -205,7 +204,6 @@ def _not_finite(finished: FinishedEpoch) -> str | None:
 
 def _make_ready(config: Config) -> tuple[Images, ResidentImages]:
     """Set up torch, and load the images unless this process has them."""
-    importlib.import_module("torch._dynamo")  # torch's optimisers would, amidst a timed run
     set_up_machine(config.compute)
     return _images(config.images, config.compute.device)
 
