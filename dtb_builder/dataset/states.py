@@ -400,7 +400,8 @@ class States:
         """A run's tensor table, as `salvaged_frame`."""
         num_bytes = places.num_tensors * schema.TENSOR_DTYPE.itemsize
         place = places.tensors_offset, num_bytes, places.tensors_crc32c
-        return self._salvaged(number, schema.TENSORS, None, places.volume, place)
+        found = self._found(number, schema.TENSORS, None, places.volume, place[0])
+        return _first_sound(found, place, f"tensor table of run {number}")
 
     def salvaged_frame(
         self, number: int, places: StatePlaces, name: str, row: int, position: int
@@ -417,17 +418,11 @@ class States:
         Raises:
             DamagedFileError: neither place holds it.
         """
-        return self._salvaged(number, name, row, places.volume, places.frame(name, position))
-
-    def _salvaged(
-        self, number: int, name: str, row: int | None, volume: int, place: tuple[int, int, int]
-    ) -> bytes:
-        offset, length, checksum = place
-        for source, found in self._found(number, name, row, volume, offset):
-            with contextlib.suppress(DamagedFileError):
-                return _read(source, [(found, length, checksum)])[0]
-        what = name if row is None else f"{name} row {row}"
-        raise DamagedFileError(f"{what} of run {number} is damaged")
+        place, moment = places.frame(name, position), self._index.moments[position]
+        found = self._found(number, name, row, places.volume, place[0])
+        kind = "momentum" if name == schema.MOMENTUM else "state"
+        at = f"step {moment.step}" if moment.epoch is None else f"epoch {moment.epoch}"
+        return _first_sound(found, place, f"{kind} of run {number} after {at}")
 
     def _found(
         self, number: int, name: str, row: int | None, volume: int, offset: int
@@ -507,3 +502,12 @@ def _read(source: Source, places: Sequence[tuple[int, int, int]]) -> list[bytes]
                 f"{source.location}: the checksum of the {length} bytes at {offset} is wrong"
             )
     return found
+
+
+def _first_sound(
+    found: Iterator[tuple[Source, int]], place: tuple[int, int, int], what: str
+) -> bytes:
+    for source, offset in found:
+        with contextlib.suppress(DamagedFileError):
+            return _read(source, [(offset, *place[1:])])[0]
+    raise DamagedFileError(f"the {what} is damaged")

@@ -199,9 +199,9 @@ def _population(
     step: int | None,
     accuracy: str,
 ) -> Population:
-    last = benchmark.array(accuracy, epoch=-1).filled(np.nan)
     diverged = benchmark.last_epochs < benchmark.num_epochs
-    last[diverged] = _DIVERGED
+    measured = benchmark.array(accuracy, epoch=-1).filled(np.nan)
+    last = np.where(diverged, _DIVERGED, measured)
     place = {number: i for i, number in enumerate(benchmark.numbers.tolist())}
     rows = [row for row in rows if not np.isnan(last[place[row["run"]]])]
     at = [place[row["run"]] for row in rows]
