@@ -15,7 +15,6 @@ from dtb_builder.dataset.store import Store
 from dtb_builder.errors import (
     DamagedFileError,
     NoSuchRunError,
-    NotFoundError,
     NotMeasuredError,
     StateNotKeptError,
 )
@@ -141,7 +140,7 @@ class Run:
     def _epoch_row(self, epoch: int) -> int:
         row = self._store.epoch_row(epoch)
         if row > self.num_epochs:
-            raise NotFoundError(
+            raise NotMeasuredError(
                 f"run {self.number} has no epoch {row}: it ended at {self.num_epochs}"
             )
         return row
