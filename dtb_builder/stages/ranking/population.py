@@ -199,17 +199,17 @@ def _population(
     step: int | None,
     accuracy: str,
 ) -> Population:
-    last = benchmark.array(accuracy, epoch=-1).filled(np.nan)
     diverged = benchmark.last_epochs < benchmark.num_epochs
-    last[diverged] = _DIVERGED
+    measured = benchmark.array(accuracy, epoch=-1).filled(np.nan)
+    last = np.where(diverged, _DIVERGED, measured)
     place = {number: i for i, number in enumerate(benchmark.numbers.tolist())}
     rows = [row for row in rows if not np.isnan(last[place[row["run"]]])]
     at = [place[row["run"]] for row in rows]
     genotypes = [row["genotype"] for row in rows]
-    parameters = _by_genotype(benchmark.num_parameters[at].astype(float), genotypes)
     accuracies = _by_genotype(last[at], genotypes)
     has_diverged = _by_genotype(diverged[at].astype(float), genotypes) > 0
     accuracies[has_diverged] = _DIVERGED
+    parameters = _by_genotype(benchmark.num_parameters[at].astype(float), genotypes)
     columns, seconds = scores_of(
         rows,
         [benchmark.run(row["run"]).genotype for row in rows],
