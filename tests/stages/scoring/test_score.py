@@ -53,12 +53,10 @@ def content(file: Path) -> tuple[Any, list[dict[str, Any]]]:
 
 def when(run: Run) -> list[tuple[int | None, int | None, dict[str, int]]]:
     """Every kept state's epoch or step, in the order in which they were reached."""
-    found: list[tuple[int | None, int | None, dict[str, int]]] = []
-    for epoch in run.state_epochs:
-        found.append((epoch, None, {"epoch": epoch}))
-        if epoch == 0:
-            found += [(None, step, {"step": step}) for step in run.state_steps]
-    return found
+    return [
+        (moment.epoch, moment.step if moment.epoch is None else None, {"step": moment.step})
+        for moment in run.moments
+    ]
 
 
 def stop_after(monkeypatch: pytest.MonkeyPatch, num_lines: int, *, before: bool) -> None:
