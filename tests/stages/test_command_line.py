@@ -304,7 +304,7 @@ def test_verify_names_a_damaged_state(
     damaged = tmp_path / "dtb.h5"
     shutil.copy(finished / "dtb.h5", damaged)
     with Benchmark(damaged) as benchmark:
-        offset = int(benchmark._store.index.column("state_index/offset")[1, 2])
+        offset = int(benchmark._store.index.column("moments/offset")[1, 4])
     data = bytearray(damaged.read_bytes())
     data[offset + 40] ^= 1
     damaged.write_bytes(data)

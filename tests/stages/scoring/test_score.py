@@ -224,7 +224,7 @@ def test_a_damaged_state_is_recorded_and_the_others_are_scored(
     benchmark: Path, finished: Path, scored: Path, dtb: Dtb, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with Benchmark(benchmark) as opened:
-        offset = int(opened._store.index.column("difference_index/offset")[1, 1])
+        offset = int(opened._store.index.column("moments/offset")[1, 5])
     data = bytearray(benchmark.read_bytes())
     data[offset + 40] ^= 1
     benchmark.write_bytes(data)
