@@ -12,6 +12,7 @@ from network.twins import assert_close, pair, spec_of, trained_once
 from torch import Tensor, nn
 
 from dtb_builder.network import NetworkSpec
+from dtb_builder.network.comparison import BOUNDS, differences_from_modules
 from dtb_builder.network.kernels import CudaLibrary, can_be_compiled, cells, find_library
 from dtb_builder.network.operations import MatrixConvolution
 from dtb_builder.space import OPERATIONS, sample_uniform
@@ -87,6 +88,13 @@ def test_emulated_logits_in_float32_are_those_of_the_modules(emulated: CudaLibra
     modules, compiled = pair(spec_of(8, 2, 8), 2, emulated)
     images = torch.randn(4, 3, 8, 8)
     assert_close([compiled(images).detach()], [modules(images).detach()], 5e-5)
+
+
+def test_emulated_passes_are_as_close_to_the_modules_as_a_new_device_must_be(
+    emulated: CudaLibrary,
+) -> None:
+    found = differences_from_modules(emulated)
+    assert all(found[name] < bound / 10 for name, bound in BOUNDS.items())
 
 
 def test_what_is_not_a_number_stays_so(emulated: CudaLibrary) -> None:
