@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: install quickstart test check format lint types imports pytest chaos gpu clean
+.PHONY: install quickstart test check format lint types imports pytest chaos gpu slurm-test clean
 
 install: $(INSTALLED)
 
@@ -48,6 +48,10 @@ gpu:
 	$(or $(wildcard $(BIN)/python),$(PYTHON)) benchmarks/gpu.py $(if $(PART),--part $(PART)) \
 		$(if $(REFERENCE),--reference $(REFERENCE)) $(if $(IMAGES),--images "$(IMAGES)") \
 		$(if $(ALLOW_MISSING),--allow-missing)
+
+# The Slurm launcher on a real Slurm of this machine, as root on Debian: installs slurm-wlm and munge.
+slurm-test: install
+	$(BIN)/python tests/jobs/real_slurm.py
 
 clean:
 	rm -rf $(VENV) runs build dist *.egg-info .hypothesis .pytest_cache .ruff_cache

@@ -25,8 +25,7 @@ from pathlib import Path
 
 import torch
 
-ROOT = Path(__file__).parent.parent
-sys.path.insert(0, str(ROOT))
+ROOT = Path(__file__).absolute().parent.parent
 
 NO_DEVICE = 77
 """Exit code of a step without a device."""
@@ -65,20 +64,23 @@ def main() -> int:
     arguments.out.mkdir(parents=True, exist_ok=True)
     rows: list[str] = []
     codes: list[int] = []
-    for number in arguments.part or range(1, len(STEPS) + 1):
-        code, seconds, last = _run(number, arguments)
-        said = {0: "passed", NO_DEVICE: "no CUDA device"}.get(code, f"failed ({code})")
-        rows.append(f"| {number} {STEPS[number - 1].name} | {said} | {seconds:.0f} | {last} |")
-        codes.append(code)
-        print(rows[-1], flush=True)
-        table = ["| step | result | seconds | last line |", "|---|---|---|---|", *rows]
-        (arguments.out / "gpu.md").write_text("\n".join(table) + "\n")
+    with _package() as environ:
+        for number in arguments.part or range(1, len(STEPS) + 1):
+            code, seconds, last = _run(number, arguments, environ)
+            said = {0: "passed", NO_DEVICE: "no CUDA device"}.get(code, f"failed ({code})")
+            rows.append(f"| {number} {STEPS[number - 1].name} | {said} | {seconds:.0f} | {last} |")
+            codes.append(code)
+            print(rows[-1], flush=True)
+            table = ["| step | result | seconds | last line |", "|---|---|---|---|", *rows]
+            (arguments.out / "gpu.md").write_text("\n".join(table) + "\n")
     print((arguments.out / "gpu.md").read_text())
     passed = {0, NO_DEVICE} if arguments.allow_missing else {0}
     return 0 if set(codes) <= passed else 1
 
 
-def _run(number: int, arguments: argparse.Namespace) -> tuple[int, float, str]:
+def _run(
+    number: int, arguments: argparse.Namespace, environ: dict[str, str]
+) -> tuple[int, float, str]:
     """A step in a process of its own: exit code, seconds, and the last line that it wrote."""
     step = STEPS[number - 1]
     log = arguments.out / f"{number}-{step.name.replace(' ', '-')}.log"
@@ -89,7 +91,7 @@ def _run(number: int, arguments: argparse.Namespace) -> tuple[int, float, str]:
     begin = time.perf_counter()
     with log.open("wb") as file:
         process = subprocess.Popen(
-            command, stdout=file, stderr=subprocess.STDOUT, start_new_session=True, env=_environ()
+            command, stdout=file, stderr=subprocess.STDOUT, start_new_session=True, env=environ
         )
         try:
             code = process.wait(None if arguments.no_limits else step.seconds)
@@ -102,10 +104,16 @@ def _run(number: int, arguments: argparse.Namespace) -> tuple[int, float, str]:
     return code, time.perf_counter() - begin, last.replace("|", "/")
 
 
-def _environ() -> dict[str, str]:
-    """Processes of a step find this checkout, installed or not, and its tests."""
-    paths = [str(ROOT), str(ROOT / "tests"), os.environ.get("PYTHONPATH", "")]
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
+@contextlib.contextmanager
+def _package() -> Iterator[dict[str, str]]:
+    """The environment in which this checkout is the package, laid out as if it were installed."""
+    with tempfile.TemporaryDirectory() as folder:
+        package = Path(folder) / "dtb_builder"
+        package.mkdir()
+        for part in (*(ROOT / "dtb_builder").iterdir(), ROOT / "conf"):
+            (package / part.name).symlink_to(part)
+        paths = [folder, str(ROOT), str(ROOT / "tests"), os.environ.get("PYTHONPATH", "")]
+        yield {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
 
 
 def _device(_: argparse.Namespace) -> None:

@@ -22,16 +22,22 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from dtb_builder.dataset import codec
-from dtb_builder.dataset.journal import JournalRun, append_epoch, open_journal, read_journal
+from dtb_builder.dataset.journal import (
+    JournalRun,
+    MomentFrames,
+    append_epoch,
+    open_journal,
+    read_journal,
+)
 from dtb_builder.dataset.merge import merge
 from dtb_builder.dataset.shard import write_shard
 from dtb_builder.dataset.verify import verify
-from dtb_builder.record import METRICS, TensorTable
+from dtb_builder.record import METRICS, Moment, TensorTable
 from dtb_builder.space import sample_uniform
 
 TABLE = TensorTable(("weight",), ((265_000,),))
 NUM_EPOCHS = 24
-RUNS_PER_SHARD = 10
+MOMENTS = [Moment(epoch, epoch) for epoch in range(NUM_EPOCHS + 1)]
 PROVENANCE = '{"config": {"note": "noise"}}'
 
 
@@ -41,6 +47,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--mebibytes", type=int, nargs="*", default=[256, 1024])
     parser.add_argument("--turns", type=int, default=5, help="of each side, A B A B")
+    parser.add_argument("--runs-per-shard", type=int, default=10, help="of 24 MiB each")
     parser.add_argument("--volume-size", type=int, help="bytes; only with --child")
     parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -51,23 +58,23 @@ def main() -> None:
     print("|---|---|---|---|---|---|---|")
     for mebibytes in arguments.mebibytes:
         folder = arguments.folder / f"shards-{mebibytes}"
-        write_shards(folder, mebibytes)
+        write_shards(folder, mebibytes, arguments.runs_per_shard)
         for volume_size in (None, mebibytes * 2**18):
             print_row(folder, volume_size, arguments.turns)
         shutil.rmtree(folder)
 
 
-def write_shards(folder: Path, mebibytes: int) -> None:
+def write_shards(folder: Path, mebibytes: int, runs_per_shard: int) -> None:
     """Shards of so many bytes together, through the real writer."""
     folder.mkdir(parents=True)
     rng = np.random.default_rng(0)
     written = number = shard = 0
     while written < mebibytes * 2**20:
         journals = []
-        for _ in range(RUNS_PER_SHARD):
+        for _ in range(runs_per_shard):
             path = folder / f"{number}.journal"
             genotype = str(sample_uniform(0, number))
-            open_journal(path, JournalRun(number, genotype, 0, "noise", 1, TABLE))
+            open_journal(path, JournalRun(number, genotype, 0, 0, "noise", 1, 1, TABLE))
             for epoch in range(NUM_EPOCHS + 1):
                 values = 0.05 * rng.standard_normal(TABLE.num_floats, np.float32)
                 append_epoch(
@@ -75,13 +82,14 @@ def write_shards(folder: Path, mebibytes: int) -> None:
                     epoch=epoch,
                     metrics=dict.fromkeys(METRICS, 0.5),
                     environment={"device_name": "none"},
-                    num_batches_tracked=epoch,
-                    frame=codec.encode(values),
+                    state_crc32c=codec.crc32c(values.data),
+                    moments=[MomentFrames(MOMENTS[epoch], codec.encode(values))],
                 )
             journals += [read for read in (read_journal(path),) if read is not None]
             number += 1
         target = folder / f"shard-{shard:05d}.h5"
-        write_shard(target, journals, provenance=PROVENANCE, num_epochs=NUM_EPOCHS)
+        about = {"provenance": PROVENANCE, "num_epochs": NUM_EPOCHS, "moments": MOMENTS}
+        write_shard(target, journals, **about)
         for journal in journals:
             journal.path.unlink()
         written += target.stat().st_size

@@ -83,7 +83,8 @@ def _profile(size: str, num_genotypes: int, rate: float, bandwidth: float) -> No
         channels=channels, layers=layers, num_classes=10, image_size=IMAGE_SIZE, auxiliary=True
     )
     path = passes_file()
-    assert path is not None
+    if path is None:
+        raise SystemExit("this installation has no compiled passes to profile")
     library = TimedLibrary(path)
     total, num_steps = 0.0, 2 * num_genotypes
     recipe = replace(RECIPE, drop_path_ramp=False)

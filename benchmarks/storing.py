@@ -22,9 +22,10 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from dtb_builder.dataset import codec
 from dtb_builder.dataset.atomic import write_whole
-from dtb_builder.dataset.journal import JournalRun, append_epoch, open_journal
+from dtb_builder.dataset.journal import JournalRun, MomentFrames, append_epoch, open_journal
 from dtb_builder.network import NetworkSpec
 from dtb_builder.network.state import capture, tensor_table
+from dtb_builder.record import Moment
 from dtb_builder.space import sample_uniform
 from dtb_builder.training import environment
 from dtb_builder.training.finished import FinishedEpoch
@@ -40,13 +41,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--folder", type=Path, default=None, help="on the disk to be measured")
     parser.add_argument("--turns", type=int, default=9)
+    parser.add_argument(
+        "--networks", type=int, default=len(SIZES), help="how many, small ones first"
+    )
     arguments = parser.parse_args()
     set_up_torch(threads=1, deterministic=True)
     print("  ".join(f"{name}={value}" for name, value in environment("cpu").items()))
     print(f"\nmilliseconds per epoch, median of {arguments.turns}")
     print("| network | MB | capture | encode | checkpoint | journal | sum | of a 10 s epoch |")
     print("|---|---|---|---|---|---|---|---|")
-    for channels, layers, auxiliary in SIZES:
+    for channels, layers, auxiliary in SIZES[: arguments.networks]:
         spec = NetworkSpec(
             channels=channels, layers=layers, num_classes=10, image_size=32, auxiliary=auxiliary
         )
@@ -70,7 +74,7 @@ def stored(spec: NetworkSpec, folder: Path, num_turns: int) -> dict[str, list[fl
     optimizer.step()
     facts = environment("cpu")
     journal = folder / "run.journal"
-    about = JournalRun(0, str(genotype), 0, "0" * 64, 1, tensor_table(network))
+    about = JournalRun(0, str(genotype), 0, 0, "0" * 64, 1, 1, tensor_table(network))
     open_journal(journal, about)
     seconds: dict[str, list[float]] = defaultdict(list)
     for epoch in range(num_turns + 1):
@@ -87,8 +91,8 @@ def stored(spec: NetworkSpec, folder: Path, num_turns: int) -> dict[str, list[fl
             epoch=epoch,
             metrics=finished.metrics,
             environment=facts,
-            num_batches_tracked=state.num_batches_tracked,
-            frame=frame,
+            state_crc32c=codec.crc32c(state.values.data),
+            moments=[MomentFrames(Moment(epoch, epoch), frame)],
         )
         clock.append(time.perf_counter())
         if epoch:

@@ -2,11 +2,13 @@
 
 import argparse
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dtb_builder.commands.adding import add_command, add_folder_command, here
 from dtb_builder.commands.composing import compose
+from dtb_builder.commands.progress import progress
 from dtb_builder.commands.signals import Sigterm
 from dtb_builder.errors import ConfigError
 
@@ -81,14 +83,12 @@ def _score_source(
 ) -> int:
     """Score a source with a progress bar; how many states lack a score."""
     sigterm = Sigterm()
-    from tqdm import tqdm
-
     from dtb_builder.stages.scoring.driver import score
 
     sigterm.raising = launch.cluster.engine == "serial"
     events = score(source, into, config, launch, images_sha256=sha256)
     at = next(events)
-    with tqdm(total=at.num_wanted, initial=at.num_states, unit="state", mininterval=1) as bar:
+    with progress(total=at.num_wanted, initial=at.num_states, unit="state") as bar:
         for at in events:
             sigterm.check()
             bar.update(max(0, at.num_states - bar.n))
@@ -105,6 +105,7 @@ def _score_source(
 def _rank(given: argparse.Namespace) -> int:
     from dtb_builder.dataset import Benchmark
     from dtb_builder.stages.ranking.choice import choose_rules
+    from dtb_builder.stages.ranking.halfway import halfway
     from dtb_builder.stages.ranking.population import populations_of, training_of
     from dtb_builder.stages.ranking.rank import rank
     from dtb_builder.stages.ranking.report import (
@@ -117,6 +118,7 @@ def _rank(given: argparse.Namespace) -> int:
 
     if given.seed < 0 or given.resamples < 1 or given.splits < 1:
         raise ConfigError("--seed must be at least 0, --resamples and --splits at least 1")
+    half = None
     if given.benchmark is not None:
         populations, about = _table_populations(given)
     elif given.settings:
@@ -126,13 +128,22 @@ def _rank(given: argparse.Namespace) -> int:
         with Benchmark(given.file) as benchmark:
             populations = populations_of(benchmark, table, accuracy=given.by)
             about = dict(table.about) | {"trained": training_of(benchmark)}
+            half = halfway(
+                benchmark, accuracy=given.by, seed=given.seed, num_resamples=given.resamples
+            )
     ranking = rank(populations, seed=given.seed, num_resamples=given.resamples)
     if not ranking.ranked:
         raise ConfigError("nothing can be ranked: " + "; ".join(ranking.left_out[:3]))
     print(f"to {given.by} at the end; intervals of 95 %, {given.resamples} resamples")
+    if num_diverged := max(population.num_diverged for population in populations):
+        print(f"{num_diverged} networks come last: a training of theirs diverged")
+    if half is not None:
+        print(half)
+        about |= {"halfway": asdict(half)}
     print_ranking(ranking, every=given.all)
     stem: Path = given.into or given.file.with_name("rank")
     about |= {"by": given.by, "seed": given.seed, "resamples": given.resamples}
+    about |= {"num_diverged": num_diverged}
     write_ranking(stem.with_name(f"{stem.name}.json"), ranking, (), about)
     write_plot(
         stem.with_name(f"{stem.name}.html"),
@@ -181,8 +192,6 @@ def _table_populations(given: argparse.Namespace) -> tuple[list["Population"], d
 
 def _search(given: argparse.Namespace) -> int:
     sigterm = Sigterm()
-    from tqdm import tqdm
-
     from dtb_builder.stages.search.config import SearchConfig
     from dtb_builder.stages.search.driver import Found, SearchFolder, search
     from dtb_builder.stages.search.winner import train_winner, winners_run
@@ -195,7 +204,7 @@ def _search(given: argparse.Namespace) -> int:
     folder = SearchFolder(given.run_folder.absolute())
     sigterm.raising = cluster.engine == "serial"
     found: Found | None = None
-    with tqdm(total=config.num_candidates, unit="candidate", mininterval=1) as bar:
+    with progress(total=config.num_candidates, unit="candidate") as bar:
         for at in search(folder, config, cluster):
             sigterm.check()
             bar.update(max(0, at.num_candidates - bar.n))
@@ -210,10 +219,10 @@ def _search(given: argparse.Namespace) -> int:
     print(f"winner    candidate {found.candidate.index}, score {found.score:.6g}")
     print(f"          {found.candidate.genotype}")
     num_epochs = config.recipe.num_epochs
-    with tqdm(total=num_epochs + 1, unit="epoch", desc="winner", mininterval=1) as bar:
-        for progress in train_winner(folder, config, cluster):
+    with progress(total=num_epochs, unit="epoch", desc="winner") as bar:
+        for done in train_winner(folder, config, cluster):
             sigterm.check()
-            bar.update(max(0, progress.num_epochs - bar.n))
+            bar.update(max(0, done.num_epochs - bar.n))
     run = winners_run(folder)
     for name in ("valid_accuracy", "test_accuracy"):
         print(f"{name:<15}{run.metric(name, epoch=-1):.4f} after {num_epochs} epochs")

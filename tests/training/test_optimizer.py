@@ -5,6 +5,7 @@ import dataclasses
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
 from torch import nn
@@ -18,7 +19,7 @@ _TRAINED = """
 import sys
 import torch
 from torch import nn
-from dtb_builder.training import RECIPES
+from recipes import RECIPES
 from dtb_builder.training.loop import train
 from dtb_builder.training.resident import LabelledImages, ResidentImages
 from dtb_builder.training.setup import set_up_torch
@@ -58,6 +59,10 @@ def test_steps_have_the_bits_of_torchs_sgd_tensor_by_tensor(
 def test_a_training_does_not_import_torchs_compiler() -> None:
     """Its import would take a second or more of every training process."""
     done = subprocess.run(
-        [sys.executable, "-c", _TRAINED], capture_output=True, text=True, check=True
+        [sys.executable, "-c", _TRAINED],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=Path(__file__).parent.parent,  # where recipes.py is
     )
     assert done.stdout.strip() == "[]"

@@ -20,6 +20,7 @@ from dtb_builder.errors import ConfigError
 from dtb_builder.record import METRICS
 from dtb_builder.stages.publishing.draw import genotype_svg
 from dtb_builder.stages.publishing.report import write_report
+from dtb_builder.stages.ranking.halfway import halfway
 from dtb_builder.stages.work.byte_text import byte_text
 
 __all__ = ["Publication", "make_folder", "upload"]
@@ -47,8 +48,10 @@ _COLUMNS = {
     "epoch": "0 is the initialisation",
     "genotype": "the architecture, in canonical spelling",
     "key": "SHA-256 of the genotype's text",
-    "seed": "of the initialisation and the training",
+    "seed": "of the initialisation",
+    "order_seed": "of the data order, augmentation and drop-path",
     "num_parameters": "trainable parameters, auxiliary head included",
+    "multiply_accumulates": "for one image, without the auxiliary head",
 } | dict(METRICS)
 
 
@@ -255,6 +258,8 @@ def _figures(benchmark: Benchmark) -> dict[str, str]:
         if len(last):
             low, middle, high = (f"{value:.4f}" for value in np.quantile(last, (0, 0.5, 1)))
             figures[f"{name}, last epoch"] = f"{low} to {high}, median {middle}"
+        if (half := halfway(benchmark, accuracy=name)) is not None:
+            figures[f"{name}, length of the training"] = str(half)
     return figures
 
 
@@ -296,8 +301,8 @@ def _write_croissant(benchmark: Benchmark, about: Publication, folder: Path) -> 
         if file.suffix in kinds
     ]
     kind_of: dict[str, Any] = dict.fromkeys(_COLUMNS, mlc.DataType.FLOAT)
-    kind_of |= dict.fromkeys(("run", "epoch", "seed", "num_parameters"), mlc.DataType.INTEGER)
-    kind_of |= dict.fromkeys(("genotype", "key"), mlc.DataType.TEXT)
+    facts = dict.fromkeys(_COLUMNS.keys() - METRICS.keys(), mlc.DataType.INTEGER)
+    kind_of |= facts | dict.fromkeys(("genotype", "key"), mlc.DataType.TEXT)
     fields = [
         mlc.Field(
             id=f"epochs/{name}",

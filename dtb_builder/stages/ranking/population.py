@@ -1,5 +1,6 @@
 """The networks of a benchmark at one moment: their scores then, and how good they are at last."""
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,14 +11,25 @@ from numpy.typing import NDArray
 from dtb_builder.dataset import Benchmark
 from dtb_builder.errors import ConfigError
 from dtb_builder.record import METRICS
-from dtb_builder.scores import Atoms, Moments, linear, log_rank, rank_sum, training_speed, z_sum
+from dtb_builder.scores import (
+    Atoms,
+    cell_depth,
+    input_edges,
+    linear,
+    log_rank,
+    rank_sum,
+    standardised_input_edges,
+    training_speed,
+)
 from dtb_builder.scores.names import SCORES
+from dtb_builder.space import Genotype
 from dtb_builder.stages.scoring.fingerprint import rows_of
 from dtb_builder.stages.scoring.table import ScoreTable, seconds_name
 from dtb_builder.stages.settings.parsing import parse
 from dtb_builder.training.recipe import Recipe
 
 __all__ = [
+    "CONDITIONAL",
     "EARLY_FIGURES",
     "LINEAR_WEIGHTS",
     "Population",
@@ -29,8 +41,14 @@ __all__ = [
 LINEAR_WEIGHTS = (0.03, 0.1, 0.3)
 """Of A beside D / n, in the combinations that are ranked; 0 is D and 1 is WOT."""
 
+CONDITIONAL = ("rank_sum", "log_rank", "z_sum", "z_sum3", "D_params", "params_I")
+"""Combinations that hang on which networks are ranked; a resample does not compute them anew."""
+
 EARLY_FIGURES = ("training_speed", "train_loss", "valid_accuracy", "valid_loss")
 """What the training itself gives, beside which every score must stand."""
+
+_DIVERGED = -1.0
+"""Less than any accuracy: networks of which a training diverged come last."""
 
 _CURVES = {
     "valid_accuracy": ("valid_accuracy", 1.0),
@@ -48,12 +66,15 @@ class Population:
         epoch: the epoch that has just ended; None within one.
         step: training steps until then; None where no state says.
         networks: what tells them apart, such as their genotypes.
-        accuracies: at the end of the training, shape (networks,).
+        accuracies: at the end of the training, shape (networks,); where a training diverged,
+            less than any.
         num_parameters: shape (networks,).
+        input_edges: I, shape (networks,), NaN outside the DARTS space.
         scores: by name, float64, shape (networks,), NaN where a network has none.
         train_seconds: that a network is trained until then, a mean; None if none was measured.
         score_seconds: that a network's score takes, a mean, by name; none for early figures.
         num_singular: networks whose kernel is singular.
+        num_diverged: networks of which a training diverged: they come last.
     """
 
     epoch: int | None
@@ -61,10 +82,12 @@ class Population:
     networks: tuple[str, ...]
     accuracies: NDArray[np.float64]
     num_parameters: NDArray[np.float64]
+    input_edges: NDArray[np.float64]
     scores: Mapping[str, NDArray[np.float64]]
     train_seconds: float | None
     score_seconds: Mapping[str, float] = field(default_factory=dict)
     num_singular: int = 0
+    num_diverged: int = 0
 
     @property
     def label(self) -> str:
@@ -92,7 +115,7 @@ def populations_of(benchmark: Benchmark, table: ScoreTable, *, accuracy: str) ->
     for row in rows_of(benchmark, table.rows, "the file of scores"):
         when = (row["epoch"], row["step"] if row["epoch"] is None else None)
         by_moment.setdefault(when, []).append(row)
-    moments = sorted(by_moment, key=_order)
+    moments = sorted(by_moment, key=lambda when: _order(when, by_moment[when]))
     found = [_population(benchmark, by_moment[when], *when, accuracy) for when in moments]
     ranked = [population for population in found if len(population.accuracies) > 1]
     if not ranked:
@@ -109,27 +132,64 @@ def training_of(benchmark: Benchmark) -> dict[str, Any]:
 
 
 def combined(
-    abilities: NDArray[np.float64], units: NDArray[np.float64], num_images: int
+    columns: Mapping[str, NDArray[np.float64]], num_images: int
 ) -> dict[str, NDArray[np.float64]]:
-    """The combinations of D and N_A that depend on nothing else, NaN where an atom is missing."""
+    """The combinations of scores, shape (networks,), NaN where a part is missing.
+
+    Args:
+        columns: scores by name, those of the atoms among them; without I or the parameters there
+            are no combinations with them.
+        num_images: of the probe.
+    """
+    abilities, units = columns["distinguishing_ability"], columns["activation_units"]
     there = np.isfinite(abilities) & np.isfinite(units)
     if there.sum() < 2:
         return {}
     atoms = Atoms(abilities[there], units[there].astype(np.int64), num_images)
     rules = {f"linear_{weight:g}": linear(atoms, weight) for weight in LINEAR_WEIGHTS}
     rules |= {"rank_sum": rank_sum(atoms), "log_rank": log_rank(atoms)}
-    if atoms.ability_per_image.std() > 0 and atoms.log_units.std() > 0:
-        rules["z_sum"] = z_sum(atoms, Moments.of(atoms))
     whole: dict[str, NDArray[np.float64]] = {}
     for name, values in rules.items():
         whole[name] = np.full(len(abilities), np.nan)
         whole[name][there] = values
+    ability, size, inputs = abilities / num_images, np.log(units), columns.get("input_edges")
+    parameters = columns.get("num_parameters")
+    parts = {"z_sum": (ability, size), "z_sum3": (ability, size, inputs)}
+    if parameters is not None:
+        parameters = np.log(parameters)
+        parts |= {"D_params": (ability, parameters), "params_I": (parameters, inputs)}
+    for name, each in parts.items():
+        if (values := _z_sum(each)) is not None:
+            whole[name] = values
+    if "das" in columns and inputs is not None:
+        whole["das3"] = columns["das"] + standardised_input_edges(inputs)
     return whole
 
 
-def _order(when: tuple[int | None, int | None]) -> tuple[float, int]:
-    epoch, step = when
-    return (epoch, 0) if epoch is not None else (0.5, step or 0)
+def _z_sum(parts: Sequence[NDArray[np.float64] | None]) -> NDArray[np.float64] | None:
+    """The sum of parts in standard deviations of the networks that have all of them.
+
+    None where a part is missing, or orders nothing.
+    """
+    columns = [part for part in parts if part is not None]
+    there = np.isfinite(np.stack(columns)).all(axis=0)
+    if len(columns) < len(parts) or there.sum() < 2:
+        return None
+    found = np.where(there, 0.0, np.nan)
+    for column in columns:
+        deviation = column[there].std()
+        if not deviation > 0:
+            return None
+        found[there] += (column[there] - column[there].mean()) / deviation
+    return found
+
+
+def _order(
+    when: tuple[int | None, int | None], rows: Sequence[Mapping[str, Any]]
+) -> tuple[float, int]:
+    """By the steps behind a moment; where no state says them, by its epoch."""
+    steps = [row["step"] for row in rows if row["step"] is not None]
+    return (float(np.median(steps)) if steps else math.inf, when[0] or 0)
 
 
 def _population(
@@ -140,47 +200,69 @@ def _population(
     accuracy: str,
 ) -> Population:
     last = benchmark.array(accuracy, epoch=-1).filled(np.nan)
+    diverged = benchmark.last_epochs < benchmark.num_epochs
+    last[diverged] = _DIVERGED
     place = {number: i for i, number in enumerate(benchmark.numbers.tolist())}
-    rows = [row for row in rows if np.isfinite(last[place[row["run"]]])]
+    rows = [row for row in rows if not np.isnan(last[place[row["run"]]])]
     at = [place[row["run"]] for row in rows]
     genotypes = [row["genotype"] for row in rows]
-    columns, seconds = scores_of(rows, early=_early(benchmark, epoch, at), networks=genotypes)
+    parameters = _by_genotype(benchmark.num_parameters[at].astype(float), genotypes)
+    accuracies = _by_genotype(last[at], genotypes)
+    has_diverged = _by_genotype(diverged[at].astype(float), genotypes) > 0
+    accuracies[has_diverged] = _DIVERGED
+    columns, seconds = scores_of(
+        rows,
+        [benchmark.run(row["run"]).genotype for row in rows],
+        early=_early(benchmark, epoch, at),
+        networks=genotypes,
+        num_parameters=parameters,
+    )
     seconds |= _validation_seconds(benchmark, epoch, at)
     steps = [row["step"] for row in rows if row["step"] is not None]
     return Population(
         epoch=epoch,
         step=step if step is not None else (int(np.median(steps)) if steps else None),
         networks=tuple(dict.fromkeys(genotypes)),
-        accuracies=_by_genotype(last[at], genotypes),
-        num_parameters=_by_genotype(benchmark.num_parameters[at].astype(float), genotypes),
+        accuracies=accuracies,
+        num_parameters=parameters,
+        input_edges=columns.get("input_edges", np.full(len(parameters), np.nan)),
         scores=columns,
         train_seconds=_train_seconds(benchmark, epoch, step, at),
         score_seconds=seconds,
         num_singular=sum(bool(row["singular"]) for row in rows),
+        num_diverged=int(has_diverged.sum()),
     )
 
 
 def scores_of(
     rows: Sequence[Mapping[str, Any]],
+    genotypes: Sequence[Genotype | None],
     *,
     early: Mapping[str, NDArray[np.float64]] | None = None,
     networks: Sequence[str] | None = None,
+    num_parameters: NDArray[np.float64] | None = None,
 ) -> tuple[dict[str, NDArray[np.float64]], dict[str, float]]:
     """All scores of some rows by name, combinations too, and the mean seconds that each takes.
 
     Args:
         rows: of a `ScoreTable`, at one moment.
+        genotypes: of the rows; None for a network of another space.
         early: figures that stand beside the scores, one per row.
         networks: rows of one network count once, with their mean; None where each is its own.
+        num_parameters: of the networks, for combinations; None where the scores may have them.
     """
     columns = {name: _column(rows, name) for name in (*SCORES, "das")} | dict(early or {})
+    for name, of_genotype in (("input_edges", input_edges), ("cell_depth", cell_depth)):
+        values = [np.nan if each is None else of_genotype(each) for each in genotypes]
+        columns[name] = np.array(values, np.float64)
     if networks is not None:
         columns = {name: _by_genotype(values, networks) for name, values in columns.items()}
     columns = {name: values for name, values in columns.items() if np.isfinite(values).sum() > 1}
     seconds = _mean_seconds(rows)
     if {"distinguishing_ability", "activation_units"} <= columns.keys():
         num_images = next(row["num_images"] for row in rows if row["num_images"])
-        rules = combined(columns["distinguishing_ability"], columns["activation_units"], num_images)
+        known = {} if num_parameters is None else {"num_parameters": num_parameters}
+        rules = combined(columns | known, num_images)
         columns |= rules
         cost = seconds.get("distinguishing_ability", 0.0)
         seconds |= {name: cost for name in (*rules, "das") if name in columns}
@@ -239,15 +321,16 @@ def _validation_seconds(benchmark: Benchmark, epoch: int | None, at: list[int]) 
 def _train_seconds(
     benchmark: Benchmark, epoch: int | None, step: int | None, at: list[int]
 ) -> float | None:
-    """Mean seconds of training until a moment; within the first epoch its share of the steps."""
+    """Mean seconds of training until a moment; within an epoch its share of the steps."""
     seconds = benchmark.array("train_seconds").filled(np.nan)[at]
     if epoch is not None:
         sums = seconds[:, 1 : epoch + 1].sum(axis=1)
         return float(sums[np.isfinite(sums)].mean()) if np.isfinite(sums).any() else None
     if seconds.shape[1] < 2 or step is None:
         return 0.0
-    if not np.isfinite(seconds[:, 1]).any():
-        return None
     size = benchmark.provenance["splits"]["train"]["size"]
     steps = parse(Recipe, benchmark.provenance["config"]["recipe"]).num_steps(size)
-    return float(np.nanmean(seconds[:, 1])) * min(1.0, step / steps)
+    before = min(step // steps, benchmark.num_epochs - 1)
+    share = min(1.0, step / steps - before)
+    sums = seconds[:, 1 : before + 1].sum(axis=1) + share * seconds[:, before + 1]
+    return float(np.nanmean(sums)) if np.isfinite(sums).any() else None

@@ -176,7 +176,7 @@ def test_images_may_move(
         asked.append(root)
         return load_images(name, None)
 
-    monkeypatch.setattr(plan_stage, "load_images", load)
+    monkeypatch.setattr("dtb_builder.stages.settings.images.load_images", load)
     monkeypatch.chdir(tmp_path)
     assert dtb("plan", "run", "images.root=here", "network.layers=4", "compute.kernels=off") == 0
     assert set(asked) == {tmp_path / "here"}
@@ -326,7 +326,7 @@ def test_images_that_are_not_square_are_refused(
 ) -> None:
     pixels, labels = np.zeros((300, 1, 8, 9), np.uint8), np.arange(300) % 2
     wide = Images("wide", pixels, labels, pixels, labels, 2, np.zeros(1), np.ones(1))
-    monkeypatch.setattr(plan_stage, "load_images", lambda _name, _root: wide)
+    monkeypatch.setattr("dtb_builder.stages.settings.images.load_images", lambda _name, _root: wide)
     assert dtb("plan", tmp_path) == 2
     assert "8 x 9" in capsys.readouterr().err
 
@@ -357,14 +357,14 @@ def test_provenance_tells_the_splits_apart_and_no_path(tmp_path: Path, dtb: Dtb)
 @pytest.mark.parametrize(
     ("steps", "message"),
     [
-        ("[5,21]", "which has 20 steps: 1238 images in batches of 64; got [21]"),
+        ("[5,41]", "steps of the training, which has 40 in 2 epochs; got [41]; 1238 images"),
         ("[0]", "states.steps must increase from at least 1, got [0]"),
         ("[3,2]", "states.steps must increase from at least 1, got [3, 2]"),
         ("[2,2]", "states.steps must increase from at least 1, got [2, 2]"),
-        ("all", "states.steps must be a list of int, got 'all'"),
+        ("all", "states.steps must be 'logarithmic' or a list of int, got 'all'"),
     ],
 )
-def test_steps_that_the_first_epoch_has_not_are_refused(
+def test_steps_that_the_training_has_not_are_refused(
     steps: str, message: str, tmp_path: Path, dtb: Dtb, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert dtb("plan", tmp_path, f"states.steps={steps}") == 2
