@@ -113,7 +113,9 @@ def _package() -> Iterator[dict[str, str]]:
         for part in (*(ROOT / "dtb_builder").iterdir(), ROOT / "conf"):
             (package / part.name).symlink_to(part)
         paths = [folder, str(ROOT), str(ROOT / "tests"), os.environ.get("PYTHONPATH", "")]
-        yield {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
+        path = os.pathsep.join(filter(None, paths))
+        # A process would otherwise look for packages where it stands first.
+        yield {**os.environ, "PYTHONPATH": path, "PYTHONSAFEPATH": "1"}
 
 
 def _device(_: argparse.Namespace) -> None:
