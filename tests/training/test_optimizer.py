@@ -5,7 +5,6 @@ import dataclasses
 import subprocess
 import sys
 from collections.abc import Callable
-from pathlib import Path
 
 import torch
 from torch import nn
@@ -19,17 +18,17 @@ _TRAINED = """
 import sys
 import torch
 from torch import nn
-from recipes import RECIPES
+from dtb_builder.stages.settings.conf import read_conf
+from dtb_builder.training import Recipe
 from dtb_builder.training.loop import train
 from dtb_builder.training.resident import LabelledImages, ResidentImages
 from dtb_builder.training.setup import set_up_torch
-from dataclasses import replace
 
 set_up_torch(threads=1, deterministic=True)
 part = LabelledImages(torch.zeros(8, 3, 8, 8, dtype=torch.uint8), torch.zeros(8, dtype=torch.long))
 data = ResidentImages(part, part, part, torch.ones(3), torch.ones(3))
 network = nn.Sequential(nn.Flatten(), nn.Linear(192, 10))
-recipe = replace(RECIPES["smoke"], num_epochs=2)
+recipe = Recipe(**read_conf("recipe/smoke"))
 for finished in train(network, data, recipe, seed=0):
     finished.optimizer.load_state_dict(finished.optimizer.state_dict())
 print([name for name in sys.modules if name in ("torch._dynamo", "torch._inductor")])
@@ -59,10 +58,6 @@ def test_steps_have_the_bits_of_torchs_sgd_tensor_by_tensor(
 def test_a_training_does_not_import_torchs_compiler() -> None:
     """Its import would take a second or more of every training process."""
     done = subprocess.run(
-        [sys.executable, "-c", _TRAINED],
-        capture_output=True,
-        text=True,
-        check=True,
-        cwd=Path(__file__).parent.parent,  # where recipes.py is
+        [sys.executable, "-c", _TRAINED], capture_output=True, text=True, check=True
     )
     assert done.stdout.strip() == "[]"
