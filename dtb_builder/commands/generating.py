@@ -74,8 +74,13 @@ def _plan(given: argparse.Namespace) -> int:
             settings |= yaml.safe_load(folder.config_file.read_text())
         print(yaml.safe_dump(settings, sort_keys=False), end="")
         return 0
+    price = launch_config(settings).cost.per_gpu_hour
     ensure_planned(folder, given.settings, settings)
     config = folder.config
+    if price is not None and config.compute.device != "cuda":
+        raise ConfigError(
+            f"cost.per_gpu_hour: {folder.path} trains on the {config.compute.device}, not on GPUs"
+        )
     if given.calibrate:
         from dtb_builder.stages.generation.calibrate import calibrate
 
@@ -90,6 +95,9 @@ def _plan(given: argparse.Namespace) -> int:
     print(f"            {how}")
     if cost.device != config.compute.device:
         print(f"            this machine has no {config.compute.device}, which will be faster")
+    if price is not None:
+        about = "about" if cost.device == "cuda" else "less than"
+        print(f"price       {about} {price * cost.hours:,.2f}, at {price:g} an hour of a GPU")
     return 0
 
 
