@@ -72,13 +72,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except NotStartedError as error:
         print(f"dtb: {error}; the same command goes on from here", file=sys.stderr)
         return 75
-    except (DTBError, KeyError, OSError) as error:
+    except (DTBError, OSError) as error:
         if type(error) is OSError and error.errno is None:
             raise  # neither the operating system's nor one that we have named
-        # A KeyError's text is the repr of its argument.
-        text = error.args[0] if isinstance(error, KeyError) and error.args else str(error)
         notes = getattr(error, "__notes__", ())
-        print("\n".join(["dtb: " + str(text), *notes]), file=sys.stderr)
+        print("\n".join([f"dtb: {error}", *notes]), file=sys.stderr)
         return 2
     except ModuleNotFoundError as error:
         package = (error.name or "").partition(".")[0]

@@ -61,6 +61,7 @@ def _seconds(text: str) -> float:
 
 
 def _plan(given: argparse.Namespace) -> int:
+    Sigterm()  # so that a calibration that is told to stop leaves nothing behind
     from dtb_builder.stages.generation.estimate import estimate
     from dtb_builder.stages.generation.run_folder import RunFolder
     from dtb_builder.stages.work.byte_text import byte_text
@@ -103,7 +104,7 @@ def _plan(given: argparse.Namespace) -> int:
 
 def _generate(given: argparse.Namespace) -> int:
     sigterm = Sigterm()
-    from dtb_builder.stages.generation.driver import Progress, RunFailed, generate
+    from dtb_builder.stages.generation.driver import Progress, RunFailed, RunPostponed, generate
     from dtb_builder.stages.generation.monitor import failed_lines
     from dtb_builder.stages.generation.run_folder import RunFolder
     from dtb_builder.stages.generation.status import status
@@ -138,6 +139,9 @@ def _generate(given: argparse.Namespace) -> int:
             elif isinstance(event, RunFailed):
                 fate = "given up" if event.given_up else "will be tried again"
                 bar.write(f"run {event.run.number} failed, {fate}: {event.error}", file=sys.stderr)
+            elif isinstance(event, RunPostponed):
+                waits = f"run {event.run.number} will be started again: {event.reason}"
+                bar.write(waits, file=sys.stderr)
     after = status(folder, launch.cluster.shard_range)
     print(
         f"{after.num_finished} of {after.num_runs} runs finished, "

@@ -14,10 +14,10 @@ from dtb_builder.stages.settings.launch import LaunchConfig
 from dtb_builder.stages.work.disk import storage_is_named
 from dtb_builder.stages.work.engine import Engine
 from dtb_builder.stages.work.engines import open_engine
-from dtb_builder.stages.work.tasks import Ended, Failed, Started, Task, run_tasks
+from dtb_builder.stages.work.tasks import Ended, Failed, Postponed, Started, Task, Waited, run_tasks
 from dtb_builder.stages.work.tasks import Event as TaskEvent
 
-__all__ = ["Progress", "RunFailed", "RunFinished", "ShardClosed", "generate"]
+__all__ = ["Progress", "RunFailed", "RunFinished", "RunPostponed", "ShardClosed", "generate"]
 
 _PROGRESS_SECONDS = 1.0
 
@@ -39,6 +39,14 @@ class RunFailed:
 
 
 @dataclass(frozen=True)
+class RunPostponed:
+    """A run will be started again: its machine has gone, or another process holds its lock."""
+
+    run: PlannedRun
+    reason: str
+
+
+@dataclass(frozen=True)
 class ShardClosed:
     """A shard stands under its final name."""
 
@@ -52,7 +60,7 @@ class Progress:
     num_epochs: int
 
 
-Event = RunFinished | RunFailed | ShardClosed | Progress
+Event = RunFinished | RunFailed | RunPostponed | ShardClosed | Progress
 
 
 Training = Callable[[Path, PlannedRun, float | None], None]
@@ -181,7 +189,7 @@ class _Driver:
 
     def _told(self, event: TaskEvent) -> Iterator[Event]:
         """What an event of the task loop means for the generation."""
-        if not isinstance(event, Started | Ended | Failed):
+        if isinstance(event, Waited):
             return
         run = event.task.key
         if not isinstance(run, PlannedRun):  # a shard is being closed
@@ -194,7 +202,9 @@ class _Driver:
             self._running.add(run)
             return
         self._running.discard(run)
-        if isinstance(event, Ended):
+        if isinstance(event, Postponed):
+            yield RunPostponed(run, str(event.error))
+        elif isinstance(event, Ended):
             self._num_done += self._num_epochs
             yield RunFinished(run)
             self._settle(run)

@@ -11,6 +11,7 @@ from dtb_builder.errors import DamagedFileError
 from dtb_builder.stages.ranking.choice import ChosenRule
 from dtb_builder.stages.ranking.population import EARLY_FIGURES
 from dtb_builder.stages.ranking.rank import Ranked, Ranking
+from dtb_builder.stages.work.text_table import print_table
 from dtb_builder.statistics import Interval
 
 __all__ = ["print_choices", "print_ranking", "read_ranking", "write_plot", "write_ranking"]
@@ -34,7 +35,7 @@ def print_ranking(ranking: Ranking, *, every: bool) -> None:
     for score in sorted(scores, key=lambda score: -_mean(ranking.ranked, score)):
         found = [at.get((score, moment)) for moment in moments]
         lines.append([score, *("-" if row is None else f"{row.tau.value:+.3f}" for row in found)])
-    _print_table(lines)
+    print_table(lines)
     header = ["moment", "score", "n", "tau", "rho", "partial tau", "top 10 %", "score s"]
     lines = [header]
     for moment in moments:
@@ -42,7 +43,7 @@ def print_ranking(ranking: Ranking, *, every: bool) -> None:
         chosen = rows if every else [r for i, r in enumerate(rows) if i < 3 or r.score in _SHOWN]
         lines += [_cells(row) for row in chosen]
     print()
-    _print_table(lines)
+    print_table(lines)
     _print_costs(ranking.ranked, moments)
     _print_differences(ranking, moments)
     for reason in ranking.left_out:
@@ -66,7 +67,7 @@ def print_choices(choices: Sequence[ChosenRule]) -> None:
             gain = _text(choice.gains[name])
             lines.append(["", "", f"  {name}", "", f"{_text(interval)}  gain {gain}"])
     print("\nchosen on one half, reported on the other")
-    _print_table(lines)
+    print_table(lines)
 
 
 def write_ranking(
@@ -154,7 +155,7 @@ def _print_costs(ranked: Sequence[Ranked], moments: Sequence[str]) -> None:
                 share = "-" if seconds is None or not whole else f"{100 * seconds / whole:.1f} %"
                 lines.append([moment, best.score, _text(best.tau), cost, share])
     print()
-    _print_table(lines)
+    print_table(lines)
 
 
 def _is_early(row: Ranked) -> bool:
@@ -180,7 +181,7 @@ def _print_differences(ranking: Ranking, moments: Sequence[str]) -> None:
             first, second = (" at ".join(each) for each in (compared.first, compared.second))
             verdict = "significant" if compared.significant else "not significant"
             lines.append([first, f"less {second}", _text(compared.difference), verdict])
-    _print_table(lines)
+    print_table(lines)
 
 
 def _cells(row: Ranked) -> list[str]:
@@ -203,10 +204,3 @@ def _text(interval: Interval, sign: str = "+") -> str:
 def _mean(rows: Sequence[Ranked], score: str) -> float:
     values = [row.tau.value for row in rows if row.score == score]
     return sum(values) / len(values)
-
-
-def _print_table(lines: Sequence[Sequence[str]]) -> None:
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    for line in lines:
-        cells = [cell.ljust(width) for cell, width in zip(line, widths, strict=True)]
-        print("  ".join(cells).rstrip())

@@ -1,5 +1,6 @@
 """The loop that keeps an engine busy, with an engine that does what a test says."""
 
+import contextlib
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,7 +11,8 @@ from chaos.fake_runs import STEPS, append, fake_run, write_journal
 
 from dtb_builder.cli import main
 from dtb_builder.dataset.journal import append_epoch, open_journal
-from dtb_builder.stages.generation import driver
+from dtb_builder.errors import TimeLimitError
+from dtb_builder.stages.generation import driver, run_folder
 from dtb_builder.stages.generation.run_folder import PlannedRun, RunFolder
 from dtb_builder.stages.generation.status import status
 from dtb_builder.stages.settings.launch import LaunchConfig
@@ -51,6 +53,11 @@ def pretend(path: Path, run: PlannedRun, _limit: float | None) -> None:
     journal = RunFolder(path).journal_file(run)
     journal.parent.mkdir(parents=True, exist_ok=True)
     write_journal(journal, run.number)
+
+
+def pretend_locked(path: Path, run: PlannedRun, limit: float | None) -> None:
+    with RunFolder(path).run_locked(run):
+        pretend(path, run, limit)
 
 
 @pytest.fixture(scope="module")
@@ -174,6 +181,59 @@ def test_failures_of_a_shard_that_is_closed_meanwhile_are_none(
 
     monkeypatch.setattr(Path, "read_text", closed)
     assert folder.failures(run).messages == ()
+
+
+def test_a_run_that_another_process_holds_waits_for_it_and_has_not_failed(
+    folder: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run_folder, "_RUN_LOCK_SECONDS", 0.1)
+    run = next(folder.plan())
+    events: list[driver.Event] = []
+    with contextlib.ExitStack() as orphan:
+        orphan.enter_context(folder.run_locked(run))
+        for event in driver.generate(folder, launch(max_attempts=1), train=pretend_locked):
+            events.append(event)
+            if isinstance(event, driver.RunPostponed):
+                orphan.close()
+    assert [e.run for e in events if isinstance(e, driver.RunPostponed)] == [run]
+    assert failed(events) == []
+    assert len(folder.shard_files()) == 3
+
+
+def test_a_run_that_finished_in_its_last_attempt_is_not_given_up(
+    folder: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def too_late(path: Path, run: PlannedRun, limit: float | None) -> None:
+        pretend(path, run, limit)
+        raise TimeLimitError("in the last millisecond")
+
+    monkeypatch.setattr(driver, "open_engine", lambda *_: SerialEngine())
+    events = list(driver.generate(folder, launch(max_attempts=1), train=too_late))
+    assert failed(events) == []
+    assert len(folder.shard_files()) == 3
+
+
+def test_a_finished_run_that_was_given_up_goes_into_its_shard(
+    folder: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs = list(folder.plan())
+    for run in runs:
+        pretend(folder.path, run, None)
+    folder.add_failure(runs[0], "no luck")
+    folder.give_up(runs[0])
+    drive(folder, MortalEngine(is_lost=False, deaths={}), monkeypatch)
+    assert len(folder.shard_files()) == 3
+
+
+def test_holding_the_folder_leaves_the_files_of_those_who_need_not_hold_it(
+    folder: RunFolder,
+) -> None:
+    others, own = (".report.html.0123.writing", ".mine.csv.0123.writing"), ".dtb.h5.0123.writing"
+    for name in (*others, own):
+        (folder.path / name).touch()
+    with folder.locked():
+        assert not (folder.path / own).exists()
+        assert all((folder.path / name).exists() for name in others)
 
 
 def test_a_lost_machine_whose_runs_had_finished_costs_nothing(
