@@ -1,16 +1,18 @@
-"""Scores computed here beside those that others published, on the tables of tests/data.
+"""The paper's claim, that DAS orders networks better than WOT, on published labels; no training.
 
-    python benchmarks/published_scores.py [--cells 250] [--gradients 24] [--channels 128]
+    python benchmarks/published_scores.py [--cells 250] [--channels 16] [--pixels 16] [--probes 3]
+        [--gradients 0]
 
-NAS-Bench-101's networks are scored at the published size, of 128 channels and 32 x 32 pixels, on 32
-images of Fashion-MNIST, as CIFAR-10 may not be at hand; so scores that look at images are not the
-published ones, and are compared by their order. Some minutes on one core.
+NAS-Bench-301: the published WOT of genotypes is split into its atoms by the closed form of N_A.
+NAS-Bench-101: our networks of its cells are scored on 32 images of Fashion-MNIST, as CIFAR-10 may
+not be at hand. The labels are the rows of tests/data. With --gradients, proxies of so many cells
+stand beside the published columns, at 128 channels and 32 x 32 pixels. Five minutes on one core.
 """
 
 import argparse
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -25,24 +27,28 @@ from suite_zero import cells, column, genotypes, initialise
 from dtb_builder.images import load_images
 from dtb_builder.network import NetworkSpec
 from dtb_builder.scores import (
-    Agreement,
-    Atoms,
-    Moments,
     activation_units,
+    cell_depth,
     choose_probe,
     distinguishing_ability,
-    linear,
-    z_sum,
+    input_edges,
 )
 from dtb_builder.scores.activations import network_agreement
-from dtb_builder.scores.gradients import gradient_norm, snip
-from dtb_builder.scores.jacobian import jacob_cov
-from dtb_builder.scores.size import multiply_accumulates, num_parameters
+from dtb_builder.scores.gradients import fisher, gradient_norm, grasp, plain, snip
+from dtb_builder.scores.graph import Graph
+from dtb_builder.scores.jacobian import epe_nas, jacob_cov
+from dtb_builder.scores.size import l2_norm, multiply_accumulates, num_parameters
 from dtb_builder.scores.synflow import synflow
-from dtb_builder.statistics import bootstrap, compare, kendall_tau
+from dtb_builder.stages.ranking.population import combined
+from dtb_builder.stages.ranking.rank import ratio_of
+from dtb_builder.statistics import Interval, kendall_tau
+from dtb_builder.statistics.resampling import draw_resamples, interval_of, kendall_taus
+from dtb_builder.tables.cell101 import Cell101
 from dtb_builder.tables.network101 import Network101
+from dtb_builder.tables.units101 import activation_units101
 
 NUM_IMAGES = 32
+NUM_RESAMPLES = 2000
 
 
 def main() -> None:
@@ -50,35 +56,44 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--genotypes", type=int, help="of NAS-Bench-301's space; all by default")
     parser.add_argument("--cells", type=int, default=250, help="of NAS-Bench-101 to score by WOT")
-    parser.add_argument("--gradients", type=int, default=24, help="of those, by gradients too")
-    parser.add_argument("--channels", type=int, default=128, help="of their first stack")
+    parser.add_argument("--channels", type=int, default=16, help="of their first stack")
+    parser.add_argument("--pixels", type=int, default=16, help="of a side of their images")
+    parser.add_argument("--probes", type=int, default=3, help="draws of images and weights")
+    parser.add_argument("--gradients", type=int, default=0, help="cells beside published proxies")
+    parser.add_argument("--width", type=int, default=128, help="of the first stack of those cells")
     parser.add_argument("--images", default="fashion_mnist", help="the image set of the probe")
-    parser.add_argument("--resamples", type=int, default=1000, help="of the networks, an interval")
     given = parser.parse_args()
     torch.set_num_threads(1)
-    images, labels = probe(given.images)
     print("NAS-Bench-301: genotypes of the DARTS space, a surrogate's accuracies")
-    of_genotypes(given.genotypes, given.resamples)
-    print("\nNAS-Bench-101: accuracies as trained")
-    of_codes((network_of(i, given.channels) for i in range(given.cells)), images, given.resamples)
-    print(f"\nProxies of {given.gradients} cells beside the published ones")
-    networks = [network_of(i, given.channels) for i in range(given.gradients)]
-    of_proxies(networks, images, labels)
+    of_genotypes(given.genotypes)
+    for seed in range(given.probes):
+        print(f"\nNAS-Bench-101: accuracies as trained; images and weights of the seed {seed}")
+        images, _ = probe(given.images, given.pixels, seed)
+        of_cells(given.cells, given.channels, images, seed)
+    if given.gradients:
+        print(f"\nProxies of {given.gradients} cells beside the published ones")
+        of_proxies(given.gradients, given.images, given.width)
 
 
-def of_genotypes(num_genotypes: int | None, num_resamples: int) -> None:
+def of_genotypes(num_genotypes: int | None) -> None:
     """The closed form of N_A splits the published WOT; all parameter counts."""
     spec = NetworkSpec(channels=32, layers=8, num_classes=10, image_size=32)
     found = genotypes()[:num_genotypes]
-    accuracies = column("nb301_genotypes", "val_accuracy")[: len(found)]
-    units = np.array([activation_units(genotype, spec) for genotype in found])
-    published = column("nb301_genotypes", "nwot")[: len(found)]
-    rules(
-        Atoms(published - NUM_IMAGES * np.log(units), units, NUM_IMAGES), accuracies, num_resamples
-    )
+    units = np.array([activation_units(genotype, spec) for genotype in found], float)
+    published = slice(len(found))
+    wot = column("nb301_genotypes", "nwot")[published]
+    columns = {
+        "wot": wot,
+        "distinguishing_ability": wot - NUM_IMAGES * np.log(units),
+        "activation_units": units,
+        "num_parameters": column("nb301_genotypes", "params")[published],
+        "input_edges": np.array([input_edges(genotype) for genotype in found], float),
+        "cell_depth": np.array([cell_depth(genotype) for genotype in found], float),
+        "flops": column("nb301_genotypes", "flops")[published],
+    }
+    table(columns, column("nb301_genotypes", "val_accuracy")[published])
     exact = 0
-    params_of_all = column("nb301_genotypes", "params")[: len(found)]
-    for genotype, params in zip(found, params_of_all, strict=True):
+    for genotype, params in zip(found, columns["num_parameters"], strict=True):
         with torch.device("meta"):
             network = spec.build(genotype)
         inside = sum(
@@ -90,57 +105,84 @@ def of_genotypes(num_genotypes: int | None, num_resamples: int) -> None:
     print(f"parameter counts reproduced exactly: {exact} of {len(found)}")
 
 
-def of_codes(networks: Iterable[Network101], images: torch.Tensor, num_resamples: int) -> None:
-    """WOT and its atoms of newly initialised networks."""
+def of_cells(num_cells: int, channels: int, images: torch.Tensor, seed: int) -> None:
+    """WOT and its atoms of newly initialised networks, and N_A by the closed form."""
+    found = cells()[:num_cells]
     began = time.perf_counter()
-    kernels: list[Agreement] = [network_agreement(network, images) for network in networks]
+    kernels = [network_agreement(network_of(i, channels, seed), images) for i in range(len(found))]
     seconds = time.perf_counter() - began
-    atoms = Atoms(
-        np.array([distinguishing_ability(kernel) for kernel in kernels]),
-        np.array([kernel.activation_units for kernel in kernels]),
-        len(images),
-    )
-    accuracies = column("nb101_cells", "val_accuracy")[: len(kernels)]
-    rules(atoms, accuracies, num_resamples)
-    for name in ("params", "flops"):
-        line(name, column("nb101_cells", name)[: len(kernels)], accuracies, num_resamples)
-    print(f"{len(kernels)} cells, {seconds / len(kernels):.2f} s each")
+    units = np.array([kernel.activation_units for kernel in kernels], float)
+    abilities = np.array([distinguishing_ability(kernel) for kernel in kernels])
+    columns = {
+        "wot": abilities + NUM_IMAGES * np.log(units),
+        "distinguishing_ability": abilities,
+        "activation_units": units,
+        "num_parameters": column("nb101_cells", "params")[:num_cells],
+        "cell_depth": np.array([depth_of(cell) for cell in found], float),
+        "flops": column("nb101_cells", "flops")[:num_cells],
+    }
+    table(columns, column("nb101_cells", "val_accuracy")[:num_cells])
+    closed = [
+        activation_units101(cell, channels=channels, image_size=images.shape[-1]) for cell in found
+    ]
+    exact = int((units == closed).sum())
+    print(f"N_A of the closed form is that of hooks: {exact} of {len(found)} cells")
+    print(f"{seconds / len(found):.2f} s a cell")
 
 
-def rules(atoms: Atoms, accuracies: NDArray[np.float64], num_resamples: int) -> None:
-    """WOT, its atoms and their z-sum, and whether the z-sum is better than WOT."""
-    wot, z = linear(atoms, 1), z_sum(atoms, Moments.of(atoms))
-    line("WOT", wot, accuracies, num_resamples)
-    line("D", atoms.abilities, accuracies, num_resamples)
-    line("A", atoms.log_units, accuracies, num_resamples)
-    line("z-sum", z, accuracies, num_resamples)
-    better = compare(
-        kendall_tau, z, wot, accuracies, np.random.default_rng(0), num_resamples=num_resamples
-    ).difference
-    print(f"{'z-sum - WOT':<14}{better.value:+.3f}  [{better.low:+.3f}, {better.high:+.3f}]")
+def table(columns: Mapping[str, NDArray[np.float64]], accuracies: NDArray[np.float64]) -> None:
+    """Kendall's tau of every score and rule, beside that of WOT on the same resamples."""
+    rules = combined(columns, NUM_IMAGES)
+    shown = dict(columns) | {name: rules[name] for name in _RULES if name in rules}
+    rng = np.random.default_rng(0)
+    counts = draw_resamples(len(accuracies), NUM_RESAMPLES, rng)
+    taus = {name: kendall_taus(values, accuracies, counts) for name, values in shown.items()}
+    values = {name: kendall_tau(each, accuracies) for name, each in shown.items()}
+    print(f"{'':<24}{'tau':<26}{'less that of WOT':<26}{'as a multiple of it':<24}tau with WOT")
+    for name in sorted(shown, key=lambda name: -values[name]):
+        tau = text(interval_of(values[name], taus[name]))
+        less = text(interval_of(values[name] - values["wot"], taus[name] - taus["wot"]))
+        ratio, _ = ratio_of((values[name], taus[name]), (values["wot"], taus["wot"]))
+        between = f"{kendall_tau(shown[name], shown['wot']):+.3f}"
+        print(f"{_RULES.get(name, name):<24}{tau:<26}{less:<26}{text(ratio):<24}{between}")
 
 
-def line(
-    name: str, scores: NDArray[np.float64], accuracies: NDArray[np.float64], num_resamples: int
-) -> None:
-    """A score's Kendall tau with its interval of 95 %."""
-    tau = bootstrap(
-        kendall_tau, scores, accuracies, np.random.default_rng(0), num_resamples=num_resamples
-    )
-    print(f"{name:<14}{tau.value:+.3f}  [{tau.low:+.3f}, {tau.high:+.3f}]", flush=True)
+def text(interval: Interval) -> str:
+    """A number with its interval of 95 %."""
+    return f"{interval.value:+.3f} [{interval.low:+.3f}, {interval.high:+.3f}]"
 
 
-def of_proxies(networks: list[Network101], images: torch.Tensor, labels: torch.Tensor) -> None:
+_RULES = {
+    "z_sum": "DAS = z(D/n) + z(A)",
+    "z_sum3": "z(D/n) + z(A) + z(I)",
+    "D_params": "z(D/n) + z(log params)",
+    "params_I": "z(log params) + z(I)",
+    "rank_sum": "rank_sum",
+}
+
+
+def depth_of(cell: Cell101) -> int:
+    """Edges on the longest path through a cell."""
+    depths = {0: 0}
+    for vertex in range(1, cell.output + 1):
+        depths[vertex] = 1 + max(depths[i] for i in cell.predecessors(vertex))
+    return depths[cell.output]
+
+
+def of_proxies(num_cells: int, image_set: str, channels: int) -> None:
     """The median ratio to a published column, and the tau between the two."""
+    images, labels = probe(image_set, 32, 0)
+    networks = [network_of(i, channels, 0) for i in range(num_cells)]
     ours = {
         "synflow": [float(np.log(synflow(network, (3, 32, 32)))) for network in networks],
-        "grad_norm": [gradient_norm(network, images, labels) for network in networks],
-        "snip": [snip(network, images, labels) for network in networks],
-        "jacov": [jacob_cov(network, images) for network in networks],
-        "l2_norm": [
-            sum(float(p.detach().norm()) for p in network.parameters() if p.ndim == 4)
-            for network in networks
-        ],
+        "grad_norm": [gradient_norm(Graph(network, images, labels)) for network in networks],
+        "snip": [snip(Graph(network, images, labels)) for network in networks],
+        "jacov": [jacob_cov(Graph(network, images)) for network in networks],
+        "l2_norm": [l2_norm(network) for network in networks],
+        "plain": [plain(Graph(network, images, labels)) for network in networks],
+        "fisher": [fisher(Graph(network, images, labels)) for network in networks],
+        "grasp": [grasp(Graph(network, images, labels, twice=True)) for network in networks],
+        "epe_nas": [epe_nas(Graph(network, images, labels)) for network in networks],
         "params": [num_parameters(network) / 1e6 for network in networks],
         "flops": [multiply_accumulates(network, (3, 32, 32)) / 1e6 for network in networks],
     }
@@ -151,26 +193,31 @@ def of_proxies(networks: list[Network101], images: torch.Tensor, labels: torch.T
         print(f"{name:<14}{ratio:<28.3f}{kendall_tau(values, published):.3f}", flush=True)
 
 
-def network_of(number: int, channels: int) -> Network101:
-    """A cell's network as its publishers initialised it, with the cell's number as the seed."""
-    torch.manual_seed(number)
+def network_of(number: int, channels: int, seed: int) -> Network101:
+    """A cell's network as its publishers initialised it."""
+    torch.manual_seed(number + 1000 * seed)
     network = Network101(cells()[number], channels=channels)
     initialise(network)
     return network.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
 
 
-def probe(name: str) -> tuple[torch.Tensor, torch.Tensor]:
-    """Grey images, framed to 32 x 32 pixels in three equal channels; their labels."""
-    images = load_images(name, None)
-    chosen = choose_probe(
-        images.train_images, np.arange(len(images.train_labels)), NUM_IMAGES, seed=0
-    )
+def probe(image_set: str, pixels: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Images of a grey image set in three equal channels, and their labels.
+
+    Smaller ones are means over areas; larger ones have a frame of the background around them.
+    """
+    images = load_images(image_set, None)
+    everyone = np.arange(len(images.train_labels))
+    chosen = choose_probe(images.train_images, everyone, NUM_IMAGES, seed=seed)
     normalised = torch.from_numpy(chosen.normalised(images.mean, images.std))
-    background = float(normalised.min())
-    frame = (32 - normalised.shape[-1]) // 2
-    framed = torch.nn.functional.pad(normalised, (frame,) * 4, value=background)
-    pixels = framed.expand(-1, 3, -1, -1).contiguous(memory_format=torch.channels_last)
-    return pixels, torch.from_numpy(images.train_labels[chosen.indices])
+    around = (pixels - normalised.shape[-1]) // 2
+    if around < 0:
+        resized = torch.nn.functional.interpolate(normalised, size=pixels, mode="area")
+    else:
+        background = float(normalised.min())
+        resized = torch.nn.functional.pad(normalised, (around,) * 4, value=background)
+    three = resized.expand(-1, 3, -1, -1).contiguous(memory_format=torch.channels_last)
+    return three, torch.from_numpy(images.train_labels[chosen.indices])
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -104,6 +105,7 @@ def _score_source(
 def _rank(given: argparse.Namespace) -> int:
     from dtb_builder.dataset import Benchmark
     from dtb_builder.stages.ranking.choice import choose_rules
+    from dtb_builder.stages.ranking.halfway import halfway
     from dtb_builder.stages.ranking.population import populations_of, training_of
     from dtb_builder.stages.ranking.rank import rank
     from dtb_builder.stages.ranking.report import (
@@ -116,6 +118,7 @@ def _rank(given: argparse.Namespace) -> int:
 
     if given.seed < 0 or given.resamples < 1 or given.splits < 1:
         raise ConfigError("--seed must be at least 0, --resamples and --splits at least 1")
+    half = None
     if given.benchmark is not None:
         populations, about = _table_populations(given)
     elif given.settings:
@@ -125,10 +128,16 @@ def _rank(given: argparse.Namespace) -> int:
         with Benchmark(given.file) as benchmark:
             populations = populations_of(benchmark, table, accuracy=given.by)
             about = dict(table.about) | {"trained": training_of(benchmark)}
+            half = halfway(
+                benchmark, accuracy=given.by, seed=given.seed, num_resamples=given.resamples
+            )
     ranking = rank(populations, seed=given.seed, num_resamples=given.resamples)
     if not ranking.ranked:
         raise ConfigError("nothing can be ranked: " + "; ".join(ranking.left_out[:3]))
     print(f"to {given.by} at the end; intervals of 95 %, {given.resamples} resamples")
+    if half is not None:
+        print(half)
+        about |= {"halfway": asdict(half)}
     print_ranking(ranking, every=given.all)
     stem: Path = given.into or given.file.with_name("rank")
     about |= {"by": given.by, "seed": given.seed, "resamples": given.resamples}

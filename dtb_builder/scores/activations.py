@@ -13,7 +13,13 @@ from dtb_builder.errors import DivergedError, UnseenReLUError
 from dtb_builder.scores.kernel import Agreement
 from dtb_builder.scores.probed import full_precision, probed_copy
 
-__all__ = ["AgreementCounter", "activation_codes", "network_agreement", "visit_activations"]
+__all__ = [
+    "ActivationWatch",
+    "AgreementCounter",
+    "activation_codes",
+    "network_agreement",
+    "visit_activations",
+]
 
 _CHUNK = 2**22  # units at a time; below 2**24, to which float32 counts exactly
 _RELUS = (torch.ops.aten.relu.default, torch.ops.aten.relu_.default)
@@ -86,35 +92,71 @@ def visit_activations(
     other activation functions: for networks of the DARTS space, compare with `activation_units`.
     """
     probed = probed_copy(network)
-    calls = _ReLUCalls()
-
-    def before(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        values = args[0] if args else kwargs["input"]
-        if len(values) != len(images):
-            raise ValueError(
-                f"every ReLU must see the {len(images)} images as its rows, got {len(values)} rows"
-            )
-        if values.sum().isnan():
-            raise DivergedError("an activation is not a number")
-        visit(values > 0)
-        calls.num_seen += 1
-        calls.inside = True
-
-    def after(*_: object) -> None:
-        calls.inside = False
-
-    for module in probed.modules():
-        if isinstance(module, nn.ReLU):
-            module.register_forward_pre_hook(before, with_kwargs=True)
-            module.register_forward_hook(after, always_call=True)
-    with torch.no_grad(), full_precision(images.device), calls:
+    watch = ActivationWatch(probed, len(images), visit)
+    with torch.no_grad(), full_precision(images.device), watch:
         probed(images)
-    if calls.num_unseen or not calls.num_seen:
-        raise UnseenReLUError(
-            f"wanted a network whose ReLUs are all nn.ReLU modules, got "
-            f"{calls.num_seen} calls of such modules and {calls.num_unseen} other calls of relu in "
-            f"{type(network).__name__}"
-        )
+    watch.check()
+
+
+class ActivationWatch:
+    """A context in which a network's forward pass is watched: its ReLUs' codes are visited.
+
+    What goes wrong does not stop the pass, which may serve others: `check` says it afterwards.
+
+    Args:
+        probed: a copy of the network, which keeps the hooks.
+        num_images: that it will see.
+        visit: as of `visit_activations`.
+    """
+
+    def __init__(
+        self, probed: nn.Module, num_images: int, visit: Callable[[Tensor], object]
+    ) -> None:
+        self._name = type(probed).__name__
+        self._num_images = num_images
+        self._visit = visit
+        self._calls = _ReLUCalls()
+        self._error: Exception | None = None
+        for module in probed.modules():
+            if isinstance(module, nn.ReLU):
+                module.register_forward_pre_hook(self._before, with_kwargs=True)
+                module.register_forward_hook(self._after, always_call=True)
+
+    def __enter__(self) -> None:
+        self._calls.__enter__()
+
+    def __exit__(self, *raised: Any) -> None:
+        self._calls.__exit__(*raised)
+
+    def check(self) -> None:
+        """Raise what `visit_activations` raises."""
+        if self._error is not None:
+            raise self._error
+        seen, unseen = self._calls.num_seen, self._calls.num_unseen
+        if unseen or not seen:
+            raise UnseenReLUError(
+                f"wanted a network whose ReLUs are all nn.ReLU modules, got {seen} calls of such "
+                f"modules and {unseen} other calls of relu in {self._name}"
+            )
+
+    def _before(self, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        values = (args[0] if args else kwargs["input"]).detach()
+        self._calls.num_seen += 1
+        self._calls.inside = True
+        if self._error is not None:
+            return
+        if len(values) != self._num_images:
+            self._error = ValueError(
+                f"every ReLU must see the {self._num_images} images as its rows, "
+                f"got {len(values)} rows"
+            )
+        elif values.sum().isnan():
+            self._error = DivergedError("an activation is not a number")
+        else:
+            self._visit(values > 0)
+
+    def _after(self, *_: object) -> None:
+        self._calls.inside = False
 
 
 class _ReLUCalls(TorchDispatchMode):

@@ -13,10 +13,17 @@ SCORES: Mapping[str, str] = MappingProxyType(
         "mean_hamming_distance": "share of the units that two images differ in",
         "num_parameters": "trainable parameters, an auxiliary head's included",
         "multiply_accumulates": "of convolutions and matrix products for one image",
+        "input_edges": "I, edges of the normal cell that read its own inputs",
+        "cell_depth": "longest path through the normal cell; in the DARTS space less is better",
+        "l2_norm": "sum of the norms of the weights of layers",
         "gradient_norm": "sum of the norms of the gradients of layers",
         "snip": "sum of |w dL/dw|",
+        "plain": "sum of w dL/dw",
+        "fisher": "sum over channels of the mean square of maps times their gradients",
+        "grasp": "minus the sum of w (H g)",
         "synflow": "sum of w dR/dw of a flow of ones",
         "jacob_cov": "how little the gradients by different images are correlated",
+        "epe_nas": "how correlated the gradients by different images of a class are",
         "swap": "different patterns that units show",
         "zico": "sum over layers of log sum of mean |g| / deviation of |g|, of two batches",
         "zen": "change of random networks' maps with random changes of images",
@@ -30,6 +37,13 @@ KERNEL_SCORES: frozenset[str] = frozenset(
 """The scores that come from the agreement kernel, computed once for all of them."""
 
 ARCHITECTURE_SCORES: frozenset[str] = frozenset(
-    {"activation_units", "num_parameters", "multiply_accumulates", "zen"}
+    {
+        "activation_units",
+        "num_parameters",
+        "multiply_accumulates",
+        "input_edges",
+        "cell_depth",
+        "zen",
+    }
 )
 """The scores that training does not change."""

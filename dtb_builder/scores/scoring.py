@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
@@ -10,14 +10,17 @@ import torch
 from torch import Tensor, nn
 
 from dtb_builder.errors import DivergedError, SingularKernelError, UnseenReLUError
+from dtb_builder.network.network import Network
 from dtb_builder.scores.ability import distinguishing_ability, mean_hamming_distance, wot
 from dtb_builder.scores.activations import AgreementCounter, visit_activations
-from dtb_builder.scores.gradients import gradient_norm_and_snip, zico
-from dtb_builder.scores.jacobian import jacob_cov
+from dtb_builder.scores.gradients import fisher, gradient_norm, grasp, plain, snip, zico
+from dtb_builder.scores.graph import Graph
+from dtb_builder.scores.jacobian import epe_nas, jacob_cov
 from dtb_builder.scores.names import KERNEL_SCORES, SCORES
-from dtb_builder.scores.size import multiply_accumulates, num_parameters
+from dtb_builder.scores.size import l2_norm, multiply_accumulates, num_parameters
 from dtb_builder.scores.swap import PatternCounter
 from dtb_builder.scores.synflow import synflow
+from dtb_builder.scores.wiring import cell_depth, input_edges
 from dtb_builder.scores.zen import zen
 
 __all__ = ["Probe", "Scored", "score_network"]
@@ -62,7 +65,7 @@ class Probe:
         ]
 
 
-@dataclass(frozen=True)
+@dataclass
 class Scored:
     """The scores of one network.
 
@@ -104,14 +107,15 @@ def score_network(
     """
     if unknown := sorted(set(names) - SCORES.keys()):
         raise ValueError(f"unknown scores {', '.join(unknown)}")
-    scored = _code_scores(network, probe, set(names) & _OF_CODES, activation_units)
+    scored = Scored()
+    _shared_scores(scored, network, probe, set(names), activation_units)
     for group, compute in _OTHERS.items():
         wanted = [name for name in group if name in names]
         if wanted:
             begin = time.perf_counter()
             try:
                 values = dict(zip(group, compute(network, probe), strict=True))
-            except (DivergedError, UnseenReLUError, ValueError, OverflowError) as error:
+            except _REASONS as error:
                 reason = f"{type(error).__name__}: {error}"
                 scored.errors.update(dict.fromkeys(wanted, reason))
                 continue
@@ -120,43 +124,85 @@ def score_network(
     return scored
 
 
-def _code_scores(
-    network: nn.Module, probe: Probe, names: set[str], activation_units: int | None
-) -> Scored:
-    """Those that come from the activation codes, which are computed once for all of them."""
-    if not names:
-        return Scored()
+def _shared_scores(
+    scored: Scored,
+    network: nn.Module,
+    probe: Probe,
+    names: set[str],
+    activation_units: int | None,
+) -> None:
+    """Those of the activation codes and of gradients, from one forward pass of all images."""
+    of_codes, of_graph = names & _OF_CODES, [name for name in _OF_GRAPH if name in names]
+    if not of_codes and not of_graph:
+        return
     agreement = AgreementCounter(len(probe.images), probe.images.device)
     patterns = PatternCounter()
-    of_kernel = names & KERNEL_SCORES
-    wanted: list[AgreementCounter | PatternCounter] = [agreement] if of_kernel else []
-    wanted += [patterns] if "swap" in names else []
-    seconds = dict.fromkeys(wanted, 0.0)
+    counters: list[AgreementCounter | PatternCounter] = []
+    counters += [agreement] if names & KERNEL_SCORES else []
+    counters += [patterns] if "swap" in names else []
+    seconds = dict.fromkeys(counters, 0.0)
 
     def visit(fires: Tensor) -> None:
-        for counter in wanted:
+        for counter in counters:
             begin = time.perf_counter()
             counter(fires)
             seconds[counter] += time.perf_counter() - begin
 
     begin = time.perf_counter()
+    graph = None
     try:
-        visit_activations(network, probe.images, visit)
-    except (DivergedError, UnseenReLUError) as error:
-        return Scored(errors={name: f"{type(error).__name__}: {error}" for name in names})
+        if of_graph:
+            graph = Graph(
+                network,
+                probe.images,
+                probe.labels,
+                visit=visit if of_codes else None,
+                twice="grasp" in names,
+            )
+            if graph.watch is not None:
+                graph.watch.check()
+        else:
+            visit_activations(network, probe.images, visit)
+    except _REASONS as error:
+        failed = of_codes if graph is not None else of_codes.union(of_graph)
+        scored.errors |= dict.fromkeys(failed, f"{type(error).__name__}: {error}")
+        of_codes = set[str]()
     shared = time.perf_counter() - begin - sum(seconds.values())
-    scored = Scored()
-    if of_kernel:
+    if kernel_names := of_codes & KERNEL_SCORES:
         own = shared + seconds[agreement]
-        scored = _kernel_scores(agreement, of_kernel, own, activation_units)
-    if "swap" in names:
+        _kernel_scores(scored, agreement, kernel_names, own, activation_units)
+    if "swap" in of_codes:
         _keep(scored, "swap", float(patterns.num_patterns), shared + seconds[patterns])
-    return scored
+    if graph is not None:
+        _graph_scores(scored, graph, of_graph, shared)
+
+
+def _graph_scores(scored: Scored, graph: Graph, names: Sequence[str], shared: float) -> None:
+    """Those of gradients; a backward pass counts in each of those that share it."""
+    of_pass = dict.fromkeys(_PASSES, 0.0)
+    for name in names:
+        compute, needs = _OF_GRAPH[name]
+        try:
+            for each in needs:
+                begin = time.perf_counter()
+                _PASSES[each](graph)
+                of_pass[each] = max(of_pass[each], time.perf_counter() - begin)
+            begin = time.perf_counter()
+            value = compute(graph)
+        except _REASONS as error:
+            scored.errors[name] = f"{type(error).__name__}: {error}"
+            continue
+        own = time.perf_counter() - begin
+        _keep(scored, name, value, shared + sum(of_pass[each] for each in needs) + own)
 
 
 def _kernel_scores(
-    counter: AgreementCounter, names: set[str], shared: float, activation_units: int | None
-) -> Scored:
+    scored: Scored,
+    counter: AgreementCounter,
+    names: set[str],
+    shared: float,
+    activation_units: int | None,
+) -> None:
     """Those of the agreement kernel, each with the seconds that it took on its own."""
     begin = time.perf_counter()
     kernel = counter.agreement()
@@ -165,8 +211,10 @@ def _kernel_scores(
             f"UnseenReLUError: wanted the {activation_units} activation units of the closed form, "
             f"got {kernel.activation_units} from hooks"
         )
-        return Scored(errors=dict.fromkeys(names, reason))
-    scored = Scored(singular=kernel.singular, smallest_eigenvalue=kernel.smallest_eigenvalue)
+        scored.errors |= dict.fromkeys(names, reason)
+        return
+    scored.singular = kernel.singular
+    scored.smallest_eigenvalue = kernel.smallest_eigenvalue
     shared += time.perf_counter() - begin
     computations = {
         "wot": wot,
@@ -182,7 +230,6 @@ def _kernel_scores(
             scored.errors[name] = f"{type(error).__name__}: {error}"
             continue
         _keep(scored, name, value, shared + time.perf_counter() - begin)
-    return scored
 
 
 def _keep(scored: Scored, name: str, value: float, seconds: float) -> None:
@@ -193,7 +240,37 @@ def _keep(scored: Scored, name: str, value: float, seconds: float) -> None:
         scored.errors[name] = f"DivergedError: the score is {value}"
 
 
+_REASONS = (DivergedError, UnseenReLUError, SingularKernelError, ValueError, OverflowError)
+"""Errors that are a score's, and no bug."""
+
 _OF_CODES = KERNEL_SCORES | {"swap"}
+
+_PASSES: Mapping[str, Callable[[Graph], object]] = MappingProxyType(
+    {
+        "loss": lambda graph: graph.weights,
+        "images": lambda graph: graph.image_gradients,
+    }
+)
+"""Backward passes, which a graph makes once."""
+
+_OF_GRAPH: Mapping[str, tuple[Callable[[Graph], float], tuple[str, ...]]] = MappingProxyType(
+    {
+        "jacob_cov": (jacob_cov, ("images",)),
+        "epe_nas": (epe_nas, ("images",)),
+        "gradient_norm": (gradient_norm, ("loss",)),
+        "snip": (snip, ("loss",)),
+        "plain": (plain, ("loss",)),
+        "fisher": (fisher, ("loss",)),
+        "grasp": (grasp, ("loss",)),  # the last, for its backward pass frees the graph
+    }
+)
+"""Scores of a graph, with the passes that each needs."""
+
+
+def _of_cells(network: nn.Module) -> tuple[float, float]:
+    if not isinstance(network, Network):
+        raise ValueError(f"wanted a network of the DARTS space, got {type(network).__name__}")
+    return input_edges(network.genotype), cell_depth(network.genotype)
 
 
 def _zen(network: nn.Module, probe: Probe) -> tuple[float]:
@@ -209,11 +286,9 @@ _OTHERS: Mapping[tuple[str, ...], Callable[[nn.Module, Probe], tuple[float, ...]
             ("multiply_accumulates",): lambda network, probe: (
                 multiply_accumulates(network, probe.image_shape),
             ),
-            ("gradient_norm", "snip"): lambda network, probe: gradient_norm_and_snip(
-                network, probe.images, probe.labels
-            ),
+            ("input_edges", "cell_depth"): lambda network, _: _of_cells(network),
+            ("l2_norm",): lambda network, _: (l2_norm(network),),
             ("synflow",): lambda network, probe: (synflow(network, probe.image_shape),),
-            ("jacob_cov",): lambda network, probe: (jacob_cov(network, probe.images),),
             ("zico",): lambda network, probe: (zico(network, probe.halves),),
             ("zen",): _zen,
         }

@@ -6,7 +6,9 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-__all__ = ["multiply_accumulates", "num_parameters"]
+from dtb_builder.scores.graph import weights_of
+
+__all__ = ["l2_norm", "multiply_accumulates", "num_parameters"]
 
 
 def num_parameters(network: nn.Module) -> int:
@@ -16,6 +18,15 @@ def num_parameters(network: nn.Module) -> int:
     8
     """
     return sum(parameter.numel() for parameter in network.parameters() if parameter.requires_grad)
+
+
+def l2_norm(network: nn.Module) -> float:
+    """Sum over convolutions and linear layers of the Euclidean norm of a layer's weights.
+
+    Source: Abdelfattah et al., Zero-Cost Proxies for Lightweight NAS, ICLR 2021, and its code,
+    SamsungLabs/zero-cost-nas.
+    """
+    return sum(float(weight.detach().norm()) for weight in weights_of(network))
 
 
 def multiply_accumulates(network: nn.Module, image_shape: tuple[int, int, int]) -> int:

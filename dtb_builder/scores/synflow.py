@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from dtb_builder.scores.gradients import weights_of
+from dtb_builder.scores.graph import weights_of
 from dtb_builder.scores.probed import full_precision
 
 __all__ = ["synflow"]

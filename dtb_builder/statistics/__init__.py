@@ -3,24 +3,7 @@
 `resampling` has the bootstrap by matrix products, `rules` chooses among combinations of scores.
 """
 
-from dtb_builder.statistics.ranking import (
-    Comparison,
-    Interval,
-    bootstrap,
-    compare,
-    kendall_tau,
-    partial_tau,
-    spearman_rho,
-    top_overlap,
-)
+from dtb_builder.statistics.best import ndcg, top_overlap
+from dtb_builder.statistics.ranking import Interval, kendall_tau, partial_tau, spearman_rho
 
-__all__ = [
-    "Comparison",
-    "Interval",
-    "bootstrap",
-    "compare",
-    "kendall_tau",
-    "partial_tau",
-    "spearman_rho",
-    "top_overlap",
-]
+__all__ = ["Interval", "kendall_tau", "ndcg", "partial_tau", "spearman_rho", "top_overlap"]

@@ -6,11 +6,9 @@ import torch
 from torch import Tensor, nn
 
 from dtb_builder.tables.cell101 import Cell101
+from dtb_builder.tables.units101 import CELLS_PER_STACK, NUM_STACKS
 
 __all__ = ["Network101"]
-
-_NUM_STACKS = 3
-_CELLS_PER_STACK = 3
 
 
 class Network101(nn.Module):
@@ -20,11 +18,11 @@ class Network101(nn.Module):
         super().__init__()
         layers: list[nn.Module] = [_convolution(3, channels, 3)]
         channels_in = channels
-        for i in range(_NUM_STACKS):
+        for i in range(NUM_STACKS):
             if i:
                 layers.append(nn.MaxPool2d(2))
                 channels *= 2
-            for _ in range(_CELLS_PER_STACK):
+            for _ in range(CELLS_PER_STACK):
                 layers.append(_CellModule(cell, channels_in, channels))
                 channels_in = channels
         self.features = nn.Sequential(*layers)

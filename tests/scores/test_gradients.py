@@ -8,7 +8,8 @@ from torch import Tensor, nn
 
 from dtb_builder import errors
 from dtb_builder.network import NetworkSpec
-from dtb_builder.scores.gradients import gradient_norm, snip, weights_of, zico
+from dtb_builder.scores.gradients import fisher, gradient_norm, grasp, plain, snip, zico
+from dtb_builder.scores.graph import Graph, weights_of
 from dtb_builder.space import NAMED
 
 LABELS = torch.tensor([0, 1])
@@ -27,10 +28,10 @@ def test_at_equal_logits_the_gradient_is_the_difference_of_classes() -> None:
     gradient = ((1 - 2 * torch.nn.functional.one_hot(LABELS)) / 2).T.float() @ IMAGES / 2
     zero, one = linear([[0, 0], [0, 0]]), linear([[1, 1], [1, 1]])
     for network in (zero, one):
-        norm = gradient_norm(network, IMAGES, LABELS)
+        norm = gradient_norm(Graph(network, IMAGES, LABELS))
         assert norm == pytest.approx(float(gradient.norm()))
-    assert snip(zero, IMAGES, LABELS) == 0
-    assert snip(one, IMAGES, LABELS) == pytest.approx(float(gradient.abs().sum()))
+    assert snip(Graph(zero, IMAGES, LABELS)) == 0
+    assert snip(Graph(one, IMAGES, LABELS)) == pytest.approx(float(gradient.abs().sum()))
 
 
 def test_each_layer_adds_its_own_norm() -> None:
@@ -39,18 +40,18 @@ def test_each_layer_adds_its_own_norm() -> None:
     network = nn.Sequential(first, second)
     error = ((1 - 2 * torch.nn.functional.one_hot(LABELS)) / 4).float()
     expected = (error.T @ IMAGES).norm() + (second.weight.T @ error.T @ IMAGES).norm()
-    assert gradient_norm(network, IMAGES, LABELS) == pytest.approx(float(expected.detach()))
+    assert gradient_norm(Graph(network, IMAGES, LABELS)) == pytest.approx(float(expected.detach()))
 
 
 def test_snip_is_the_same_when_a_relu_networks_layers_are_rescaled_against_each_other() -> None:
     torch.manual_seed(0)
     first, last = nn.Linear(2, 5, bias=False), nn.Linear(5, 2, bias=False)
     network = nn.Sequential(first, nn.ReLU(), last)
-    before = snip(network, IMAGES, LABELS)
+    before = snip(Graph(network, IMAGES, LABELS))
     with torch.no_grad():
         first.weight.mul_(4)
         last.weight.div_(4)
-    assert snip(network, IMAGES, LABELS) == pytest.approx(before, rel=1e-5)
+    assert snip(Graph(network, IMAGES, LABELS)) == pytest.approx(before, rel=1e-5)
 
 
 def batch(scale: float) -> tuple[Tensor, Tensor]:
@@ -83,14 +84,56 @@ def test_zico_needs_two_batches() -> None:
 
 def test_a_gradient_that_is_not_finite_is_refused() -> None:
     with pytest.raises(errors.DivergedError, match="a gradient is not finite; the loss is nan"):
-        gradient_norm(linear([[float("nan"), 0], [0, 0]]), IMAGES, LABELS)
+        gradient_norm(Graph(linear([[float("nan"), 0], [0, 0]]), IMAGES, LABELS))
 
 
 def test_the_auxiliary_head_and_batch_norms_have_no_weights_here() -> None:
     spec = NetworkSpec(channels=4, layers=3, num_classes=10, image_size=32)
-    plain = spec.build(NAMED["DARTS_V2"])
+    headless = spec.build(NAMED["DARTS_V2"])
     with_head = NetworkSpec(**(spec.__dict__ | {"auxiliary": True})).build(NAMED["DARTS_V2"])
-    with_head.load_state_dict(plain.state_dict(), strict=False)
+    with_head.load_state_dict(headless.state_dict(), strict=False)
     images, labels = torch.randn(4, 3, 32, 32), torch.arange(4)
-    assert snip(with_head, images, labels) == snip(plain, images, labels)
-    assert all(weight.ndim > 1 for weight in weights_of(plain))
+    assert snip(Graph(with_head, images, labels)) == snip(Graph(headless, images, labels))
+    assert all(weight.ndim > 1 for weight in weights_of(headless))
+
+
+def test_plain_is_what_snip_is_without_the_sizes() -> None:
+    one = Graph(linear([[1, 1], [1, 1]]), IMAGES, LABELS)
+    gradient = ((1 - 2 * torch.nn.functional.one_hot(LABELS)) / 4).T.float() @ IMAGES
+    assert plain(one) == pytest.approx(float(gradient.sum()), abs=1e-6)
+    assert abs(plain(one)) <= snip(one)
+
+
+def test_grasp_is_minus_the_weights_times_the_hessian_times_the_gradient() -> None:
+    torch.manual_seed(1)
+    network = nn.Linear(2, 2, bias=False)
+
+    def loss(weight: Tensor) -> Tensor:
+        return nn.functional.cross_entropy(IMAGES @ weight.T, LABELS)
+
+    weight = network.weight.detach()
+    hessian = torch.as_tensor(torch.autograd.functional.hessian(loss, weight)).reshape(4, 4)
+    (gradient,) = torch.autograd.grad(loss(network.weight), network.weight)
+    expected = -float(weight.reshape(4) @ hessian @ gradient.reshape(4))
+    assert grasp(Graph(network, IMAGES, LABELS, twice=True)) == pytest.approx(expected, rel=1e-4)
+    with pytest.raises(ValueError, match="wanted a graph that may be differentiated twice"):
+        grasp(Graph(network, IMAGES, LABELS))
+
+
+def test_fisher_by_hand() -> None:
+    # Logits are w x and their gradients (softmax - is label) / 2, at zero weights -1/4 or 1/4.
+    network = linear([[2, 0], [2, 0]])
+    logits = IMAGES @ torch.tensor([[2.0, 0], [2, 0]]).T
+    gradients = (0.5 - nn.functional.one_hot(LABELS).float()) / 2
+    channels = (logits * gradients).square().mean(0) / 2
+    expected = 2 * float(channels.sum())  # two weights for each channel
+    assert fisher(Graph(network, IMAGES, LABELS)) == pytest.approx(expected)
+
+
+def test_a_layers_calls_all_count_for_fisher() -> None:
+    torch.manual_seed(0)
+    layer = nn.Linear(2, 2, bias=False)
+    once = fisher(Graph(nn.Sequential(layer), IMAGES, LABELS))
+    twice = Graph(nn.Sequential(layer, layer), IMAGES, LABELS)
+    assert len(twice.outputs) == 2
+    assert fisher(twice) > 0 < once

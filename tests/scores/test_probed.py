@@ -8,6 +8,7 @@ from dtb_builder.network.network import Network
 from dtb_builder.scores.ability import wot
 from dtb_builder.scores.activations import network_agreement, visit_activations
 from dtb_builder.scores.gradients import gradient_norm, snip, zico
+from dtb_builder.scores.graph import Graph
 from dtb_builder.scores.jacobian import jacob_cov
 from dtb_builder.scores.probed import probed_copy
 from dtb_builder.scores.size import multiply_accumulates
@@ -47,10 +48,10 @@ def test_no_score_changes_the_network() -> None:
 
     network_agreement(network, IMAGES)
     swap(network, IMAGES)
-    gradient_norm(network, IMAGES, LABELS)
-    snip(network, IMAGES, LABELS)
+    gradient_norm(Graph(network, IMAGES, LABELS))
+    snip(Graph(network, IMAGES, LABELS))
     zico(network, [(IMAGES[:4], LABELS[:4]), (IMAGES[4:], LABELS[4:])])
-    jacob_cov(network, IMAGES)
+    jacob_cov(Graph(network, IMAGES))
     synflow(network, (3, 32, 32))
     zen(network, (4, 3, 32, 32), torch.Generator(), features="cells.2")
     multiply_accumulates(network, (3, 32, 32))
@@ -88,18 +89,18 @@ def test_batch_norms_use_the_statistics_of_the_batch() -> None:
 
 def test_autocast_around_a_score_has_no_part_in_it() -> None:
     network = trained_network()
-    outside = network_agreement(network, IMAGES), gradient_norm(network, IMAGES, LABELS)
+    outside = network_agreement(network, IMAGES), gradient_norm(Graph(network, IMAGES, LABELS))
     with torch.autocast("cpu", torch.bfloat16):
-        inside = network_agreement(network, IMAGES), gradient_norm(network, IMAGES, LABELS)
+        inside = network_agreement(network, IMAGES), gradient_norm(Graph(network, IMAGES, LABELS))
     assert (inside[0].counts == outside[0].counts).all()
     assert inside[1] == outside[1]
 
 
 def test_scores_can_be_had_where_gradients_are_off_and_leave_none() -> None:
     network = trained_network()
-    expected = snip(network, IMAGES, LABELS)
+    expected = snip(Graph(network, IMAGES, LABELS))
     with torch.no_grad():
-        assert snip(network, IMAGES, LABELS) == expected
+        assert snip(Graph(network, IMAGES, LABELS)) == expected
 
     def has_no_graph(fires: Tensor) -> None:
         assert not fires.requires_grad

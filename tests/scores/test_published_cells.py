@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from sklearn.datasets import load_digits
+from slow_bootstrap import bootstrap
 from suite_zero import cells, column, initialise
 from torch import Tensor, nn
 
@@ -11,7 +12,7 @@ from dtb_builder.scores import wot
 from dtb_builder.scores.activations import network_agreement
 from dtb_builder.scores.size import multiply_accumulates
 from dtb_builder.scores.synflow import synflow
-from dtb_builder.statistics import bootstrap, kendall_tau
+from dtb_builder.statistics import kendall_tau
 from dtb_builder.tables.network101 import Network101
 
 ACCURACIES = column("nb101_cells", "val_accuracy")

@@ -3,30 +3,37 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from dtb_builder.scores import distinguishing_ability, mean_hamming_distance, wot
+from dtb_builder.network import NetworkSpec
+from dtb_builder.scores import (
+    activation_units,
+    distinguishing_ability,
+    mean_hamming_distance,
+    wot,
+)
 from dtb_builder.scores.activations import network_agreement
-from dtb_builder.scores.gradients import gradient_norm, snip, zico
-from dtb_builder.scores.jacobian import jacob_cov
+from dtb_builder.scores.gradients import fisher, gradient_norm, grasp, plain, snip, zico
+from dtb_builder.scores.graph import Graph
+from dtb_builder.scores.jacobian import epe_nas, jacob_cov
 from dtb_builder.scores.names import ARCHITECTURE_SCORES, KERNEL_SCORES, SCORES
 from dtb_builder.scores.scoring import Probe, score_network
-from dtb_builder.scores.size import multiply_accumulates, num_parameters
+from dtb_builder.scores.size import l2_norm, multiply_accumulates, num_parameters
 from dtb_builder.scores.swap import swap
 from dtb_builder.scores.synflow import synflow
 from dtb_builder.scores.zen import zen
+from dtb_builder.space import NAMED
 
-SHAPE = (1, 6, 6)
+SHAPE = (1, 8, 8)
+SPEC = NetworkSpec(channels=2, layers=3, num_classes=3, input_channels=1, image_size=8)
 
 
 @pytest.fixture
 def network() -> nn.Module:
-    return nn.Sequential(
-        nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(64, 3)
-    )
+    return SPEC.build(NAMED["DARTS_V2"])
 
 
 @pytest.fixture
 def probe() -> Probe:
-    return Probe(torch.randn(8, *SHAPE), torch.arange(8) % 3, features="2")
+    return Probe(torch.randn(8, *SHAPE), torch.arange(8) % 3, features="cells.2")
 
 
 def test_every_score_is_what_its_own_module_computes(network: nn.Module, probe: Probe) -> None:
@@ -40,13 +47,20 @@ def test_every_score_is_what_its_own_module_computes(network: nn.Module, probe: 
         "mean_hamming_distance": mean_hamming_distance(kernel),
         "num_parameters": num_parameters(network),
         "multiply_accumulates": multiply_accumulates(network, SHAPE),
-        "gradient_norm": gradient_norm(network, images, labels),
-        "snip": snip(network, images, labels),
+        "l2_norm": l2_norm(network),
+        "plain": plain(Graph(network, images, labels)),
+        "fisher": fisher(Graph(network, images, labels)),
+        "grasp": grasp(Graph(network, images, labels, twice=True)),
+        "epe_nas": epe_nas(Graph(network, images, labels)),
+        "input_edges": 7,
+        "cell_depth": 2,
+        "gradient_norm": gradient_norm(Graph(network, images, labels)),
+        "snip": snip(Graph(network, images, labels)),
         "synflow": synflow(network, SHAPE),
-        "jacob_cov": jacob_cov(network, images),
+        "jacob_cov": jacob_cov(Graph(network, images)),
         "swap": swap(network, images),
         "zico": zico(network, [(images[:4], labels[:4]), (images[4:], labels[4:])]),
-        "zen": zen(network, (16, *SHAPE), generator, features="2"),
+        "zen": zen(network, (16, *SHAPE), generator, features="cells.2"),
     }
     scored = score_network(network, probe, SCORES)
     assert scored.values == pytest.approx(expected, rel=1e-6)
@@ -83,7 +97,7 @@ def test_a_singular_kernel_is_flagged_and_has_neither_wot_nor_ability(
 ) -> None:
     images = probe.images.clone()
     images[1] = images[0]
-    scored = score_network(network, Probe(images, probe.labels, "2"), KERNEL_SCORES)
+    scored = score_network(network, Probe(images, probe.labels, "cells.2"), KERNEL_SCORES)
     assert scored.singular is True
     assert scored.errors.keys() == {"wot", "distinguishing_ability"}
     assert scored.errors["wot"].startswith("SingularKernelError")
@@ -118,8 +132,10 @@ def test_weights_that_are_no_numbers_have_no_score_of_images(
 
 
 def test_units_that_hooks_have_missed_are_noticed(network: nn.Module, probe: Probe) -> None:
-    scored = score_network(network, probe, ["wot"], activation_units=65)
-    assert "wanted the 65 activation units of the closed form, got 64" in scored.errors["wot"]
+    units = activation_units(NAMED["DARTS_V2"], SPEC)
+    scored = score_network(network, probe, ["wot"], activation_units=units + 1)
+    assert f"wanted the {units + 1} activation units of the closed" in scored.errors["wot"]
+    assert f"got {units} from hooks" in scored.errors["wot"]
 
 
 def test_an_unknown_score_is_refused(network: nn.Module, probe: Probe) -> None:
@@ -129,4 +145,11 @@ def test_an_unknown_score_is_refused(network: nn.Module, probe: Probe) -> None:
 
 def test_labels_must_be_as_many_as_images(probe: Probe) -> None:
     with pytest.raises(ValueError, match=r"labels must have shape \(8,\), got \(7,\)"):
-        Probe(probe.images, probe.labels[1:], "2")
+        Probe(probe.images, probe.labels[1:], "cells.2")
+
+
+def test_a_network_of_another_space_has_no_cells_to_look_at(probe: Probe) -> None:
+    other = nn.Sequential(nn.Flatten(), nn.Linear(64, 3))
+    scored = score_network(other, probe, ["input_edges", "num_parameters"])
+    assert scored.values == {"num_parameters": 195}
+    assert "wanted a network of the DARTS space, got Sequential" in scored.errors["input_edges"]

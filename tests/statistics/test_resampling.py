@@ -1,9 +1,12 @@
+import math
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from slow_bootstrap import bootstrap
 
-from dtb_builder.statistics import bootstrap, kendall_tau, spearman_rho
+from dtb_builder.statistics import kendall_tau, spearman_rho
 from dtb_builder.statistics.resampling import (
     draw_resamples,
     interval_of,
@@ -57,3 +60,28 @@ def test_resamples_without_a_value_are_left_out() -> None:
 def test_too_few_networks_are_refused() -> None:
     with pytest.raises(ValueError, match="wanted at least 2 networks and 1 resample, got 1 and 5"):
         draw_resamples(1, 5, np.random.default_rng(0))
+
+
+def sample(num_networks: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Scores and accuracies that are correlated."""
+    rng = np.random.default_rng(seed)
+    accuracies = rng.standard_normal(num_networks)
+    return accuracies + rng.standard_normal(num_networks), accuracies
+
+
+def test_the_interval_holds_the_populations_tau_about_as_often_as_it_says() -> None:
+    truth = kendall_tau(*sample(20_000, seed=99))
+    held = 0
+    for seed in range(200):
+        x, y = sample(40, seed)
+        counts = draw_resamples(40, 200, np.random.default_rng(seed))
+        held += truth in interval_of(kendall_tau(x, y), kendall_taus(x, y, counts))
+    assert held >= 200 * 0.95 - 4 * math.sqrt(200 * 0.95 * 0.05)
+    assert held < 200
+
+
+def test_a_larger_level_makes_a_wider_interval() -> None:
+    x, y = sample(40, seed=0)
+    taus = kendall_taus(x, y, draw_resamples(40, 200, np.random.default_rng(0)))
+    narrow, wide = (interval_of(kendall_tau(x, y), taus, level=level) for level in (0.5, 0.95))
+    assert wide.low < narrow.low < narrow.value < narrow.high < wide.high

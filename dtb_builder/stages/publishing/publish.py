@@ -20,6 +20,7 @@ from dtb_builder.errors import ConfigError
 from dtb_builder.record import METRICS
 from dtb_builder.stages.publishing.draw import genotype_svg
 from dtb_builder.stages.publishing.report import write_report
+from dtb_builder.stages.ranking.halfway import halfway
 from dtb_builder.stages.work.byte_text import byte_text
 
 __all__ = ["Publication", "make_folder", "upload"]
@@ -255,6 +256,8 @@ def _figures(benchmark: Benchmark) -> dict[str, str]:
         if len(last):
             low, middle, high = (f"{value:.4f}" for value in np.quantile(last, (0, 0.5, 1)))
             figures[f"{name}, last epoch"] = f"{low} to {high}, median {middle}"
+        if (half := halfway(benchmark, accuracy=name)) is not None:
+            figures[f"{name}, length of the training"] = str(half)
     return figures
 
 

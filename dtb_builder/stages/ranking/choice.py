@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from dtb_builder.errors import ConfigError
-from dtb_builder.stages.ranking.population import Population
+from dtb_builder.stages.ranking.population import CONDITIONAL, Population
 from dtb_builder.statistics import Interval
 from dtb_builder.statistics.rules import Rule, choose_rule, fixed, weighted
 
@@ -78,7 +78,7 @@ def rules_of(population: Population) -> dict[str, Rule]:
         if np.isfinite(values).all() and values.std() > 0
     }
     rules = {name: fixed(values) for name, values in usable.items()}
-    plain = [name for name in usable if not name.startswith(("linear", "rank_s", "log_r", "z_"))]
+    plain = [name for name in usable if not name.startswith("linear") and name not in CONDITIONAL]
     for one, other in itertools.combinations(plain, 2):
         rules[f"{one} + w {other}"] = weighted(usable[one], usable[other], population.accuracies)
     return rules

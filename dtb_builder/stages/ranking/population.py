@@ -10,14 +10,25 @@ from numpy.typing import NDArray
 from dtb_builder.dataset import Benchmark
 from dtb_builder.errors import ConfigError
 from dtb_builder.record import METRICS
-from dtb_builder.scores import Atoms, Moments, linear, log_rank, rank_sum, training_speed, z_sum
+from dtb_builder.scores import (
+    Atoms,
+    cell_depth,
+    input_edges,
+    linear,
+    log_rank,
+    rank_sum,
+    standardised_input_edges,
+    training_speed,
+)
 from dtb_builder.scores.names import SCORES
+from dtb_builder.space import Genotype
 from dtb_builder.stages.scoring.fingerprint import rows_of
 from dtb_builder.stages.scoring.table import ScoreTable, seconds_name
 from dtb_builder.stages.settings.parsing import parse
 from dtb_builder.training.recipe import Recipe
 
 __all__ = [
+    "CONDITIONAL",
     "EARLY_FIGURES",
     "LINEAR_WEIGHTS",
     "Population",
@@ -28,6 +39,9 @@ __all__ = [
 
 LINEAR_WEIGHTS = (0.03, 0.1, 0.3)
 """Of A beside D / n, in the combinations that are ranked; 0 is D and 1 is WOT."""
+
+CONDITIONAL = ("rank_sum", "log_rank", "z_sum", "z_sum3", "D_params", "params_I")
+"""Combinations that hang on which networks are ranked; a resample does not compute them anew."""
 
 EARLY_FIGURES = ("training_speed", "train_loss", "valid_accuracy", "valid_loss")
 """What the training itself gives, beside which every score must stand."""
@@ -50,6 +64,7 @@ class Population:
         networks: what tells them apart, such as their genotypes.
         accuracies: at the end of the training, shape (networks,).
         num_parameters: shape (networks,).
+        input_edges: I, shape (networks,), NaN outside the DARTS space.
         scores: by name, float64, shape (networks,), NaN where a network has none.
         train_seconds: that a network is trained until then, a mean; None if none was measured.
         score_seconds: that a network's score takes, a mean, by name; none for early figures.
@@ -61,6 +76,7 @@ class Population:
     networks: tuple[str, ...]
     accuracies: NDArray[np.float64]
     num_parameters: NDArray[np.float64]
+    input_edges: NDArray[np.float64]
     scores: Mapping[str, NDArray[np.float64]]
     train_seconds: float | None
     score_seconds: Mapping[str, float] = field(default_factory=dict)
@@ -109,22 +125,56 @@ def training_of(benchmark: Benchmark) -> dict[str, Any]:
 
 
 def combined(
-    abilities: NDArray[np.float64], units: NDArray[np.float64], num_images: int
+    columns: Mapping[str, NDArray[np.float64]], num_images: int
 ) -> dict[str, NDArray[np.float64]]:
-    """The combinations of D and N_A that depend on nothing else, NaN where an atom is missing."""
+    """The combinations of scores, shape (networks,), NaN where a part is missing.
+
+    Args:
+        columns: scores by name, those of the atoms among them; without I or the parameters there
+            are no combinations with them.
+        num_images: of the probe.
+    """
+    abilities, units = columns["distinguishing_ability"], columns["activation_units"]
     there = np.isfinite(abilities) & np.isfinite(units)
     if there.sum() < 2:
         return {}
     atoms = Atoms(abilities[there], units[there].astype(np.int64), num_images)
     rules = {f"linear_{weight:g}": linear(atoms, weight) for weight in LINEAR_WEIGHTS}
     rules |= {"rank_sum": rank_sum(atoms), "log_rank": log_rank(atoms)}
-    if atoms.ability_per_image.std() > 0 and atoms.log_units.std() > 0:
-        rules["z_sum"] = z_sum(atoms, Moments.of(atoms))
     whole: dict[str, NDArray[np.float64]] = {}
     for name, values in rules.items():
         whole[name] = np.full(len(abilities), np.nan)
         whole[name][there] = values
+    ability, size, inputs = abilities / num_images, np.log(units), columns.get("input_edges")
+    parameters = columns.get("num_parameters")
+    parts = {"z_sum": (ability, size), "z_sum3": (ability, size, inputs)}
+    if parameters is not None:
+        parameters = np.log(parameters)
+        parts |= {"D_params": (ability, parameters), "params_I": (parameters, inputs)}
+    for name, each in parts.items():
+        if (values := _z_sum(each)) is not None:
+            whole[name] = values
+    if "das" in columns and inputs is not None:
+        whole["das3"] = columns["das"] + standardised_input_edges(inputs)
     return whole
+
+
+def _z_sum(parts: Sequence[NDArray[np.float64] | None]) -> NDArray[np.float64] | None:
+    """The sum of parts in standard deviations of the networks that have all of them.
+
+    None where a part is missing, or orders nothing.
+    """
+    columns = [part for part in parts if part is not None]
+    there = np.isfinite(np.stack(columns)).all(axis=0)
+    if len(columns) < len(parts) or there.sum() < 2:
+        return None
+    found = np.where(there, 0.0, np.nan)
+    for column in columns:
+        deviation = column[there].std()
+        if not deviation > 0:
+            return None
+        found[there] += (column[there] - column[there].mean()) / deviation
+    return found
 
 
 def _order(when: tuple[int | None, int | None]) -> tuple[float, int]:
@@ -144,7 +194,14 @@ def _population(
     rows = [row for row in rows if np.isfinite(last[place[row["run"]]])]
     at = [place[row["run"]] for row in rows]
     genotypes = [row["genotype"] for row in rows]
-    columns, seconds = scores_of(rows, early=_early(benchmark, epoch, at), networks=genotypes)
+    parameters = _by_genotype(benchmark.num_parameters[at].astype(float), genotypes)
+    columns, seconds = scores_of(
+        rows,
+        [benchmark.run(row["run"]).genotype for row in rows],
+        early=_early(benchmark, epoch, at),
+        networks=genotypes,
+        num_parameters=parameters,
+    )
     seconds |= _validation_seconds(benchmark, epoch, at)
     steps = [row["step"] for row in rows if row["step"] is not None]
     return Population(
@@ -152,7 +209,8 @@ def _population(
         step=step if step is not None else (int(np.median(steps)) if steps else None),
         networks=tuple(dict.fromkeys(genotypes)),
         accuracies=_by_genotype(last[at], genotypes),
-        num_parameters=_by_genotype(benchmark.num_parameters[at].astype(float), genotypes),
+        num_parameters=parameters,
+        input_edges=columns.get("input_edges", np.full(len(parameters), np.nan)),
         scores=columns,
         train_seconds=_train_seconds(benchmark, epoch, step, at),
         score_seconds=seconds,
@@ -162,25 +220,33 @@ def _population(
 
 def scores_of(
     rows: Sequence[Mapping[str, Any]],
+    genotypes: Sequence[Genotype | None],
     *,
     early: Mapping[str, NDArray[np.float64]] | None = None,
     networks: Sequence[str] | None = None,
+    num_parameters: NDArray[np.float64] | None = None,
 ) -> tuple[dict[str, NDArray[np.float64]], dict[str, float]]:
     """All scores of some rows by name, combinations too, and the mean seconds that each takes.
 
     Args:
         rows: of a `ScoreTable`, at one moment.
+        genotypes: of the rows; None for a network of another space.
         early: figures that stand beside the scores, one per row.
         networks: rows of one network count once, with their mean; None where each is its own.
+        num_parameters: of the networks, for combinations; None where the scores may have them.
     """
     columns = {name: _column(rows, name) for name in (*SCORES, "das")} | dict(early or {})
+    for name, of_genotype in (("input_edges", input_edges), ("cell_depth", cell_depth)):
+        values = [np.nan if each is None else of_genotype(each) for each in genotypes]
+        columns[name] = np.array(values, np.float64)
     if networks is not None:
         columns = {name: _by_genotype(values, networks) for name, values in columns.items()}
     columns = {name: values for name, values in columns.items() if np.isfinite(values).sum() > 1}
     seconds = _mean_seconds(rows)
     if {"distinguishing_ability", "activation_units"} <= columns.keys():
         num_images = next(row["num_images"] for row in rows if row["num_images"])
-        rules = combined(columns["distinguishing_ability"], columns["activation_units"], num_images)
+        known = {} if num_parameters is None else {"num_parameters": num_parameters}
+        rules = combined(columns | known, num_images)
         columns |= rules
         cost = seconds.get("distinguishing_ability", 0.0)
         seconds |= {name: cost for name in (*rules, "das") if name in columns}

@@ -7,8 +7,16 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from dtb_builder.stages.ranking.population import Population
-from dtb_builder.statistics import Interval, kendall_tau, partial_tau, spearman_rho, top_overlap
+from dtb_builder.stages.ranking.population import CONDITIONAL, Population
+from dtb_builder.statistics import (
+    Interval,
+    kendall_tau,
+    ndcg,
+    partial_tau,
+    spearman_rho,
+    top_overlap,
+)
+from dtb_builder.statistics.best import ndcgs, top_overlaps
 from dtb_builder.statistics.resampling import (
     draw_resamples,
     interval_of,
@@ -19,6 +27,9 @@ from dtb_builder.statistics.resampling import (
 __all__ = ["Compared", "Ranked", "Ranking", "Ratio", "rank"]
 
 TOP_SHARE = 0.1
+SAME_RANKING = 0.9
+"""Of tau between WOT and DAS: above it the two are one ranking, and their ratio says nothing."""
+
 _DEFINED = 0.95
 """Of the resamples, so many must have a partial tau: those that have none are the extreme ones."""
 
@@ -35,7 +46,12 @@ class Ranked:
         tau: Kendall's, to the final accuracy.
         rho: Spearman's.
         partial: Kendall's partial tau given the parameters; None where it is not defined.
-        top: share of the 10 % most accurate networks that are among the 10 % of the highest scores.
+        partial_inputs: likewise given I, the edges that read the normal cell's own inputs.
+        precision: share of the 10 % most accurate networks that are among the 10 % of the highest
+            scores; None in a ranking of an older version.
+        ndcg: normalised discounted cumulative gain of the 10 % of the highest scores; likewise.
+        conditional: whether the score hangs on which networks are ranked, and its intervals hold
+            for the scale, or the ranks, of these networks.
         train_seconds: of a network's training until then, a mean; None if none was measured.
         score_seconds: of the score itself, a mean; 0 for a figure that the training gives.
     """
@@ -47,7 +63,10 @@ class Ranked:
     tau: Interval
     rho: Interval
     partial: Interval | None
-    top: float
+    partial_inputs: Interval | None
+    precision: Interval | None
+    ndcg: Interval | None
+    conditional: bool
     train_seconds: float | None
     score_seconds: float
 
@@ -85,11 +104,17 @@ class Ratio:
 
     Attributes:
         moment: when.
-        ratio: with its interval; wide, and without meaning, where the tau of WOT is near 0.
+        agreement: tau between DAS and WOT.
+        ratio: with its interval; None where it says nothing.
+        reason: why it says nothing; None where it stands.
+        num_infinite: resamples in which the tau of WOT is 0; they are at the interval's ends.
     """
 
     moment: str
-    ratio: Interval
+    agreement: float
+    ratio: Interval | None
+    reason: str | None
+    num_infinite: int
 
 
 @dataclass(frozen=True)
@@ -173,7 +198,7 @@ def _ranked(
     """A score's row, and its tau in every resample."""
     there = np.isfinite(values)
     scores, accuracies = values[there], population.accuracies[there]
-    parameters, drawn = population.num_parameters[there], counts[:, there]
+    drawn = counts[:, there]
     taus = kendall_taus(scores, accuracies, drawn)
     row = Ranked(
         score=name,
@@ -182,8 +207,17 @@ def _ranked(
         num_networks=int(there.sum()),
         tau=interval_of(kendall_tau(scores, accuracies), taus),
         rho=interval_of(spearman_rho(scores, accuracies), spearman_rhos(scores, accuracies, drawn)),
-        partial=_partial(scores, accuracies, parameters, taus, drawn),
-        top=top_overlap(scores, accuracies, share=TOP_SHARE),
+        partial=_partial(scores, accuracies, population.num_parameters[there], taus, drawn),
+        partial_inputs=_partial(scores, accuracies, population.input_edges[there], taus, drawn),
+        precision=interval_of(
+            top_overlap(scores, accuracies, share=TOP_SHARE),
+            top_overlaps(scores, accuracies, drawn, share=TOP_SHARE),
+        ),
+        ndcg=interval_of(
+            ndcg(scores, accuracies, share=TOP_SHARE),
+            ndcgs(scores, accuracies, drawn, share=TOP_SHARE),
+        ),
+        conditional=name in CONDITIONAL,
         train_seconds=population.train_seconds,
         score_seconds=population.score_seconds.get(name, 0.0),
     )
@@ -199,8 +233,8 @@ def _partial(
 ) -> Interval | None:
     """The partial tau, with the interval that the three taus of each resample give.
 
-    None where it does not exist: of the few networks, or in too many of their resamples, where the
-    parameters order them just as the scores or the accuracies do.
+    None where it does not exist: of the few networks, or in too many of their resamples, where
+    what is given orders them just as the scores or the accuracies do.
     """
     try:
         value = partial_tau(scores, accuracies, given)
@@ -271,9 +305,45 @@ def _ratios(columns: Iterable[_Column], counts: NDArray[np.float64]) -> Iterator
         return
     both = das.there & wot.there
     accuracies = das.population.accuracies
-    (top, tops), (bottom, bottoms) = (
-        _on(column, both, accuracies, counts) for column in (das, wot)
+    try:
+        agreement = kendall_tau(das.values[both], wot.values[both])
+        (top, tops), (bottom, bottoms) = (
+            _on(column, both, accuracies, counts) for column in (das, wot)
+        )
+    except ValueError:
+        return
+    of_wot = interval_of(bottom, bottoms)
+    ratio, num_infinite = ratio_of((top, tops), (bottom, bottoms))
+    reason = None
+    if agreement > SAME_RANKING:
+        reason = f"DAS and WOT are the same ranking here: tau between them is {agreement:.3f}"
+    elif 0 in of_wot:
+        reason = f"tau of WOT may be 0: {of_wot.low:+.3f} to {of_wot.high:+.3f}"
+    elif not np.isfinite([ratio.low, ratio.high]).all():
+        reason = f"tau of WOT is 0 in {num_infinite} resamples"
+    yield Ratio(
+        moment=das.population.label,
+        agreement=agreement,
+        ratio=ratio if reason is None else None,
+        reason=reason,
+        num_infinite=num_infinite,
     )
-    if bottom != 0:
-        with np.errstate(invalid="ignore", divide="ignore"):
-            yield Ratio(das.population.label, interval_of(top / bottom, tops / bottoms))
+
+
+def ratio_of(
+    first: tuple[float, NDArray[np.float64]], second: tuple[float, NDArray[np.float64]]
+) -> tuple[Interval, int]:
+    """A quotient of two taus with its interval, and how many of its resamples are infinite.
+
+    Infinite ones count, on the side of the first tau's sign: leaving them out would make the
+    interval too narrow just where it matters.
+
+    Args:
+        first: a tau, and its resamples.
+        second: what it is divided by, and the same resamples.
+    """
+    with np.errstate(invalid="ignore", divide="ignore"):
+        value, resampled = np.divide(first[0], second[0]), first[1] / second[1]
+    known = resampled[~np.isnan(resampled)]
+    low, high = np.quantile(known, [0.025, 0.975], method="inverted_cdf").tolist()
+    return Interval(float(value), low, high), int(np.isinf(known).sum())

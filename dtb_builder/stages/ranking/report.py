@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
@@ -10,14 +10,16 @@ from dtb_builder.dataset.atomic import write_whole
 from dtb_builder.errors import DamagedFileError
 from dtb_builder.stages.ranking.choice import ChosenRule
 from dtb_builder.stages.ranking.population import EARLY_FIGURES
-from dtb_builder.stages.ranking.rank import Ranked, Ranking
+from dtb_builder.stages.ranking.rank import Ranked, Ranking, Ratio
 from dtb_builder.stages.work.text_table import print_table
 from dtb_builder.statistics import Interval
 
 __all__ = ["print_choices", "print_ranking", "read_ranking", "write_plot", "write_ranking"]
 
 _HELD_AGAINST = ("das", "wot", "distinguishing_ability", "num_parameters")
-_SHOWN = ("das", "wot", "distinguishing_ability", "activation_units", "num_parameters")
+_FIGURES = ("tau", "rho", "tau | parameters", "tau | I", "precision", "nDCG")
+_INTERVALS = ("tau", "rho", "partial", "partial_inputs", "precision", "ndcg")
+_SHOWN = ("das", "das3", "wot", "distinguishing_ability", "activation_units", "num_parameters")
 _SHOWN += ("training_speed", "valid_accuracy")
 
 
@@ -36,14 +38,15 @@ def print_ranking(ranking: Ranking, *, every: bool) -> None:
         found = [at.get((score, moment)) for moment in moments]
         lines.append([score, *("-" if row is None else f"{row.tau.value:+.3f}" for row in found)])
     print_table(lines)
-    header = ["moment", "score", "n", "tau", "rho", "partial tau", "top 10 %", "score s"]
-    lines = [header]
+    lines = [["moment", "score", "n", *_FIGURES, "score s"]]
     for moment in moments:
         rows = [row for row in ranking.ranked if row.moment == moment]
         chosen = rows if every else [r for i, r in enumerate(rows) if i < 3 or r.score in _SHOWN]
         lines += [_cells(row) for row in chosen]
-    print()
+    print("\nprecision and nDCG are of the best 10 %; tau | I is Kendall's partial tau given I")
     print_table(lines)
+    if any(row.conditional for row in ranking.ranked):
+        print("* hangs on which networks are ranked: its intervals hold for the scale of these")
     _print_costs(ranking.ranked, moments)
     _print_differences(ranking, moments)
     for reason in ranking.left_out:
@@ -135,11 +138,12 @@ def write_plot(path: Path, ranking: Ranking, *, title: str) -> None:
 
 
 def _ranked(entry: Mapping[str, Any]) -> Ranked:
+    """A row; one of an older version lacks some figures, and has others."""
     intervals = {
-        name: None if entry[name] is None else Interval(**entry[name])
-        for name in ("tau", "rho", "partial")
+        name: None if entry.get(name) is None else Interval(**entry[name]) for name in _INTERVALS
     }
-    return Ranked(**{**entry, **intervals})
+    kept = {each.name: entry.get(each.name) for each in fields(Ranked)}
+    return Ranked(**{**kept, **intervals, "conditional": bool(kept["conditional"])})
 
 
 def _print_costs(ranked: Sequence[Ranked], moments: Sequence[str]) -> None:
@@ -165,7 +169,7 @@ def _is_early(row: Ranked) -> bool:
 
 def _print_differences(ranking: Ranking, moments: Sequence[str]) -> None:
     for ratio in ranking.ratios:
-        print(f"DAS / WOT at {ratio.moment}: {_text(ratio.ratio, sign='')}")
+        print(f"DAS / WOT at {ratio.moment}: {_ratio_text(ratio)}")
     for moment in moments:
         pairs = [c for c in ranking.compared if c.first[1] == c.second[1] == moment]
         num = sum(c.significant for c in pairs)
@@ -187,14 +191,23 @@ def _print_differences(ranking: Ranking, moments: Sequence[str]) -> None:
 def _cells(row: Ranked) -> list[str]:
     return [
         row.moment,
-        row.score,
+        f"{row.score} *" if row.conditional else row.score,
         str(row.num_networks),
-        _text(row.tau),
-        _text(row.rho),
-        "-" if row.partial is None else _text(row.partial),
-        f"{row.top:.2f}",
+        *("-" if each is None else _text(each) for each in _intervals(row)),
         f"{row.score_seconds:.3f}",
     ]
+
+
+def _intervals(row: Ranked) -> list[Interval | None]:
+    return [getattr(row, name) for name in _INTERVALS]
+
+
+def _ratio_text(ratio: Ratio) -> str:
+    if ratio.ratio is None:
+        return f"no ratio; {ratio.reason}"
+    infinite = f", {ratio.num_infinite} resamples infinite" if ratio.num_infinite else ""
+    between = f"tau between them {ratio.agreement:.3f}"
+    return f"{_text(ratio.ratio, sign='')}{infinite}; {between}"
 
 
 def _text(interval: Interval, sign: str = "+") -> str:

@@ -18,6 +18,7 @@ from dtb_builder.stages.settings.images import ImagesConfig, load_split_images
 from dtb_builder.tables import TrainedCell, TrainedGenotype, read_nasbench101, read_nds
 from dtb_builder.tables.cell101 import Cell101
 from dtb_builder.tables.network101 import Network101
+from dtb_builder.tables.units101 import activation_units101
 
 __all__ = [
     "TABLES",
@@ -110,9 +111,12 @@ class TableSource:
     def states(self, number: int) -> Iterator[ScoredState]:
         """The network's one state."""
         architecture = self.networks[number].architecture
-        units = None
         if isinstance(architecture, TrainedGenotype):
             units = activation_units(architecture.genotype, self._spec(architecture))
+        else:
+            units = activation_units101(
+                architecture, channels=self.config.channels, image_size=self.image_size
+            )
 
         def load() -> tuple[nn.Module, int]:
             with torch.random.fork_rng([]):

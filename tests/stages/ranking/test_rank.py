@@ -5,17 +5,21 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy.stats import zscore
+from slow_bootstrap import bootstrap, compare
 
 from dtb_builder import Benchmark
 from dtb_builder.errors import ConfigError
+from dtb_builder.scores import cell_depth, input_edges, standardised_input_edges
 from dtb_builder.scores.names import SCORES
 from dtb_builder.stages.ranking.choice import choose_rules, rules_of
+from dtb_builder.stages.ranking.halfway import halfway
 from dtb_builder.stages.ranking.population import Population, combined, populations_of
-from dtb_builder.stages.ranking.rank import rank
+from dtb_builder.stages.ranking.rank import rank, ratio_of
 from dtb_builder.stages.ranking.report import print_ranking, read_ranking, write_ranking
 from dtb_builder.stages.scoring.fingerprint import fingerprint
 from dtb_builder.stages.scoring.table import ScoreTable, seconds_name
-from dtb_builder.statistics import bootstrap, compare, kendall_tau, partial_tau, spearman_rho
+from dtb_builder.statistics import kendall_tau, ndcg, partial_tau, spearman_rho, top_overlap
 
 Dtb = Callable[..., int]
 
@@ -32,6 +36,7 @@ def population(
         step=10 * epoch,
         accuracies=accuracies,
         num_parameters=np.random.default_rng(5).random(size),
+        input_edges=np.random.default_rng(6).integers(2, 9, size).astype(float),
         scores=given | scores,
         train_seconds=2.0 * epoch,
         score_seconds={"good": 0.5},
@@ -50,6 +55,12 @@ def test_a_row_has_the_statistics_of_its_score() -> None:
     assert good.rho.value == spearman_rho(scores, accuracies)
     assert good.partial is not None
     assert good.partial.value == partial_tau(scores, accuracies, people.num_parameters)
+    assert good.partial_inputs is not None
+    assert good.partial_inputs.value == partial_tau(scores, accuracies, people.input_edges)
+    for found, statistic in ((good.precision, top_overlap), (good.ndcg, ndcg)):
+        assert found is not None
+        assert found.value == statistic(scores, accuracies, share=0.1)
+        assert 0 <= found.low <= found.high <= 1
     assert (good.num_networks, good.train_seconds, good.score_seconds) == (30, 0.0, 0.5)
     assert 0 in noise.tau
 
@@ -66,8 +77,8 @@ def test_differences_are_paired() -> None:
         num_resamples=500,
     )
     assert compared.first == ("good", "epoch 0")
-    assert compared.difference.value == slow.difference.value
-    assert compared.difference.low == pytest.approx(slow.difference.low, abs=0.06)
+    assert compared.difference.value == slow.value
+    assert compared.difference.low == pytest.approx(slow.low, abs=0.06)
     assert compared.significant
     assert compared.share_better > 0.95
 
@@ -125,10 +136,43 @@ def test_without_different_parameters_there_is_no_partial_tau() -> None:
 def test_the_ratio_of_das_to_wot_has_an_interval() -> None:
     das, wot = population().scores["good"], population(seed=4).scores["good"]
     people = population(das=das, wot=wot)
-    (ratio,) = rank([people], seed=0, num_resamples=500).ratios
+    (found,) = rank([people], seed=0, num_resamples=500).ratios
     expected = kendall_tau(das, people.accuracies) / kendall_tau(wot, people.accuracies)
-    assert ratio.ratio.value == expected
-    assert ratio.ratio.low < expected < ratio.ratio.high
+    assert found.agreement == kendall_tau(das, wot) < 0.9
+    assert found.ratio is not None
+    assert found.ratio.value == expected
+    assert found.ratio.low < expected < found.ratio.high
+
+
+def test_there_is_no_ratio_of_two_scores_that_are_the_same_ranking(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    wot = population().scores["good"]
+    ranking = rank([population(das=2 * wot, wot=wot)], seed=0, num_resamples=50)
+    assert ranking.ratios[0].ratio is None
+    print_ranking(ranking, every=False)
+    shown = "DAS / WOT at epoch 0: no ratio; DAS and WOT are the same ranking here: tau between"
+    assert shown in capsys.readouterr().out
+
+
+def test_there_is_no_ratio_where_the_tau_of_wot_may_be_0() -> None:
+    scores = population().scores
+    people = population(das=scores["good"], wot=scores["noise"])
+    (found,) = rank([people], seed=0, num_resamples=200).ratios
+    assert found.ratio is None
+    assert found.reason is not None
+    assert found.reason.startswith("tau of WOT may be 0: -")
+
+
+def test_resamples_with_a_tau_of_0_below_the_line_are_infinite_and_count() -> None:
+    tops, bottoms = np.full(100, 0.5), np.full(100, 0.25)
+    bottoms[:2] = 0
+    ratio, num_infinite = ratio_of((0.5, tops), (0.25, bottoms))
+    assert num_infinite == 2
+    assert (ratio.value, ratio.low, ratio.high) == (2, 2, 2)
+    bottoms[:10] = 0
+    ratio, num_infinite = ratio_of((0.5, tops), (0.25, bottoms))
+    assert (num_infinite, ratio.high) == (10, np.inf)
 
 
 def test_the_same_seed_gives_the_same_ranking() -> None:
@@ -138,8 +182,11 @@ def test_the_same_seed_gives_the_same_ranking() -> None:
 
 
 def test_combinations_of_the_atoms_leave_out_networks_without_one() -> None:
-    abilities = np.array([-3.0, np.nan, -1.0, -2.0])
-    found = combined(abilities, np.array([10.0, 20.0, 30.0, 40.0]), 8)
+    atoms = {
+        "distinguishing_ability": np.array([-3.0, np.nan, -1.0, -2.0]),
+        "activation_units": np.array([10.0, 20.0, 30.0, 40.0]),
+    }
+    found = combined(atoms, 8)
     assert found.keys() == {"linear_0.03", "linear_0.1", "linear_0.3"} | {
         "rank_sum",
         "log_rank",
@@ -149,6 +196,32 @@ def test_combinations_of_the_atoms_leave_out_networks_without_one() -> None:
         np.isnan(values).tolist() == [False, True, False, False] for values in found.values()
     )
     assert found["rank_sum"][[0, 2, 3]].tolist() == [2, 5, 5]
+
+
+def test_combinations_with_a_third_atom_and_parameters_are_sums_of_z_scores() -> None:
+    rng = np.random.default_rng(0)
+    columns = {
+        "distinguishing_ability": -rng.random(9),
+        "activation_units": rng.integers(5, 99, 9).astype(float),
+        "num_parameters": rng.integers(5, 99, 9).astype(float),
+        "input_edges": rng.integers(2, 9, 9).astype(float),
+        "das": rng.random(9),
+    }
+    d, a, p, i = (
+        zscore(each)
+        for each in (
+            columns["distinguishing_ability"],
+            np.log(columns["activation_units"]),
+            np.log(columns["num_parameters"]),
+            columns["input_edges"],
+        )
+    )
+    found = combined(columns, 8)
+    assert found["z_sum3"] == pytest.approx(d + a + i)
+    assert found["D_params"] == pytest.approx(d + p)
+    assert found["params_I"] == pytest.approx(p + i)
+    third = standardised_input_edges(columns["input_edges"])
+    assert found["das3"] == pytest.approx(columns["das"] + third)
 
 
 def test_rules_are_single_scores_and_pairs_with_a_fitted_weight() -> None:
@@ -207,6 +280,9 @@ def test_a_benchmarks_populations_have_scores_and_early_figures(finished: Path) 
         assert last.train_seconds is not None
         assert last.train_seconds == pytest.approx(seconds.mean())
         assert last.scores["wot"].tolist() == [0, 1]
+        cells = [run.genotype for run in benchmark]
+        assert last.input_edges.tolist() == [input_edges(each) for each in cells]
+        assert last.scores["cell_depth"].tolist() == [cell_depth(each) for each in cells]
         assert last.score_seconds["wot"] == 0.5
 
 
@@ -254,6 +330,29 @@ def test_parameters_that_order_as_accuracies_do_cost_no_score_its_row() -> None:
     assert ranking.left_out == ()
 
 
+def test_a_ranking_names_the_length_of_the_training(finished: Path) -> None:
+    with Benchmark(finished / "dtb.h5") as benchmark:
+        found = halfway(benchmark, accuracy="test_accuracy", num_resamples=50)
+        half, last = (benchmark.array("test_accuracy", epoch=epoch) for epoch in (1, -1))
+        assert found is not None
+        assert (found.num_epochs, found.epoch) == (3, 1)
+        assert found.tau.value == kendall_tau(half, last)
+        assert str(found).startswith("3 epochs; the order of the networks at epoch 1 has a median")
+
+
+def test_a_ranking_of_an_older_version_is_read_without_what_it_lacks(tmp_path: Path) -> None:
+    file = tmp_path / "rank.json"
+    write_ranking(file, rank([population()], seed=0, num_resamples=20), (), {})
+    content = json.loads(file.read_text())
+    for row in content["ranked"]:
+        for name in ("partial_inputs", "precision", "ndcg", "conditional"):
+            del row[name]
+        row["top"] = 0.5
+    file.write_text(json.dumps(content))
+    (first, _) = read_ranking(file)
+    assert (first.score, first.precision, first.conditional) == ("good", None, False)
+
+
 def test_a_missing_file_of_scores_names_who_makes_it(
     finished: Path, tmp_path: Path, dtb: Dtb, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -273,7 +372,17 @@ def test_the_command_prints_a_table_and_writes_json_and_a_plot(
     capsys.readouterr()
     assert dtb("rank", folder / "dtb.h5", "--resamples", 50) == 0
     shown = capsys.readouterr().out
-    for word in ("wot", "epoch 1", "partial tau", "DAS / WOT", "significant", "not adjusted"):
+    for word in (
+        "1 epochs; the order of the networks at epoch 0",
+        "wot",
+        "epoch 1",
+        "tau | parameters",
+        "tau | I",
+        "nDCG",
+        "DAS / WOT",
+        "significant",
+        "not adjusted",
+    ):
         assert word in shown
     written = json.loads((folder / "rank.json").read_text())
     moments = list(dict.fromkeys(row["moment"] for row in written["ranked"]))

@@ -340,7 +340,21 @@ def test_other_settings_are_refused_and_so_is_a_second_search(
 
 def ranked(score: str, moment: str, tau: float, step: int, seconds: float) -> Ranked:
     interval = Interval(tau, tau - 0.1, tau + 0.1)
-    return Ranked(score, moment, step, 60, interval, interval, None, 0.5, seconds, 0.5)
+    return Ranked(
+        score=score,
+        moment=moment,
+        step=step,
+        num_networks=60,
+        tau=interval,
+        rho=interval,
+        partial=None,
+        partial_inputs=None,
+        precision=None,
+        ndcg=None,
+        conditional=False,
+        train_seconds=seconds,
+        score_seconds=0.5,
+    )
 
 
 RANKED = (

@@ -1,0 +1,51 @@
+"""What a genotype's normal cell says of how wide or deep its networks are; no torch is needed.
+
+Wide, shallow cells train fast: Shu et al., Understanding Architectures Learnt by Cell-based Neural
+Architecture Search, ICLR 2020 (arXiv:1909.09569). In the DARTS space they are also the more
+accurate ones. That is a fact of this space: among the cells of NAS-Bench-101 depth helps.
+"""
+
+import math
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from dtb_builder.space import Genotype
+
+__all__ = ["cell_depth", "input_edges", "standardised_input_edges"]
+
+_MEAN = 77 / 15
+_DEVIATION = math.sqrt(206 / 225)
+
+
+def input_edges(genotype: Genotype) -> int:
+    """How many of the normal cell's 8 edges read one of the cell's own two inputs, in 2..8.
+
+    >>> from dtb_builder.space import NAMED
+    >>> input_edges(NAMED["DARTS_V2"])
+    7
+    """
+    return sum(edge.predecessor < 2 for edge in genotype.normal)
+
+
+def cell_depth(genotype: Genotype) -> int:
+    """Edges on the longest path from an input of the normal cell to one of its nodes, in 1..4.
+
+    >>> from dtb_builder.space import NAMED
+    >>> cell_depth(NAMED["DARTS_V2"])
+    2
+    """
+    depths = [0, 0]
+    edges = [edge.predecessor for edge in genotype.normal]
+    for i in range(0, len(edges), 2):
+        depths.append(1 + max(depths[node] for node in edges[i : i + 2]))
+    return max(depths)
+
+
+def standardised_input_edges(edges: ArrayLike) -> NDArray[np.float64]:
+    """z(I): `input_edges` in standard deviations of all genotypes of the space, shape (networks,).
+
+    Mean and deviation are exact, as each pair of predecessors of a node is equally likely: of the
+    four nodes' 2 edges 1, 2/3, 1/2 and 2/5 read an input.
+    """
+    return (np.asarray(edges, np.float64) - _MEAN) / _DEVIATION

@@ -1,0 +1,62 @@
+"""How far the order of the networks at half of the training is that of its end."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from dtb_builder.dataset import Benchmark
+from dtb_builder.statistics import Interval, kendall_tau
+from dtb_builder.statistics.resampling import draw_resamples, interval_of, kendall_taus
+
+__all__ = ["Halfway", "halfway"]
+
+
+@dataclass(frozen=True)
+class Halfway:
+    """Whether the training was long enough for its labels.
+
+    Labels of few epochs favour small networks, which converge sooner; scores that find large ones
+    then look worse than they are. Such a training still changes the order of the networks.
+
+    Attributes:
+        num_epochs: of the training.
+        epoch: half of them, rounded down.
+        tau: Kendall's, of the accuracies at the two; the median of the resamples with its interval.
+    """
+
+    num_epochs: int
+    epoch: int
+    tau: Interval
+
+    def __str__(self) -> str:
+        return (
+            f"{self.num_epochs} epochs; the order of the networks at epoch {self.epoch} has a "
+            f"median tau of {self.tau.value:.3f} [{self.tau.low:.3f}, {self.tau.high:.3f}] with "
+            "that at the end"
+        )
+
+
+def halfway(
+    benchmark: Benchmark, *, accuracy: str, seed: int = 0, num_resamples: int = 1000
+) -> Halfway | None:
+    """Compare half of the training with its end; None where the two cannot be compared.
+
+    Args:
+        benchmark: the benchmark.
+        accuracy: the metric.
+        seed: of the resamples.
+        num_resamples: of the bootstrap.
+    """
+    epoch = benchmark.num_epochs // 2
+    columns = [benchmark.array(accuracy, epoch=each).filled(np.nan) for each in (epoch, -1)]
+    there = np.isfinite(columns).all(axis=0)
+    half, last = (column[there] for column in columns)
+    try:
+        tau = kendall_tau(half, last)
+        counts = draw_resamples(len(last), num_resamples, np.random.default_rng(seed))
+        taus = kendall_taus(half, last, counts)
+        interval = interval_of(tau, taus)
+    except ValueError:  # too few networks, or all the same
+        return None
+    median = float(np.nanmedian(taus))
+    return Halfway(benchmark.num_epochs, epoch, Interval(median, interval.low, interval.high))

@@ -1,0 +1,119 @@
+"""How well scores find the best networks: precision and nDCG in the best share of them.
+
+Ties are not broken: both are the mean over all ways to break them, so that the order in which the
+networks come makes no difference. Each stands here twice, of the networks and of many resamples.
+"""
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from dtb_builder.statistics.ranking import checked
+
+__all__ = ["ndcg", "ndcgs", "top_overlap", "top_overlaps"]
+
+
+def top_overlap(scores: ArrayLike, accuracies: ArrayLike, *, share: float) -> float:
+    """Share of the most accurate networks that are among those of the highest scores.
+
+    Args:
+        scores: shape (networks,).
+        accuracies: shape (networks,).
+        share: which part of the networks is the top, in (0, 1]; rounded up to whole networks.
+
+    >>> top_overlap([1, 2, 3, 4], [1, 3, 2, 4], share=0.5)
+    0.5
+    >>> top_overlap([1, 1, 1, 1], [1, 3, 2, 4], share=0.5)
+    0.5
+    """
+    x, y = checked(scores, accuracies)
+    return float(top_overlaps(x, y, np.ones((1, len(x))), share=share)[0])
+
+
+def top_overlaps(
+    scores: NDArray[np.float64],
+    accuracies: NDArray[np.float64],
+    counts: NDArray[np.float64],
+    *,
+    share: float,
+) -> NDArray[np.float64]:
+    """`top_overlap` of each resample, shape (resamples,).
+
+    Args:
+        scores: finite, shape (networks,).
+        accuracies: finite, shape (networks,).
+        counts: how often each network was drawn, shape (resamples, networks).
+        share: as of `top_overlap`.
+    """
+    size = _size(counts, share)
+    memberships: list[NDArray[np.float64]] = []
+    alone = np.ones(counts.shape, np.bool_)
+    for values in (scores, accuracies):
+        above, tied = _above_and_tied(values, counts)
+        memberships.append(np.clip((size - above) / tied, 0, 1))
+        alone &= tied == counts
+    first, second = memberships
+    # Copies of one network are no rivals of each other: as many are in both tops as in the smaller.
+    both = np.where(alone, np.minimum(first, second), first * second)
+    return (counts * both).sum(axis=1) / size[:, 0]
+
+
+def ndcg(scores: ArrayLike, accuracies: ArrayLike, *, share: float) -> float:
+    """Normalised discounted cumulative gain of the networks of the highest scores, in [0, 1].
+
+    A network's gain is its accuracy less the lowest one, and place i of the order by scores counts
+    1 / log2(i + 1). The sum over the top is divided by that of the order by accuracies.
+
+    Source: Jaervelin and Kekaelaeinen, Cumulated gain-based evaluation of IR techniques, ACM
+    Transactions on Information Systems, 2002. Arguments as of `top_overlap`.
+
+    >>> ndcg([1, 2, 3, 4], [10, 20, 30, 40], share=0.5)
+    1.0
+    """
+    x, y = checked(scores, accuracies)
+    return float(ndcgs(x, y, np.ones((1, len(x))), share=share)[0])
+
+
+def ndcgs(
+    scores: NDArray[np.float64],
+    accuracies: NDArray[np.float64],
+    counts: NDArray[np.float64],
+    *,
+    share: float,
+) -> NDArray[np.float64]:
+    """`ndcg` of each resample, with the gains of all networks; NaN where all gains are 0.
+
+    Arguments are those of `top_overlaps`.
+    """
+    size = _size(counts, share)
+    places = np.arange(counts.sum(axis=1).max())
+    sums = np.concatenate([[0], np.cumsum(1 / np.log2(places + 2))])
+    gains = accuracies - accuracies.min()
+
+    def gained(values: NDArray[np.float64]) -> NDArray[np.float64]:
+        above, tied = _above_and_tied(values, counts)
+        ends = (np.minimum(places, size).astype(np.int64) for places in (above, above + tied))
+        start, end = (sums[each] for each in ends)
+        return (counts * gains * (end - start) / tied).sum(axis=1)
+
+    with np.errstate(invalid="ignore"):
+        return gained(scores) / gained(accuracies)
+
+
+def _size(counts: NDArray[np.float64], share: float) -> NDArray[np.float64]:
+    """How many networks are the top of each resample, shape (resamples, 1)."""
+    if not 0 < share <= 1:
+        raise ValueError(f"share must be in (0, 1], got {share}")
+    # Of 30 networks 0.1 is 3, although 0.1 * 30 is a little more.
+    return np.ceil(share * counts.sum(axis=1, keepdims=True) - 1e-9)
+
+
+def _above_and_tied(
+    values: NDArray[np.float64], counts: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """In each resample how many networks are above each, and as many as it; 1 if it is not drawn.
+
+    Both of shape (resamples, networks).
+    """
+    above = counts @ (values[:, None] > values[None, :])
+    tied = counts @ (values[:, None] == values[None, :])
+    return above, np.maximum(tied, 1)
