@@ -114,7 +114,6 @@ def _generate(given: argparse.Namespace) -> int:
     launch = launch_config(settings)
     ensure_planned(folder, given.settings, settings)
     before = status(folder, launch.cluster.shard_range)
-    sigterm.raising = launch.cluster.engine == "serial"
     events = generate(folder, launch)
     if launch.cluster.engine == "ray":
         from dtb_builder.stages.generation.ray_metrics import metered
@@ -124,6 +123,7 @@ def _generate(given: argparse.Namespace) -> int:
         from dtb_builder.stages.generation.tensorboard import curves_written
 
         events = curves_written(events, folder)
+    sigterm.raising = launch.cluster.engine == "serial"
     next(events)
     sigterm.check()
     with progress(
