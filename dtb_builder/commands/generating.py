@@ -80,8 +80,13 @@ def _plan(given: argparse.Namespace) -> int:
             settings |= yaml.safe_load(folder.config_file.read_text())
         print(yaml.safe_dump(settings, sort_keys=False), end="")
         return 0
+    price = launch_config(settings).cost.per_gpu_hour
     ensure_planned(folder, given.settings, settings)
     config = folder.config
+    if price is not None and config.compute.device != "cuda":
+        raise ConfigError(
+            f"cost.per_gpu_hour: {folder.path} trains on the {config.compute.device}, not on GPUs"
+        )
     if given.calibrate:
         from dtb_builder.stages.generation.calibrate import calibrate
 
@@ -96,6 +101,9 @@ def _plan(given: argparse.Namespace) -> int:
     print(f"            {how}")
     if cost.device != config.compute.device:
         print(f"            this machine has no {config.compute.device}, which will be faster")
+    if price is not None:
+        about = "about" if cost.device == "cuda" else "less than"
+        print(f"price       {about} {price * cost.hours:,.2f}, at {price:g} an hour of a GPU")
     return 0
 
 
@@ -117,7 +125,6 @@ def _generate(given: argparse.Namespace) -> int:
     launch = launch_config(settings)
     ensure_planned(folder, given.settings, settings)
     before = status(folder, launch.cluster.shard_range)
-    sigterm.raising = launch.cluster.engine == "serial"
     events = generate(folder, launch)
     if launch.cluster.engine == "ray":
         from dtb_builder.stages.generation.ray_metrics import metered
@@ -127,6 +134,7 @@ def _generate(given: argparse.Namespace) -> int:
         from dtb_builder.stages.generation.tensorboard import curves_written
 
         events = curves_written(events, folder)
+    sigterm.raising = launch.cluster.engine == "serial"
     next(events)
     sigterm.check()
     with progress(
