@@ -1,11 +1,12 @@
 """The networks of a benchmark at one moment: their scores then, and how good they are at last."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import stats
 
 from dtb_builder.dataset import Benchmark
 from dtb_builder.errors import ConfigError
@@ -20,6 +21,7 @@ from dtb_builder.scores import (
     standardised_input_edges,
     training_speed,
 )
+from dtb_builder.scores.combining import log_rank_sum
 from dtb_builder.scores.names import SCORES
 from dtb_builder.space import Genotype
 from dtb_builder.stages.scoring.fingerprint import rows_of
@@ -41,6 +43,7 @@ LINEAR_WEIGHTS = (0.03, 0.1, 0.3)
 """Of A beside D / n, in the combinations that are ranked; 0 is D and 1 is WOT."""
 
 CONDITIONAL = ("rank_sum", "log_rank", "z_sum", "z_sum3", "D_params", "params_I")
+CONDITIONAL += ("az_nas", "te_nas")
 """Combinations that hang on which networks are ranked; a resample does not compute them anew."""
 
 EARLY_FIGURES = ("training_speed", "train_loss", "valid_accuracy", "valid_loss")
@@ -159,6 +162,29 @@ def combined(
     return whole
 
 
+def aggregates(columns: Mapping[str, NDArray[np.float64]]) -> dict[str, NDArray[np.float64]]:
+    """AZ-NAS and TE-NAS: the ranks of their parts, put together as their authors do."""
+    found: dict[str, NDArray[np.float64]] = {}
+    for name, (parts, rule) in _AGGREGATES.items():
+        if set(parts) <= columns.keys():
+            values = np.stack([columns[part] for part in parts])
+            there = np.isfinite(values).all(axis=0)
+            found[name] = np.full(values.shape[1], np.nan)
+            found[name][there] = rule(values[:, there])
+    return found
+
+
+def _summed_ranks(parts: NDArray[np.float64]) -> NDArray[np.float64]:
+    return stats.rankdata(parts, axis=1).sum(axis=0)
+
+
+_AZ_PARTS = ("az_expressivity", "az_progressivity", "az_trainability", "multiply_accumulates")
+_AGGREGATES: Mapping[str, tuple[tuple[str, ...], Callable[..., NDArray[np.float64]]]] = {
+    "az_nas": (_AZ_PARTS, log_rank_sum),
+    "te_nas": (("ntk_condition", "linear_regions"), _summed_ranks),
+}
+
+
 def _z_sum(parts: Sequence[NDArray[np.float64] | None]) -> NDArray[np.float64] | None:
     """The sum of parts in standard deviations of the networks that have all of them.
 
@@ -243,6 +269,11 @@ def scores_of(
         columns = {name: _by_genotype(values, networks) for name, values in columns.items()}
     columns = {name: values for name, values in columns.items() if np.isfinite(values).sum() > 1}
     seconds = _mean_seconds(rows)
+    ranked = aggregates(columns)
+    seconds |= {
+        name: sum(seconds.get(part, 0.0) for part in set(_AGGREGATES[name][0])) for name in ranked
+    }
+    columns |= ranked
     if {"distinguishing_ability", "activation_units"} <= columns.keys():
         num_images = next(row["num_images"] for row in rows if row["num_images"])
         known = {} if num_parameters is None else {"num_parameters": num_parameters}
