@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: install quickstart test check format lint types imports pytest chaos clean
+.PHONY: install quickstart test check format lint types imports pytest chaos slurm-test clean
 
 install: $(INSTALLED)
 
@@ -41,6 +41,10 @@ pytest: install
 # The long form of the fault suite: kills, crashes at every write, full disks, thousands of mutants.
 chaos: install
 	PYTHONPATH=tests $(BIN)/python -m chaos
+
+# The Slurm launcher on a real Slurm of this machine, as root on Debian: installs slurm-wlm and munge.
+slurm-test: install
+	$(BIN)/python tests/jobs/real_slurm.py
 
 clean:
 	rm -rf $(VENV) runs build dist *.egg-info .hypothesis .pytest_cache .ruff_cache

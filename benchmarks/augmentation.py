@@ -23,7 +23,8 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 from dtb_builder.network import NetworkSpec
 from dtb_builder.network.kernels import Library, find_library
 from dtb_builder.space import sample_uniform
-from dtb_builder.training import RECIPES, environment
+from dtb_builder.stages.settings.conf import read_conf
+from dtb_builder.training import Recipe, environment
 from dtb_builder.training.augmentation import augment, augment_compiled
 from dtb_builder.training.compute import ComputeConfig
 from dtb_builder.training.draws import draw_epoch
@@ -32,7 +33,8 @@ from dtb_builder.training.loop import train
 from dtb_builder.training.resident import LabelledImages, ResidentImages
 from dtb_builder.training.setup import set_up_torch
 
-RECIPE = replace(RECIPES["darts"], drop_path_ramp=False)
+SIZES = {"C=8 L=5": (8, 5), "C=16 L=8": (16, 8)}
+RECIPE = replace(Recipe(**read_conf("recipe/darts")), drop_path_ramp=False)
 SIZE = 32
 
 
@@ -41,6 +43,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--images", type=int, default=1920)
     parser.add_argument("--turns", type=int, default=7, help="of each side, A B A B")
+    parser.add_argument("--sizes", nargs="*", choices=SIZES, default=list(SIZES))
     arguments = parser.parse_args()
     set_up_torch(threads=1, deterministic=False)
     print("  ".join(f"{name}={value}" for name, value in environment("cpu").items()))
@@ -66,11 +69,9 @@ def main() -> None:
         print(f"| {name} | {1e6 * value:.1f} | {slowest / value:.1f} |")
     print("\nshare of a training step that is augmentation")
     print("| network | step, us per image | share |\n|---|---|---|")
-    for channels, layers in ((8, 5), (16, 8)):
-        step = _step_seconds(channels, layers)
-        print(
-            f"| C={channels} L={layers} | {1e6 * step:.0f} | {min(per_image.values()) / step:.2%} |"
-        )
+    for size in arguments.sizes:
+        step = _step_seconds(*SIZES[size])
+        print(f"| {size} | {1e6 * step:.0f} | {min(per_image.values()) / step:.2%} |")
 
 
 def our_epochs(images: np.ndarray, kernels: Library | None) -> Iterator[Tensor]:

@@ -31,7 +31,6 @@ from dtb_builder.space import sample_uniform
 
 TABLE = TensorTable(("weight",), ((265_000,),))
 NUM_EPOCHS = 24
-RUNS_PER_SHARD = 10
 PROVENANCE = '{"config": {"note": "noise"}}'
 
 
@@ -41,6 +40,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--mebibytes", type=int, nargs="*", default=[256, 1024])
     parser.add_argument("--turns", type=int, default=5, help="of each side, A B A B")
+    parser.add_argument("--runs-per-shard", type=int, default=10, help="of 24 MiB each")
     parser.add_argument("--volume-size", type=int, help="bytes; only with --child")
     parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -51,20 +51,20 @@ def main() -> None:
     print("|---|---|---|---|---|---|---|")
     for mebibytes in arguments.mebibytes:
         folder = arguments.folder / f"shards-{mebibytes}"
-        write_shards(folder, mebibytes)
+        write_shards(folder, mebibytes, arguments.runs_per_shard)
         for volume_size in (None, mebibytes * 2**18):
             print_row(folder, volume_size, arguments.turns)
         shutil.rmtree(folder)
 
 
-def write_shards(folder: Path, mebibytes: int) -> None:
+def write_shards(folder: Path, mebibytes: int, runs_per_shard: int) -> None:
     """Shards of so many bytes together, through the real writer."""
     folder.mkdir(parents=True)
     rng = np.random.default_rng(0)
     written = number = shard = 0
     while written < mebibytes * 2**20:
         journals = []
-        for _ in range(RUNS_PER_SHARD):
+        for _ in range(runs_per_shard):
             path = folder / f"{number}.journal"
             genotype = str(sample_uniform(0, number))
             open_journal(path, JournalRun(number, genotype, 0, "noise", 1, TABLE))

@@ -11,9 +11,10 @@ import argparse
 import sys
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -40,14 +41,24 @@ class TimedLibrary(Library):
         self.operations: Counter[str] = Counter()
         self.bytes: Counter[str] = Counter()
 
-    def run(self, name: str, dtype: torch.dtype, *arguments: Tensor | int | float | None) -> None:
-        """Call a pass."""
-        begin = time.process_time()
-        super().run(name, dtype, *arguments)
-        self.seconds[name] += time.process_time() - begin
-        self.calls[name] += 1
-        self.operations[name] += _operations(name, arguments)
-        self.bytes[name] += sum(a.numel() * a.itemsize for a in arguments if isinstance(a, Tensor))
+    def prepared(
+        self, name: str, dtype: torch.dtype, **arguments: Tensor | int | float | None
+    ) -> Callable[[], None]:
+        """A call of a pass."""
+        call = super().prepared(name, dtype, **arguments)
+        operations = _operations(name, arguments)
+        tensors = (a for a in arguments.values() if isinstance(a, Tensor))
+        num_bytes = sum(a.numel() * a.itemsize for a in tensors)
+
+        def timed() -> None:
+            begin = time.process_time()
+            call()
+            self.seconds[name] += time.process_time() - begin
+            self.calls[name] += 1
+            self.operations[name] += operations
+            self.bytes[name] += num_bytes
+
+        return timed
 
 
 def main() -> None:
@@ -72,7 +83,8 @@ def _profile(size: str, num_genotypes: int, rate: float, bandwidth: float) -> No
         channels=channels, layers=layers, num_classes=10, image_size=IMAGE_SIZE, auxiliary=True
     )
     path = passes_file()
-    assert path is not None
+    if path is None:
+        raise SystemExit("this installation has no compiled passes to profile")
     library = TimedLibrary(path)
     total, num_steps = 0.0, 2 * num_genotypes
     recipe = replace(RECIPE, drop_path_ramp=False)
@@ -111,26 +123,16 @@ def _profile(size: str, num_genotypes: int, rate: float, bandwidth: float) -> No
     print(f"| all | | {step * total:.1f} | | {step * floor:.1f} | {step * traffic:.1f} |")
 
 
-def _operations(name: str, arguments: tuple[Tensor | int | float | None, ...]) -> int:
+def _operations(name: str, p: Mapping[str, Any]) -> int:
     """Multiplications and additions of a pass's convolutions, recomputed ones not counted."""
     if name in ("block_forward", "block_backward"):
-        first = 4 if name == "block_forward" else 12
-        images, height, width, channels, kernel, _, stride = _whole(arguments, first, 7)
-        pixels = images * -(-height // stride) * -(-width // stride)
-        forward = 2 * pixels * channels * (channels + kernel**2)
+        stride, of_pixel = p["s"], p["C"] * (p["C"] + p["k"] ** 2)
     elif name in ("pointwise_forward", "pointwise_backward"):
-        first = 2 if name == "pointwise_forward" else 10
-        images, height, width, channels, step = _whole(arguments, first, 5)
-        (outputs,) = _whole(arguments, first + 7, 1)
-        forward = 2 * images * -(-height // step) * -(-width // step) * channels * outputs
+        stride, of_pixel = p["step"], p["C"] * p["Co"]
     else:
         return 0
+    forward = 2 * p["N"] * -(-p["H"] // stride) * -(-p["W"] // stride) * of_pixel
     return forward if name.endswith("forward") else 2 * forward
-
-
-def _whole(arguments: tuple[object, ...], first: int, count: int) -> list[int]:
-    some = arguments[first : first + count]
-    return [value for value in some if isinstance(value, int)]
 
 
 def _rate() -> float:

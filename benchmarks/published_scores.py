@@ -1,12 +1,12 @@
 """The paper's claim, that DAS orders networks better than WOT, on published labels; no training.
 
     python benchmarks/published_scores.py [--cells 250] [--channels 16] [--pixels 16] [--probes 3]
-        [--gradients 0]
+        [--gradients 24]
 
 NAS-Bench-301: the published WOT of genotypes is split into its atoms by the closed form of N_A.
 NAS-Bench-101: our networks of its cells are scored on 32 images of Fashion-MNIST, as CIFAR-10 may
 not be at hand. The labels are the rows of tests/data. With --gradients, proxies of so many cells
-stand beside the published columns, at 128 channels and 32 x 32 pixels. Five minutes on one core.
+stand beside the published columns, at the published size. Five minutes on one core without.
 """
 
 import argparse
@@ -48,47 +48,56 @@ from dtb_builder.tables.network101 import Network101
 from dtb_builder.tables.units101 import activation_units101
 
 NUM_IMAGES = 32
-NUM_RESAMPLES = 2000
 
 
 def main() -> None:
     """Print one table for each published table."""
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--genotypes", type=int, help="of NAS-Bench-301's space; all by default")
     parser.add_argument("--cells", type=int, default=250, help="of NAS-Bench-101 to score by WOT")
     parser.add_argument("--channels", type=int, default=16, help="of their first stack")
     parser.add_argument("--pixels", type=int, default=16, help="of a side of their images")
     parser.add_argument("--probes", type=int, default=3, help="draws of images and weights")
     parser.add_argument("--gradients", type=int, default=0, help="cells beside published proxies")
+    parser.add_argument("--proxy-channels", type=int, default=128, help="of those cells' networks")
+    parser.add_argument("--images", default="fashion_mnist", help="the image set of the probe")
+    parser.add_argument("--resamples", type=int, default=2000, help="of the networks, an interval")
     given = parser.parse_args()
     torch.set_num_threads(1)
     print("NAS-Bench-301: genotypes of the DARTS space, a surrogate's accuracies")
-    of_genotypes()
+    of_genotypes(given.genotypes, given.resamples)
     for seed in range(given.probes):
         print(f"\nNAS-Bench-101: accuracies as trained; images and weights of the seed {seed}")
-        of_cells(given.cells, given.channels, given.pixels, seed)
+        images, _ = probe(given.images, given.pixels, seed)
+        of_cells(images, given.cells, given.channels, seed, given.resamples)
     if given.gradients:
         print(f"\nProxies of {given.gradients} cells beside the published ones")
-        of_proxies(given.gradients)
+        networks = [network_of(i, given.proxy_channels, 0) for i in range(given.gradients)]
+        of_proxies(networks, *probe(given.images, 32, 0))
 
 
-def of_genotypes() -> None:
+def of_genotypes(num_genotypes: int | None, num_resamples: int) -> None:
     """The closed form of N_A splits the published WOT; all parameter counts."""
     spec = NetworkSpec(channels=32, layers=8, num_classes=10, image_size=32)
-    found = genotypes()
+    found = genotypes()[:num_genotypes]
+
+    def published(name: str) -> NDArray[np.float64]:
+        return column("nb301_genotypes", name)[: len(found)]
+
     units = np.array([activation_units(genotype, spec) for genotype in found], float)
-    wot = column("nb301_genotypes", "nwot")
+    wot = published("nwot")
     columns = {
         "wot": wot,
         "distinguishing_ability": wot - NUM_IMAGES * np.log(units),
         "activation_units": units,
-        "num_parameters": column("nb301_genotypes", "params"),
+        "num_parameters": published("params"),
         "input_edges": np.array([input_edges(genotype) for genotype in found], float),
         "cell_depth": np.array([cell_depth(genotype) for genotype in found], float),
-        "flops": column("nb301_genotypes", "flops"),
+        "flops": published("flops"),
     }
-    table(columns, column("nb301_genotypes", "val_accuracy"))
+    table(columns, published("val_accuracy"), num_resamples)
     exact = 0
-    for genotype, params in zip(found, column("nb301_genotypes", "params"), strict=True):
+    for genotype, params in zip(found, published("params"), strict=True):
         with torch.device("meta"):
             network = spec.build(genotype)
         inside = sum(
@@ -100,9 +109,10 @@ def of_genotypes() -> None:
     print(f"parameter counts reproduced exactly: {exact} of {len(found)}")
 
 
-def of_cells(num_cells: int, channels: int, pixels: int, seed: int) -> None:
+def of_cells(
+    images: torch.Tensor, num_cells: int, channels: int, seed: int, num_resamples: int
+) -> None:
     """WOT and its atoms of newly initialised networks, and N_A by the closed form."""
-    images, _ = probe(pixels, seed)
     found = cells()[:num_cells]
     began = time.perf_counter()
     kernels = [network_agreement(network_of(i, channels, seed), images) for i in range(len(found))]
@@ -117,19 +127,25 @@ def of_cells(num_cells: int, channels: int, pixels: int, seed: int) -> None:
         "cell_depth": np.array([depth_of(cell) for cell in found], float),
         "flops": column("nb101_cells", "flops")[:num_cells],
     }
-    table(columns, column("nb101_cells", "val_accuracy")[:num_cells])
-    closed = [activation_units101(cell, channels=channels, image_size=pixels) for cell in found]
+    table(columns, column("nb101_cells", "val_accuracy")[:num_cells], num_resamples)
+    size = images.shape[-1]
+    closed = [activation_units101(cell, channels=channels, image_size=size) for cell in found]
     exact = int((units == closed).sum())
     print(f"N_A of the closed form is that of hooks: {exact} of {len(found)} cells")
     print(f"{seconds / len(found):.2f} s a cell")
 
 
-def table(columns: Mapping[str, NDArray[np.float64]], accuracies: NDArray[np.float64]) -> None:
+def table(
+    columns: Mapping[str, NDArray[np.float64]],
+    accuracies: NDArray[np.float64],
+    num_resamples: int,
+) -> None:
     """Kendall's tau of every score and rule, beside that of WOT on the same resamples."""
     rules = combined(columns, NUM_IMAGES)
     shown = dict(columns) | {name: rules[name] for name in _RULES if name in rules}
+    shown = {name: values for name, values in shown.items() if values.std() > 0}
     rng = np.random.default_rng(0)
-    counts = draw_resamples(len(accuracies), NUM_RESAMPLES, rng)
+    counts = draw_resamples(len(accuracies), num_resamples, rng)
     taus = {name: kendall_taus(values, accuracies, counts) for name, values in shown.items()}
     values = {name: kendall_tau(each, accuracies) for name, each in shown.items()}
     print(f"{'':<24}{'tau':<26}{'less that of WOT':<26}{'as a multiple of it':<24}tau with WOT")
@@ -163,10 +179,8 @@ def depth_of(cell: Cell101) -> int:
     return depths[cell.output]
 
 
-def of_proxies(num_cells: int) -> None:
+def of_proxies(networks: list[Network101], images: torch.Tensor, labels: torch.Tensor) -> None:
     """The median ratio to a published column, and the tau between the two."""
-    images, labels = probe(32, 0)
-    networks = [network_of(i, 128, 0) for i in range(num_cells)]
     ours = {
         "synflow": [float(np.log(synflow(network, (3, 32, 32)))) for network in networks],
         "grad_norm": [gradient_norm(Graph(network, images, labels)) for network in networks],
@@ -195,12 +209,12 @@ def network_of(number: int, channels: int, seed: int) -> Network101:
     return network.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
 
 
-def probe(pixels: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Images of Fashion-MNIST in three equal channels, and their labels.
+def probe(name: str, pixels: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Images in three equal channels, and their labels.
 
     Smaller ones are means over areas; larger ones have a frame of the background around them.
     """
-    images = load_images("fashion_mnist", None)
+    images = load_images(name, None)
     everyone = np.arange(len(images.train_labels))
     chosen = choose_probe(images.train_images, everyone, NUM_IMAGES, seed=seed)
     normalised = torch.from_numpy(chosen.normalised(images.mean, images.std))

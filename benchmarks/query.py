@@ -66,7 +66,7 @@ def main() -> None:
     versions = {"h5py": h5py.__version__, "numpy": np.__version__, "pandas": pd.__version__}
     print(platform.platform(), platform.python_version(), versions)
     _warm(path)
-    print_opening(path, peers)
+    print_opening(path, peers, arguments.turns)
     print_one_run(path, peers)
     print_columns(path, peers, arguments.turns)
 
@@ -74,7 +74,7 @@ def main() -> None:
 # What is measured.
 
 
-def print_opening(path: Path, peers: "Peers") -> None:
+def print_opening(path: Path, peers: "Peers", turns: int) -> None:
     """In a process of its own: milliseconds and memory until it is open."""
     some = f"pickle, {PICKLED_RUNS:,} runs of one metric"
     ways = {
@@ -96,7 +96,7 @@ def print_opening(path: Path, peers: "Peers") -> None:
             "print(next(x for x in open('/proc/self/status') if x.startswith('VmRSS')))"
         )
         found = []
-        for _ in range(5):
+        for _ in range(turns):
             shown = subprocess.run(
                 [sys.executable, "-c", code], capture_output=True, text=True, check=True
             ).stdout.split()
@@ -124,7 +124,7 @@ def print_one_run(path: Path, peers: "Peers") -> None:
         print(f"| **DTB**, warm, 99 of 100 within | {np.quantile(times[1000:], 0.99):.1f} |")
         print(f"| memory then | {_resident_mib():.0f} MiB |")
         expected += [bench[genotype].metric(METRIC, epoch=-1) for genotype in genotypes[1:100]]
-    with h5py.File(path, locking=False) as file:
+    with h5py.File(path) as file:
         column = file[f"metrics/{METRIC}"]
         assert isinstance(column, h5py.Dataset)
         times = _each(lambda row: column[row, -1], rows[:1000])
@@ -143,7 +143,7 @@ def print_one_run(path: Path, peers: "Peers") -> None:
 
 def print_columns(path: Path, peers: "Peers", turns: int) -> None:
     """Milliseconds of what touches every run."""
-    with Benchmark(path) as bench, h5py.File(path, locking=False) as file:
+    with Benchmark(path) as bench, h5py.File(path) as file:
         column = file[f"metrics/{METRIC}"]
         assert isinstance(column, h5py.Dataset)
         num_epochs = bench.num_epochs

@@ -51,7 +51,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("file", type=Path)
     parser.add_argument("--states", type=int, default=24)
-    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--workers", type=int, default=2, help="0: in this process")
     parser.add_argument("--root", help="where the images are")
     given = parser.parse_args()
     torch.set_num_threads(1)
@@ -158,9 +158,9 @@ def of_the_command(file: Path, num_workers: int, root: str | None) -> None:
         compute=ComputeConfig(device="cpu", threads=1, deterministic=True),
     )
     cluster = ClusterConfig(
-        engine="ray",
+        engine="ray" if num_workers else "serial",
         address=None,
-        num_cpus=num_workers,
+        num_cpus=num_workers or None,
         gpus_per_run=None,
         max_in_flight=None,
         runs_per_task=1,

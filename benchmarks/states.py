@@ -33,16 +33,17 @@ from dtb_builder.network.spec import NetworkSpec
 from dtb_builder.network.state import capture, tensor_table
 from dtb_builder.record import TensorTable, TrainingState
 from dtb_builder.stages.generation.state_frames import StateEncoder
+from dtb_builder.stages.settings.conf import read_conf
 from dtb_builder.stages.settings.states import StatesConfig
-from dtb_builder.training import RECIPES, Recipe
+from dtb_builder.training import Recipe
 from dtb_builder.training.evaluation import evaluate
 from dtb_builder.training.loop import train
 from dtb_builder.training.resident import ResidentImages, make_resident
 from dtb_builder.training.setup import set_up_torch
 
 GENOTYPE = NAMED["DARTS_V2"]
-SIZES = {"0.4 MB": (14, 5, 40), "1 MB": (16, 8, 40), "12 MB": (34, 20, 40)}
-"""Channels, layers and epochs of each network."""
+SIZES = {"0.4 MB": (14, 5, 40), "1 MB": (16, 8, 40), "12 MB": (34, 20, 40), "smallest": (2, 2, 6)}
+"""Channels, layers and epochs of each network; the last only shows that all of this runs."""
 KEY_EVERY = 3
 NUM_READ = 6
 """States of a run that are written and read in a turn."""
@@ -54,7 +55,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--train", action="store_true")
     parser.add_argument("--turns", type=int, default=7, help="of every format, A B C D A B C D")
-    parser.add_argument("--sizes", nargs="*", choices=SIZES, default=list(SIZES))
+    parser.add_argument("--sizes", nargs="*", choices=SIZES, default=list(SIZES)[:-1])
     arguments = parser.parse_args()
     set_up_torch(threads=1, deterministic=True)
     if arguments.train:
@@ -83,7 +84,7 @@ def network_of(size: str) -> Network:
 def recipe_of(size: str) -> Recipe:
     """NB301's recipe for eight-pixel images, its cosine over the epochs of the size."""
     return dataclasses.replace(
-        RECIPES["nb301"],
+        Recipe(**read_conf("recipe/nb301")),
         num_epochs=SIZES[size][2],
         auxiliary_weight=0.0,
         crop_padding=1,

@@ -40,13 +40,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--folder", type=Path, default=None, help="on the disk to be measured")
     parser.add_argument("--turns", type=int, default=9)
+    parser.add_argument(
+        "--networks", type=int, default=len(SIZES), help="how many, small ones first"
+    )
     arguments = parser.parse_args()
     set_up_torch(threads=1, deterministic=True)
     print("  ".join(f"{name}={value}" for name, value in environment("cpu").items()))
     print(f"\nmilliseconds per epoch, median of {arguments.turns}")
     print("| network | MB | capture | encode | checkpoint | journal | sum | of a 10 s epoch |")
     print("|---|---|---|---|---|---|---|---|")
-    for channels, layers, auxiliary in SIZES:
+    for channels, layers, auxiliary in SIZES[: arguments.networks]:
         spec = NetworkSpec(
             channels=channels, layers=layers, num_classes=10, image_size=32, auxiliary=auxiliary
         )

@@ -32,7 +32,8 @@ from dtb_builder.network.kernels import AnyLibrary, find_library
 from dtb_builder.network.network import Network
 from dtb_builder.space import Genotype
 from dtb_builder.space.sampling import sample_uniform
-from dtb_builder.training import RECIPES, Recipe, environment
+from dtb_builder.stages.settings.conf import read_conf
+from dtb_builder.training import Recipe, environment
 from dtb_builder.training.loop import train
 from dtb_builder.training.resident import LabelledImages, ResidentImages
 from dtb_builder.training.setup import set_up_torch
@@ -43,7 +44,7 @@ PACKED_SECONDS = 15.0
 REFERENCE_STEPS = 40
 """Of a turn at most: the reference does the same in each."""
 SIZES = {"C=16 L=8": (16, 8), "C=8 L=5": (8, 5)}
-RECIPE = replace(RECIPES["darts"], num_epochs=10_000)
+RECIPE = replace(Recipe(**read_conf("recipe/darts")), num_epochs=10_000)
 
 
 @dataclass(frozen=True)

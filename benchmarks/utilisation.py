@@ -20,6 +20,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from dtb_builder import Benchmark, Run
+from dtb_builder.cli import main as dtb
 from dtb_builder.training import environment
 
 DEFAULTS = (
@@ -40,12 +41,13 @@ def main() -> None:
     num_cores = os.cpu_count() or 1
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name) / "run"
-        dtb = str(Path(sys.executable).parent / "dtb")
         settings = [*DEFAULTS, *arguments.settings]
-        subprocess.run([dtb, "plan", str(folder), *settings], check=True, stdout=subprocess.DEVNULL)
+        if dtb(["plan", str(folder), *settings]):
+            raise SystemExit("dtb plan failed")
         begin = time.time()
         busy_before = _busy()
-        process = subprocess.Popen([dtb, "generate", str(folder)], stdout=subprocess.DEVNULL)
+        command = [sys.executable, "-m", "dtb_builder.cli", "generate", str(folder), *settings]
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
         first = math.nan
         while process.poll() is None:
             if math.isnan(first) and list(folder.glob("working/*/*")):

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from dtb_builder.commands import checking, generating, reading, scoring
 from dtb_builder.commands.signals import Terminated
-from dtb_builder.errors import DTBError
+from dtb_builder.errors import DTBError, NotStartedError
 
 __all__ = ["main"]
 
@@ -24,8 +24,8 @@ images=fashion_mnist. `dtb plan RUN_FOLDER --show` prints every key with its val
 
 _EPILOG = """\
 exit codes: 0 done; 1 done, but runs failed, work is left or damage was found; 2 the command, a
-setting, a file or the machine is not what it must be; 75 told to stop (SIGTERM) and 130
-interrupted: the same command goes on from there.
+setting, a file or the machine is not what it must be; 75 told to stop (SIGTERM), or Ray did not
+start in time, and 130 interrupted: the same command goes on from there.
 """
 
 
@@ -69,13 +69,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         sys.stderr.close()  # the reader of a pipe, such as head, has seen enough
         return 2 if given.name in ("generate", "merge", "score", "search") else 0
-    except (DTBError, KeyError, OSError) as error:
+    except NotStartedError as error:
+        print(f"dtb: {error}; the same command goes on from here", file=sys.stderr)
+        return 75
+    except (DTBError, OSError) as error:
         if type(error) is OSError and error.errno is None:
             raise  # neither the operating system's nor one that we have named
-        # A KeyError's text is the repr of its argument.
-        text = error.args[0] if isinstance(error, KeyError) and error.args else str(error)
         notes = getattr(error, "__notes__", ())
-        print("\n".join(["dtb: " + str(text), *notes]), file=sys.stderr)
+        print("\n".join([f"dtb: {error}", *notes]), file=sys.stderr)
         return 2
     except ModuleNotFoundError as error:
         package = (error.name or "").partition(".")[0]

@@ -11,11 +11,16 @@ __all__ = [
     "LockedError",
     "MissingShardError",
     "MissingVolumeError",
+    "NoSuchRunError",
     "NotDTBFileError",
+    "NotFoundError",
+    "NotMeasuredError",
+    "NotStartedError",
     "PlanMismatchError",
     "RemoteError",
     "SchemaVersionError",
     "SingularKernelError",
+    "StateNotKeptError",
     "StorageError",
     "TableError",
     "TimeLimitError",
@@ -46,6 +51,10 @@ class ImagesError(DTBError):
 
 class LockedError(DTBError):
     """Another process works on the same run folder."""
+
+
+class NotStartedError(DTBError):
+    """Ray did not come up in time, or was not waited for: the same command may be given again."""
 
 
 class StorageError(DTBError, OSError):
@@ -90,6 +99,25 @@ class DuplicateRunError(DTBError):
 
 class NotDTBFileError(DTBError, ValueError):
     """A file is not a DTB file."""
+
+
+class NotFoundError(DTBError, KeyError):
+    """There is no such run, epoch, metric or column."""
+
+    def __str__(self) -> str:
+        return Exception.__str__(self)  # a KeyError's own text is the repr of its argument
+
+
+class NoSuchRunError(NotFoundError):
+    """A benchmark has no such run, or several where one was asked for."""
+
+
+class NotMeasuredError(NotFoundError):
+    """A metric was not measured at this epoch."""
+
+
+class StateNotKeptError(NotFoundError):
+    """A run's state after this epoch or step was not stored."""
 
 
 class RemoteError(DTBError, OSError):

@@ -7,6 +7,13 @@ set -euo pipefail
 
 # Ray of a cluster of one's own asks for a token since 2.59, on every machine the same.
 export RAY_AUTH_MODE="${RAY_AUTH_MODE:-token}"
+# Ray gives a node 30 seconds to start, which a busy machine or a slow disk exceeds.
+export RAY_raylet_start_wait_time_s="${RAY_raylet_start_wait_time_s:-120}"
+# A machine that vanishes without a word is noticed within a minute: the head's Ray reads the last,
+# a driver the others.
+export RAY_grpc_client_keepalive_time_ms="${RAY_grpc_client_keepalive_time_ms:-15000}"
+export RAY_grpc_client_keepalive_timeout_ms="${RAY_grpc_client_keepalive_timeout_ms:-15000}"
+export RAY_health_check_timeout_ms="${RAY_health_check_timeout_ms:-5000}"
 # One thread a run unless the config says more: torch reads compute.threads, the rest reads these.
 export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"
 export MKL_NUM_THREADS="${MKL_NUM_THREADS:-$OMP_NUM_THREADS}"

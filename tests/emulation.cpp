@@ -71,15 +71,15 @@ template <class... A> static void call(void (*kernel)(A...), void **arguments) {
 }
 
 static void (*find(const char *name))(void **) {
-#define KERNEL(kernel)                                                                             \
+#define RUN(kernel)                                                                                \
     if (!std::strcmp(name, #kernel)) return [](void **arguments) { call(kernel, arguments); };
-#define OF_WIDTHS(kernel) KERNEL(kernel##_16) KERNEL(kernel##_32) KERNEL(kernel##_64)
+#define OF_WIDTHS(kernel) RUN(kernel##_16) RUN(kernel##_32) RUN(kernel##_64)
 #define OF_SHAPES(kernel)                                                                          \
-    KERNEL(kernel##_311) KERNEL(kernel##_312) KERNEL(kernel##_321) KERNEL(kernel##_322)            \
-    KERNEL(kernel##_511) KERNEL(kernel##_512) KERNEL(kernel##_521) KERNEL(kernel##_522)
-    KERNEL(norm_forward) KERNEL(norm_backward) KERNEL(norm_sums)
-    KERNEL(pointwise_weight) KERNEL(add_shares)
-    KERNEL(join) KERNEL(copy) KERNEL(pool_forward) KERNEL(pool_backward)
+    RUN(kernel##_311) RUN(kernel##_312) RUN(kernel##_321) RUN(kernel##_322)            \
+    RUN(kernel##_511) RUN(kernel##_512) RUN(kernel##_521) RUN(kernel##_522)
+    RUN(norm_forward) RUN(norm_backward) RUN(norm_sums)
+    RUN(pointwise_weight) RUN(add_shares)
+    RUN(join) RUN(copy) RUN(pool_forward) RUN(pool_backward)
     OF_WIDTHS(pointwise_forward) OF_WIDTHS(pointwise_input)
     OF_SHAPES(depthwise_forward) OF_SHAPES(depthwise_backward)
     return nullptr;

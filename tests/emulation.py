@@ -4,13 +4,13 @@ import contextlib
 import ctypes
 import shutil
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
-from torch import Tensor
 
 import dtb_builder
-from dtb_builder.network.kernels.nvrtc import c_value
 
 __all__ = ["EmulatedKernels", "compile_emulation"]
 
@@ -38,10 +38,9 @@ class EmulatedKernels:
         dtype: torch.dtype,
         blocks: tuple[int, int],
         threads: int,
-        arguments: tuple[Tensor | int | float | None, ...],
+        arguments: Sequence[Any],
     ) -> None:
-        values = [c_value(argument) for argument in arguments]
-        addresses = (ctypes.c_void_p * len(values))(*map(ctypes.addressof, values))
+        addresses = (ctypes.c_void_p * len(arguments))(*map(ctypes.addressof, arguments))
         if self._libraries[dtype].launch(name.encode(), *blocks, threads, addresses):
             raise KeyError(name)
 

@@ -61,3 +61,10 @@ def test_every_tested_version_satisfies_what_the_package_asks_for() -> None:
         asked.extend(extra)
     names = {name.partition(">")[0].partition("[")[0].lower() for name in asked}
     assert {name.replace("_", "-") for name in names} <= pinned
+
+
+def test_what_is_not_found_is_a_key_error_with_plain_words() -> None:
+    for name in ("NotFoundError", "NoSuchRunError", "NotMeasuredError", "StateNotKeptError"):
+        error = getattr(dtb_builder.errors, name)("no epoch 9")
+        assert isinstance(error, KeyError)
+        assert str(error) == "no epoch 9"

@@ -4,6 +4,7 @@ from typing import Any, Protocol
 
 from dtb_builder.dataset import Benchmark
 from dtb_builder.dataset.evaluation import evaluate_run
+from dtb_builder.errors import NotFoundError
 from dtb_builder.space import Genotype
 
 __all__ = ["NASLibQuery"]
@@ -64,5 +65,7 @@ class NASLibQuery:
             scale = 100 if name.endswith("accuracy") else 1
             values = [scale * run.metric(name, epoch=each) for each in epochs]
         else:
-            raise KeyError(f"no metric {metric.name}: there are {', '.join(_METRICS)}, TRAIN_TIME")
+            raise NotFoundError(
+                f"no metric {metric.name}: there are {', '.join(_METRICS)}, TRAIN_TIME"
+            )
         return values if full_lh else values[0]

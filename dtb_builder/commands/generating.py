@@ -15,6 +15,7 @@ from dtb_builder.commands.composing import (
     is_own_config,
     launch_config,
 )
+from dtb_builder.commands.progress import progress
 from dtb_builder.commands.signals import Sigterm
 from dtb_builder.errors import ConfigError
 
@@ -44,7 +45,7 @@ def add_commands(commands: Any) -> None:
         nargs="?",
         type=_seconds,
         const=2.0,
-        help="again every so many seconds, until every run has finished",
+        help="again every so many seconds, until nothing more will come",
     )
     status.add_argument(
         "--check", action="store_true", help="exit with 1 unless every run finished"
@@ -60,6 +61,7 @@ def _seconds(text: str) -> float:
 
 
 def _plan(given: argparse.Namespace) -> int:
+    Sigterm()  # so that a calibration that is told to stop leaves nothing behind
     from dtb_builder.stages.generation.estimate import estimate
     from dtb_builder.stages.generation.run_folder import RunFolder
     from dtb_builder.stages.work.byte_text import byte_text
@@ -94,9 +96,7 @@ def _plan(given: argparse.Namespace) -> int:
 
 def _generate(given: argparse.Namespace) -> int:
     sigterm = Sigterm()
-    from tqdm import tqdm
-
-    from dtb_builder.stages.generation.driver import Progress, RunFailed, generate
+    from dtb_builder.stages.generation.driver import Progress, RunFailed, RunPostponed, generate
     from dtb_builder.stages.generation.monitor import failed_lines
     from dtb_builder.stages.generation.run_folder import RunFolder
     from dtb_builder.stages.generation.status import status
@@ -118,12 +118,11 @@ def _generate(given: argparse.Namespace) -> int:
         events = curves_written(events, folder)
     next(events)
     sigterm.check()
-    with tqdm(
+    with progress(
         total=before.num_planned_epochs,
         initial=before.num_epochs,
         unit="epoch",
         desc=f"{before.num_runs} runs",
-        mininterval=1,
     ) as bar:
         for event in events:
             sigterm.check()
@@ -132,6 +131,9 @@ def _generate(given: argparse.Namespace) -> int:
             elif isinstance(event, RunFailed):
                 fate = "given up" if event.given_up else "will be tried again"
                 bar.write(f"run {event.run.number} failed, {fate}: {event.error}", file=sys.stderr)
+            elif isinstance(event, RunPostponed):
+                waits = f"run {event.run.number} will be started again: {event.reason}"
+                bar.write(waits, file=sys.stderr)
     after = status(folder, launch.cluster.shard_range)
     print(
         f"{after.num_finished} of {after.num_runs} runs finished, "
@@ -143,8 +145,6 @@ def _generate(given: argparse.Namespace) -> int:
 
 
 def _merge(given: argparse.Namespace) -> int:
-    from tqdm import tqdm
-
     from dtb_builder.dataset import Benchmark
     from dtb_builder.stages.generation.merge import merge_folder
     from dtb_builder.stages.generation.run_folder import RunFolder
@@ -153,7 +153,7 @@ def _merge(given: argparse.Namespace) -> int:
     if data := [setting for setting in given.settings if not is_launch_setting(setting)]:
         raise ConfigError(f"merge takes allow_missing and volume_size, not {data[0]!r}")
     launch = launch_config(compose(given.settings))
-    with tqdm(unit="B", unit_scale=True, desc="merge", mininterval=1) as bar:
+    with progress(unit="B", unit_scale=True, desc="merge") as bar:
         for merged in merge_folder(folder, launch):
             bar.update(merged.num_bytes)
     with Benchmark(folder.benchmark_file) as benchmark:
@@ -171,7 +171,7 @@ def _status(given: argparse.Namespace) -> int:
     folder = RunFolder(given.run_folder)
     if given.watch is not None:
         *_, found = watched(folder, seconds=given.watch)
-        return 1 if given.check and not found.is_complete else 0
+        return 0 if found.is_complete else 1
     found = status(folder)
     if given.json:
         print(json.dumps(asdict(found) | {"is_complete": found.is_complete}, indent=1))

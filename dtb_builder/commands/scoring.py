@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from dtb_builder.commands.adding import add_command, add_folder_command, here
 from dtb_builder.commands.composing import compose
+from dtb_builder.commands.progress import progress
 from dtb_builder.commands.signals import Sigterm
 from dtb_builder.errors import ConfigError
 
@@ -82,14 +83,12 @@ def _score_source(
 ) -> int:
     """Score a source with a progress bar; how many states lack a score."""
     sigterm = Sigterm()
-    from tqdm import tqdm
-
     from dtb_builder.stages.scoring.driver import score
 
     sigterm.raising = launch.cluster.engine == "serial"
     events = score(source, into, config, launch, images_sha256=sha256)
     at = next(events)
-    with tqdm(total=at.num_wanted, initial=at.num_states, unit="state", mininterval=1) as bar:
+    with progress(total=at.num_wanted, initial=at.num_states, unit="state") as bar:
         for at in events:
             sigterm.check()
             bar.update(max(0, at.num_states - bar.n))
@@ -190,8 +189,6 @@ def _table_populations(given: argparse.Namespace) -> tuple[list["Population"], d
 
 def _search(given: argparse.Namespace) -> int:
     sigterm = Sigterm()
-    from tqdm import tqdm
-
     from dtb_builder.stages.search.config import SearchConfig
     from dtb_builder.stages.search.driver import Found, SearchFolder, search
     from dtb_builder.stages.search.winner import train_winner, winners_run
@@ -204,7 +201,7 @@ def _search(given: argparse.Namespace) -> int:
     folder = SearchFolder(given.run_folder.absolute())
     sigterm.raising = cluster.engine == "serial"
     found: Found | None = None
-    with tqdm(total=config.num_candidates, unit="candidate", mininterval=1) as bar:
+    with progress(total=config.num_candidates, unit="candidate") as bar:
         for at in search(folder, config, cluster):
             sigterm.check()
             bar.update(max(0, at.num_candidates - bar.n))
@@ -219,10 +216,10 @@ def _search(given: argparse.Namespace) -> int:
     print(f"winner    candidate {found.candidate.index}, score {found.score:.6g}")
     print(f"          {found.candidate.genotype}")
     num_epochs = config.recipe.num_epochs
-    with tqdm(total=num_epochs + 1, unit="epoch", desc="winner", mininterval=1) as bar:
-        for progress in train_winner(folder, config, cluster):
+    with progress(total=num_epochs, unit="epoch", desc="winner") as bar:
+        for done in train_winner(folder, config, cluster):
             sigterm.check()
-            bar.update(max(0, progress.num_epochs - bar.n))
+            bar.update(max(0, done.num_epochs - bar.n))
     run = winners_run(folder)
     for name in ("valid_accuracy", "test_accuracy"):
         print(f"{name:<15}{run.metric(name, epoch=-1):.4f} after {num_epochs} epochs")

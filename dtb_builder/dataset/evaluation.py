@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from dtb_builder.dataset.run import Run
+from dtb_builder.errors import NotMeasuredError
 from dtb_builder.record import METRICS
 
 __all__ = ["Budget", "Evaluation", "evaluate_run"]
@@ -78,7 +79,7 @@ def evaluate_run(run: Run, epoch: int) -> Evaluation:
     """
     training = run.curve("train_seconds")[1 : epoch + 1]
     if np.ma.is_masked(training):
-        raise KeyError(f"train_seconds of run {run.number} were not measured at all epochs")
+        raise NotMeasuredError(f"train_seconds of run {run.number} were not measured at all epochs")
     seconds = math.fsum(training.tolist()) + run.metric("evaluation_seconds", epoch=epoch)
     values = {name: run.curve(name)[epoch] for name in METRICS}
     metrics = {name: float(value) for name, value in values.items() if value is not np.ma.masked}

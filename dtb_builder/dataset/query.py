@@ -16,7 +16,13 @@ from dtb_builder.dataset.run import Run, numbered_run
 from dtb_builder.dataset.schema import COLUMNS, VOLUMES
 from dtb_builder.dataset.source import Location
 from dtb_builder.dataset.store import FailedRun, Store, check_plain
-from dtb_builder.errors import DamagedFileError, GenotypeError, MissingVolumeError
+from dtb_builder.errors import (
+    DamagedFileError,
+    GenotypeError,
+    MissingVolumeError,
+    NoSuchRunError,
+    NotFoundError,
+)
 from dtb_builder.record import HIGHER_IS_BETTER, METRICS, whole_number
 from dtb_builder.space import Genotype
 from dtb_builder.space.listing import find_genotype
@@ -192,12 +198,12 @@ class Benchmark:
             return runs[0]
         if runs:
             seeds = ", ".join(str(run.seed) for run in runs)
-            raise KeyError(
+            raise NoSuchRunError(
                 f"{len(runs)} runs of this genotype, seeds {seeds}: use runs_of, or give seed="
             )
         others = [run.number for run in self.isomorphic_to(genotype)]
         hint = f"; runs {others} are of isomorphic genotypes" if others else ""
-        raise KeyError(
+        raise NoSuchRunError(
             f"{self.path}, of {len(self)} runs, has none of {genotype.canonical()}{hint}"
         )
 
@@ -313,7 +319,7 @@ class Benchmark:
         """
         run = self[genotype] if seed is None else self._run_of_seed(genotype, seed)
         if not 0 <= whole_number("epochs", epochs) <= self.num_epochs:
-            raise KeyError(f"no {epochs} epochs: runs have 0 to {self.num_epochs}")
+            raise NotFoundError(f"no {epochs} epochs: runs have 0 to {self.num_epochs}")
         return evaluate_run(run, self._store.epoch_row(epochs))
 
     def _run_of_seed(self, genotype: Genotype | str, seed: int) -> Run:
@@ -321,7 +327,7 @@ class Benchmark:
         for run in runs:
             if run.seed == seed:
                 return run
-        raise KeyError(f"no run of seed {seed} among {[run.seed for run in runs]}")
+        raise NoSuchRunError(f"no run of seed {seed} among {[run.seed for run in runs]}")
 
     def streamed(self, names: Sequence[str], num_runs: int) -> Iterator[dict[str, NDArray[Any]]]:
         """Columns of the schema, such as ``metrics/valid_loss``, for so many runs at a time.
@@ -336,7 +342,7 @@ class Benchmark:
         if whole_number("num_runs", num_runs) < 1:
             raise ValueError(f"num_runs must be at least 1, got {num_runs}")
         if unknown := sorted(set(names) - {column.name for column in COLUMNS}):
-            raise KeyError(f"no column {unknown[0]!r} in the schema")
+            raise NotFoundError(f"no column {unknown[0]!r} in the schema")
         return self._store.index.streamed(names, num_runs)
 
     def to_dataframe(self) -> "pandas.DataFrame":

@@ -10,7 +10,12 @@ from numpy.typing import NDArray
 
 from dtb_builder.dataset.opening import damage_is_named
 from dtb_builder.dataset.store import Store
-from dtb_builder.errors import DamagedFileError
+from dtb_builder.errors import (
+    DamagedFileError,
+    NoSuchRunError,
+    NotMeasuredError,
+    StateNotKeptError,
+)
 from dtb_builder.record import TensorTable, TrainingState, whole_number
 from dtb_builder.space import Genotype
 
@@ -108,7 +113,7 @@ class Run:
         row = self._store.epoch_row(epoch)
         if not measured[row]:
             there = spans(np.flatnonzero(measured).tolist())
-            raise KeyError(f"{name} was not measured at epoch {row}; it was at {there}")
+            raise NotMeasuredError(f"{name} was not measured at epoch {row}; it was at {there}")
         return float(values[row])
 
     @cached_property
@@ -137,7 +142,7 @@ class Run:
         assert epoch is not None
         row = self._store.epoch_row(epoch)
         if row not in self.state_epochs:
-            raise KeyError(
+            raise StateNotKeptError(
                 f"run {self.number}: the state of epoch {row} was not kept; "
                 f"kept are {spans(self.state_epochs)}"
             )
@@ -145,7 +150,7 @@ class Run:
 
     def _step_state(self, step: int) -> TrainingState:
         if step not in self.state_steps:
-            raise KeyError(
+            raise StateNotKeptError(
                 f"run {self.number}: the state of step {step} was not kept; "
                 f"kept are {spans(self.state_steps)}"
             )
@@ -191,7 +196,7 @@ def numbered_run(store: Store, number: int) -> Run:
     row = int(np.searchsorted(numbers, number))
     if row == len(numbers) or numbers[row] != number:
         span = f", {numbers[0]} to {numbers[-1]}" if len(numbers) else ""
-        raise KeyError(f"{store.path} has no run {number}; it has {len(numbers)} runs{span}")
+        raise NoSuchRunError(f"{store.path} has no run {number}; it has {len(numbers)} runs{span}")
     return Run(store, row)
 
 

@@ -36,6 +36,7 @@ from dtb_builder.errors import (
     DamagedFileError,
     DTBError,
     MissingVolumeError,
+    NotFoundError,
     SchemaVersionError,
 )
 from dtb_builder.record import METRICS, TensorTable, TrainingState, whole_number
@@ -195,7 +196,7 @@ class Store:
         if epoch == -1:
             return num_epochs
         if not 0 <= epoch <= num_epochs:
-            raise KeyError(f"no epoch {epoch}: epochs are 0 to {num_epochs}, -1 is the last")
+            raise NotFoundError(f"no epoch {epoch}: epochs are 0 to {num_epochs}, -1 is the last")
         return epoch
 
     def metric(self, name: str) -> tuple[NDArray[np.float64], NDArray[np.uint8]]:
@@ -502,5 +503,5 @@ def check_plain(name: str, path: Location) -> None:
 
 def _metric_columns(name: str) -> tuple[str, str]:
     if name not in METRICS:
-        raise KeyError(f"no metric {name!r}: metrics are {', '.join(METRICS)}")
+        raise NotFoundError(f"no metric {name!r}: metrics are {', '.join(METRICS)}")
     return f"metrics/{name}", f"measured/{name}"

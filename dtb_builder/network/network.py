@@ -1,10 +1,19 @@
 """The evaluation network: a stem, a stack of cells, a classifier."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 from torch import Tensor, nn
 
 from dtb_builder.network.cell import Cell, DropPath
-from dtb_builder.network.kernels import AnyLibrary, can_be_compiled, run_compiled
+from dtb_builder.network.kernels import (
+    AnyLibrary,
+    Library,
+    RepeatedCells,
+    can_be_compiled,
+    run_compiled,
+)
 from dtb_builder.network.operations import MatrixConvolution
 from dtb_builder.network.spec import NetworkSpec
 from dtb_builder.space import Genotype
@@ -47,6 +56,7 @@ class Network(nn.Module):
         self.genotype = genotype
         self.spec = spec
         self._kernels: AnyLibrary | None = None
+        self._repeated: RepeatedCells | None = None
         channels = spec.channels
         before_last = last = STEM_MULTIPLIER * channels
         self.stem = nn.Sequential(
@@ -89,9 +99,13 @@ class Network(nn.Module):
     def _cell_outputs(self, maps: Tensor) -> tuple[Tensor, Tensor]:
         """What the auxiliary head sees, and what the classifier sees."""
         wanted = (self.spec.auxiliary_cell, len(self.cells) - 1)
-        library = self._kernels
+        library, repeated = self._kernels, self._repeated
+        if repeated is not None and repeated.fit(maps):
+            outputs = repeated.again(maps)
+            return outputs[0], outputs[-1]
         if library is not None and self.training and can_be_compiled(library, self.cells, maps):
-            outputs = run_compiled(library, self.cells, maps, wanted)
+            run = run_compiled if repeated is None or repeated.begun else repeated.first
+            outputs = run(library, self.cells, maps, wanted)
             return outputs[0], outputs[-1]
         before_last = last = inner = maps
         for i, cell in enumerate(self.cells):
@@ -109,6 +123,19 @@ class Network(nn.Module):
         back to the modules in training too.
         """
         self._kernels = library
+
+    @contextmanager
+    def repeating_passes(self) -> Iterator[None]:
+        """Within, batches of the first one's size are trained on by the same calls in its memory.
+
+        On a CPU, where Python would otherwise take longer for a small network than its passes. For
+        a loop that ends a batch's backward pass before the next forward pass: see RepeatedCells.
+        """
+        self._repeated = RepeatedCells() if isinstance(self._kernels, Library) else None
+        try:
+            yield
+        finally:
+            self._repeated = None
 
     @property
     def kernels(self) -> AnyLibrary | None:

@@ -9,6 +9,7 @@ import json
 from dataclasses import asdict, dataclass, replace
 from importlib import resources
 
+from dtb_builder.errors import NotFoundError
 from dtb_builder.network import NetworkSpec
 
 __all__ = [
@@ -72,7 +73,7 @@ def find_reference(spec: NetworkSpec, probe_sha256: str) -> ReferenceSample:
     for reference in shipped.values():
         if reference.fits(spec, probe_sha256):
             return reference
-    raise KeyError(
+    raise NotFoundError(
         f"none of the shipped references {', '.join(shipped)} is of {spec} and of the probe "
         f"{probe_sha256}: draw one"
     )

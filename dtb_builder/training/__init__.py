@@ -6,6 +6,6 @@
 
 from dtb_builder.training.compute import ComputeConfig
 from dtb_builder.training.environment import environment
-from dtb_builder.training.recipe import RECIPES, Precision, Recipe
+from dtb_builder.training.recipe import Precision, Recipe
 
-__all__ = ["RECIPES", "ComputeConfig", "Precision", "Recipe", "environment"]
+__all__ = ["ComputeConfig", "Precision", "Recipe", "environment"]

@@ -53,13 +53,11 @@ def augment_compiled(
     """
     num_images, (channels, height, width) = len(draws.indices), pool.shape[1:]
     pixels = levels.new_empty((num_images, height, width, channels))
-    kernels.run(
-        "augment",
-        levels.dtype,
-        *(pool, draws.indices, draws.corners, draws.flips, draws.centres, levels),
-        *(num_images, channels, height, width, recipe.crop_padding, recipe.cutout_length),
-        pixels,
-    )
+    drawn = {name: getattr(draws, name) for name in ("indices", "corners", "flips", "centres")}
+    shape = {"N": num_images, "C": channels, "H": height, "W": width}
+    sizes = {"padding": recipe.crop_padding, "length": recipe.cutout_length}
+    images = {"pool": pool, "levels": levels, "out": pixels}
+    kernels.run("augment", levels.dtype, **drawn, **shape, **sizes, **images)
     batch = pixels.permute(0, 3, 1, 2)
     return batch if draws.mixup is None else mix(batch, draws.mixup)
 

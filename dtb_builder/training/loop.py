@@ -2,11 +2,12 @@
 
 import time
 from collections.abc import Callable, Collection, Generator
+from contextlib import nullcontext
 from functools import partial
 
 import torch
 from torch import Tensor, nn
-from torch.optim import SGD, Optimizer
+from torch.optim import Optimizer
 from torch.optim.lr_scheduler import CosineAnnealingLR
 
 from dtb_builder.network.kernels import Library
@@ -16,6 +17,7 @@ from dtb_builder.record import TrainingState
 from dtb_builder.training.draws import BatchDraws, draw_epoch
 from dtb_builder.training.evaluation import evaluate
 from dtb_builder.training.finished import FinishedEpoch
+from dtb_builder.training.optimizer import make_optimizer
 from dtb_builder.training.recipe import Recipe
 from dtb_builder.training.recorded import Recorded, record_cuda_graph
 from dtb_builder.training.resident import ResidentImages
@@ -86,14 +88,7 @@ def _epochs(
 ) -> Generator[FinishedEpoch, None, None]:
     # pyright finds no overload with both arguments; there is one at run time.
     network.to(device=data.device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
-    optimizer = SGD(
-        network.parameters(),
-        lr=recipe.learning_rate,
-        momentum=recipe.momentum,
-        nesterov=recipe.nesterov,
-        weight_decay=recipe.weight_decay,
-        fused=data.device.type == "cuda",
-    )
+    optimizer = make_optimizer(network, recipe, data.device)
     scheduler = CosineAnnealingLR(
         optimizer, T_max=recipe.num_epochs, eta_min=recipe.min_learning_rate
     )
@@ -152,7 +147,8 @@ def _trained(
     capture_seconds = 0.0
     if data.device.type == "cuda":
         step = Recorded(step, record_cuda_graph)
-    with seeded_torch(seed, epoch, data.device):
+    repeating = network.repeating_passes() if isinstance(network, Network) else nullcontext()
+    with seeded_torch(seed, epoch, data.device), repeating:
         for number, draws in enumerate(batches, start=1):
             totals += step(draws)
             num_seen += len(draws.indices)

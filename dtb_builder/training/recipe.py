@@ -1,12 +1,10 @@
 """How a network is trained."""
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Literal
 
-__all__ = ["RECIPES", "Precision", "Recipe"]
+__all__ = ["Precision", "Recipe"]
 
 Precision = Literal["float32", "bfloat16"]
 """What the forward pass is computed in; weights, gradients and losses are float32 in both."""
@@ -97,64 +95,3 @@ class Recipe:
         """The training steps of an epoch over so many images."""
         whole, rest = divmod(num_images, self.batch_size)
         return whole + (rest > 1)
-
-
-RECIPES: Mapping[str, Recipe] = MappingProxyType(
-    {
-        "darts": Recipe(
-            num_epochs=600,
-            batch_size=96,
-            learning_rate=0.025,
-            min_learning_rate=0.0,
-            momentum=0.9,
-            weight_decay=3e-4,
-            gradient_clip=5.0,
-            auxiliary_weight=0.4,
-            drop_path_probability=0.2,
-            drop_path_ramp=True,
-            crop_padding=4,
-            horizontal_flip=True,
-            cutout_length=16,
-            mixup_alpha=0.0,
-            precision="float32",
-        ),
-        "nb301": Recipe(
-            num_epochs=100,
-            batch_size=96,
-            learning_rate=0.025,
-            min_learning_rate=1e-8,
-            momentum=0.9,
-            weight_decay=3e-4,
-            gradient_clip=5.0,
-            auxiliary_weight=0.4,
-            drop_path_probability=0.2,
-            drop_path_ramp=False,
-            crop_padding=4,
-            horizontal_flip=True,
-            cutout_length=16,
-            mixup_alpha=0.2,
-            precision="float32",
-        ),
-        "smoke": Recipe(
-            num_epochs=2,
-            batch_size=64,
-            learning_rate=0.05,
-            min_learning_rate=0.0,
-            momentum=0.9,
-            weight_decay=3e-4,
-            gradient_clip=5.0,
-            auxiliary_weight=0.0,
-            drop_path_probability=0.0,
-            drop_path_ramp=False,
-            crop_padding=1,
-            horizontal_flip=False,
-            cutout_length=0,
-            mixup_alpha=0.0,
-            precision="float32",
-        ),
-    }
-)
-"""The evaluation recipe of DARTS, the proxy recipe of NB301, and one to see that things run.
-
-NB301's own trainer stops one epoch early; here all its epochs are trained.
-"""

@@ -25,7 +25,8 @@ def set_up_torch(*, threads: int, deterministic: bool) -> None:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     _keep_freed_memory()
     torch.set_num_threads(threads)
-    torch.use_deterministic_algorithms(deterministic)
+    # As use_deterministic_algorithms, which also imports torch's compiler: a second or more.
+    torch.set_deterministic_debug_mode("error" if deterministic else "default")
     # Otherwise every new tensor is first filled with NaN, a sixth of an evaluation's time; no
     # kernel used here reads what it has not written.
     torch.utils.deterministic.fill_uninitialized_memory = False  # pyright: ignore[reportAttributeAccessIssue]

@@ -46,7 +46,8 @@ def train_on_batch(
     optimizer.zero_grad()
     loss.backward()
     if recipe.gradient_clip is not None:
-        nn.utils.clip_grad_norm_(network.parameters(), recipe.gradient_clip)
+        parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        nn.utils.clip_grad_norm_(parameters, recipe.gradient_clip)
     optimizer.step()
     with torch.no_grad():
         return torch.stack([main_loss.double() * len(labels), _num_correct(logits, labels, draws)])

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from dtb_builder.dataset import Benchmark
-from dtb_builder.errors import DTBError
+from dtb_builder.errors import DTBError, NotFoundError
 from dtb_builder.record import METRICS
 
 __all__ = ["main", "said"]
@@ -66,10 +66,10 @@ def _asked(benchmark: Benchmark) -> Iterator[tuple[Any, Any]]:
 def _answer(ask: Any) -> Any:
     try:
         return ask()
+    except NotFoundError as error:
+        return repr(error)  # an answer too: it says what is not there
     except DTBError as error:
         return error
-    except KeyError as error:
-        return repr(error)  # an answer too: it says what is not there
 
 
 def _plain(array: Any) -> bytes:

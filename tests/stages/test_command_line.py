@@ -274,6 +274,17 @@ def test_a_query_that_has_no_answer_says_why(
     assert message in capsys.readouterr().err
 
 
+def test_a_key_error_of_the_programme_itself_keeps_its_traceback(
+    finished: Path, dtb: Dtb, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def top(*_: object, **__: object) -> None:
+        {}["typo_in_code"]
+
+    monkeypatch.setattr(Benchmark, "top", top)
+    with pytest.raises(KeyError, match="typo_in_code"):
+        dtb("query", finished / "dtb.h5", "--top", "2", "--by", "valid_loss", "--epoch", "0")
+
+
 @pytest.mark.parametrize("command", ["info", "query", "verify"])
 def test_a_file_that_is_not_there_or_not_dtb_is_refused(
     command: str, tmp_path: Path, dtb: Dtb, capsys: pytest.CaptureFixture[str]

@@ -6,11 +6,12 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import pytest
 import torch
+from recipes import RECIPES
 from torch import Tensor, nn
 from torch.nn import functional
 
 from dtb_builder.images import Images, Split
-from dtb_builder.training import RECIPES, Recipe
+from dtb_builder.training import Recipe
 from dtb_builder.training.resident import ResidentImages, make_resident
 
 
@@ -75,29 +76,6 @@ def recipe() -> Recipe:
         drop_path_ramp=True,
         crop_padding=2,
         cutout_length=4,
-    )
-
-
-@pytest.fixture
-def images() -> Images:
-    rng = np.random.default_rng(0)
-
-    def part(num_images: int) -> tuple[np.ndarray, np.ndarray]:
-        labels = rng.integers(0, 4, num_images)
-        pixels = rng.integers(0, 128, (num_images, 3, 8, 8)) + 40 * labels[:, None, None, None]
-        return np.minimum(pixels, 255).astype(np.uint8), labels
-
-    train_images, train_labels = part(60)
-    test_images, test_labels = part(20)
-    return Images(
-        name="noise",
-        train_images=train_images,
-        train_labels=train_labels,
-        test_images=test_images,
-        test_labels=test_labels,
-        num_classes=4,
-        mean=np.array([0.4, 0.5, 0.6]),
-        std=np.array([0.2, 0.3, 0.25]),
     )
 
 

@@ -7,9 +7,10 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from recipes import RECIPES
 
 from dtb_builder.network.kernels import Library, find_library
-from dtb_builder.training import RECIPES, Recipe
+from dtb_builder.training import Recipe
 from dtb_builder.training.augmentation import (
     augment,
     augment_compiled,

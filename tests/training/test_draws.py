@@ -7,8 +7,9 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from recipes import RECIPES
 
-from dtb_builder.training import RECIPES, Recipe
+from dtb_builder.training import Recipe
 from dtb_builder.training.draws import BatchDraws, draw_epoch
 
 

@@ -1,19 +1,27 @@
 """Training yields an honest account of each epoch, and depends on its seed only."""
 
+import contextlib
 import dataclasses
 import math
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from recipes import RECIPES
 from torch import Tensor, nn
 from torch.nn import functional
 
-from dtb_builder.images import load_images, stratified_split
+from dtb_builder.images import Images, Split, load_images, stratified_split
+from dtb_builder.network import NetworkSpec
+from dtb_builder.network.built import passes_file
+from dtb_builder.network.kernels import Library, find_library
+from dtb_builder.network.network import Network
 from dtb_builder.network.state import capture
 from dtb_builder.record import METRICS
-from dtb_builder.training import RECIPES, Recipe
+from dtb_builder.space import sample_uniform
+from dtb_builder.training import Recipe
 from dtb_builder.training.draws import draw_epoch
 from dtb_builder.training.evaluation import evaluate
 from dtb_builder.training.loop import train
@@ -34,6 +42,51 @@ def bits_of_epochs(
         metrics = [value for name, value in finished.metrics.items() if name not in SECONDS]
         epochs.append(b"".join(weights) + np.array(metrics).tobytes())
     return epochs
+
+
+@pytest.mark.skipif(passes_file() is None, reason="installed without a C++ compiler")
+@pytest.mark.parametrize("auxiliary", [False, True])
+def test_steps_whose_passes_are_repeated_have_the_bits_of_steps_one_by_one(
+    auxiliary: bool,
+    images: Images,
+    data: ResidentImages,
+    recipe: Recipe,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    recipe = dataclasses.replace(recipe, mixup_alpha=0.3, num_epochs=2)
+    if auxiliary:
+        pixels = np.tile(images.train_images, (1, 1, 4, 4))
+        large = dataclasses.replace(
+            images, train_images=pixels, test_images=np.tile(images.test_images, (1, 1, 4, 4))
+        )
+        data = make_resident(large, Split(train=np.arange(50), valid=np.arange(50, 60)), "cpu")
+        recipe = dataclasses.replace(recipe, auxiliary_weight=0.4)
+    spec = NetworkSpec(
+        channels=4,
+        layers=3,
+        num_classes=4,
+        image_size=data.train.images.shape[-1],
+        auxiliary=auxiliary,
+    )
+    prepared: list[str] = []
+    prepare = Library.prepared
+
+    def counted(library: Library, name: str, *arguments: Any, **named: Any) -> Callable[[], None]:
+        prepared.append(name)
+        return prepare(library, name, *arguments, **named)
+
+    monkeypatch.setattr(Library, "prepared", counted)
+    counts, found = [], []
+    for repeating in (Network.repeating_passes, contextlib.nullcontext):
+        monkeypatch.setattr(Network, "repeating_passes", repeating)
+        torch.manual_seed(0)
+        network = spec.build(sample_uniform(seed=7, index=3))
+        network.use_kernels(find_library())
+        found.append(bits_of_epochs(network, data, recipe, seed=1))
+        counts.append(prepared.count("join"))
+        prepared.clear()
+    assert found[0] == found[1]
+    assert counts[0] == counts[1] // 2, "of four batches an epoch, the first and the odd last"
 
 
 def test_each_epoch_has_the_metrics_that_were_measured(

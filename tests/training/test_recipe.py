@@ -7,8 +7,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
-from dtb_builder.training import RECIPES
+from recipes import RECIPES
 
 
 @pytest.mark.parametrize(

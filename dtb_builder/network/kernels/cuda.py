@@ -1,13 +1,20 @@
 """The passes for a GPU: which kernels of passes.cu each is made of."""
 
+import ctypes
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
+from functools import cache, partial
+from pathlib import Path
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
+from dtb_builder.network.kernels.declared import ADDRESS, declared_kernels
+
 __all__ = ["CudaLibrary", "Kernels"]
 
+_C_TYPES = {ADDRESS: ctypes.c_void_p, "int": ctypes.c_int, "double": ctypes.c_double}
 # Sums over pixels are added up from so many blocks at most: enough to keep a large GPU busy, and
 # the same on every GPU, since it decides the last bits.
 _MAX_BLOCKS = 384
@@ -33,9 +40,9 @@ class Kernels(Protocol):
         dtype: torch.dtype,
         blocks: tuple[int, int],
         threads: int,
-        arguments: tuple[Tensor | int | float | None, ...],
+        arguments: Sequence[Any],
     ) -> None:
-        """Run a kernel on the current stream; ints are int, floats double, tensors addresses."""
+        """Run a kernel on the current stream; arguments are values of ctypes, in order."""
         ...
 
     def beside(self) -> AbstractContextManager[None]:
@@ -58,7 +65,7 @@ class CudaLibrary:
     def __init__(self, kernels: Kernels, device_type: str = "cuda") -> None:
         self._kernels = kernels
         self.device_type = device_type
-        # What kernels beside read and write, until they are met; it must not be used for else.
+        # What kernels beside read and write: kept until they are met, lest its memory be reused.
         self._held: list[Any] = []
 
     def begin(self) -> "CudaLibrary":
@@ -85,311 +92,172 @@ class CudaLibrary:
         one, two = like.new_empty((2, channels, blocks), dtype=torch.float64)
         return one, two
 
-    def between(self, maps: Tensor) -> Tensor | None:
-        """Room for what lies between the convolutions of a block."""
-        return torch.empty_like(maps, memory_format=torch.channels_last)
+    def between(self, maps: Tensor) -> dict[str, Tensor]:
+        """Further arguments of a block's passes: room for what lies between its convolutions."""
+        return {"between": torch.empty_like(maps, memory_format=torch.channels_last)}
 
-    def run(self, name: str, dtype: torch.dtype, *arguments: Tensor | int | float | None) -> None:
-        """Call a pass."""
-        getattr(self, f"_{name}")(dtype, *arguments)
+    def run(self, name: str, dtype: torch.dtype, **arguments: Tensor | int | float | None) -> None:
+        """Call a pass; see Library.prepared."""
+        self.prepared(name, dtype, **arguments)()
 
-    def _norm_forward(
-        self, dtype: torch.dtype, sums: Tensor, squares: Tensor, count: int, *arguments: Any
-    ) -> None:
-        weight, bias, eps, momentum, running_mean, running_var, channels, *out = arguments
-        before = (sums, squares, sums.shape[1], float(count), weight, bias, eps, momentum)
-        statistics = (running_mean, running_var, *out)
-        self._launch("norm_forward", dtype, (channels, 1), *before, *statistics, threads=128)
+    def prepared(
+        self, name: str, dtype: torch.dtype, **arguments: Tensor | int | float | None
+    ) -> Callable[[], None]:
+        """A call of a pass; see Library.prepared."""
+        return partial(getattr(self, f"_{name}"), dtype, arguments)
 
-    def _norm_backward(
-        self,
-        dtype: torch.dtype,
-        g_sums: Tensor,
-        gx_sums: Tensor,
-        mean: Tensor,
-        inverse: Tensor,
-        count: int,
-        weight: Tensor,
-        channels: int,
-        *out: Tensor,
-    ) -> None:
-        statistics = (g_sums, gx_sums, g_sums.shape[1], mean, mean.shape[1], inverse, float(count))
-        self._launch("norm_backward", dtype, (channels, 1), *statistics, weight, *out, threads=128)
+    def _norm_forward(self, dtype: torch.dtype, p: dict[str, Any]) -> None:
+        rows = p["mean"].shape[1]
+        self._launch("norm_forward", dtype, (p["C"], 1), p, rows=rows, threads=128)
 
-    def _norm_sums(
-        self,
-        dtype: torch.dtype,
-        g: Tensor,
-        g_stride: int,
-        weights: Tensor | None,
-        y: Tensor,
-        y_stride: int,
-        mean: Tensor,
-        images: int,
-        pixels: int,
-        channels: int,
-        g_sums: Tensor,
-        gx_sums: Tensor,
-    ) -> None:
-        blocks = (g_sums.shape[1], _chunks(channels))
-        inputs = (g, g_stride, weights, y, y_stride, mean, mean.shape[1])
-        self._launch(
-            "norm_sums", dtype, blocks, *inputs, images * pixels, pixels, channels, g_sums, gx_sums
-        )
+    def _norm_backward(self, dtype: torch.dtype, p: dict[str, Any]) -> None:
+        rows = {"rows": p["g_sums"].shape[1], "mean_rows": p["mean"].shape[1]}
+        self._launch("norm_backward", dtype, (p["C"], 1), p, **rows, threads=128)
 
-    def _block_forward(
-        self,
-        dtype: torch.dtype,
-        x: Tensor,
-        x_stride: int,
-        scale: Tensor | None,
-        shift: Tensor | None,
-        images: int,
-        height: int,
-        width: int,
-        channels: int,
-        kernel_size: int,
-        dilation: int,
-        stride: int,
-        depthwise: Tensor,
-        pointwise: Tensor,
-        y: Tensor,
-        sums: Tensor,
-        squares: Tensor,
-        between: Tensor,
-    ) -> None:
-        height_out, width_out = -(-height // stride), -(-width // stride)
+    def _norm_sums(self, dtype: torch.dtype, p: dict[str, Any]) -> None:
+        blocks = (p["g_sums"].shape[1], _chunks(p["C"]))
+        size = {"mean_rows": p["mean"].shape[1], "num_pixels": p["N"] * p["pixels"]}
+        self._launch("norm_sums", dtype, blocks, p, **size)
+
+    def _block_forward(self, dtype: torch.dtype, p: dict[str, Any]) -> None:
+        height, width = _strided(p, p["s"])
+        lanes = _THREADS // min(_CHANNELS_OF_BLOCK // 2, p["C"] // 2)
+        blocks = (-(-p["N"] * height * -(-width // 4) // lanes), _chunks(p["C"]))
+        self._launch(f"depthwise_forward_{p['k']}{p['d']}{p['s']}", dtype, blocks, p)
+        between = {"x": p["between"], "x_stride": p["C"]}
+        self._multiply(dtype, {**p, **_as_pointwise(p), **between}, active=False)
+
+    def _block_backward(self, dtype: torch.dtype, p: dict[str, Any]) -> None:
+        channels, height, width = p["C"], p["H"], p["W"]
+        product = {**p, **_as_pointwise(p), "g_weight": p["g_pointwise"]}
+        between = {"x": p["between"], "x_stride": channels}
+        self._weight_back(dtype, {**product, **between}, active=False)
+        gradient = torch.empty_like(p["between"])
+        out = {"x_gradient": gradient, "x_gradient_stride": channels, "add": False}
+        self._multiply_back(dtype, {**product, "x": None, **out})
         lanes = _THREADS // min(_CHANNELS_OF_BLOCK // 2, channels // 2)
-        items = images * height_out * -(-width_out // 4)
-        name = f"depthwise_forward_{kernel_size}{dilation}{stride}"
-        inputs = (x, x_stride, scale, shift, images, height, width, channels)
-        blocks = (-(-items // lanes), _chunks(channels))
-        self._launch(name, dtype, blocks, *inputs, depthwise, between)
-        num_pixels = images * height_out * width_out
-        plain = (num_pixels, height_out, width_out, channels, 1, 0, False)
-        self._multiply(
-            dtype, (between, channels), plain, pointwise, channels, y, channels, sums, squares
-        )
-
-    def _block_backward(
-        self,
-        dtype: torch.dtype,
-        g: Tensor,
-        g_stride: int,
-        weights: Tensor | None,
-        y: Tensor,
-        a: Tensor,
-        b: Tensor,
-        c0: Tensor,
-        x: Tensor,
-        x_stride: int,
-        scale: Tensor | None,
-        shift: Tensor | None,
-        x_mean: Tensor | None,
-        images: int,
-        height: int,
-        width: int,
-        channels: int,
-        kernel_size: int,
-        dilation: int,
-        stride: int,
-        depthwise: Tensor,
-        pointwise: Tensor,
-        x_gradient: Tensor,
-        xg_stride: int,
-        add: bool,
-        g_depthwise: Tensor,
-        g_pointwise: Tensor,
-        g_sums: Tensor | None,
-        gx_sums: Tensor | None,
-        between: Tensor,
-    ) -> None:
-        height_out, width_out = -(-height // stride), -(-width // stride)
-        before = (g, g_stride, weights, y, channels, a, b, c0)
-        shape = (images, height_out, width_out, channels, 1, 0)
-        self._weight_back(dtype, before, shape, between, channels, False, channels, g_pointwise)
-        gradient = torch.empty_like(between)
-        self._multiply_back(
-            dtype, before, shape, None, 0, pointwise, channels, gradient, channels, False
-        )
-        lanes = _THREADS // min(_CHANNELS_OF_BLOCK // 2, channels // 2)
-        num_blocks = min(_RESIDENT_BLOCKS, -(-images * height * -(-width // 4) // lanes))
-        num_rows = 0
-        if g_sums is not None:
-            num_rows = g_sums.shape[1]
-            num_blocks = min(num_blocks, num_rows)
-        of_depthwise = g.new_empty((num_blocks, *g_depthwise.shape))
+        num_blocks = min(_RESIDENT_BLOCKS, -(-p["N"] * height * -(-width // 4) // lanes))
+        rows = mean_rows = 0
+        if p["g_sums"] is not None:
+            rows, mean_rows = p["g_sums"].shape[1], p["x_mean"].shape[1]
+            num_blocks = min(num_blocks, rows)
+        shares = gradient.new_empty((num_blocks, *p["g_depthwise"].shape))
         self._launch(
-            f"depthwise_backward_{kernel_size}{dilation}{stride}",
+            f"depthwise_backward_{p['k']}{p['d']}{p['s']}",
             dtype,
             (num_blocks, _chunks(channels)),
-            *(gradient, x, x_stride, scale, shift),
-            *(x_mean, 0 if x_mean is None else x_mean.shape[1], images, height, width, channels),
-            *(depthwise, x_gradient, xg_stride, add, of_depthwise, g_sums, gx_sums, num_rows),
+            {**p, "g_between": gradient, "shares": shares, "rows": rows, "mean_rows": mean_rows},
         )
-        self._held.append(of_depthwise)
+        self._held.append(shares)
         with self._kernels.beside():
-            self._add_shares(dtype, of_depthwise, g_depthwise)
+            self._add_shares(dtype, shares, p["g_depthwise"])
 
-    def _pointwise_forward(
-        self,
-        dtype: torch.dtype,
-        x: Tensor,
-        x_stride: int,
-        images: int,
-        height: int,
-        width: int,
-        channels: int,
-        step: int,
-        offset: int,
-        *out: Any,
+    def _pointwise_forward(self, dtype: torch.dtype, p: dict[str, Any]) -> None:
+        self._multiply(dtype, p, active=True)
+
+    def _pointwise_backward(self, dtype: torch.dtype, p: dict[str, Any]) -> None:
+        self._weight_back(dtype, p, active=True)
+        self._multiply_back(dtype, p)
+
+    def _join(self, dtype: torch.dtype, p: dict[str, Any]) -> None:
+        self._elementwise("join", dtype, p["N"] * p["pixels"], p)
+
+    def _copy(self, dtype: torch.dtype, p: dict[str, Any]) -> None:
+        self._elementwise("copy", dtype, p["N"] * p["pixels"], p)
+
+    def _pool_forward(self, dtype: torch.dtype, p: dict[str, Any]) -> None:
+        height, width = _strided(p, p["s"])
+        self._elementwise("pool_forward", dtype, p["N"] * height * width, p)
+
+    def _pool_backward(self, dtype: torch.dtype, p: dict[str, Any]) -> None:
+        self._elementwise("pool_backward", dtype, p["N"] * p["H"] * p["W"], p)
+
+    def _elementwise(
+        self, name: str, dtype: torch.dtype, num_pixels: int, p: Mapping[str, Any]
     ) -> None:
-        num_pixels = images * -(-height // step) * -(-width // step)
-        shape = (num_pixels, height, width, channels, step, offset, True)
-        self._multiply(dtype, (x, x_stride), shape, *out)
+        blocks = (-(-num_pixels * (p["C"] // 4) // _THREADS), 1)
+        self._launch(name, dtype, blocks, p, num_pixels=num_pixels)
 
-    def _pointwise_backward(
-        self,
-        dtype: torch.dtype,
-        g: Tensor,
-        g_stride: int,
-        weights: Tensor | None,
-        y: Tensor,
-        y_stride: int,
-        a: Tensor,
-        b: Tensor,
-        c0: Tensor,
-        x: Tensor,
-        x_stride: int,
-        images: int,
-        height: int,
-        width: int,
-        channels: int,
-        step: int,
-        offset: int,
-        weight: Tensor,
-        channels_out: int,
-        x_gradient: Tensor,
-        xg_stride: int,
-        add: bool,
-        g_weight: Tensor,
-    ) -> None:
-        before = (g, g_stride, weights, y, y_stride, a, b, c0)
-        shape = (images, height, width, channels, step, offset)
-        to = (x_gradient, xg_stride, add)
-        self._weight_back(dtype, before, shape, x, x_stride, True, channels_out, g_weight)
-        self._multiply_back(dtype, before, shape, x, x_stride, weight, channels_out, *to)
-
-    def _join(self, dtype: torch.dtype, *arguments: Any) -> None:
-        *inputs, images, pixels, channels, out, out_stride = arguments
-        num_pixels = images * pixels
-        blocks = (_elementwise(num_pixels, channels), 1)
-        self._launch("join", dtype, blocks, *inputs, num_pixels, pixels, channels, out, out_stride)
-
-    def _copy(self, dtype: torch.dtype, *arguments: Any) -> None:
-        *inputs, images, pixels, channels, out, out_stride, add = arguments
-        num_pixels = images * pixels
-        blocks = (_elementwise(num_pixels, channels), 1)
-        to = (out, out_stride, add)
-        self._launch("copy", dtype, blocks, *inputs, num_pixels, pixels, channels, *to)
-
-    def _pool_forward(self, dtype: torch.dtype, x: Tensor, x_stride: int, *arguments: Any) -> None:
-        images, height, width, channels, stride, *_ = arguments
-        num_pixels = images * -(-height // stride) * -(-width // stride)
-        blocks = (_elementwise(num_pixels, channels), 1)
-        self._launch("pool_forward", dtype, blocks, x, x_stride, *arguments)
-
-    def _pool_backward(
-        self, dtype: torch.dtype, g: Tensor, g_stride: int, weights: Tensor | None, *arguments: Any
-    ) -> None:
-        _, images, height, width, channels, *_ = arguments
-        blocks = (_elementwise(images * height * width, channels), 1)
-        self._launch("pool_backward", dtype, blocks, g, g_stride, weights, *arguments)
-
-    def _multiply(
-        self,
-        dtype: torch.dtype,
-        x: tuple[Tensor, int],
-        shape: tuple[int, int, int, int, int, int, bool],
-        weight: Tensor,
-        channels_out: int,
-        y: Tensor,
-        y_stride: int,
-        sums: Tensor,
-        squares: Tensor,
-    ) -> None:
-        width, height = _tile(channels_out)
+    def _multiply(self, dtype: torch.dtype, p: dict[str, Any], *, active: bool) -> None:
+        """A 1x1 convolution, after a ReLU if active."""
+        width, height = _tile(p["Co"])
         self._launch(
             f"pointwise_forward_{width}",
             dtype,
-            (sums.shape[1], -(-channels_out // width)),
-            *(*x, *shape, weight, channels_out, y, y_stride, sums, squares),
+            (p["mean"].shape[1], -(-p["Co"] // width)),
+            {**p, **_pixels(p), "active": active},
             threads=width * height // 16,
         )
 
-    def _multiply_back(
-        self,
-        dtype: torch.dtype,
-        before: tuple[Any, ...],
-        shape: tuple[int, int, int, int, int, int],
-        x: Tensor | None,
-        x_stride: int,
-        weight: Tensor,
-        channels_out: int,
-        x_gradient: Tensor,
-        xg_stride: int,
-        add: bool,
-    ) -> None:
-        images, height, width, channels, step, offset = shape
-        pixels = -(-height // step) * -(-width // step)
-        columns, rows = _tile(channels)
-        num_pixels = images * pixels
-        self._launch(
-            f"pointwise_input_{columns}",
-            dtype,
-            (-(-num_pixels // rows), -(-channels // columns)),
-            *(*before, num_pixels, pixels, height, width, channels, step, offset),
-            *(x, x_stride, weight, channels_out, x_gradient, xg_stride, add),
-            threads=columns * rows // 16,
-        )
+    def _multiply_back(self, dtype: torch.dtype, p: dict[str, Any]) -> None:
+        """The gradient of what a 1x1 convolution read."""
+        pixels = _pixels(p)
+        width, height = _tile(p["C"])
+        blocks = (-(-pixels["num_pixels"] // height), -(-p["C"] // width))
+        threads = width * height // 16
+        self._launch(f"pointwise_input_{width}", dtype, blocks, {**p, **pixels}, threads=threads)
 
-    def _weight_back(
-        self,
-        dtype: torch.dtype,
-        before: tuple[Any, ...],
-        shape: tuple[int, int, int, int, int, int],
-        x: Tensor,
-        x_stride: int,
-        active: bool,
-        channels_out: int,
-        g_weight: Tensor,
-    ) -> None:
+    def _weight_back(self, dtype: torch.dtype, p: dict[str, Any], *, active: bool) -> None:
         """The gradient of a 1x1 convolution's weight, beside what follows: only the end waits."""
-        images, height, width, channels, step, offset = shape
-        pixels = -(-height // step) * -(-width // step)
-        num_blocks = _blocks(images * pixels, 64)
-        shares = x.new_empty((num_blocks, channels_out, channels))
-        self._held += [before, x, shares]
-        blocks = (num_blocks, _chunks(channels) * _chunks(channels_out))
-        read = (x, x_stride, images * pixels, pixels, height, width, channels, step, offset, active)
+        pixels = _pixels(p)
+        num_blocks = _blocks(pixels["num_pixels"], 64)
+        shares = p["x"].new_empty((num_blocks, p["Co"], p["C"]))
+        self._held += [p, shares]
+        blocks = (num_blocks, _chunks(p["C"]) * _chunks(p["Co"]))
+        more = {**pixels, "active": active, "shares": shares}
         with self._kernels.beside():
-            self._launch("pointwise_weight", dtype, blocks, *before, *read, channels_out, shares)
-            self._add_shares(dtype, shares, g_weight)
+            self._launch("pointwise_weight", dtype, blocks, {**p, **more})
+            self._add_shares(dtype, shares, p["g_weight"])
 
     def _add_shares(self, dtype: torch.dtype, shares: Tensor, out: Tensor) -> None:
         """Add up what blocks have for a parameter."""
         size = out.numel()
-        self._launch("add_shares", dtype, (-(-size // 32), 1), shares, len(shares), size, out)
+        arguments = {"shares": shares, "rows": len(shares), "size": size, "out": out}
+        self._launch("add_shares", dtype, (-(-size // 32), 1), arguments)
 
     def _launch(
         self,
         name: str,
         dtype: torch.dtype,
         blocks: tuple[int, int],
-        *arguments: Tensor | int | float | None,
+        arguments: Mapping[str, Any],
+        *,
         threads: int = _THREADS,
+        **more: int,
     ) -> None:
-        self._kernels.launch(name, dtype, blocks, threads, arguments)
+        """Run a kernel with those of the arguments that it has."""
+        values = {**arguments, **more}
+        kinds = _kernel_arguments()[name.rstrip("_0123456789")]
+        packed = [_packed(kind, values[argument]) for argument, kind in kinds.items()]
+        self._kernels.launch(name, dtype, blocks, threads, packed)
+
+
+@cache
+def _kernel_arguments() -> dict[str, Mapping[str, str]]:
+    return declared_kernels(Path(__file__).with_name("passes.cu").read_text())
+
+
+def _packed(kind: str, value: Tensor | int | float | None) -> Any:
+    """An argument as it lies in memory."""
+    return _C_TYPES[kind](value.data_ptr() if isinstance(value, Tensor) else value)
+
+
+def _as_pointwise(p: Mapping[str, Any]) -> dict[str, Any]:
+    """A block's 1x1 convolution, as the passes of one that stands alone are given it."""
+    height, width = _strided(p, p["s"])
+    shape = {"H": height, "W": width, "Co": p["C"], "y_stride": p["C"], "step": 1, "offset": 0}
+    return {**shape, "x_stride": 0, "weight": p["pointwise"]}
+
+
+def _strided(p: Mapping[str, Any], stride: int) -> tuple[int, int]:
+    """Height and width of what a pass with a stride writes."""
+    return -(-p["H"] // stride), -(-p["W"] // stride)
+
+
+def _pixels(p: Mapping[str, Any]) -> dict[str, int]:
+    """How many pixels of an image, and of all, a 1x1 convolution writes."""
+    height, width = _strided(p, p["step"])
+    return {"pixels": height * width, "num_pixels": p["N"] * height * width}
 
 
 def _blocks(num_pixels: int, at_least: int) -> int:
@@ -399,10 +267,6 @@ def _blocks(num_pixels: int, at_least: int) -> int:
 
 def _chunks(channels: int) -> int:
     return -(-channels // _CHANNELS_OF_BLOCK)
-
-
-def _elementwise(num_pixels: int, channels: int) -> int:
-    return -(-num_pixels * (channels // 4) // _THREADS)
 
 
 def _tile(channels: int) -> tuple[int, int]:

@@ -12,6 +12,13 @@
 #include <cstring>
 #include <limits>
 #include <new>
+#include <type_traits>
+#include <utility>
+
+// A pass, and the text of its arguments, from which Python has their names, kinds and order.
+#define DEFINE(name, arguments)                                                                    \
+    constexpr char name##_arguments[] = #arguments;                                                \
+    template <class T> void name arguments
 
 #define INLINE inline __attribute__((always_inline))
 #define INLINE_LAMBDA __attribute__((always_inline))
@@ -40,6 +47,11 @@ template <class T> class Scratch {
   private:
     T *data_;
 };
+
+void clear(long C, double *one, double *two) {
+    std::fill(one, one + C, 0.0);
+    std::fill(two, two + C, 0.0);
+}
 
 } // namespace
 
@@ -79,21 +91,12 @@ namespace avx512 {
 #endif
 #endif
 
-// Vectors of 64 bytes are for maps of whole ones: half of them would be read lane by lane.
-#ifdef HAS_AVX2_PASSES
-#define RUN(T, level, call)                                                                        \
-    return level == 2 && C % (64 / long(sizeof(T))) == 0 ? avx512::call                            \
-           : level >= 1                                        ? avx2::call                        \
-                                                               : any_processor::call
-#else
-#define RUN(T, level, call) return any_processor::call
-#endif
+namespace {
 
-// What the batch norms of torch do with the statistics of a batch; `running_*` may be null.
-template <class T>
-static void norm_forward(const double *mean, const double *squares, double count, const T *weight,
-                         const T *bias, double eps, double momentum, T *running_mean, T *running_var,
-                         long C, T *scale, T *shift, double *inverse) {
+// What the batch norms of torch do with the statistics of a batch.
+DEFINE(norm_forward, (long C, const double *mean, const double *squares, double count, const T *weight,
+                      const T *bias, double eps, double momentum, T *running_mean, T *running_var,
+                      T *scale, T *shift, double *inverse)) {
     for (long c = 0; c < C; c++) {
         inverse[c] = 1 / std::sqrt(squares[c] / count + eps);
         scale[c] = T(weight[c] * inverse[c]);
@@ -104,10 +107,9 @@ static void norm_forward(const double *mean, const double *squares, double count
 }
 
 // The gradients of weight and bias, and a, b, c0: before the norm the gradient is a g + b y + c0.
-template <class T>
-static void norm_backward(const double *g_sums, const double *gx_sums, const double *mean,
-                          const double *inverse, double count, const T *weight, long C, T *g_weight,
-                          T *g_bias, T *a, T *b, T *c0) {
+DEFINE(norm_backward, (long C, const double *g_sums, const double *gx_sums, const double *mean,
+                       const double *inverse, double count, const T *weight, T *g_weight, T *g_bias,
+                       T *a, T *b, T *c0)) {
     for (long c = 0; c < C; c++) {
         const double slope = weight[c] * inverse[c];
         const double curve = -slope * inverse[c] * inverse[c] * gx_sums[c] / count;
@@ -124,7 +126,7 @@ static void norm_backward(const double *g_sums, const double *gx_sums, const dou
 // N' x C x H x W bytes of which `indices` names N; `levels` is C x 256; out is N x H x W x C.
 // CHANNELS is C where the compiler may know it, else 0.
 template <class T, long CHANNELS>
-static void augment_images(const uint8_t *pool, const int64_t *indices, const int64_t *corners,
+void augment_images(const uint8_t *pool, const int64_t *indices, const int64_t *corners,
                            const uint8_t *flips, const int64_t *centres, const T *levels, long N,
                            long num_channels, long H, long W, long padding, long length, T *out) {
     const long C = CHANNELS ? CHANNELS : num_channels;
@@ -161,15 +163,68 @@ static void augment_images(const uint8_t *pool, const int64_t *indices, const in
     }
 }
 
-template <class T>
-static void augment(const uint8_t *pool, const int64_t *indices, const int64_t *corners,
-                    const uint8_t *flips, const int64_t *centres, const T *levels, long N, long C,
-                    long H, long W, long padding, long length, T *out) {
+DEFINE(augment, (long C, const uint8_t *pool, const int64_t *indices, const int64_t *corners,
+                 const uint8_t *flips, const int64_t *centres, const T *levels, long N, long H, long W,
+                 long padding, long length, T *out)) {
     const auto images = C == 1   ? augment_images<T, 1>
                         : C == 3 ? augment_images<T, 3>
                                  : augment_images<T, 0>;
     images(pool, indices, corners, flips, centres, levels, N, C, H, W, padding, length, out);
 }
+
+// An argument as the caller packs it: eight bytes, whatever it is.
+union Word {
+    int64_t whole;
+    double real;
+    void *address;
+};
+
+template <class A> A unpacked(const Word &word) {
+    if constexpr (std::is_pointer_v<A>) return static_cast<A>(word.address);
+    else if constexpr (std::is_same_v<A, double>) return word.real;
+    else return A(word.whole);
+}
+
+template <class... A, size_t... I>
+void call(void (*pass)(A...), const Word *words, std::index_sequence<I...>) {
+    pass(unpacked<A>(words[I])...);
+}
+template <class... A> void call(void (*pass)(A...), const Word *words) {
+    call(pass, words, std::index_sequence_for<A...>{});
+}
+
+struct Pass {
+    const char *name, *arguments;
+    void (*run)(int level, const Word *words);
+};
+
+// Vectors of 64 bytes are for maps of whole ones: half of them would be read lane by lane.
+#ifdef HAS_AVX2_PASSES
+#define OVER_MAPS(name)                                                                            \
+    {#name, any_processor::name##_arguments, [](int level, const Word *words) {                    \
+         if (level == 2 && words[0].whole % (64 / int(sizeof(T))) == 0)                            \
+             call(avx512::name<T>, words);                                                         \
+         else if (level >= 1) call(avx2::name<T>, words);                                          \
+         else call(any_processor::name<T>, words);                                                 \
+     }}
+#else
+#define OVER_MAPS(name)                                                                            \
+    {#name, any_processor::name##_arguments,                                                       \
+     [](int, const Word *words) { call(any_processor::name<T>, words); }}
+#endif
+#define OF_ANY_LEVEL(name)                                                                         \
+    {#name, name##_arguments, [](int, const Word *words) { call(name<T>, words); }}
+
+template <class T>
+const Pass passes[] = {
+    OVER_MAPS(block_forward),      OVER_MAPS(block_backward), OVER_MAPS(pointwise_forward),
+    OVER_MAPS(pointwise_backward), OVER_MAPS(norm_sums),      OVER_MAPS(join),
+    OVER_MAPS(copy),               OVER_MAPS(pool_forward),   OVER_MAPS(pool_backward),
+    OF_ANY_LEVEL(norm_forward),    OF_ANY_LEVEL(norm_backward), OF_ANY_LEVEL(augment),
+    {nullptr, nullptr, nullptr},
+};
+
+} // namespace
 
 extern "C" {
 
@@ -187,93 +242,7 @@ int dtb_best_level() {
 #endif
 }
 
-#define EXPORT(T, suffix)                                                                          \
-    void dtb_augment_##suffix(const uint8_t *pool, const int64_t *indices,                         \
-                              const int64_t *corners, const uint8_t *flips,                        \
-                              const int64_t *centres, const T *levels, long N, long C, long H,     \
-                              long W, long padding, long length, T *out) {                         \
-        augment<T>(pool, indices, corners, flips, centres, levels, N, C, H, W, padding, length,    \
-                   out);                                                                           \
-    }                                                                                              \
-    void dtb_norm_forward_##suffix(const double *mean, const double *squares, double count,        \
-                                   const T *weight, const T *bias, double eps, double momentum,    \
-                                   T *running_mean, T *running_var, long C, T *scale, T *shift,    \
-                                   double *inverse) {                                              \
-        norm_forward<T>(mean, squares, count, weight, bias, eps, momentum, running_mean,           \
-                        running_var, C, scale, shift, inverse);                                    \
-    }                                                                                              \
-    void dtb_norm_backward_##suffix(const double *g_sums, const double *gx_sums,                   \
-                                    const double *mean, const double *inverse, double count,       \
-                                    const T *weight, long C, T *g_weight, T *g_bias, T *a, T *b,   \
-                                    T *c0) {                                                       \
-        norm_backward<T>(g_sums, gx_sums, mean, inverse, count, weight, C, g_weight, g_bias, a, b, \
-                         c0);                                                                      \
-    }                                                                                              \
-    void dtb_block_forward_##suffix(int level, const T *x, long x_stride, const T *scale,          \
-                                    const T *shift, long N, long H, long W, long C, long k,        \
-                                    long d, long s, const T *depthwise, const T *pointwise, T *y,  \
-                                    double *mean, double *squares) {                               \
-        RUN(T, level, block_forward<T>(x, x_stride, scale, shift, N, H, W, C, k, d, s, depthwise,  \
-                                    pointwise, y, mean, squares));                                 \
-    }                                                                                              \
-    void dtb_block_backward_##suffix(                                                              \
-        int level, const T *g, long g_stride, const T *weights, const T *y, const T *a,            \
-        const T *b, const T *c0, const T *x, long x_stride, const T *scale, const T *shift,        \
-        const double *x_mean, long N, long H, long W, long C, long k, long d, long s,              \
-        const T *depthwise, const T *pointwise, T *x_gradient, long xg_stride, long add,           \
-        T *g_depthwise, T *g_pointwise, double *g_sums, double *gx_sums) {                         \
-        RUN(T, level, block_backward<T>(g, g_stride, weights, y, a, b, c0, x, x_stride, scale, shift, \
-                                     x_mean, N, H, W, C, k, d, s, depthwise, pointwise,            \
-                                     x_gradient, xg_stride, add, g_depthwise, g_pointwise, g_sums, \
-                                     gx_sums));                                                    \
-    }                                                                                              \
-    void dtb_pointwise_forward_##suffix(int level, const T *x, long x_stride, long N, long H,      \
-                                        long W, long C, long step, long offset, const T *weight,   \
-                                        long Co, T *y, long y_stride, double *mean,                \
-                                        double *squares) {                                         \
-        RUN(T, level, pointwise_forward<T>(x, x_stride, N, H, W, C, step, offset, weight, Co, y,   \
-                                        y_stride, mean, squares));                                 \
-    }                                                                                              \
-    void dtb_pointwise_backward_##suffix(                                                          \
-        int level, const T *g, long g_stride, const T *weights, const T *y, long y_stride,         \
-        const T *a, const T *b, const T *c0, const T *x, long x_stride, long N, long H, long W,    \
-        long C, long step, long offset, const T *weight, long Co, T *x_gradient, long xg_stride,   \
-        long add, T *g_weight) {                                                                   \
-        RUN(T, level, pointwise_backward<T>(g, g_stride, weights, y, y_stride, a, b, c0, x, x_stride, \
-                                         N, H, W, C, step, offset, weight, Co, x_gradient,         \
-                                         xg_stride, add, g_weight));                               \
-    }                                                                                              \
-    void dtb_norm_sums_##suffix(int level, const T *g, long g_stride, const T *weights,            \
-                                const T *y, long y_stride, const double *mean, long N,             \
-                                long pixels, long C, double *g_sums, double *gx_sums) {            \
-        RUN(T, level, norm_sums<T>(g, g_stride, weights, y, y_stride, mean, N, pixels, C, g_sums,  \
-                                gx_sums));                                                         \
-    }                                                                                              \
-    void dtb_join_##suffix(int level, const T *one, long one_stride, const T *one_scale,           \
-                           const T *one_shift, const T *one_weights, const T *two,                 \
-                           long two_stride, const T *two_scale, const T *two_shift,                \
-                           const T *two_weights, long N, long pixels, long C, T *out,              \
-                           long out_stride) {                                                      \
-        RUN(T, level, join<T>(one, one_stride, one_scale, one_shift, one_weights, two, two_stride, \
-                           two_scale, two_shift, two_weights, N, pixels, C, out, out_stride));     \
-    }                                                                                              \
-    void dtb_copy_##suffix(int level, const T *x, long x_stride, const T *scale, const T *shift,   \
-                           const T *weights, long N, long pixels, long C, T *out, long out_stride, \
-                           long add) {                                                             \
-        RUN(T, level, copy<T>(x, x_stride, scale, shift, weights, N, pixels, C, out, out_stride,   \
-                           add));                                                                  \
-    }                                                                                              \
-    void dtb_pool_forward_##suffix(int level, const T *x, long x_stride, long N, long H, long W,   \
-                                   long C, long s, T *y, uint8_t *which) {                         \
-        RUN(T, level, pool_forward<T>(x, x_stride, N, H, W, C, s, y, which));                      \
-    }                                                                                              \
-    void dtb_pool_backward_##suffix(int level, const T *g, long g_stride, const T *weights,        \
-                                    const uint8_t *which, long N, long H, long W, long C, long s,  \
-                                    T *x_gradient, long xg_stride, long add) {                     \
-        RUN(T, level, pool_backward<T>(g, g_stride, weights, which, N, H, W, C, s, x_gradient,     \
-                                    xg_stride, add));                                              \
-    }
-
-EXPORT(float, f32)
-EXPORT(double, f64)
+// All passes; after the last comes one without a name.
+const Pass *dtb_passes_f32() { return passes<float>; }
+const Pass *dtb_passes_f64() { return passes<double>; }
 }

@@ -1,40 +1,36 @@
 """The passes compiled for a processor, called from Python."""
 
 import ctypes
+import struct
+from collections.abc import Callable
+from functools import partial
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-__all__ = ["Library"]
+from dtb_builder.network.kernels.declared import ADDRESS, declared_arguments
 
-_KINDS = {
-    "p": ctypes.c_void_p,
-    "l": ctypes.c_long,
-    "d": ctypes.c_double,
-    "i": ctypes.c_int,
-}
-# The arguments of kernels.cpp, in order: p a pointer, l a long, d a double, i the level; - is none,
-# but one of the passes for a GPU.
-_PASSES = {
-    "augment": "ppppppllllllp",
-    "norm_forward": "ppdppddpplppp",
-    "norm_backward": "ppppdplppppp",
-    "block_forward": "iplpplllllllppppp-",
-    "block_backward": "iplpppppplppplllllllpppllpppp-",
-    "pointwise_forward": "iplllllllplplpp",
-    "pointwise_backward": "iplpplpppplllllllplpllp",
-    "norm_sums": "iplpplplllpp",
-    "join": "iplpppplppplllpl",
-    "copy": "iplppplllpll",
-    "pool_forward": "ipllllllpp",
-    "pool_backward": "iplpplllllpll",
-}
+__all__ = ["LEVELS", "Library"]
+
 LEVELS = ("portable", "avx2", "avx512")
 """The instruction sets that passes are compiled for."""
 
 _SUFFIXES = {torch.float32: "f32", torch.float64: "f64"}
+# How an argument becomes a Word of kernels.cpp.
+_FORMATS = {ADDRESS: "Q", "long": "q", "double": "d"}
+
+
+class _Pass(ctypes.Structure):
+    """A Pass of kernels.cpp."""
+
+    _fields_ = (
+        ("name", ctypes.c_char_p),
+        ("arguments", ctypes.c_char_p),
+        ("run", ctypes.CFUNCTYPE(None, ctypes.c_int, ctypes.c_char_p)),
+    )
 
 
 class Library:
@@ -55,13 +51,14 @@ class Library:
         library = ctypes.CDLL(str(path))
         self._path = path
         self.level = library.dtb_best_level() if level is None else level
-        self._functions: dict[tuple[str, torch.dtype], Any] = {}
-        for name, kinds in _PASSES.items():
-            for dtype, suffix in _SUFFIXES.items():
-                function = library[f"dtb_{name}_{suffix}"]
-                function.argtypes = [_KINDS[kind] for kind in kinds if kind != "-"]
-                function.restype = None
-                self._functions[name, dtype] = function
+        self._passes: dict[tuple[str, torch.dtype], tuple[tuple[str, ...], struct.Struct, Any]] = {}
+        for dtype, suffix in _SUFFIXES.items():
+            passes = library[f"dtb_passes_{suffix}"]
+            passes.restype = ctypes.POINTER(_Pass)
+            for one in takewhile(lambda one: one.name is not None, passes()):
+                kinds = declared_arguments(one.arguments.decode())
+                layout = struct.Struct("".join(_FORMATS[kind] for kind in kinds.values()))
+                self._passes[one.name.decode(), dtype] = (tuple(kinds), layout, one.run)
 
     @property
     def name(self) -> str:
@@ -79,19 +76,41 @@ class Library:
         """Wait for whatever passes have left to be done: nothing."""
 
     def sums(self, channels: int, num_pixels: int, like: Tensor) -> tuple[Tensor, Tensor]:  # noqa: ARG002
-        """Room for two sums per channel over pixels, float64, to which passes add."""
-        one, two = torch.zeros(2, channels, dtype=torch.float64)
+        """Room for two sums per channel over pixels, float64."""
+        one, two = torch.empty(2, channels, dtype=torch.float64).unbind()
         return one, two
 
-    def between(self, maps: Tensor) -> Tensor | None:  # noqa: ARG002
-        """Room for what lies between the convolutions of a block: none, it is computed again."""
-        return None
+    def between(self, maps: Tensor) -> dict[str, Tensor]:  # noqa: ARG002
+        """Further arguments of a block's passes: none."""
+        return {}
 
-    def run(self, name: str, dtype: torch.dtype, *arguments: Tensor | int | float | None) -> None:
-        """Call a pass; a tensor is given as the address of its first element, None as null."""
-        kinds = _PASSES[name]
-        values = [a.data_ptr() if isinstance(a, Tensor) else a for a in arguments]
-        if kinds[0] == "i":
-            values.insert(0, self.level)
-        wanted = (value for value, kind in zip(values, kinds, strict=True) if kind != "-")
-        self._functions[name, dtype](*wanted)
+    def run(self, name: str, dtype: torch.dtype, **arguments: Tensor | int | float | None) -> None:
+        """Call a pass; see `prepared`."""
+        self.prepared(name, dtype, **arguments)()
+
+    def prepared(
+        self, name: str, dtype: torch.dtype, **arguments: Tensor | int | float | None
+    ) -> Callable[[], None]:
+        """A call of a pass, for as long as the memory of its arguments is theirs.
+
+        Args:
+            name: of the pass.
+            dtype: float32 or float64, that of the maps.
+            arguments: as kernels.cpp and passes.inc name them; for an address, a tensor or None.
+
+        Raises:
+            KeyError: an argument is missing.
+            TypeError: the pass has no such argument.
+        """
+        names, layout, run = self._passes[name, dtype]
+        if len(arguments) != len(names):
+            raise TypeError(f"{name} takes {', '.join(names)}; got {', '.join(arguments)}")
+        words = []
+        for argument in names:
+            value = arguments[argument]
+            if value is None:
+                value = 0
+            elif isinstance(value, Tensor):
+                value = value.data_ptr()
+            words.append(value)
+        return partial(run, self.level, layout.pack(*words))

@@ -23,26 +23,30 @@ class Maps:
     stride: int
     gradient: "Maps | None" = field(default=None, repr=False)
 
-    @classmethod
-    def empty(cls, like: Tensor, channels: int, height: int, width: int) -> "Maps":
-        """Room for as many images as there are in `like`, of its type."""
-        shape = (len(like), channels, height, width)
-        values = torch.empty(
-            shape, dtype=like.dtype, device=like.device, memory_format=torch.channels_last
-        )
-        return cls(values, channels)
+    def room(self, channels: int | None = None, *, stride: int = 1) -> "Maps":
+        """Room for what an operation makes of these, of as many channels unless told otherwise."""
+        images, own, height, width = self.values.shape
+        shape = (images, channels or own, -(-height // stride), -(-width // stride))
+        like = {"dtype": self.values.dtype, "device": self.values.device}
+        values = torch.empty(shape, memory_format=torch.channels_last, **like)
+        return Maps(values, shape[1])
 
     @property
-    def size(self) -> tuple[int, int, int]:
-        """Images, height and width."""
-        images, _, height, width = self.values.shape
-        return images, height, width
+    def num_pixels(self) -> int:
+        """Those of all images together."""
+        return self.values.numel() // self.channels
 
     @property
-    def pixels(self) -> tuple[int, int]:
-        """How many images, and how many pixels each has."""
-        images, height, width = self.size
-        return images, height * width
+    def shape(self) -> dict[str, int]:
+        """The arguments of a pass that say how many images, rows, columns and channels are here."""
+        images, channels, height, width = self.values.shape
+        return {"N": images, "H": height, "W": width, "C": channels}
+
+    @property
+    def flat_shape(self) -> dict[str, int]:
+        """The same for a pass to which rows are nothing: images, pixels of each, and channels."""
+        images, channels, height, width = self.values.shape
+        return {"N": images, "pixels": height * width, "C": channels}
 
     @property
     def channels(self) -> int:
@@ -58,7 +62,7 @@ class Maps:
         """Where the next gradient goes, and whether it is to be added to what is there."""
         if self.gradient is not None:
             return self.gradient, True
-        self.gradient = Maps.empty(self.values, self.channels, *self.values.shape[2:])
+        self.gradient = self.room()
         return self.gradient, False
 
 
@@ -68,14 +72,19 @@ class Norm:
 
     Attributes:
         scale: per channel, after which comes shift.
-        mean: of the batch, float64, in the first element of each row; with inverse, one over its
-            deviation, for the way back.
+        mean: of the batch, float64, in the first element of each row.
+        inverse: one over the batch's deviation, float64.
     """
 
     scale: Tensor
     shift: Tensor
-    mean: Tensor | None = None
-    inverse: Tensor | None = None
+    mean: Tensor
+    inverse: Tensor
+
+    @property
+    def affine(self) -> dict[str, Tensor]:
+        """The arguments of a pass that reads maps through this batch norm."""
+        return {"scale": self.scale, "shift": self.shift}
 
 
 @dataclass(eq=False)

@@ -1,16 +1,15 @@
 """passes.cu, compiled for the GPU at hand when it is first used, and launched by the driver."""
 
 import ctypes
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
-__all__ = ["CompiledKernels", "c_value"]
+__all__ = ["CompiledKernels"]
 
 _ELEMENTS = {torch.float32: b"float", torch.float64: b"double"}
 
@@ -46,11 +45,10 @@ class CompiledKernels:
         dtype: torch.dtype,
         blocks: tuple[int, int],
         threads: int,
-        arguments: tuple[Tensor | int | float | None, ...],
+        arguments: Sequence[Any],
     ) -> None:
-        """Run a kernel on the current stream; ints are int, floats double, tensors addresses."""
-        values = [c_value(argument) for argument in arguments]
-        addresses = (ctypes.c_void_p * len(values))(*map(ctypes.addressof, values))
+        """Run a kernel on the current stream; arguments are values of ctypes, in order."""
+        addresses = (ctypes.c_void_p * len(arguments))(*map(ctypes.addressof, arguments))
         stream = ctypes.c_void_p(torch.cuda.current_stream().cuda_stream)
         size = (*blocks, 1, threads, 1, 1)
         function = self._function(name, dtype)
@@ -141,12 +139,3 @@ def _read(program: ctypes.c_void_p, get_size: Any, get: Any) -> bytes:
 def _check(error: int, what: str) -> None:
     if error:
         raise RuntimeError(f"CUDA refuses {what} with error {error}")
-
-
-def c_value(argument: Tensor | int | float | None) -> Any:
-    """An argument of a kernel as it lies in memory: a tensor's address, an int, a double."""
-    if argument is None:
-        return ctypes.c_void_p()
-    if isinstance(argument, Tensor):
-        return ctypes.c_void_p(argument.data_ptr())
-    return ctypes.c_double(argument) if isinstance(argument, float) else ctypes.c_int(argument)

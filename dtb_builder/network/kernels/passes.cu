@@ -14,6 +14,10 @@ struct alignas(2 * sizeof(T)) Pair {
     T v[2];
 };
 
+// The launcher of cuda.py reads their arguments' names here.
+#define KERNEL extern "C" __global__ void
+#define BOUNDED(...) KERNEL __launch_bounds__(__VA_ARGS__)
+
 #define UNROLLED _Pragma("unroll")
 #define UNROLLED_4 _Pragma("unroll 4")
 #define UNROLLED_8 _Pragma("unroll 8")
@@ -89,36 +93,35 @@ __device__ inline void sum_of_block(double &one, double &two) {
     two = shared[1][0] + shared[1][1] + shared[1][2] + shared[1][3];
 }
 
-// A block of 128 threads per channel: sums of y and of its squares become the mean and what is needed.
-extern "C" __global__ void norm_forward(double *sums, const double *squares, int rows, double count,
-                                        const T *weight, const T *bias, double eps, double momentum,
-                                        T *running_mean, T *running_var, T *scale, T *shift,
-                                        double *inverse) {
+// A block of 128 threads per channel: `mean` and `squares` hold sums of y and of its squares; the mean
+// and whatever else is needed take their place.
+KERNEL norm_forward(double *mean, const double *squares, int rows, double count, const T *weight,
+                    const T *bias, double eps, double momentum, T *running_mean, T *running_var,
+                    T *scale, T *shift, double *inverse) {
     const int c = blockIdx.x;
-    double mean = 0, variance = 0;
+    double average = 0, variance = 0;
     UNROLLED_4 for (int r = threadIdx.x; r < rows; r += 128) {
-        mean += sums[(long)c * rows + r];
+        average += mean[(long)c * rows + r];
         variance += squares[(long)c * rows + r];
     }
-    sum_of_block(mean, variance);
+    sum_of_block(average, variance);
     if (threadIdx.x > 0) return;
-    mean /= count;
-    variance = variance / count - mean * mean;
+    average /= count;
+    variance = variance / count - average * average;
     if (variance < 0) variance = 0;
     const double over_deviation = 1 / sqrt(variance + eps);
-    sums[(long)c * rows] = mean;
+    mean[(long)c * rows] = average;
     inverse[c] = over_deviation;
     scale[c] = T(weight[c] * over_deviation);
-    shift[c] = T(bias[c] - mean * weight[c] * over_deviation);
-    running_mean[c] = T((1 - momentum) * running_mean[c] + momentum * mean);
+    shift[c] = T(bias[c] - average * weight[c] * over_deviation);
+    running_mean[c] = T((1 - momentum) * running_mean[c] + momentum * average);
     running_var[c] = T((1 - momentum) * running_var[c] + momentum * variance * count / (count - 1));
 }
 
 // The gradients of weight and bias, and a, b, c0: before the norm the gradient is a g + b y + c0.
-extern "C" __global__ void norm_backward(const double *g_sums, const double *gx_sums, int rows,
-                                         const double *mean, int mean_rows, const double *inverse,
-                                         double count, const T *weight, T *g_weight, T *g_bias, T *a,
-                                         T *b, T *c0) {
+KERNEL norm_backward(const double *g_sums, const double *gx_sums, int rows, const double *mean,
+                     int mean_rows, const double *inverse, double count, const T *weight,
+                     T *g_weight, T *g_bias, T *a, T *b, T *c0) {
     const int c = blockIdx.x;
     double of_g = 0, of_gx = 0;
     UNROLLED_4 for (int r = threadIdx.x; r < rows; r += 128) {
@@ -137,9 +140,9 @@ extern "C" __global__ void norm_backward(const double *g_sums, const double *gx_
 }
 
 // Sums over pixels of a gradient, and of it times (y - mean): 256 threads, up to 64 channels a block.
-extern "C" __global__ void norm_sums(const T *g, int g_stride, const T *weights, const T *y, int y_stride,
-                                     const double *mean, int mean_rows, int num_pixels, int pixels,
-                                     int C, double *g_sums, double *gx_sums) {
+KERNEL norm_sums(const T *g, int g_stride, const T *weights, const T *y, int y_stride,
+                 const double *mean, int mean_rows, int num_pixels, int pixels, int C,
+                 double *g_sums, double *gx_sums) {
     __shared__ double shared[8 * 256];
     const int first = blockIdx.y * 64, quads = min(16, (C - first) / 4), lanes = 256 / quads;
     const int lane = threadIdx.x / quads, q = threadIdx.x % quads, c = first + 4 * q;
@@ -293,7 +296,7 @@ __device__ void pointwise_forward(const T *x, int x_stride, int num_pixels, int 
 template <int M, int N>
 __device__ void pointwise_input(BeforeNorm before, int num_pixels, int H, int W, int C, int step, int offset,
                                 const T *x, int x_stride, const T *weight, int Co, T *x_gradient,
-                                int xg_stride, int add) {
+                                int x_gradient_stride, int add) {
     alignas(16) __shared__ char room[Room<M, N>::products];
     const int first = blockIdx.y * N;
     const int i = threadIdx.x / (N / 4) * 4, c = first + threadIdx.x % (N / 4) * 4;
@@ -312,16 +315,16 @@ __device__ void pointwise_input(BeforeNorm before, int num_pixels, int H, int W,
                 const Quad in = read(x + (long)at * x_stride + c);
                 EACH_OF_4(n) q.v[n] = in.v[n] <= 0 ? T(0) : q.v[n];
             }
-            put(x_gradient + (long)at * xg_stride + c, q, add);
+            put(x_gradient + (long)at * x_gradient_stride + c, q, add);
         }
     }
 }
 
 // A block's share of the gradient of the matrix, of up to 64 x 64 of it: 256 threads.
-extern "C" __global__ void __launch_bounds__(256, 3) pointwise_weight(const T *g, int g_stride, const T *weights, const T *y,
-                                            int y_stride, const T *a, const T *b, const T *c0, const T *x,
-                                            int x_stride, int num_pixels, int pixels, int H, int W, int C,
-                                            int step, int offset, int active, int Co, T *shares) {
+BOUNDED(256, 3) pointwise_weight(const T *g, int g_stride, const T *weights, const T *y,
+                                 int y_stride, const T *a, const T *b, const T *c0, const T *x,
+                                 int x_stride, int num_pixels, int pixels, int H, int W, int C,
+                                 int step, int offset, int active, int Co, T *shares) {
     constexpr int room = 32768 / sizeof(T);
     alignas(16) __shared__ T shared[room];
     const BeforeNorm before{g, weights, y, a, b, c0, g_stride, y_stride, pixels};
@@ -363,20 +366,21 @@ extern "C" __global__ void __launch_bounds__(256, 3) pointwise_weight(const T *g
     }
 }
 
-#define POINTWISE(M, N)                                                                               \
-    extern "C" __global__ void __launch_bounds__(M * N / 16, 768 * 16 / (M * N)) pointwise_forward_##N(                                                 \
-        const T *x, int x_stride, int num_pixels, int H, int W, int C, int step, int offset,          \
-        int active, const T *weight, int Co, T *y, int y_stride, double *sums, double *squares) {     \
-        pointwise_forward<M, N>(x, x_stride, num_pixels, H, W, C, step, offset, active, weight, Co,   \
-                                y, y_stride, sums, squares);                                          \
-    }                                                                                                 \
-    extern "C" __global__ void __launch_bounds__(M * N / 16, 768 * 16 / (M * N)) pointwise_input_##N( \
-        const T *g, int g_stride, const T *weights, const T *y, int y_stride, const T *a, const T *b, \
-        const T *c0, int num_pixels, int pixels, int H, int W, int C, int step, int offset,           \
-        const T *x, int x_stride, const T *weight, int Co, T *x_gradient, int xg_stride, int add) {   \
-        pointwise_input<M, N>(BeforeNorm{g, weights, y, a, b, c0, g_stride, y_stride, pixels},        \
-                              num_pixels, H, W, C, step, offset, x, x_stride, weight, Co, x_gradient, \
-                              xg_stride, add);                                                        \
+#define POINTWISE(M, N)                                                                             \
+    BOUNDED(M * N / 16, 768 * 16 / (M * N)) pointwise_forward_##N(                                  \
+        const T *x, int x_stride, int num_pixels, int H, int W, int C, int step, int offset,        \
+        int active, const T *weight, int Co, T *y, int y_stride, double *mean, double *squares) {   \
+        pointwise_forward<M, N>(x, x_stride, num_pixels, H, W, C, step, offset, active, weight, Co, \
+                                y, y_stride, mean, squares);                                        \
+    }                                                                                               \
+    BOUNDED(M * N / 16, 768 * 16 / (M * N)) pointwise_input_##N(                                    \
+        const T *g, int g_stride, const T *weights, const T *y, int y_stride, const T *a,           \
+        const T *b, const T *c0, int num_pixels, int pixels, int H, int W, int C, int step,         \
+        int offset, const T *x, int x_stride, const T *weight, int Co, T *x_gradient,               \
+        int x_gradient_stride, int add) {                                                           \
+        pointwise_input<M, N>(BeforeNorm{g, weights, y, a, b, c0, g_stride, y_stride, pixels},      \
+                              num_pixels, H, W, C, step, offset, x, x_stride, weight, Co,           \
+                              x_gradient, x_gradient_stride, add);                                  \
     }
 
 POINTWISE(256, 16)
@@ -384,7 +388,7 @@ POINTWISE(64, 32)
 POINTWISE(32, 64)
 
 // The shares of all blocks of a parameter, added: 32 elements a block, 8 threads each.
-extern "C" __global__ void add_shares(const T *shares, int rows, int size, T *out) {
+KERNEL add_shares(const T *shares, int rows, int size, T *out) {
     __shared__ T shared[256];
     const int e = blockIdx.x * 32 + threadIdx.x % 32;
     T sum = 0;
@@ -453,7 +457,7 @@ __device__ void depthwise_forward(const T *x, int x_stride, const T *scale, cons
 template <int K, int D, int S>
 __device__ void depthwise_backward(const T *g, const T *x, int x_stride, const T *scale, const T *shift,
                                    const double *x_mean, int mean_rows, int images, int H, int W, int C,
-                                   const T *weight, T *x_gradient, int xg_stride, int add, T *shares,
+                                   const T *weight, T *x_gradient, int x_gradient_stride, int add, T *shares,
                                    double *g_sums, double *gx_sums, int rows) {
     constexpr int pad = D * (K / 2), before = pad / S, span = (3 + pad) / S + before + 1;
     constexpr bool ahead = K == 3;  // with five rows, registers do not suffice to read one ahead
@@ -511,7 +515,7 @@ __device__ void depthwise_backward(const T *g, const T *x, int x_stride, const T
         EACH_OF_4(r) {
             if (j0 + r >= W) break;
             const Pair in = read_pair(x + (at + r) * x_stride + c);
-            Pair *to = (Pair *)(x_gradient + (at + r) * xg_stride + c);
+            Pair *to = (Pair *)(x_gradient + (at + r) * x_gradient_stride + c);
             UNROLLED for (int k = 0; k < 2; k++) {
                 if (active[r].v[k] <= 0) out[r].v[k] = 0;
                 some_g[k] += out[r].v[k];
@@ -551,18 +555,20 @@ __device__ void depthwise_backward(const T *g, const T *x, int x_stride, const T
     }
 }
 
-#define DEPTHWISE(K, D, S)                                                                               \
-    extern "C" __global__ void __launch_bounds__(256, 4) depthwise_forward_##K##D##S(                    \
-        const T *x, int x_stride, const T *scale, const T *shift, int images, int H, int W, int C,       \
-        const T *weight, T *y) {                                                                         \
-        depthwise_forward<K, D, S>(x, x_stride, scale, shift, images, H, W, C, weight, y);               \
-    }                                                                                                    \
-    extern "C" __global__ void __launch_bounds__(256, 2) depthwise_backward_##K##D##S(                   \
-        const T *g, const T *x, int x_stride, const T *scale, const T *shift, const double *x_mean,      \
-        int mean_rows, int images, int H, int W, int C, const T *weight, T *x_gradient, int xg_stride,   \
-        int add, T *shares, double *g_sums, double *gx_sums, int rows) {                                 \
-        depthwise_backward<K, D, S>(g, x, x_stride, scale, shift, x_mean, mean_rows, images, H, W, C,    \
-                                    weight, x_gradient, xg_stride, add, shares, g_sums, gx_sums, rows);  \
+#define DEPTHWISE(K, D, S)                                                                          \
+    BOUNDED(256, 4) depthwise_forward_##K##D##S(                                                    \
+        const T *x, int x_stride, const T *scale, const T *shift, int N, int H, int W, int C,       \
+        const T *depthwise, T *between) {                                                           \
+        depthwise_forward<K, D, S>(x, x_stride, scale, shift, N, H, W, C, depthwise, between);      \
+    }                                                                                               \
+    BOUNDED(256, 2) depthwise_backward_##K##D##S(                                                   \
+        const T *g_between, const T *x, int x_stride, const T *scale, const T *shift,               \
+        const double *x_mean, int mean_rows, int N, int H, int W, int C, const T *depthwise,        \
+        T *x_gradient, int x_gradient_stride, int add, T *shares, double *g_sums, double *gx_sums,  \
+        int rows) {                                                                                 \
+        depthwise_backward<K, D, S>(g_between, x, x_stride, scale, shift, x_mean, mean_rows, N, H,  \
+                                    W, C, depthwise, x_gradient, x_gradient_stride, add, shares,    \
+                                    g_sums, gx_sums, rows);                                         \
     }
 
 DEPTHWISE(3, 1, 1)
@@ -577,10 +583,10 @@ DEPTHWISE(5, 2, 2)
 // ---- sums of maps, and pools: a thread per quad of a pixel -------------------------------------
 
 // The sum of two maps, each after an affine map per channel and a weight per image, if any.
-extern "C" __global__ void join(const T *one, int one_stride, const T *one_scale, const T *one_shift,
-                                const T *one_weights, const T *two, int two_stride, const T *two_scale,
-                                const T *two_shift, const T *two_weights, int num_pixels, int pixels, int C,
-                                T *out, int out_stride) {
+KERNEL join(const T *one, int one_stride, const T *one_scale, const T *one_shift,
+            const T *one_weights, const T *two, int two_stride, const T *two_scale,
+            const T *two_shift, const T *two_weights, int num_pixels, int pixels, int C, T *out,
+            int out_stride) {
     const int e = blockIdx.x * blockDim.x + threadIdx.x, p = e / (C / 4), c = e % (C / 4) * 4;
     if (p >= num_pixels) return;
     const T w1 = one_weights ? one_weights[p / pixels] : T(1);
@@ -599,8 +605,8 @@ extern "C" __global__ void join(const T *one, int one_stride, const T *one_scale
 }
 
 // One map after an affine map per channel and a weight per image, if any, written or added.
-extern "C" __global__ void copy(const T *x, int x_stride, const T *scale, const T *shift, const T *weights,
-                                int num_pixels, int pixels, int C, T *out, int out_stride, int add) {
+KERNEL copy(const T *x, int x_stride, const T *scale, const T *shift, const T *weights,
+            int num_pixels, int pixels, int C, T *out, int out_stride, int add) {
     const int e = blockIdx.x * blockDim.x + threadIdx.x, p = e / (C / 4), c = e % (C / 4) * 4;
     if (p >= num_pixels) return;
     const T weight = weights ? weights[p / pixels] : T(1);
@@ -620,11 +626,11 @@ __device__ inline T share(int i, int j, int s, int H, int W) {
 }
 
 // 3x3 pools with a border of one pixel. A maximum (`which` is given) remembers which of the nine.
-extern "C" __global__ void pool_forward(const T *x, int x_stride, int images, int H, int W, int C, int s,
-                                        T *y, Byte *which) {
+KERNEL pool_forward(const T *x, int x_stride, int N, int H, int W, int C, int s, T *y,
+                    Byte *which) {
     const int Ho = (H - 1) / s + 1, Wo = (W - 1) / s + 1;
     const int e = blockIdx.x * blockDim.x + threadIdx.x, p = e / (C / 4), c = e % (C / 4) * 4;
-    if (p >= images * Ho * Wo) return;
+    if (p >= N * Ho * Wo) return;
     const int j = p % Wo, i = p / Wo % Ho, n = p / (Wo * Ho);
     Quad sum{}, best{};
     Byte index[4] = {};
@@ -651,12 +657,11 @@ extern "C" __global__ void pool_forward(const T *x, int x_stride, int images, in
     put(y + (long)p * C + c, sum, 0);
 }
 
-extern "C" __global__ void pool_backward(const T *g, int g_stride, const T *weights, const Byte *which,
-                                         int images, int H, int W, int C, int s, T *x_gradient,
-                                         int xg_stride, int add) {
+KERNEL pool_backward(const T *g, int g_stride, const T *weights, const Byte *which, int N, int H,
+                     int W, int C, int s, T *x_gradient, int x_gradient_stride, int add) {
     const int Ho = (H - 1) / s + 1, Wo = (W - 1) / s + 1;
     const int e = blockIdx.x * blockDim.x + threadIdx.x, p = e / (C / 4), c = e % (C / 4) * 4;
-    if (p >= images * H * W) return;
+    if (p >= N * H * W) return;
     const int column = p % W, row = p / W % H, n = p / (W * H);
     const T weight = weights ? weights[n] : T(1);
     Quad sum{};
@@ -672,5 +677,5 @@ extern "C" __global__ void pool_backward(const T *g, int g_stride, const T *weig
         const Byte index[4] = {from.x, from.y, from.z, from.w};
         EACH_OF_4(k) if (!which || index[k] == u * 3 + v) sum.v[k] += q.v[k] * part;
     }
-    put(x_gradient + (long)p * xg_stride + c, sum, add);
+    put(x_gradient + (long)p * x_gradient_stride + c, sum, add);
 }

@@ -1,5 +1,6 @@
-"""What the edges of a cell do, in compiled passes, each with its way back."""
+"""What the edges of a cell do in training, in compiled passes, each with its backward pass."""
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -10,10 +11,16 @@ from dtb_builder.network.kernels.find import AnyLibrary
 from dtb_builder.network.kernels.maps import Maps, Norm, Term
 from dtb_builder.network.operations import FactorizedReduce
 
-__all__ = ["NetworkPasses"]
+__all__ = ["Call", "NetworkPasses"]
 
-Sums = tuple[Tensor, Tensor]
-"""Two float64 sums per channel."""
+Sums = dict[str, Tensor]
+"""Two float64 sums per channel, under the names that passes have for them."""
+
+Call = tuple[Callable[[], object], object]
+"""Something done, to be done again by calling it, and what it needs kept."""
+
+_NO_NORM = {"scale": None, "shift": None}
+_NO_SUMS = {"g_sums": None, "gx_sums": None}
 
 
 class NetworkPasses:
@@ -21,17 +28,20 @@ class NetworkPasses:
 
     Args:
         library: the passes.
-        training: whether batch norms use, and track, the statistics of the batch.
         dtype: of the maps.
+        record: where to put every call, with the arguments whose memory it needs, so that the same
+            calls in the same order do the same to whatever lies in that memory then; or None.
 
     Attributes:
-        gradients: of the parameters, as far as ways back have been gone.
+        gradients: of the parameters, as far as backward passes have run.
     """
 
-    def __init__(self, library: AnyLibrary, *, training: bool, dtype: torch.dtype) -> None:
+    def __init__(
+        self, library: AnyLibrary, *, dtype: torch.dtype, record: list[Call] | None = None
+    ) -> None:
         self._library = library.begin()
-        self._training = training
         self._dtype = dtype
+        self._record = record
         self._batches_tracked: list[Tensor] = []
         self.gradients: dict[Tensor, Tensor] = {}
 
@@ -48,7 +58,8 @@ class NetworkPasses:
         if drop_path.training and drop_path.probability > 0:
             kept = 1 - drop_path.probability
             weights = maps.values.new_empty((len(maps.values), 1, 1, 1))
-            term.weights = weights.bernoulli_(kept).div_(kept)
+            self._do(lambda: weights.bernoulli_(kept).div_(kept))
+            term.weights = weights
         return term
 
     def preprocessing(self, module: nn.Module, maps: Maps) -> Term:
@@ -61,99 +72,99 @@ class NetworkPasses:
         """A term's maps after its batch norm; their gradient is not led back to it."""
         maps, norm = term.maps, term.norm
         assert norm is not None
-        out = Maps.empty(maps.values, maps.channels, *maps.size[1:])
-        self._call("copy", maps, norm.scale, norm.shift, None, *out.pixels, out.channels, out, 0)
+        out = maps.room()
+        shape = {**norm.affine, **maps.flat_shape}
+        self._call("copy", x=maps, weights=None, **shape, out=out, add=False)
         return out
 
     def join(self, terms: list[Term], node: Maps) -> None:
         """Write the sum of two terms."""
-        arguments: list[Any] = []
-        for term in terms:
-            scale, shift = (term.norm.scale, term.norm.shift) if term.norm else (None, None)
-            arguments += [term.maps, scale, shift, term.weights]
-        self._call("join", *arguments, *node.pixels, node.channels, node)
+        arguments: dict[str, Any] = {}
+        for name, term in zip(("one", "two"), terms, strict=True):
+            affine = term.norm.affine if term.norm else _NO_NORM
+            arguments |= {name: term.maps, f"{name}_weights": term.weights}
+            arguments |= {f"{name}_{key}": value for key, value in affine.items()}
+        self._call("join", **arguments, **node.flat_shape, out=node)
 
     def meet(self) -> None:
-        """Let all gradients of parameters be there; the end of a way back."""
+        """Let all gradients of parameters be there; the end of a backward pass."""
         self._library.meet()
 
     def count_batch(self) -> None:
         """Let the batch norms that looked at this batch count it, all in one call."""
-        if self._batches_tracked:
+        if counts := self._batches_tracked:
             # On a GPU few kernels, where each norm for itself would launch one.
-            torch._foreach_add_(self._batches_tracked, 1)  # pyright: ignore[reportPrivateImportUsage]
-        self._batches_tracked.clear()
+            self._do(lambda: torch._foreach_add_(counts, 1))  # pyright: ignore[reportPrivateImportUsage]
+        self._batches_tracked = []
 
     def _identity(self, maps: Maps) -> Term:
         def backward(gradient: Maps, weights: Tensor | None) -> None:
             to, add = maps.gradient_to_write()
-            self._call("copy", gradient, None, None, weights, *maps.pixels, maps.channels, to, add)
+            shape = {**maps.flat_shape, **_NO_NORM}
+            self._call("copy", x=gradient, weights=weights, **shape, out=to, add=add)
 
         return Term(maps, None, backward)
 
     def _pool(self, pool: nn.MaxPool2d | nn.AvgPool2d, maps: Maps) -> Term:
         stride = pool.stride
         assert isinstance(stride, int)
-        _, height, width = maps.size
-        out = Maps.empty(maps.values, maps.channels, -(-height // stride), -(-width // stride))
+        out = maps.room(stride=stride)
         # Which of the nine pixels was the largest.
         is_maximum = isinstance(pool, nn.MaxPool2d)
         num_values = out.values.numel()
         which = maps.values.new_empty(num_values, dtype=torch.uint8) if is_maximum else None
-        shape = (*maps.size, maps.channels, stride)
-        self._call("pool_forward", maps, *shape, out.values, which)
+        shape = {**maps.shape, "s": stride, "which": which}
+        self._call("pool_forward", x=maps, **shape, y=out.values)
 
         def backward(gradient: Maps, weights: Tensor | None) -> None:
             to, add = maps.gradient_to_write()
-            self._call("pool_backward", gradient, weights, which, *shape, to, add)
+            gradients = {"g": gradient, "weights": weights, "x_gradient": to}
+            self._call("pool_backward", **gradients, **shape, add=add)
 
         return Term(out, None, backward)
 
     def _pointwise(self, layers: list[Any], maps: Maps) -> Term:
         _, convolution, batch_norm = layers
-        weight = convolution.weight
-        out = Maps.empty(maps.values, convolution.out_channels, *maps.size[1:])
+        out = maps.room(convolution.out_channels)
         sums = self._sums(out)
-        shape = (*maps.size, maps.channels, 1, 0, weight, out.channels)
-        self._call("pointwise_forward", maps, *shape, out, *sums)
-        norm = self._norm(batch_norm, out, *sums)
+        shape = {"x": maps, **maps.shape, "step": 1, "offset": 0}
+        shape |= {"weight": convolution.weight, "Co": out.channels}
+        self._call("pointwise_forward", **shape, y=out, **sums)
+        norm = self._norm(batch_norm, out, sums)
 
         def backward(gradient: Maps, weights: Tensor | None) -> None:
             before = self._before_norm(batch_norm, norm, gradient, weights, out)
             to, add = maps.gradient_to_write()
-            gradients = (gradient, weights, out, *before)
-            own = self._gradient_of(weight)
-            self._call("pointwise_backward", *gradients, maps, *shape, to, add, own)
+            own = self._gradients_of(weight=convolution.weight)
+            gradients = {"g": gradient, "weights": weights, "y": out, **before, **own}
+            self._call("pointwise_backward", **gradients, **shape, x_gradient=to, add=add)
 
         return Term(out, norm, backward)
 
     def _reduce(self, reduce: FactorizedReduce, maps: Maps) -> Term:
         """Each convolution makes its half of the channels, from every second pixel."""
-        _, height, width = maps.size
         half = reduce.conv_1.out_channels
-        out = Maps.empty(maps.values, 2 * half, -(-height // 2), -(-width // 2))
-        mean, squares = self._sums(out)
-        shapes = [
-            (i * half, (*maps.size, maps.channels, 2, i, convolution.weight, half))
-            for i, convolution in enumerate((reduce.conv_1, reduce.conv_2))
-        ]
-        for first, shape in shapes:
-            sums = (
-                (None, None) if mean is None or squares is None else (mean[first:], squares[first:])
-            )
-            self._call("pointwise_forward", maps, *shape, out.part(first, half), *sums)
-        norm = self._norm(reduce.bn, out, mean, squares)
+        out = maps.room(2 * half, stride=2)
+        sums = self._sums(out)
+        halves = []
+        for i, convolution in enumerate((reduce.conv_1, reduce.conv_2)):
+            shape = {"x": maps, **maps.shape, "step": 2, "offset": i}
+            shape |= {"weight": convolution.weight, "Co": half}
+            halves.append((i * half, shape))
+            own = {key: values[i * half :] for key, values in sums.items()}
+            self._call("pointwise_forward", **shape, y=out.part(i * half, half), **own)
+        norm = self._norm(reduce.bn, out, sums)
 
         def backward(gradient: Maps, weights: Tensor | None) -> None:
             before = self._before_norm(reduce.bn, norm, gradient, weights, out)
             to, add = maps.gradient_to_write()
             if not add:
-                to.values.zero_()  # some pixels are read by neither
-            for first, shape in shapes:
-                parts = (gradient.part(first, half), weights, out.part(first, half))
-                coefficients = (values[first:] for values in before)
-                own = self._gradient_of(shape[6])
-                self._call("pointwise_backward", *parts, *coefficients, maps, *shape, to, True, own)
+                self._do(to.values.zero_)  # some pixels are read by neither
+            for first, shape in halves:
+                gradients = {key: values[first:] for key, values in before.items()}
+                gradients |= {"g": gradient.part(first, half), "y": out.part(first, half)}
+                gradients |= {"weights": weights, **self._gradients_of(weight=shape["weight"])}
+                self._call("pointwise_backward", **gradients, **shape, x_gradient=to, add=True)
 
         return Term(out, norm, backward)
 
@@ -165,67 +176,65 @@ class NetworkPasses:
     def _block(self, layers: list[Any], maps: Maps, before: Term | None) -> Term:
         """A block; `before` is the term of the block whose batch norm it reads, if any."""
         depthwise, pointwise, batch_norm = layers
-        stride, channels = depthwise.stride[0], maps.channels
-        _, height, width = maps.size
-        out = Maps.empty(maps.values, channels, -(-height // stride), -(-width // stride))
-        sums, between = self._sums(out), self._library.between(out.values)
+        stride = depthwise.stride[0]
+        out = maps.room(stride=stride)
         inner = before.norm if before else None
-        affine = (inner.scale, inner.shift) if inner else (None, None)
-        shape = (*maps.size, channels, depthwise.kernel_size[0], depthwise.dilation[0], stride)
-        weights_of_both = (depthwise.weight, pointwise.weight)
-        arguments = (*affine, *shape, *weights_of_both, out.values, *sums, between)
-        self._call("block_forward", maps, *arguments)
-        norm = self._norm(batch_norm, out, *sums)
+        shape = {"x": maps, **(inner.affine if inner else _NO_NORM), **maps.shape}
+        shape |= {"k": depthwise.kernel_size[0], "d": depthwise.dilation[0], "s": stride}
+        own = {"depthwise": depthwise.weight, "pointwise": pointwise.weight}
+        shape |= {**own, "y": out.values, **self._library.between(out.values)}
+        sums = self._sums(out)
+        self._call("block_forward", **shape, **sums)
+        norm = self._norm(batch_norm, out, sums)
 
         def backward(gradient: Maps, weights: Tensor | None, sums: Sums | None = None) -> None:
-            coefficients = self._before_norm(batch_norm, norm, gradient, weights, out, sums)
+            gradients = {"g": gradient, "weights": weights, **self._gradients_of(**own)}
+            gradients |= self._before_norm(batch_norm, norm, gradient, weights, out, sums)
             to, add = maps.gradient_to_write()
-            own = map(self._gradient_of, weights_of_both)
-            inner_mean = inner.mean if inner else None
-            inner_sums = self._sums(maps) if inner else (None, None)
-            self._call(
-                "block_backward",
-                *(gradient, weights, out.values, *coefficients),
-                *(maps, *affine, inner_mean, *shape, *weights_of_both),
-                *(to, add, *own, *inner_sums, between),
-            )
+            inner_sums = self._gradient_sums(maps) if inner else None
+            gradients |= {"x_mean": inner.mean if inner else None, **(inner_sums or _NO_SUMS)}
+            self._call("block_backward", **gradients, **shape, x_gradient=to, add=add)
             if before:
                 before.backward(to, None, inner_sums)
 
         return Term(out, norm, backward)
 
-    def _sums(self, maps: Maps) -> Sums | tuple[None, None]:
-        """Room for two sums per channel of some maps, where batch norms look at the batch."""
-        if not self._training:
-            return None, None
-        images, pixels = maps.pixels
-        return self._library.sums(maps.channels, images * pixels, maps.values)
+    def _sums(self, maps: Maps) -> Sums:
+        """Room for a batch's statistics, as the passes gather them that write the maps."""
+        mean, squares = self._library.sums(maps.channels, maps.num_pixels, maps.values)
+        return {"mean": mean, "squares": squares}
 
-    def _norm(
-        self, batch_norm: nn.BatchNorm2d, maps: Maps, mean: Tensor | None, squares: Tensor | None
-    ) -> Norm:
-        """What a batch norm does, by the batch's statistics or, without these, its running ones."""
-        weight, bias = batch_norm.weight, batch_norm.bias
-        running_mean, running_var = batch_norm.running_mean, batch_norm.running_var
-        assert running_mean is not None
-        assert running_var is not None
-        if mean is None or squares is None:
-            scale = weight * (running_var + batch_norm.eps).rsqrt()
-            return Norm(scale, bias - running_mean * scale)
-        scale, shift, inverse = (
-            torch.empty_like(weight),
-            torch.empty_like(bias),
-            torch.empty(len(mean), dtype=mean.dtype, device=mean.device),
+    def _gradient_sums(self, maps: Maps) -> Sums:
+        """Room for the sums of a gradient after a batch norm."""
+        g_sums, gx_sums = self._library.sums(maps.channels, maps.num_pixels, maps.values)
+        return {"g_sums": g_sums, "gx_sums": gx_sums}
+
+    def _norm(self, batch_norm: nn.BatchNorm2d, maps: Maps, sums: Sums) -> Norm:
+        """What a batch norm does by the batch's statistics, which it tracks."""
+        weight, bias, mean = batch_norm.weight, batch_norm.bias, sums["mean"]
+        norm = Norm(
+            scale=torch.empty_like(weight),
+            shift=torch.empty_like(bias),
+            mean=mean,
+            inverse=mean.new_empty(len(mean)),
         )
-        images, pixels = maps.pixels
         self._call(
             "norm_forward",
-            *(mean, squares, images * pixels, weight, bias, batch_norm.eps, batch_norm.momentum),
-            *(running_mean, running_var, maps.channels, scale, shift, inverse),
+            C=maps.channels,
+            count=maps.num_pixels,
+            weight=weight,
+            bias=bias,
+            eps=batch_norm.eps,
+            momentum=batch_norm.momentum,
+            running_mean=batch_norm.running_mean,
+            running_var=batch_norm.running_var,
+            inverse=norm.inverse,
+            **norm.affine,
+            **sums,
         )
         assert batch_norm.num_batches_tracked is not None
         self._batches_tracked.append(batch_norm.num_batches_tracked)
-        return Norm(scale, shift, mean, inverse)
+        return norm
 
     def _before_norm(
         self,
@@ -235,30 +244,33 @@ class NetworkPasses:
         weights: Tensor | None,
         maps: Maps,
         sums: Sums | None = None,
-    ) -> list[Tensor]:
-        """What makes a gradient after a batch norm one before it: a, b and c of a g + b y + c."""
-        images, pixels = maps.pixels
-        assert norm.mean is not None
+    ) -> dict[str, Tensor]:
+        """What makes a gradient after a batch norm one before it: a, b and c0 of a g + b y + c0."""
         if sums is None:
-            sums = self._library.sums(maps.channels, images * pixels, maps.values)
-            arguments = (gradient, weights, maps, norm.mean, *maps.pixels, maps.channels)
-            self._call("norm_sums", *arguments, *sums)
-        coefficients = [torch.empty_like(norm.scale) for _ in range(3)]
-        own = map(self._gradient_of, (batch_norm.weight, batch_norm.bias))
-        self._call(
-            "norm_backward",
-            *(*sums, norm.mean, norm.inverse, images * pixels, batch_norm.weight, maps.channels),
-            *(*own, *coefficients),
-        )
+            sums = self._gradient_sums(maps)
+            inputs = {"g": gradient, "weights": weights, "y": maps, "mean": norm.mean}
+            self._call("norm_sums", **inputs, **maps.flat_shape, **sums)
+        coefficients = {name: torch.empty_like(norm.scale) for name in ("a", "b", "c0")}
+        own = self._gradients_of(weight=batch_norm.weight, bias=batch_norm.bias)
+        statistics = {"mean": norm.mean, "inverse": norm.inverse, "count": maps.num_pixels}
+        shape = {"C": maps.channels, "weight": batch_norm.weight}
+        self._call("norm_backward", **sums, **statistics, **shape, **own, **coefficients)
         return coefficients
 
-    def _gradient_of(self, parameter: Tensor) -> Tensor:
-        self.gradients[parameter] = torch.empty_like(parameter)
-        return self.gradients[parameter]
+    def _gradients_of(self, **parameters: Tensor) -> dict[str, Tensor]:
+        """Room for the gradients of parameters, under the names that passes have for them."""
+        own = {parameter: torch.empty_like(parameter) for parameter in parameters.values()}
+        self.gradients |= own
+        return {f"g_{name}": own[parameter] for name, parameter in parameters.items()}
 
-    def _call(self, name: str, *arguments: Any) -> None:
+    def _call(self, name: str, **arguments: Any) -> None:
         """Run a pass; maps are given as their values and their stride."""
-        flat: list[Any] = []
-        for argument in arguments:
-            flat += [argument.values, argument.stride] if isinstance(argument, Maps) else [argument]
-        self._library.run(name, self._dtype, *flat)
+        for key, value in list(arguments.items()):
+            if isinstance(value, Maps):
+                arguments |= {key: value.values, f"{key}_stride": value.stride}
+        self._do(self._library.prepared(name, self._dtype, **arguments), arguments)
+
+    def _do(self, call: Callable[[], object], needs: object = None) -> None:
+        call()
+        if self._record is not None:
+            self._record.append((call, needs))

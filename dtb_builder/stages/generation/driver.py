@@ -14,10 +14,10 @@ from dtb_builder.stages.settings.launch import LaunchConfig
 from dtb_builder.stages.work.disk import storage_is_named
 from dtb_builder.stages.work.engine import Engine
 from dtb_builder.stages.work.engines import open_engine
-from dtb_builder.stages.work.tasks import Ended, Failed, Started, Task, run_tasks
+from dtb_builder.stages.work.tasks import Ended, Failed, Postponed, Started, Task, Waited, run_tasks
 from dtb_builder.stages.work.tasks import Event as TaskEvent
 
-__all__ = ["Progress", "RunFailed", "RunFinished", "ShardClosed", "generate"]
+__all__ = ["Progress", "RunFailed", "RunFinished", "RunPostponed", "ShardClosed", "generate"]
 
 _PROGRESS_SECONDS = 1.0
 
@@ -39,6 +39,14 @@ class RunFailed:
 
 
 @dataclass(frozen=True)
+class RunPostponed:
+    """A run will be started again: its machine has gone, or another process holds its lock."""
+
+    run: PlannedRun
+    reason: str
+
+
+@dataclass(frozen=True)
 class ShardClosed:
     """A shard stands under its final name."""
 
@@ -47,12 +55,12 @@ class ShardClosed:
 
 @dataclass(frozen=True)
 class Progress:
-    """How many epochs of the plan are done, epoch 0 of every run included."""
+    """How many epochs of the plan are trained; the initialisation, epoch 0, is not counted."""
 
     num_epochs: int
 
 
-Event = RunFinished | RunFailed | ShardClosed | Progress
+Event = RunFinished | RunFailed | RunPostponed | ShardClosed | Progress
 
 
 Training = Callable[[Path, PlannedRun, float | None], None]
@@ -91,7 +99,7 @@ def generate(
             f"cluster.shards={shards}: {folder.path} has shards 0 to {folder.num_shards - 1}"
         )
     lock = folder.locked() if shards is None else folder.shards_locked(shards)
-    engine = open_engine(launch.cluster, folder.config.compute)
+    engine = open_engine(launch.cluster, folder.config.compute, folder.ray_log_file)
     with storage_is_named(folder.path), lock, engine:
         yield from _Driver(folder, launch, engine, train).events()
 
@@ -112,13 +120,14 @@ class _Driver:
         self, folder: RunFolder, launch: LaunchConfig, engine: Engine, train: Training
     ) -> None:
         self._folder = folder
+        self._path = folder.path.absolute()  # a worker's current directory is its own
         self._launch = launch
         self._engine = engine
         self._train = train
         self._open: dict[int, _OpenShard] = {}
         self._running: set[PlannedRun] = set()
         self._to_close: deque[Task] = deque()
-        self._rows = folder.config.recipe.num_epochs + 1
+        self._num_epochs = folder.config.recipe.num_epochs
         self._num_done = 0
 
     def events(self) -> Iterator[Event]:
@@ -143,7 +152,7 @@ class _Driver:
         for shard, runs in self._folder.shards(self._launch.cluster.shard_range):
             if self._folder.shard_file(shard).exists():
                 self._folder.clear_working_folder(shard)
-                self._num_done += len(runs) * self._rows
+                self._num_done += len(runs) * self._num_epochs
                 continue
             tasks = self._open_shard(shard, runs)
             for start in range(0, len(tasks), size):
@@ -171,7 +180,7 @@ class _Driver:
             Task(
                 key=run,
                 function=self._train,
-                arguments=(self._folder.path, run, self._launch.cluster.time_limit),
+                arguments=(self._path, run, self._launch.cluster.time_limit),
                 on_device=True,
                 num_failed=len(failures[run].messages),
             )
@@ -180,7 +189,7 @@ class _Driver:
 
     def _told(self, event: TaskEvent) -> Iterator[Event]:
         """What an event of the task loop means for the generation."""
-        if not isinstance(event, Started | Ended | Failed):
+        if isinstance(event, Waited):
             return
         run = event.task.key
         if not isinstance(run, PlannedRun):  # a shard is being closed
@@ -193,8 +202,10 @@ class _Driver:
             self._running.add(run)
             return
         self._running.discard(run)
-        if isinstance(event, Ended):
-            self._num_done += self._rows
+        if isinstance(event, Postponed):
+            yield RunPostponed(run, str(event.error))
+        elif isinstance(event, Ended):
+            self._num_done += self._num_epochs
             yield RunFinished(run)
             self._settle(run)
         else:
@@ -217,7 +228,7 @@ class _Driver:
             return
         del self._open[run.shard]
         if not shard.given_up:
-            arguments = (self._folder.path, shard.runs)
+            arguments = (self._path, shard.runs)
             key = f"shard {run.shard}"
             self._to_close.append(Task(key, close_shard, arguments, on_device=False))
 
@@ -225,4 +236,4 @@ class _Driver:
         return isinstance(task.key, PlannedRun) and is_finished(self._folder, task.key)
 
     def _count(self, run: PlannedRun) -> int:
-        return count_epochs(self._folder.journal_file(run))
+        return max(0, count_epochs(self._folder.journal_file(run)) - 1)

@@ -56,14 +56,17 @@ def status_line(found: Status) -> str:
 
 
 def failed_lines(found: Status) -> Iterator[str]:
-    """A line for every run with failed attempts."""
+    """A line for every run with failed attempts, and what to do where some were given up."""
     for failed in found.failed:
         fate = ", given up" if failed.given_up else ""
         yield f"run {failed.number} failed {failed.attempts} times{fate}: {failed.reason}"
+        yield f"  {failed.log}"
+    if found.num_given_up:
+        yield "dtb generate RUN_FOLDER retry=failed tries again what was given up"
 
 
 def watched(folder: RunFolder, *, seconds: float) -> Iterator[Status]:
-    """A status every so many seconds, printed as it comes, until every run has finished.
+    """A status every so many seconds, printed as it comes, until nothing more will come.
 
     On a terminal it is one screen that changes; in a log it is one line each.
 
@@ -77,7 +80,7 @@ def watched(folder: RunFolder, *, seconds: float) -> Iterator[Status]:
         else:
             print(f"{datetime.now():%H:%M:%S}  {status_line(found)}", flush=True)
         yield found
-        if found.is_complete:
+        if found.is_over:
             return
         time.sleep(seconds)
 

@@ -18,9 +18,9 @@ import yaml
 
 from dtb_builder.dataset.atomic import remove_unfinished, whole_file, write_whole
 from dtb_builder.errors import ConfigError, DamagedFileError, PlanMismatchError
-from dtb_builder.stages.settings.config import Config, deciding_settings, differences
+from dtb_builder.stages.settings.config import Config, deciding_settings, stored_settings
 from dtb_builder.stages.settings.parsing import parse
-from dtb_builder.stages.settings.plain import plain
+from dtb_builder.stages.settings.plain import check_settings, plain
 from dtb_builder.stages.settings.shard_range import ShardRange
 from dtb_builder.stages.work.locking import FolderLock, check_lockable, held
 
@@ -153,6 +153,11 @@ class RunFolder:
         """The log of a run."""
         return self.path / "logs" / f"run-{run.number:08d}.log"
 
+    @property
+    def ray_log_file(self) -> Path:
+        """What Ray itself says, and what its workers print."""
+        return self.path / "logs" / "ray.log"
+
     # The plan.
 
     @property
@@ -213,12 +218,13 @@ class RunFolder:
         self._check_settings(config, f"{self.path} was planned with another config")
 
     def _check_settings(self, config: Config, otherwise: str) -> None:
-        planned = self.provenance_settings["config"]
-        if found := differences(planned, deciding_settings(config)):
-            listed = "\n  ".join(found)
-            raise PlanMismatchError(
-                f"{otherwise}:\n  {listed}\nuse the folder's settings, or another run folder"
-            )
+        check_settings(
+            stored_settings(self.provenance_settings["config"]),
+            deciding_settings(config),
+            what=otherwise,
+            instead="use the folder's settings, or another run folder",
+            then="when it was planned",
+        )
 
     def check_plan(self) -> None:
         """See that the plan's lines are those that were planned.

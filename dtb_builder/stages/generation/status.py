@@ -31,12 +31,14 @@ class FailedStatus:
         attempts: how many failed.
         given_up: whether it is left alone from now on.
         reason: the last line of the last traceback.
+        log: the file that has all of it.
     """
 
     number: int
     attempts: int
     given_up: bool
     reason: str
+    log: str
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,7 @@ class Status:
         num_started: with some epochs, neither finished, given up nor running.
         num_given_up: failed as often as allowed.
         num_waiting: not begun.
-        num_epochs: finished, epoch 0 of every run included.
+        num_epochs: trained; the initialisation, epoch 0, is not counted.
         num_planned_epochs: of the whole plan.
         num_shards: planned.
         num_closed_shards: under their final names.
@@ -102,6 +104,12 @@ class Status:
     def is_complete(self) -> bool:
         """Whether every planned run finished."""
         return self.num_finished == self.num_runs
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing more will come: every run finished or was given up, and nobody works."""
+        is_settled = self.num_finished + self.num_given_up == self.num_runs
+        return self.is_complete or (is_settled and not self.holders)
 
 
 @dataclass(frozen=True)
@@ -157,10 +165,11 @@ def status(folder: RunFolder, shards: ShardRange | None = None) -> Status:
     busy = finished | given_up | {run.number for run in running}
     num_started = sum(run.num_epochs > 0 and run.number not in busy for run in runs)
     num_finished = num_closed_runs + len(finished)
-    num_epochs = num_closed_runs * rows + sum(run.num_epochs for run in runs)
+    per_run = config.recipe.num_epochs
+    num_epochs = num_closed_runs * per_run + sum(max(0, run.num_epochs - 1) for run in runs)
     devices = _devices(running)
     pace = sum(device.epochs_per_hour for device in devices)
-    num_left = num_runs * rows - num_epochs
+    num_left = num_runs * per_run - num_epochs
     return Status(
         num_runs=num_runs,
         num_finished=num_finished,
@@ -169,7 +178,7 @@ def status(folder: RunFolder, shards: ShardRange | None = None) -> Status:
         num_given_up=len(given_up),
         num_waiting=num_runs - num_finished - len(running) - num_started - len(given_up),
         num_epochs=num_epochs,
-        num_planned_epochs=num_runs * rows,
+        num_planned_epochs=num_runs * per_run,
         num_shards=-(-num_runs // config.shard_size),
         num_closed_shards=len(closed),
         num_bytes=num_bytes + sum(_size(file) for file in folder.path.glob("*.h5")),
@@ -220,7 +229,8 @@ def _failed(folder: RunFolder, run: PlannedRun) -> Iterator[FailedStatus]:
     failures = folder.failures(run)
     if failures.messages:
         reason = failures.messages[-1].strip().rpartition("\n")[2]
-        yield FailedStatus(run.number, len(failures.messages), failures.given_up, reason)
+        log = str(folder.log_file(run))
+        yield FailedStatus(run.number, len(failures.messages), failures.given_up, reason, log)
 
 
 def _devices(running: list[_OpenRun]) -> tuple[DeviceStatus, ...]:

@@ -1,6 +1,5 @@
 """What a worker does: train runs to their end, each epoch safe on disk as it ends; knows no Ray."""
 
-import importlib
 import logging
 import math
 import signal
@@ -197,7 +196,6 @@ def _check_finite(finished: FinishedEpoch) -> None:
 
 def _make_ready(config: Config) -> tuple[Images, ResidentImages]:
     """Set up torch, and load the images unless this process has them."""
-    importlib.import_module("torch._dynamo")  # torch's optimisers would, amidst a timed run
     set_up_machine(config.compute)
     return _images(config.images, config.compute.device)
 

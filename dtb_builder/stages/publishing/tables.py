@@ -1,11 +1,12 @@
 """Tables of a benchmark's runs, for people."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 import numpy as np
 
 from dtb_builder.dataset import Run
 from dtb_builder.record import METRICS
+from dtb_builder.stages.work.text_table import print_table
 
 __all__ = ["print_run", "print_runs"]
 
@@ -19,7 +20,7 @@ def print_runs(runs: Iterable[Run], *, epoch: int) -> None:
     for run in runs:
         facts = [str(run.number), str(run.seed), str(run.num_parameters)]
         lines.append([*facts, *(_cell(run, name, epoch) for name in _SHOWN), str(run.genotype)])
-    _print_table(lines)
+    print_table(lines, align=str.rjust)
 
 
 def print_run(run: Run) -> None:
@@ -30,18 +31,10 @@ def print_run(run: Run) -> None:
     for epoch in range(len(run.curve("valid_accuracy"))):
         state = "kept" if epoch in run.state_epochs else _MISSING
         lines.append([str(epoch), *(_cell(run, name, epoch) for name in METRICS), state])
-    _print_table(lines)
+    print_table(lines, align=str.rjust)
 
 
 def _cell(run: Run, name: str, epoch: int) -> str:
     """A metric, or a dash where it was not measured."""
     value = run.curve(name)[epoch]
     return _MISSING if value is np.ma.masked else f"{value:.4f}"
-
-
-def _print_table(lines: Sequence[Sequence[str]]) -> None:
-    """Print lines in columns, numbers to the right; the last column is as wide as it likes."""
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    for line in lines:
-        cells = [cell.rjust(width) for cell, width in zip(line[:-1], widths, strict=False)]
-        print("  ".join([*cells, line[-1]]))

@@ -11,6 +11,7 @@ from dtb_builder.errors import DamagedFileError
 from dtb_builder.stages.ranking.choice import ChosenRule
 from dtb_builder.stages.ranking.population import EARLY_FIGURES
 from dtb_builder.stages.ranking.rank import Ranked, Ranking, Ratio
+from dtb_builder.stages.work.text_table import print_table
 from dtb_builder.statistics import Interval
 
 __all__ = ["print_choices", "print_ranking", "read_ranking", "write_plot", "write_ranking"]
@@ -36,14 +37,14 @@ def print_ranking(ranking: Ranking, *, every: bool) -> None:
     for score in sorted(scores, key=lambda score: -_mean(ranking.ranked, score)):
         found = [at.get((score, moment)) for moment in moments]
         lines.append([score, *("-" if row is None else f"{row.tau.value:+.3f}" for row in found)])
-    _print_table(lines)
+    print_table(lines)
     lines = [["moment", "score", "n", *_FIGURES, "score s"]]
     for moment in moments:
         rows = [row for row in ranking.ranked if row.moment == moment]
         chosen = rows if every else [r for i, r in enumerate(rows) if i < 3 or r.score in _SHOWN]
         lines += [_cells(row) for row in chosen]
     print("\nprecision and nDCG are of the best 10 %; tau | I is Kendall's partial tau given I")
-    _print_table(lines)
+    print_table(lines)
     if any(row.conditional for row in ranking.ranked):
         print("* hangs on which networks are ranked: its intervals hold for the scale of these")
     _print_costs(ranking.ranked, moments)
@@ -69,7 +70,7 @@ def print_choices(choices: Sequence[ChosenRule]) -> None:
             gain = _text(choice.gains[name])
             lines.append(["", "", f"  {name}", "", f"{_text(interval)}  gain {gain}"])
     print("\nchosen on one half, reported on the other")
-    _print_table(lines)
+    print_table(lines)
 
 
 def write_ranking(
@@ -158,7 +159,7 @@ def _print_costs(ranked: Sequence[Ranked], moments: Sequence[str]) -> None:
                 share = "-" if seconds is None or not whole else f"{100 * seconds / whole:.1f} %"
                 lines.append([moment, best.score, _text(best.tau), cost, share])
     print()
-    _print_table(lines)
+    print_table(lines)
 
 
 def _is_early(row: Ranked) -> bool:
@@ -184,7 +185,7 @@ def _print_differences(ranking: Ranking, moments: Sequence[str]) -> None:
             first, second = (" at ".join(each) for each in (compared.first, compared.second))
             verdict = "significant" if compared.significant else "not significant"
             lines.append([first, f"less {second}", _text(compared.difference), verdict])
-    _print_table(lines)
+    print_table(lines)
 
 
 def _cells(row: Ranked) -> list[str]:
@@ -216,10 +217,3 @@ def _text(interval: Interval, sign: str = "+") -> str:
 def _mean(rows: Sequence[Ranked], score: str) -> float:
     values = [row.tau.value for row in rows if row.score == score]
     return sum(values) / len(values)
-
-
-def _print_table(lines: Sequence[Sequence[str]]) -> None:
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    for line in lines:
-        cells = [cell.ljust(width) for cell, width in zip(line, widths, strict=True)]
-        print("  ".join(cells).rstrip())

@@ -8,12 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from dtb_builder.errors import PlanMismatchError
 from dtb_builder.network import NetworkSpec
 from dtb_builder.scores import Atoms, ReferenceSample, das, find_reference
 from dtb_builder.scores.reference import GENOTYPE_SEED, MIN_GENOTYPES
 from dtb_builder.stages.scoring.config import ScoreConfig, ScoreLaunch
-from dtb_builder.stages.scoring.folder import ScoreFolder, about_differences
+from dtb_builder.stages.scoring.folder import ScoreFolder, check_about
 from dtb_builder.stages.scoring.sources import Moment, Source, Unit
 from dtb_builder.stages.scoring.table import ScoreTable, read_scores, write_scores
 from dtb_builder.stages.scoring.worker import (
@@ -210,12 +209,12 @@ class _Scoring:
         made: list[Mapping[str, Any]] = []
         if self._folder.file.exists():
             table = read_scores(self._folder.file)
-            if found := about_differences(table.about, about):
-                listed = "\n  ".join(found)
-                raise PlanMismatchError(
-                    f"{self._folder.file} holds other scores:\n  {listed}\n"
-                    "use those settings, or score --into another file"
-                )
+            check_about(
+                table.about,
+                about,
+                what=f"{self._folder.file} holds other scores",
+                instead="use those settings, or score --into another file",
+            )
             made = [row for row in table.rows if self._belongs(row)]
             if len(made) == self._num_wanted and not (self._launch.retry and _failed(made)):
                 return made

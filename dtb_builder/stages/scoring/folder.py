@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from dtb_builder.dataset.atomic import remove_unfinished, write_whole
-from dtb_builder.errors import DamagedFileError, PlanMismatchError
-from dtb_builder.stages.settings.plain import flat, settings_differences
+from dtb_builder.errors import DamagedFileError
+from dtb_builder.stages.settings.plain import check_settings, flat
 from dtb_builder.stages.work.locking import held
 
-__all__ = ["ScoreFolder", "about_differences"]
+__all__ = ["ScoreFolder", "check_about"]
 
 _LOCK_SECONDS = 2
 _UNIT_LOCK_SECONDS = 60
@@ -68,12 +68,12 @@ class ScoreFolder:
             raise DamagedFileError(
                 f"{self.settings_file}: {error}; remove {self.working}"
             ) from error
-        if found := about_differences(stored, about):
-            listed = "\n  ".join(found)
-            raise PlanMismatchError(
-                f"{self.working} was begun with other settings:\n  {listed}\n"
-                "use those, remove it, or score --into another file"
-            )
+        check_about(
+            stored,
+            about,
+            what=f"{self.working} was begun with other settings",
+            instead="use those, remove it, or score --into another file",
+        )
 
     def clear(self) -> None:
         """Drop what is in progress, once the file is there."""
@@ -112,14 +112,20 @@ class ScoreFolder:
             yield
 
 
-def about_differences(stored: Mapping[str, Any], given: Mapping[str, Any]) -> list[str]:
-    """In what two scorings differ; the probe by its hash, and no kernels, which only train."""
+def check_about(
+    stored: Mapping[str, Any], given: Mapping[str, Any], *, what: str, instead: str
+) -> None:
+    """Refuse another scoring. A probe is known by its hash; kernels only train, and do not count.
 
-    def told(about: Mapping[str, Any]) -> dict[str, Any]:
+    Raises:
+        PlanMismatchError: as `check_settings`.
+    """
+
+    def compared(about: Mapping[str, Any]) -> dict[str, Any]:
         probe = {key: value for key, value in about["probe"].items() if key != "indices"}
         kept = {key: value for key, value in about.items() if key != "reference"}
         leaves = flat(kept | {"probe": probe})
         leaves.pop("settings.compute.kernels", None)
         return leaves
 
-    return settings_differences(told(stored), told(given))
+    check_settings(compared(stored), compared(given), what=what, instead=instead)

@@ -71,12 +71,14 @@ def write_scores(path: Path, table: ScoreTable) -> None:
 
 
 def read_scores(path: Path) -> ScoreTable:
-    """Read a table that `write_scores` has written.
+    """Read a table that `write_scores` has written, here or in an older version.
+
+    A score that the older version did not know is None in every row.
 
     Raises:
         FileNotFoundError: there is no such file.
         NotDTBFileError: it is no file of scores.
-        SchemaVersionError: another version of this package wrote it.
+        SchemaVersionError: a newer version of this package wrote it.
         DamagedFileError: its bytes are not those that were written.
     """
     try:
@@ -95,11 +97,17 @@ def read_scores(path: Path) -> ScoreTable:
         raise NotDTBFileError(f"{path} is no file of scores: it lacks {_KEY.decode()}") from error
     if version != _VERSION:
         raise SchemaVersionError(f"{path} has version {version} of scores, expected {_VERSION}")
-    if types != _types():
-        raise DamagedFileError(f"{path} has not the columns of a file of scores")
     if _checksum(rows, text) != checksum:
         raise DamagedFileError(f"{path}: its rows are not those that were written")
-    return ScoreTable(json.loads(text), rows)
+    known = _types()
+    if unknown := sorted(types.keys() - known.keys()):
+        names = ", ".join(map(repr, unknown))
+        raise SchemaVersionError(
+            f"{path} has the scores {names}, which this version does not know: read it with a newer"
+        )
+    if known | types != known or not _FACTS.keys() | _ENDING.keys() <= types.keys():
+        raise DamagedFileError(f"{path} has not the columns of a file of scores")
+    return ScoreTable(json.loads(text), [dict.fromkeys(known) | row for row in rows])
 
 
 def _types() -> dict[str, pyarrow.DataType]:

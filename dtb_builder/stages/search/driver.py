@@ -15,7 +15,7 @@ from typing import Any, Literal
 import numpy as np
 
 from dtb_builder.dataset.atomic import remove_unfinished, write_whole
-from dtb_builder.errors import ConfigError, DamagedFileError, PlanMismatchError, UnfinishedError
+from dtb_builder.errors import ConfigError, DamagedFileError, UnfinishedError
 from dtb_builder.scores import Atoms, Moments, z_sum
 from dtb_builder.space import Genotype, mutate, sample_uniform
 from dtb_builder.stages.generation.run_folder import RunFolder
@@ -23,7 +23,7 @@ from dtb_builder.stages.ranking.report import ranked_training, read_ranking
 from dtb_builder.stages.search.config import SearchConfig, SearchRule, affordable_rule, named_rule
 from dtb_builder.stages.search.worker import Candidate, steps_of, try_candidate
 from dtb_builder.stages.settings.cluster import ClusterConfig
-from dtb_builder.stages.settings.plain import plain, settings_differences
+from dtb_builder.stages.settings.plain import check_settings, plain, settings_that_differ
 from dtb_builder.stages.work.disk import storage_is_named
 from dtb_builder.stages.work.engine import Engine
 from dtb_builder.stages.work.engines import open_engine
@@ -172,12 +172,12 @@ def _settled(
     if folder.settings_file.exists():
         try:
             stored = json.loads(folder.settings_file.read_text())
-            if found := settings_differences(stored["settings"], settings):
-                listed = "\n  ".join(found)
-                raise PlanMismatchError(
-                    f"{folder.path} was begun with other settings:\n  {listed}\n"
-                    "use those, or another folder"
-                )
+            check_settings(
+                stored["settings"],
+                settings,
+                what=f"{folder.path} was begun with other settings",
+                instead="use those, or another folder",
+            )
             # Searches that were begun before it was stored had none.
             return SearchRule(**stored["rule"]), stored.get("kernels", "off")
         except (ValueError, KeyError, TypeError) as error:
@@ -191,7 +191,7 @@ def _settled(
             part: {name: settings[part].get(name) for name in values}
             for part, values in trained.items()
         }
-        for found in settings_differences(trained, here, then="where it was ranked"):
+        for found in settings_that_differ(trained, here, then="where it was ranked"):
             _logger.warning("%s is of another training: %s", config.ranking, found)
     kernels = with_kernels_settled(
         config.compute, config.recipe, channels=config.network.channels

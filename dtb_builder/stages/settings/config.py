@@ -7,13 +7,13 @@ from typing import Any, get_type_hints
 
 from dtb_builder.stages.settings.images import ImagesConfig
 from dtb_builder.stages.settings.network import NetworkConfig, check_auxiliary
-from dtb_builder.stages.settings.plain import flat, plain, settings_differences
+from dtb_builder.stages.settings.plain import flat, plain
 from dtb_builder.stages.settings.space import SpaceConfig
 from dtb_builder.stages.settings.states import StatesConfig
 from dtb_builder.training.compute import ComputeConfig
 from dtb_builder.training.recipe import Recipe
 
-__all__ = ["Config", "deciding_settings", "differences"]
+__all__ = ["Config", "deciding_settings", "stored_settings"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,13 +54,12 @@ def deciding_settings(config: Config) -> dict[str, Any]:
     return settings
 
 
-def differences(stored: Mapping[str, Any], given: Mapping[str, Any]) -> list[str]:
-    """In what two `deciding_settings` differ, as ``key: stored, given`` texts.
+def stored_settings(stored: Mapping[str, Any]) -> dict[str, Any]:
+    """What `deciding_settings` of any version mean, flat.
 
-    A setting that the stored ones lack was not known yet, and had its default's meaning.
+    A setting that they lack was not known yet, and had the meaning of its default.
     """
-    known = flat(_defaults(Config)) | flat(stored)
-    return settings_differences(known, given, then="when it was planned")
+    return flat(_defaults(Config)) | flat(stored)
 
 
 def _defaults(kind: type) -> dict[str, Any]:

@@ -1,11 +1,13 @@
-"""Settings as plain values, one in another or flat; and in what two of them differ."""
+"""Settings as plain values, nested or flat; and which of them differ."""
 
 import json
 from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-__all__ = ["flat", "plain", "settings_differences"]
+from dtb_builder.errors import PlanMismatchError
+
+__all__ = ["check_settings", "flat", "plain", "settings_that_differ"]
 
 
 def plain(settings: Any) -> dict[str, Any]:
@@ -28,10 +30,34 @@ def flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return found
 
 
-def settings_differences(
+def check_settings(
+    stored: Mapping[str, Any],
+    given: Mapping[str, Any],
+    *,
+    what: str,
+    instead: str,
+    then: str = "then",
+) -> None:
+    """Refuse settings other than the stored ones.
+
+    Args:
+        stored: what something was planned or begun with.
+        given: what it is to go on with.
+        what: how the error begins: what has other settings.
+        instead: how it ends: what a person may do.
+        then: when the stored ones were given.
+
+    Raises:
+        PlanMismatchError: naming every setting that differs.
+    """
+    if found := settings_that_differ(stored, given, then=then):
+        raise PlanMismatchError("\n".join([f"{what}:", *(f"  {text}" for text in found), instead]))
+
+
+def settings_that_differ(
     stored: Mapping[str, Any], given: Mapping[str, Any], *, then: str = "then"
 ) -> list[str]:
-    """In what they differ, as ``key: stored then, given now`` texts."""
+    """Those that differ, as ``key: stored then, given now`` texts."""
     one, other = flat(stored), flat(given)
     return [
         f"{key}: {one.get(key)!r} {then}, {other.get(key)!r} now"

@@ -1,6 +1,7 @@
 """Which engine a configuration asks for."""
 
 import os
+from pathlib import Path
 
 from dtb_builder.stages.settings.cluster import ClusterConfig
 from dtb_builder.stages.work.engine import Engine
@@ -10,13 +11,24 @@ from dtb_builder.training.compute import ComputeConfig
 __all__ = ["open_engine"]
 
 
-def open_engine(cluster: ClusterConfig, compute: ComputeConfig) -> Engine:
-    """The engine that a configuration asks for, not started yet; only Ray's needs Ray."""
+def open_engine(cluster: ClusterConfig, compute: ComputeConfig, log: Path | None = None) -> Engine:
+    """The engine that a configuration asks for, not started yet; only Ray's needs Ray.
+
+    Args:
+        cluster: where the work is done.
+        compute: what a run needs.
+        log: a file for Ray's own words, or None to leave them on standard error.
+    """
     if cluster.engine == "serial":
         return SerialEngine()
     if cluster.address is None:
         # Ray's default for a cluster of one's own, but said aloud it is not warned of.
         os.environ.setdefault("RAY_AUTH_MODE", "token")
+    else:
+        # gRPC notices a machine that vanished without a word after 320 seconds if left alone. Ray
+        # reads these when it is imported.
+        os.environ.setdefault("RAY_grpc_client_keepalive_time_ms", "15000")
+        os.environ.setdefault("RAY_grpc_client_keepalive_timeout_ms", "15000")
     from dtb_builder.stages.work.ray_engine import RayEngine  # here: a serial launch needs no Ray
 
-    return RayEngine(cluster, compute)
+    return RayEngine(cluster, compute, log)

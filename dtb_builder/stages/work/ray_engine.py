@@ -5,18 +5,31 @@ import logging
 import math
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Hashable, Iterator
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+import grpc
 import ray
-from ray.exceptions import LocalRayletDiedError, NodeDiedError, RayError, RayTaskError
+from ray import cloudpickle
+from ray._private.services import canonicalize_bootstrap_address
+from ray.exceptions import (
+    AuthenticationError,
+    LocalRayletDiedError,
+    NodeDiedError,
+    RayError,
+    RayTaskError,
+)
 
-from dtb_builder.errors import ConfigError, DTBError
+from dtb_builder.errors import ConfigError, DTBError, NotStartedError
 from dtb_builder.stages.settings.cluster import ClusterConfig
 from dtb_builder.stages.work.engine import Call, CallEnd
+from dtb_builder.stages.work.installation import checked_call
+from dtb_builder.stages.work.ray_log import ray_starts_into, ray_works_into
 from dtb_builder.training.compute import ComputeConfig
 
 __all__ = ["RayEngine"]
@@ -26,18 +39,31 @@ _logger = logging.getLogger(__name__)
 _LIMIT_SECONDS = 1.0
 """How long what the cluster has is remembered."""
 
+_JOIN_SECONDS = 120
+"""How long a started cluster may take to answer: its head may still be starting."""
+
 
 class RayEngine:
     """Core tasks in a bounded loop: a plan of any length costs the driver the same memory.
 
+    Args:
+        cluster: where the work is done.
+        compute: what a run needs.
+        log: a file for Ray's own words, or None to leave them on standard error.
+
     Raises:
         ConfigError: the cluster cannot be reached, or is a local one without room for a single
             run; to a started one machines may come.
+        NotStartedError: Ray did not come up in time, or SIGTERM came while a cluster was joined.
     """
 
-    def __init__(self, cluster: ClusterConfig, compute: ComputeConfig) -> None:
+    def __init__(
+        self, cluster: ClusterConfig, compute: ComputeConfig, log: Path | None = None
+    ) -> None:
         self._cluster = cluster
         self._compute = compute
+        self._log = log
+        self._quiet = contextlib.ExitStack()
         self._running: dict[Any, Hashable] = {}
         self._remotes: dict[tuple[Any, bool], Any] = {}
         self._limit, self._limit_of = 0, -math.inf
@@ -49,16 +75,26 @@ class RayEngine:
         for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
             os.environ.setdefault(name, str(self._compute.threads))
         local = self._cluster.address is None
+        address = "local" if local else _answering(str(self._cluster.address))
         try:
-            with _sigterm_kept():
+            with _sigterm_kept(), ray_starts_into(self._log):
                 ray.init(
-                    address="local" if local else self._cluster.address,
+                    address=address,
                     num_cpus=self._cluster.num_cpus if local else None,
                     include_dashboard=False if local else None,
                     logging_level=logging.WARNING,
                 )
-        except ConnectionError as error:
+        except (ConnectionError, AuthenticationError) as error:
             raise ConfigError(f"cluster.address={self._cluster.address}: {error}") from error
+        except Exception as error:
+            if type(error) not in (Exception, RuntimeError, TimeoutError):
+                raise
+            ray.shutdown()
+            # A version of Ray or Python that is not the cluster's is among these, too.
+            reason = ConfigError if "mismatch" in str(error) else NotStartedError
+            seen = "" if self._log is None else f" ({self._log} has what Ray said)"
+            raise reason(f"Ray did not start: {' '.join(str(error).split())}{seen}") from error
+        self._quiet.enter_context(ray_works_into(self._log))
         if self._capacity() < 1:
             found = {k: v for k, v in ray.cluster_resources().items() if k in ("CPU", "GPU")}
             lacking = f"a run needs {self._resources(on_device=True)}, Ray has {found}"
@@ -75,6 +111,7 @@ class RayEngine:
         traceback: TracebackType | None,
     ) -> None:
         ray.shutdown()
+        self._quiet.close()
 
     def has_room(self) -> bool:
         """Whether another call may be submitted now."""
@@ -89,8 +126,8 @@ class RayEngine:
 
     def submit(self, call: Call) -> None:
         """Have a call made."""
-        remote = self._remote(call).options(name=call.name)
-        self._running[remote.remote(*call.arguments)] = call.key
+        pickled = cloudpickle.dumps((call.function, call.arguments))  # pyright: ignore[reportPrivateImportUsage]
+        self._running[self._remote(call).options(name=call.name).remote(pickled)] = call.key
 
     def wait(self, *, seconds: float) -> list[CallEnd]:
         """The calls that have ended since the last time; waits for one, but not for ever."""
@@ -102,7 +139,8 @@ class RayEngine:
     def _end(self, reference: Any) -> CallEnd:
         key = self._running.pop(reference)
         try:
-            return CallEnd(key, ray.get(reference), None)
+            refusal, result = ray.get(reference)
+            return CallEnd(key, result, None if refusal is None else ConfigError(refusal))
         except RayTaskError as error:
             # Of an error that explains itself, Ray's text around it would hide the explanation.
             cause = error.cause
@@ -126,7 +164,7 @@ class RayEngine:
                 max_retries=0,  # work/tasks.py alone decides what is tried again
                 max_calls=max_calls,
             )
-            self._remotes[which] = declare(call.function)
+            self._remotes[which] = declare(checked_call())
         return self._remotes[which]
 
     def _resources(self, *, on_device: bool) -> dict[str, float]:
@@ -145,6 +183,48 @@ class RayEngine:
         if needed["num_gpus"]:
             rooms.append(total.get("GPU", 0) / needed["num_gpus"])
         return int(min(rooms))
+
+
+def _answering(address: str) -> str:
+    """The address of a cluster that answers; said before it is waited for.
+
+    Ray itself would wait for minutes in compiled code, where no signal is heard.
+    """
+    found = canonicalize_bootstrap_address(address)
+    if found is None:
+        raise ConfigError(f"cluster.address={address}: no Ray runs on this machine")
+    print(f"dtb: joining the Ray cluster at {found}", file=sys.stderr, flush=True)
+    end = time.monotonic() + _JOIN_SECONDS
+    with _sigterm_heard() as heard, grpc.insecure_channel(found) as channel:
+        ready = grpc.channel_ready_future(channel)
+        while True:
+            with contextlib.suppress(grpc.FutureTimeoutError):
+                ready.result(timeout=0.2)
+                return found
+            if heard.is_set():
+                raise NotStartedError(f"told to stop while joining the Ray cluster at {found}")
+            if time.monotonic() > end:
+                raise ConfigError(
+                    f"cluster.address={address}: no Ray answered at {found} within "
+                    f"{_JOIN_SECONDS} seconds"
+                )
+
+
+@contextlib.contextmanager
+def _sigterm_heard() -> Iterator[threading.Event]:
+    """Whether SIGTERM has come since, besides what its handler does."""
+    ours, heard = signal.getsignal(signal.SIGTERM), threading.Event()
+
+    def hear(number: int, frame: Any) -> None:
+        heard.set()
+        if callable(ours):
+            ours(number, frame)
+
+    signal.signal(signal.SIGTERM, hear)
+    try:
+        yield heard
+    finally:
+        signal.signal(signal.SIGTERM, ours)
 
 
 @contextlib.contextmanager

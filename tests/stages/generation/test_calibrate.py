@@ -1,4 +1,6 @@
+import os
 import shutil
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -29,6 +31,27 @@ def test_plan_says_how_it_knows(
     assert dtb("plan", tmp_path, *settings, "--calibrate", "recipe.num_epochs=1") == 0
     assert "from two epochs of three genotypes" in capsys.readouterr().out
     assert not list(tmp_path.glob(".calibrate*"))
+
+
+def test_one_that_is_told_to_stop_leaves_nothing_behind(
+    tmp_path: Path, dtb: Dtb, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def told_to_stop(folder: RunFolder, *_: object) -> None:
+        assert folder.path in tmp_path.glob(".calibrate*")
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr("dtb_builder.stages.generation.calibrate._timing", told_to_stop)
+    before = signal.signal(signal.SIGTERM, unexpected)
+    try:
+        code = dtb("plan", tmp_path, "images=digits", "network.channels=2", "--calibrate")
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert code == 75
+    assert not list(tmp_path.glob(".calibrate*"))
+
+
+def unexpected(*_: object) -> None:
+    raise SystemExit("the command does not listen for SIGTERM")
 
 
 def test_a_device_that_is_not_here_cannot_be_timed(

@@ -1,5 +1,6 @@
 """The loop that keeps an engine busy, with an engine that does what a test says."""
 
+import contextlib
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,7 +11,8 @@ from chaos.fake_runs import STEPS, append, fake_run, write_journal
 
 from dtb_builder.cli import main
 from dtb_builder.dataset.journal import append_epoch, open_journal
-from dtb_builder.stages.generation import driver
+from dtb_builder.errors import TimeLimitError
+from dtb_builder.stages.generation import driver, run_folder
 from dtb_builder.stages.generation.run_folder import PlannedRun, RunFolder
 from dtb_builder.stages.generation.status import status
 from dtb_builder.stages.settings.launch import LaunchConfig
@@ -51,6 +53,11 @@ def pretend(path: Path, run: PlannedRun, _limit: float | None) -> None:
     journal = RunFolder(path).journal_file(run)
     journal.parent.mkdir(parents=True, exist_ok=True)
     write_journal(journal, run.number)
+
+
+def pretend_locked(path: Path, run: PlannedRun, limit: float | None) -> None:
+    with RunFolder(path).run_locked(run):
+        pretend(path, run, limit)
 
 
 @pytest.fixture(scope="module")
@@ -111,7 +118,7 @@ def test_a_task_is_of_runs_of_one_shard(
     events = drive(folder, engine, monkeypatch, runs_per_task=size)
     assert engine.begun == begun
     assert sum(isinstance(event, driver.RunFinished) for event in events) == 7
-    assert events[-1] == driver.Progress(7 * 4)
+    assert events[-1] == driver.Progress(7 * 3)
     assert len(folder.shard_files()) == 3
 
 
@@ -176,6 +183,59 @@ def test_failures_of_a_shard_that_is_closed_meanwhile_are_none(
     assert folder.failures(run).messages == ()
 
 
+def test_a_run_that_another_process_holds_waits_for_it_and_has_not_failed(
+    folder: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run_folder, "_RUN_LOCK_SECONDS", 0.1)
+    run = next(folder.plan())
+    events: list[driver.Event] = []
+    with contextlib.ExitStack() as orphan:
+        orphan.enter_context(folder.run_locked(run))
+        for event in driver.generate(folder, launch(max_attempts=1), train=pretend_locked):
+            events.append(event)
+            if isinstance(event, driver.RunPostponed):
+                orphan.close()
+    assert [e.run for e in events if isinstance(e, driver.RunPostponed)] == [run]
+    assert failed(events) == []
+    assert len(folder.shard_files()) == 3
+
+
+def test_a_run_that_finished_in_its_last_attempt_is_not_given_up(
+    folder: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def too_late(path: Path, run: PlannedRun, limit: float | None) -> None:
+        pretend(path, run, limit)
+        raise TimeLimitError("in the last millisecond")
+
+    monkeypatch.setattr(driver, "open_engine", lambda *_: SerialEngine())
+    events = list(driver.generate(folder, launch(max_attempts=1), train=too_late))
+    assert failed(events) == []
+    assert len(folder.shard_files()) == 3
+
+
+def test_a_finished_run_that_was_given_up_goes_into_its_shard(
+    folder: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs = list(folder.plan())
+    for run in runs:
+        pretend(folder.path, run, None)
+    folder.add_failure(runs[0], "no luck")
+    folder.give_up(runs[0])
+    drive(folder, MortalEngine(is_lost=False, deaths={}), monkeypatch)
+    assert len(folder.shard_files()) == 3
+
+
+def test_holding_the_folder_leaves_the_files_of_those_who_need_not_hold_it(
+    folder: RunFolder,
+) -> None:
+    others, own = (".report.html.0123.writing", ".mine.csv.0123.writing"), ".dtb.h5.0123.writing"
+    for name in (*others, own):
+        (folder.path / name).touch()
+    with folder.locked():
+        assert not (folder.path / own).exists()
+        assert all((folder.path / name).exists() for name in others)
+
+
 def test_a_lost_machine_whose_runs_had_finished_costs_nothing(
     folder: RunFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -191,7 +251,7 @@ def test_status_counts_without_the_plan(folder: RunFolder, monkeypatch: Any) -> 
     found = status(folder)
     assert (found.num_runs, found.num_finished, found.num_waiting) == (7, 6, 1)
     assert (found.num_shards, found.num_closed_shards) == (3, 2)
-    assert (found.num_epochs, found.num_planned_epochs) == (24, 28)
+    assert (found.num_epochs, found.num_planned_epochs) == (18, 21)
     part = status(folder, ShardRange.parse("1-9"))
     assert (part.num_runs, part.num_finished, part.num_shards) == (4, 3, 2)
     assert runs[-1].shard == 2
@@ -222,7 +282,7 @@ def test_status_tells_pace_and_time_left_by_device(folder: RunFolder, running: P
     assert device.name == "fake"
     assert device.seconds_per_epoch == pytest.approx(0.5)
     assert found.epochs_per_hour == pytest.approx(7200)
-    assert found.seconds_left == pytest.approx(0.5 * (28 - 3))
+    assert found.seconds_left == pytest.approx(0.5 * (21 - 2))
 
 
 def test_a_run_that_nobody_holds_has_no_pace(folder: RunFolder) -> None:
@@ -252,3 +312,27 @@ def test_watching_prints_a_line_each_time_until_every_run_has_finished(
     assert "6/7 runs, 0 running, 1 waiting" in first
     assert "7/7 runs" in last
     assert "0:00:00 left" in last
+
+
+def test_watching_ends_where_nobody_works_and_the_rest_was_given_up(
+    folder: RunFolder, dtb: Dtb, capsys: pytest.CaptureFixture[str], monkeypatch: Any
+) -> None:
+    from dtb_builder.stages.generation import monitor
+
+    monkeypatch.setattr(monitor.time, "sleep", lambda _: pytest.fail("it looks again"))
+    drive(folder, MortalEngine(is_lost=False, deaths={0: 0, 1: 0}), monkeypatch)
+    capsys.readouterr()
+    assert dtb("status", folder.path, "--watch", "0.1") == 1
+    assert "6/7 runs, 0 running, 0 waiting, 1 given up" in capsys.readouterr().out
+
+
+def test_a_failed_run_is_shown_with_its_log_and_with_how_it_is_tried_again(
+    folder: RunFolder, dtb: Dtb, capsys: pytest.CaptureFixture[str], monkeypatch: Any
+) -> None:
+    drive(folder, MortalEngine(is_lost=False, deaths={0: 0, 1: 0}), monkeypatch)
+    capsys.readouterr()
+    assert dtb("status", folder.path) == 0
+    *_, failure, log, hint = capsys.readouterr().out.splitlines()
+    assert failure.startswith("run 0 failed 2 times, given up: ")
+    assert log.strip() == str(folder.log_file(next(folder.plan())))
+    assert hint == "dtb generate RUN_FOLDER retry=failed tries again what was given up"

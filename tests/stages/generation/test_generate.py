@@ -268,7 +268,7 @@ def test_counting_a_journal_agrees_with_reading_it(
     assert journal is not None
     assert count_epochs(file) == len(journal.epochs) == 3
     found = status(folder)
-    assert (found.num_started, found.num_waiting, found.num_epochs) == (1, 1, 3)
+    assert (found.num_started, found.num_waiting, found.num_epochs) == (1, 1, 2)
 
 
 def test_the_checkpoint_of_the_last_epoch_in_the_journal_is_always_there(

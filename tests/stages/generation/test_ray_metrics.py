@@ -16,7 +16,7 @@ from pathlib import Path
 
 import ray
 
-from dtb_builder.stages import ray_metrics
+from dtb_builder.stages.generation import ray_metrics
 from dtb_builder.stages.generation.driver import Progress
 from dtb_builder.stages.generation.run_folder import RunFolder
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from engines import DyingEngine
 from filelock import FileLock
 
 from dtb_builder import Benchmark, Run
@@ -265,6 +266,17 @@ def test_a_worker_that_dies_is_tried_again_and_then_recorded(
     assert "run 0 failed, given up" in capsys.readouterr().err
 
 
+def test_a_lost_machine_fails_no_state(
+    benchmark: Path, dtb: Dtb, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from dtb_builder.stages.scoring import driver
+
+    monkeypatch.setattr(driver, "open_engine", lambda *_: DyingEngine(5, is_lost=True))
+    assert dtb("score", benchmark, *QUICK, "cluster.max_attempts=2") == 0
+    rows = read_scores(benchmark.with_name("scores.parquet")).rows
+    assert [row["errors"] for row in rows] == [None] * NUM_STATES
+
+
 def test_images_other_than_those_of_the_training_are_refused(
     benchmark: Path, dtb: Dtb, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -299,7 +311,7 @@ def test_runs_that_are_merged_later_are_scored_without_the_others(
 def test_das_has_the_frozen_scale_of_a_sample_drawn_for_these_networks(
     benchmark: Path, dtb: Dtb, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in ("metrics.reference", "stages.score_config", "stages.score"):
+    for module in ("scores.reference", "stages.scoring.config", "stages.scoring.driver"):
         monkeypatch.setattr(f"dtb_builder.{module}.MIN_GENOTYPES", 6)
     monkeypatch.setattr("dtb_builder.stages.scoring.driver._REFERENCE_CHUNK", 4)
     settings = [setting for setting in QUICK if not setting.startswith("num_reference")]

@@ -79,6 +79,28 @@ def test_a_score_that_somebody_changed_is_refused(tmp_path: Path) -> None:
         read_scores(file)
 
 
+def test_a_score_that_an_older_version_did_not_know_is_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "scores.parquet"
+    with monkeypatch.context() as older:
+        older.setattr("dtb_builder.stages.scoring.table.SCORES", SCORES.keys() - {"zen"})
+        write_scores(file, ScoreTable(ABOUT, [row(0, wot=0.5)]))
+    assert "zen" not in parquet.read_schema(file).names
+    assert read_scores(file).rows == [row(0, wot=0.5)]
+
+
+def test_a_score_of_a_newer_version_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "scores.parquet"
+    with monkeypatch.context() as newer:
+        newer.setattr("dtb_builder.stages.scoring.table.SCORES", {*SCORES, "zeal"})
+        write_scores(file, TABLE)
+    with pytest.raises(errors.SchemaVersionError, match="scores 'zeal', 'zeal_seconds', which"):
+        read_scores(file)
+
+
 def test_what_is_no_file_of_scores_is_refused(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="dtb score makes it"):
         read_scores(tmp_path / "missing.parquet")

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import shlex
 from collections import Counter
@@ -8,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from engines import DyingEngine
 from filelock import FileLock
 
 from dtb_builder import Benchmark, Genotype
@@ -19,7 +21,7 @@ from dtb_builder.stages.ranking.report import write_ranking
 from dtb_builder.stages.search import driver
 from dtb_builder.stages.search.config import SearchRule, affordable_rule
 from dtb_builder.stages.search.driver import SearchFolder
-from dtb_builder.stages.search.worker import try_candidate
+from dtb_builder.stages.search.worker import Candidate, try_candidate
 from dtb_builder.stages.work.lines import append_line, read_lines
 from dtb_builder.statistics import Interval
 
@@ -42,6 +44,13 @@ def content(folder: Path) -> list[dict[str, Any]]:
     """What was tried, apart from what depends on the clock."""
     lines = read_lines(SearchFolder(folder).candidates_file)
     return [{k: v for k, v in line.items() if k != "seconds"} for line in lines]
+
+
+def pretended(_config: Any, _rule: Any, candidate: Candidate) -> dict[str, Any]:
+    """The line of a candidate that nobody builds."""
+    scores = {"num_parameters": float(len(candidate.genotype))}
+    made = {"scores": scores, "error": None, "steps": 0, "seconds": 0.0}
+    return dataclasses.asdict(candidate) | made
 
 
 @pytest.fixture
@@ -194,6 +203,57 @@ def test_a_dead_worker_spends_the_budget_too(
     assert len(lines) == 8
     assert lines[0]["error"] == "OSError: gone"
     assert lines[0]["seconds"] > 0
+
+
+@pytest.mark.usefixtures("untrained")
+def test_a_search_whose_parents_have_no_unseen_mutation_ends_with_its_winner(
+    tmp_path: Path, dtb: Dtb, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    few = ("num_random=2", "num_parents=1", "num_children=200", "num_candidates=400")
+    rule = ("rule=num_parameters", "at=epoch 0")
+    monkeypatch.setattr(driver, "try_candidate", pretended)
+    assert dtb("search", tmp_path, *TINY, *rule, *few, "num_images=4") == 0
+    lines = content(tmp_path)
+    assert {line["parent"] for line in lines[2:202]} == {0, 1}
+    assert SearchFolder(tmp_path).winner_file.exists()
+
+
+def test_when_no_parent_is_left_there_are_no_more_candidates(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(driver, "mutate", lambda genotype, _seed, i: f"{genotype} {i % 3}")
+    monkeypatch.setattr(driver.Genotype, "parse", staticmethod(str))
+    config: Any = SimpleNamespace(seed=0, num_random=2, num_parents=1)
+    draws = driver._Draws(config)
+    draws.generation(0, 2, [])
+    assert [each.parent for each in draws.generation(2, 9, [1, 0])] == [1, 1, 1, 0, 0, 0]
+    assert draws.generation(8, 12, [1, 0]) == []
+
+
+def test_each_generation_is_built_once(
+    tmp_path: Path, dtb: Dtb, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[int] = []
+    mutated = driver.mutate
+    monkeypatch.setattr(driver, "mutate", lambda g, s, i: drawn.append(i) or mutated(g, s, i))
+    monkeypatch.setattr(driver, "try_candidate", pretended)
+    monkeypatch.setattr("dtb_builder.stages.search.winner.train_winner", lambda *_: iter(()))
+    monkeypatch.setattr(
+        "dtb_builder.stages.search.winner.winners_run",
+        lambda *_: SimpleNamespace(metric=lambda *_, **__: 0.5),
+    )
+    assert dtb("search", tmp_path, *TINY, "rule=num_parameters", "num_candidates=60") == 0
+    assert len(content(tmp_path)) == 60
+    assert len(drawn) < 2 * 60
+
+
+@pytest.mark.usefixtures("untrained")
+def test_a_lost_machine_fails_no_candidate(
+    tmp_path: Path, dtb: Dtb, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(driver, "open_engine", lambda *_: DyingEngine(5, is_lost=True))
+    assert dtb("search", tmp_path, *TINY, "cluster.max_attempts=2", "num_candidates=4") == 0
+    assert [line["error"] for line in content(tmp_path)] == [None] * 4
 
 
 @pytest.mark.usefixtures("untrained")

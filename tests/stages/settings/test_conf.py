@@ -10,9 +10,8 @@ from dtb_builder.images import IMAGE_SETS
 from dtb_builder.stages.settings.config import Config
 from dtb_builder.stages.settings.launch import LaunchConfig
 from dtb_builder.stages.settings.parsing import parse
-from dtb_builder.training import RECIPES, Recipe
 
-CONF = Path(__file__).parents[2] / "conf"
+CONF = Path(__file__).parents[3] / "conf"
 LAUNCH = set(LaunchConfig.__dataclass_fields__)
 NEEDED = {
     "space=file": ("space.file=genotypes.txt",),
@@ -37,15 +36,8 @@ def test_every_option_of_every_group_makes_a_valid_config(
     assert config.images.name in IMAGE_SETS
 
 
-@pytest.mark.parametrize("name", RECIPES)
-def test_a_shipped_recipe_is_the_one_in_the_code(name: str) -> None:
-    assert (
-        parse(Recipe, yaml.safe_load((CONF / "recipe" / f"{name}.yaml").read_text()))
-        == (RECIPES[name])
-    )
-
-
 def test_every_option_begins_with_a_line_for_people() -> None:
+    assert OPTIONS
     for path in CONF.glob("*/*.yaml"):
         first = path.read_text().splitlines()[0]
         assert first.startswith("# "), path

@@ -1,4 +1,7 @@
 import os
+import shutil
+import signal
+import socket
 import subprocess
 import sys
 import time
@@ -8,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from dtb_builder.cli import main
+from dtb_builder.errors import ConfigError
 from dtb_builder.stages.generation.run_folder import RunFolder
 
 pytestmark = pytest.mark.ray
@@ -126,7 +131,149 @@ print("told", len(told))
         text=True,
         check=False,
         timeout=120,
-        cwd=Path(__file__).parents[2],
+        cwd=Path(__file__).parents[3],
         env=os.environ | {"RAY_AUTH_MODE": "disabled"},
     )
     assert (done.returncode, done.stdout) == (0, "told 1\n"), done.stderr
+
+
+def test_workers_compute_with_the_drivers_package_and_not_with_the_current_directorys(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "run"
+    folder.mkdir()
+    copy_plan(finished, folder)
+    (tmp_path / "dtb_builder").mkdir()
+    (tmp_path / "dtb_builder" / "__init__.py").write_text("raise SystemExit('not this one')")
+    monkeypatch.chdir(tmp_path)
+    command = Path(sys.executable).with_name("dtb")  # python -m would itself import from here
+    environment = os.environ | {"RAY_AUTH_MODE": "disabled"}
+    done = subprocess.run(
+        [command, "generate", "run"], capture_output=True, text=True, check=False, env=environment
+    )
+    assert done.returncode == 0, done.stderr
+    assert len(RunFolder(folder).shard_files()) == 2
+    assert all(line.startswith("2 runs: ") for line in done.stderr.splitlines()), done.stderr
+
+
+def test_what_ray_and_its_workers_say_goes_into_a_log(tmp_path: Path) -> None:
+    program = """
+import sys, yaml
+from pathlib import Path
+from dtb_builder.stages.settings.cluster import ClusterConfig
+from dtb_builder.stages.settings.parsing import parse
+from dtb_builder.stages.work.engine import Call
+from dtb_builder.stages.work.ray_engine import RayEngine
+from dtb_builder.training import ComputeConfig
+
+cluster = parse(ClusterConfig, yaml.safe_load(Path("conf/cluster/local.yaml").read_text()))
+compute = parse(ComputeConfig, yaml.safe_load(Path("conf/compute/cpu.yaml").read_text()))
+with RayEngine(cluster, compute, Path(sys.argv[1])) as engine:
+    engine.submit(Call(0, print, ("a worker's word",), True, "print"))
+    assert [end.error for end in engine.wait(seconds=100)] == [None]
+    import logging, time
+    logging.getLogger("ray").warning("a warning of Ray")
+    end = time.monotonic() + 30
+    while "word" not in Path(sys.argv[1]).read_text() and time.monotonic() < end:
+        time.sleep(0.1)
+print("done")
+"""
+    log = tmp_path / "logs" / "ray.log"
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(log)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=200,
+        cwd=Path(__file__).parents[3],
+        env=os.environ | {"RAY_AUTH_MODE": "disabled"},
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "done\n", "")
+    assert "a warning of Ray" in log.read_text()
+    assert "a worker's word" in log.read_text()
+
+
+def test_a_worker_with_other_files_than_the_drivers_refuses_and_names_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import cloudpickle
+
+    import dtb_builder
+    from dtb_builder.stages.work.installation import checked_call
+
+    ours = Path(dtb_builder.__file__).parent
+    shutil.copytree(ours, tmp_path / "dtb_builder", ignore=shutil.ignore_patterns("*.so"))
+    with (tmp_path / "dtb_builder" / "network" / "cell.py").open("a") as opened:
+        opened.write("# edited")
+    monkeypatch.chdir(ours)
+    (tmp_path / "call").write_bytes(cloudpickle.dumps(checked_call()))
+    (tmp_path / "work").write_bytes(cloudpickle.dumps((max, (1, 2))))
+    program = (
+        "import pickle, pathlib; read = lambda n: pathlib.Path(n).read_bytes(); "
+        "print(pickle.loads(read('call'))(read('work')))"
+    )
+
+    def worker(path: Path) -> str:
+        return subprocess.run(
+            [sys.executable, "-c", program],
+            stdout=subprocess.PIPE,
+            text=True,
+            check=True,
+            cwd=tmp_path,
+            env=os.environ | {"PYTHONPATH": str(path), "PYTHONSAFEPATH": "1"},
+        ).stdout
+
+    assert worker(ours.parent) == "(None, 2)\n"
+    refused = worker(tmp_path)
+    assert f"has another dtb_builder, in {tmp_path}/dtb_builder, than the driver" in refused
+    assert "1 files differ, the first is network/cell.py" in refused
+
+
+def test_joining_a_cluster_that_does_not_answer_is_said_and_ends_at_once_when_told_to_stop(
+    finished: Path, tmp_path: Path
+) -> None:
+    copy_plan(finished, tmp_path)
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        address = f"127.0.0.1:{silent.getsockname()[1]}"
+        command = [sys.executable, "-m", "dtb_builder.cli", "generate", str(tmp_path)]
+        driver = subprocess.Popen(
+            [*command, f"cluster.address={address}"], stderr=subprocess.PIPE, text=True
+        )
+        assert driver.stderr is not None
+        assert "dtb: joining the Ray cluster at " in driver.stderr.readline()
+        driver.send_signal(signal.SIGTERM)
+        _, said = driver.communicate(timeout=60)
+    assert "told to stop while joining the Ray cluster" in said
+    assert driver.returncode == 75
+
+
+def test_a_cluster_that_does_not_answer_in_time_is_an_error_that_says_so(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from dtb_builder.stages.work import ray_engine
+
+    monkeypatch.setattr(ray_engine, "_JOIN_SECONDS", 1)
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{closed.getsockname()[1]}"
+    with pytest.raises(ConfigError, match=r"no Ray answered at .* within 1 seconds"):
+        ray_engine._answering(address)
+
+
+def test_a_ray_that_does_not_come_up_in_time_is_one_line_and_75(
+    finished: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def slow(**_: object) -> None:
+        raise Exception("The current node timed out during startup. This could\nhappen because")
+
+    monkeypatch.setattr("ray.init", slow)
+    copy_plan(finished, tmp_path)
+    assert main(["generate", str(tmp_path)]) == 75
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("dtb: Ray did not start: The current node timed out during startup. ")
+    assert f"({tmp_path}/logs/ray.log has what Ray said)" in line

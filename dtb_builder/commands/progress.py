@@ -1,0 +1,42 @@
+"""How far a command is: a bar on a terminal, a line a minute in a log."""
+
+import sys
+from typing import TYPE_CHECKING, Any, TextIO
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
+
+__all__ = ["progress"]
+
+_LOG_SECONDS = 60
+
+
+def progress(**about: Any) -> "tqdm[Any]":
+    """Tqdm's bar; where nobody watches, its text once a minute and once at the end, a line each."""
+    from tqdm import tqdm
+
+    if sys.stderr.isatty():
+        return tqdm(mininterval=1, **about)
+    file: Any = _Lines(sys.stderr)
+    return tqdm(
+        file=file,
+        mininterval=_LOG_SECONDS,
+        maxinterval=_LOG_SECONDS,
+        miniters=1,
+        ncols=0,
+        **about,
+    )
+
+
+class _Lines:
+    """Ends what is written over and over into one line, as lines of their own."""
+
+    def __init__(self, file: TextIO) -> None:
+        self._file = file
+
+    def write(self, text: str) -> None:
+        if line := text.strip("\r\n "):
+            self._file.write(f"{line}\n")
+
+    def flush(self) -> None:
+        self._file.flush()

@@ -1,0 +1,14 @@
+"""Tables of text, for people."""
+
+from collections.abc import Callable, Sequence
+
+__all__ = ["print_table"]
+
+
+def print_table(
+    lines: Sequence[Sequence[str]], *, align: Callable[[str, int], str] = str.ljust
+) -> None:
+    """Print lines in columns; the last column is as wide as each line wants."""
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    for line in lines:
+        print("  ".join([*map(align, line[:-1], widths), line[-1]]).rstrip())
