@@ -106,12 +106,12 @@ def _rank(given: argparse.Namespace) -> int:
     from dtb_builder.dataset import Benchmark
     from dtb_builder.stages.ranking.choice import choose_rules
     from dtb_builder.stages.ranking.halfway import halfway
+    from dtb_builder.stages.ranking.page import write_page
     from dtb_builder.stages.ranking.population import populations_of, training_of
     from dtb_builder.stages.ranking.rank import rank
     from dtb_builder.stages.ranking.report import (
         print_choices,
         print_ranking,
-        write_plot,
         write_ranking,
     )
     from dtb_builder.stages.scoring.table import read_scores
@@ -142,9 +142,11 @@ def _rank(given: argparse.Namespace) -> int:
     stem: Path = given.into or given.file.with_name("rank")
     about |= {"by": given.by, "seed": given.seed, "resamples": given.resamples}
     write_ranking(stem.with_name(f"{stem.name}.json"), ranking, (), about)
-    write_plot(
+    write_page(
         stem.with_name(f"{stem.name}.html"),
         ranking,
+        about,
+        notes=() if half is None else (str(half),),
         title=f"Scores of {len(populations[0].accuracies)} networks, by {given.by} at the end",
     )
     print(f"written: {stem}.json, {stem}.html")
