@@ -22,15 +22,22 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from dtb_builder.dataset import codec
-from dtb_builder.dataset.journal import JournalRun, append_epoch, open_journal, read_journal
+from dtb_builder.dataset.journal import (
+    JournalRun,
+    MomentFrames,
+    append_epoch,
+    open_journal,
+    read_journal,
+)
 from dtb_builder.dataset.merge import merge
 from dtb_builder.dataset.shard import write_shard
 from dtb_builder.dataset.verify import verify
-from dtb_builder.record import METRICS, TensorTable
+from dtb_builder.record import METRICS, Moment, TensorTable
 from dtb_builder.space import sample_uniform
 
 TABLE = TensorTable(("weight",), ((265_000,),))
 NUM_EPOCHS = 24
+MOMENTS = [Moment(epoch, epoch) for epoch in range(NUM_EPOCHS + 1)]
 PROVENANCE = '{"config": {"note": "noise"}}'
 
 
@@ -67,7 +74,7 @@ def write_shards(folder: Path, mebibytes: int, runs_per_shard: int) -> None:
         for _ in range(runs_per_shard):
             path = folder / f"{number}.journal"
             genotype = str(sample_uniform(0, number))
-            open_journal(path, JournalRun(number, genotype, 0, "noise", 1, TABLE))
+            open_journal(path, JournalRun(number, genotype, 0, 0, "noise", 1, 1, TABLE))
             for epoch in range(NUM_EPOCHS + 1):
                 values = 0.05 * rng.standard_normal(TABLE.num_floats, np.float32)
                 append_epoch(
@@ -75,13 +82,14 @@ def write_shards(folder: Path, mebibytes: int, runs_per_shard: int) -> None:
                     epoch=epoch,
                     metrics=dict.fromkeys(METRICS, 0.5),
                     environment={"device_name": "none"},
-                    num_batches_tracked=epoch,
-                    frame=codec.encode(values),
+                    state_crc32c=codec.crc32c(values.data),
+                    moments=[MomentFrames(MOMENTS[epoch], codec.encode(values))],
                 )
             journals += [read for read in (read_journal(path),) if read is not None]
             number += 1
         target = folder / f"shard-{shard:05d}.h5"
-        write_shard(target, journals, provenance=PROVENANCE, num_epochs=NUM_EPOCHS)
+        about = {"provenance": PROVENANCE, "num_epochs": NUM_EPOCHS, "moments": MOMENTS}
+        write_shard(target, journals, **about)
         for journal in journals:
             journal.path.unlink()
         written += target.stat().st_size

@@ -30,6 +30,7 @@ from dtb_builder import Benchmark, Genotype
 from dtb_builder.dataset import schema
 from dtb_builder.dataset.codec import crc32c
 from dtb_builder.dataset.index import IndexWriter, row_checksums
+from dtb_builder.dataset.moments import moment_columns
 from dtb_builder.dataset.opening import create
 from dtb_builder.record import METRICS
 from dtb_builder.space import OPERATIONS
@@ -242,18 +243,17 @@ def make_index(path: Path, num_runs: int, num_epochs: int) -> None:
             num_runs=num_runs,
             num_failures=0,
             num_epochs=num_epochs,
-            num_steps=0,
-            num_differences=0,
+            num_moments=0,
         )
         for first in range(0, num_runs, BLOCK_RUNS):
             numbers = np.arange(first, min(first + BLOCK_RUNS, num_runs))
             columns = _columns(numbers, num_epochs, rng)
-            for checksum, covered in schema.ROW_CHECKSUMS.items():
-                columns[checksum] = row_checksums(columns, covered)
+            columns["runs/crc32c"] = row_checksums(columns | moment_columns([]))
             index.put(columns, slice(first, first + len(numbers)))
         texts = {name: [] for name in schema.TEXTS} | {
             schema.PROVENANCE: [PROVENANCE],
             schema.ENVIRONMENTS: ['{"device_name": "none"}'],
+            schema.ORIGINS: ['{"kind": "trained"}'],
             schema.VOLUMES: [""],
         }
         index.finish(texts)
@@ -264,8 +264,9 @@ def _columns(
 ) -> dict[str, NDArray[Any]]:
     columns: dict[str, NDArray[Any]] = {}
     for column in schema.COLUMNS:
-        if not column.counts_failures:
-            shape = (len(numbers), *column.row_shape(num_epochs, 0, 0))
+        if column.counts_runs:
+            sizes = {"runs": len(numbers), "epochs": num_epochs + 1, "moments": 0}
+            shape = [sizes[size] if isinstance(size, str) else size for size in column.shape]
             columns[column.name] = np.zeros(shape, column.dtype)
     for name in METRICS:
         columns[f"metrics/{name}"] = rng.random((len(numbers), num_epochs + 1))
@@ -273,6 +274,7 @@ def _columns(
     for name in ("runs/key", "runs/iso_key"):
         columns[name] = rng.integers(0, 256, (len(numbers), 32), np.uint8)
     columns["runs/number"] = numbers
+    columns["runs/num_epochs"][:] = num_epochs
     columns["runs/num_parameters"] = rng.integers(10**6, 4 * 10**6, len(numbers))
     genotypes = columns["runs/genotype"]
     genotypes[..., 0] = rng.integers(0, len(OPERATIONS), genotypes.shape[:-1])

@@ -190,7 +190,7 @@ def measure_plan(folder: Path, num_runs: int) -> None:
     for shard in range(num_closed, num_closed + 10):
         planned.working_folder(shard).mkdir()
         for i in range(100):
-            pretend(folder, PlannedRun(shard * 100 + i, shard, 0, ""), None)
+            pretend(folder, PlannedRun(shard * 100 + i, shard, 0, 0, ""), None)
     _timed(f"status, {num_closed:,} shards closed, 1,000 runs in progress", command)
 
 

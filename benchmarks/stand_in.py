@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from dtb_builder.dataset import codec
-from dtb_builder.dataset.journal import JournalRun, append_epoch, open_journal
+from dtb_builder.dataset.journal import JournalRun, MomentFrames, append_epoch, open_journal
 from dtb_builder.record import TensorTable
 from dtb_builder.stages.generation.run_folder import PlannedRun, RunFolder
 
@@ -23,18 +23,29 @@ def pretend(path: Path, run: PlannedRun, _limit: float | None) -> None:
     with folder.run_locked(run):
         journal = folder.journal_file(run)
         table = TensorTable(("weight",), ((NUM_FLOATS,),))
-        about = JournalRun(run.number, run.genotype, run.seed, "stand-in", NUM_FLOATS, table)
+        about = JournalRun(
+            number=run.number,
+            genotype=run.genotype,
+            seed=run.seed,
+            order_seed=run.order_seed,
+            plan="stand-in",
+            num_parameters=NUM_FLOATS,
+            multiply_accumulates=NUM_FLOATS,
+            tensors=table,
+        )
         done = open_journal(journal, about).last_epoch
         for epoch in range(0 if done is None else done + 1, NUM_EPOCHS + 1):
             begin = time.perf_counter()
             time.sleep(RUN_SECONDS / (NUM_EPOCHS + 1))
             seconds = time.perf_counter() - begin
             floats = np.random.default_rng([run.number, epoch]).standard_normal(NUM_FLOATS)
+            values = floats.astype(np.float32)
+            ends = (moment for moment in folder.moments if moment.epoch == epoch)
             append_epoch(
                 journal,
                 epoch=epoch,
                 metrics={"valid_accuracy": run.number / 1e6, "train_seconds": seconds},
                 environment={"device_name": "stand-in"},
-                num_batches_tracked=epoch,
-                frame=codec.encode(floats.astype(np.float32)),
+                state_crc32c=codec.crc32c(values.data),
+                moments=[MomentFrames(moment, codec.encode(values)) for moment in ends],
             )

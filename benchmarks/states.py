@@ -25,7 +25,13 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from dtb_builder import NAMED, Benchmark
 from dtb_builder.dataset import codec
-from dtb_builder.dataset.journal import JournalRun, append_epoch, open_journal, read_journal
+from dtb_builder.dataset.journal import (
+    JournalRun,
+    MomentFrames,
+    append_epoch,
+    open_journal,
+    read_journal,
+)
 from dtb_builder.dataset.shard import write_shard
 from dtb_builder.images import load_images, stratified_split
 from dtb_builder.network.network import Network
@@ -45,6 +51,9 @@ GENOTYPE = NAMED["DARTS_V2"]
 SIZES = {"0.4 MB": (14, 5, 40), "1 MB": (16, 8, 40), "12 MB": (34, 20, 40), "smallest": (2, 2, 6)}
 """Channels, layers and epochs of each network; the last only shows that all of this runs."""
 KEY_EVERY = 3
+NUM_STEPS = 4
+"""Of an epoch over the 384 digits."""
+
 NUM_READ = 6
 """States of a run that are written and read in a turn."""
 
@@ -104,7 +113,8 @@ def train_and_store(folder: Path, size: str) -> None:
     """Train a run to its end and close its shard, through the real writers."""
     network, path = network_of(size), folder / f"{size}.journal"
     path.unlink(missing_ok=True)
-    open_journal(path, JournalRun(0, str(GENOTYPE), 0, "bench", 0, tensor_table(network)))
+    open_journal(path, about(tensor_table(network)))
+    moments = StatesConfig(epochs="all").moments(recipe_of(size).num_epochs, NUM_STEPS)
     for finished in train(network, digits(), recipe_of(size), seed=0):
         state = capture(network)
         append_epoch(
@@ -112,14 +122,18 @@ def train_and_store(folder: Path, size: str) -> None:
             epoch=finished.epoch,
             metrics=finished.metrics,
             environment={},
-            num_batches_tracked=state.num_batches_tracked,
-            frame=codec.encode(state.values),
+            state_crc32c=codec.crc32c(state.values.data),
+            moments=[MomentFrames(moments[finished.epoch], codec.encode(state.values))],
         )
         print(size, finished.epoch, finished.metrics["valid_accuracy"], flush=True)
     journal = read_journal(path)
     assert journal is not None
     write_shard(
-        folder / f"{size}.h5", [journal], provenance="{}", num_epochs=recipe_of(size).num_epochs
+        folder / f"{size}.h5",
+        [journal],
+        provenance="{}",
+        num_epochs=recipe_of(size).num_epochs,
+        moments=moments,
     )
 
 
@@ -128,24 +142,33 @@ def store_differences(folder: Path, size: str) -> Benchmark:
     tensors, states = states_of(folder, size)
     path, last = folder / f"{size}.differences.journal", len(states) - 1
     path.unlink(missing_ok=True)
-    opened = open_journal(path, JournalRun(0, str(GENOTYPE), 0, "bench", 0, tensors))
-    encoder = StateEncoder(StatesConfig(epochs="all", key_every=KEY_EVERY), last, opened)
+    moments = StatesConfig(epochs="all", key_every=KEY_EVERY).moments(last, NUM_STEPS)
+    encoder = StateEncoder(moments, open_journal(path, about(tensors)))
     for epoch, state in enumerate(states):
-        frame, key = encoder.frame(epoch, state.values)
         append_epoch(
             path,
             epoch=epoch,
             metrics={},
             environment={},
-            num_batches_tracked=state.num_batches_tracked,
-            frame=frame,
-            key=key,
+            state_crc32c=codec.crc32c(state.values.data),
+            moments=[encoder.frames(state)],
         )
     journal = read_journal(path)
     assert journal is not None
     shard = folder / f"{size}.differences.h5"
-    write_shard(shard, [journal], provenance="{}", num_epochs=last, differences=journal.keys)
+    write_shard(shard, [journal], provenance="{}", num_epochs=last, moments=moments)
     return Benchmark(shard)
+
+
+def about(tensors: TensorTable) -> JournalRun:
+    """The one run."""
+    return JournalRun(0, str(GENOTYPE), 0, 0, "bench", 0, 0, tensors)
+
+
+def bases(key_every: int, num_states: int) -> dict[int, int]:
+    """The epochs that are differences, each with its base's, where every state is kept."""
+    moments = StatesConfig(epochs="all", key_every=key_every).moments(num_states - 1, NUM_STEPS)
+    return {i: moment.base for i, moment in enumerate(moments) if moment.base is not None}
 
 
 def states_of(folder: Path, size: str) -> tuple[TensorTable, list[TrainingState]]:
@@ -182,7 +205,7 @@ def formats(
 
     benchmark = Benchmark(folder / f"{size}.h5")
     run, run_of_differences = benchmark.run(0), store_differences(folder, size).run(0)
-    keys = StatesConfig(epochs="all", key_every=KEY_EVERY).differences(len(states) - 1)
+    keys = bases(KEY_EVERY, len(states))
     per_tensor = h5py.File(folder / f"{size}.tensors.h5", "w", libver="latest")
 
     def write_dtb(number: int, named: dict[str, NDArray[np.float32]]) -> int:
@@ -344,8 +367,7 @@ def differences(key_every: int) -> Callable[[list[NDArray[np.float32]]], list[in
 
     def coded(vectors: list[NDArray[np.float32]]) -> list[int]:
         sizes = plain(vectors)
-        keys = StatesConfig(epochs="all", key_every=key_every).differences(len(vectors) - 1)
-        for epoch, key in keys.items():
+        for epoch, key in bases(key_every, len(vectors)).items():
             sizes[epoch] = len(codec.encode_difference(vectors[epoch], vectors[key]))
         return sizes
 

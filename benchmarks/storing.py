@@ -22,9 +22,10 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from dtb_builder.dataset import codec
 from dtb_builder.dataset.atomic import write_whole
-from dtb_builder.dataset.journal import JournalRun, append_epoch, open_journal
+from dtb_builder.dataset.journal import JournalRun, MomentFrames, append_epoch, open_journal
 from dtb_builder.network import NetworkSpec
 from dtb_builder.network.state import capture, tensor_table
+from dtb_builder.record import Moment
 from dtb_builder.space import sample_uniform
 from dtb_builder.training import environment
 from dtb_builder.training.finished import FinishedEpoch
@@ -73,7 +74,7 @@ def stored(spec: NetworkSpec, folder: Path, num_turns: int) -> dict[str, list[fl
     optimizer.step()
     facts = environment("cpu")
     journal = folder / "run.journal"
-    about = JournalRun(0, str(genotype), 0, "0" * 64, 1, tensor_table(network))
+    about = JournalRun(0, str(genotype), 0, 0, "0" * 64, 1, 1, tensor_table(network))
     open_journal(journal, about)
     seconds: dict[str, list[float]] = defaultdict(list)
     for epoch in range(num_turns + 1):
@@ -90,8 +91,8 @@ def stored(spec: NetworkSpec, folder: Path, num_turns: int) -> dict[str, list[fl
             epoch=epoch,
             metrics=finished.metrics,
             environment=facts,
-            num_batches_tracked=state.num_batches_tracked,
-            frame=frame,
+            state_crc32c=codec.crc32c(state.values.data),
+            moments=[MomentFrames(Moment(epoch, epoch), frame)],
         )
         clock.append(time.perf_counter())
         if epoch:

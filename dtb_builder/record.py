@@ -7,12 +7,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from types import MappingProxyType
-from typing import SupportsIndex
+from typing import NamedTuple, SupportsIndex
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["HIGHER_IS_BETTER", "METRICS", "TensorTable", "TrainingState", "whole_number"]
+__all__ = [
+    "HIGHER_IS_BETTER",
+    "METRICS",
+    "TRAINED_HERE",
+    "Moment",
+    "TensorTable",
+    "TrainingState",
+    "whole_number",
+]
 
 METRICS: Mapping[str, str] = MappingProxyType(
     {
@@ -56,6 +64,25 @@ def whole_number(name: str, value: SupportsIndex) -> int:
         return operator.index(value)
     except TypeError:
         raise TypeError(f"{name} must be a whole number, got {value!r}") from None
+
+
+TRAINED_HERE: Mapping[str, str] = MappingProxyType({"kind": "trained"})
+"""The origin of a run that was trained from its initialisation under its own config."""
+
+
+class Moment(NamedTuple):
+    """A point of a training at which its state is kept.
+
+    Attributes:
+        step: training steps behind it, over the whole training.
+        epoch: the epoch that it ends, 0 for the initialisation; None within an epoch.
+        base: the position, among the moments, of the whole state that this one is stored as a
+            difference to; None where it is stored whole.
+    """
+
+    step: int
+    epoch: int | None = None
+    base: int | None = None
 
 
 @dataclass(frozen=True)

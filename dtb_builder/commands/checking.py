@@ -69,7 +69,7 @@ def _verify_deep(file: Path, root: Path | None) -> int:
                 print(f"wrong: run {compared.number} epoch {compared.epoch}: {found}")
     print(f"{file}: {num_states} states evaluated again, {num_wrong} wrong")
     if num_within:
-        print(f"{num_within} states within the first epoch have no metrics to compare")
+        print(f"{num_within} states within epochs have no metrics to compare")
     return num_wrong
 
 

@@ -96,7 +96,13 @@ def _plan(given: argparse.Namespace) -> int:
 
 def _generate(given: argparse.Namespace) -> int:
     sigterm = Sigterm()
-    from dtb_builder.stages.generation.driver import Progress, RunFailed, RunPostponed, generate
+    from dtb_builder.stages.generation.driver import (
+        Progress,
+        RunFailed,
+        RunFinished,
+        RunPostponed,
+        generate,
+    )
     from dtb_builder.stages.generation.monitor import failed_lines
     from dtb_builder.stages.generation.run_folder import RunFolder
     from dtb_builder.stages.generation.status import status
@@ -128,6 +134,8 @@ def _generate(given: argparse.Namespace) -> int:
             sigterm.check()
             if isinstance(event, Progress):
                 bar.update(max(0, event.num_epochs - bar.n))
+            elif isinstance(event, RunFinished) and event.diverged is not None:
+                bar.write(f"run {event.run.number} diverged: {event.diverged}", file=sys.stderr)
             elif isinstance(event, RunFailed):
                 fate = "given up" if event.given_up else "will be tried again"
                 bar.write(f"run {event.run.number} failed, {fate}: {event.error}", file=sys.stderr)

@@ -69,6 +69,8 @@ def _info(given: argparse.Namespace) -> int:
         images, network = provenance["images"], provenance["network"]
         print(f"file        {benchmark.path}, schema {benchmark.schema_version}")
         print(f"runs        {len(benchmark)} of {benchmark.num_epochs} epochs")
+        if num_diverged := int((benchmark.last_epochs < benchmark.num_epochs).sum()):
+            print(f"diverged    {num_diverged} runs")
         print(f"states      {benchmark.num_states}")
         print(f"genotypes   {provenance['config']['space']['kind']}")
         print(

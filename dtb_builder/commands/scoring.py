@@ -135,12 +135,15 @@ def _rank(given: argparse.Namespace) -> int:
     if not ranking.ranked:
         raise ConfigError("nothing can be ranked: " + "; ".join(ranking.left_out[:3]))
     print(f"to {given.by} at the end; intervals of 95 %, {given.resamples} resamples")
+    if num_diverged := max(population.num_diverged for population in populations):
+        print(f"{num_diverged} networks come last: a training of theirs diverged")
     if half is not None:
         print(half)
         about |= {"halfway": asdict(half)}
     print_ranking(ranking, every=given.all)
     stem: Path = given.into or given.file.with_name("rank")
     about |= {"by": given.by, "seed": given.seed, "resamples": given.resamples}
+    about |= {"num_diverged": num_diverged}
     write_ranking(stem.with_name(f"{stem.name}.json"), ranking, (), about)
     write_page(
         stem.with_name(f"{stem.name}.html"),

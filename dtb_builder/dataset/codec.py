@@ -71,9 +71,14 @@ def encode_difference(values: NDArray[np.float32], key: NDArray[np.float32]) -> 
 
 def decode_difference(frame: bytes, key: NDArray[np.float32]) -> NDArray[np.float32]:
     """The vector that a frame of `encode_difference` holds, to the bit; raises as `decode`."""
-    codes = _bits(decode(frame, num_floats=len(key)))
-    folded = np.uint32(0) - (codes & np.uint32(1))
-    return (_bits(key) + ((codes >> np.uint32(1)) ^ folded)).view("<f4")
+    codes, bits = _bits(decode(frame, num_floats=len(key))), _bits(key)
+    for start in range(0, len(codes), _PART):  # in place: states may be long
+        part = codes[start : start + _PART]
+        folded = np.uint32(0) - (part & np.uint32(1))
+        part >>= np.uint32(1)
+        part ^= folded
+        part += bits[start : start + _PART]
+    return codes.view("<f4")
 
 
 def _bits(values: NDArray[np.float32]) -> NDArray[np.uint32]:

@@ -1,66 +1,132 @@
-"""One column of the index, where it lies in its file: whole, at one epoch or of one run."""
+"""One column of the index, where it lies in its file; whatever is read of it is proved by blocks.
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from functools import cached_property
+Each 4 KiB of a column's bytes has a checksum in a list of their own, and the list has one that
+counts the column's name in. To read some rows is to read the blocks that they touch.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from dtb_builder.dataset.codec import crc32c
-from dtb_builder.dataset.source import Source
+from dtb_builder.dataset.schema import BLOCK_BYTES
+from dtb_builder.dataset.source import Source, Span
 from dtb_builder.errors import DamagedFileError
 
-__all__ = ["StoredColumn"]
+__all__ = ["StoredColumn", "aligned_rows", "block_checksums", "list_checksum", "read_together"]
 
 _CACHED_BYTES = 2**20
-"""What a processor still has at hand when the checksum is made."""
-
-_BLOCK_BYTES = 2**12
+"""What a processor still has at hand when the checksums are made."""
 
 
-@dataclass(frozen=True, eq=False)
+def block_checksums(data: bytes | memoryview) -> list[int]:
+    """The CRC-32C of each block of some bytes; the last block may be shorter."""
+    view = memoryview(data)
+    return [crc32c(view[i : i + BLOCK_BYTES]) for i in range(0, len(view), BLOCK_BYTES)]
+
+
+def list_checksum(name: str, checksums: bytes) -> int:
+    """The CRC-32C that proves a column's list of checksums."""
+    return crc32c(checksums, crc32c(name.encode()))
+
+
+def aligned_rows(row_bytes: int, num_bytes: int) -> int:
+    """Rows that are read at once: about so many bytes, and only whole blocks."""
+    rows = BLOCK_BYTES // math.gcd(BLOCK_BYTES, row_bytes) if row_bytes else BLOCK_BYTES
+    return rows * max(1, num_bytes // max(1, rows * row_bytes))
+
+
 class StoredColumn:
     """A column as contiguous bytes of a file.
 
-    Attributes:
+    Args:
         name: path in the file.
         dtype: of its numbers.
         shape: its rows first.
         offset: of its first byte.
-        checksum: CRC-32C of its name and bytes.
         source: the file.
+        list_offset: of the first byte of its checksums.
+        list_checksum: what proves them.
 
     Raises:
         DamagedFileError: in any method: the bytes are not those that were written.
     """
 
-    name: str
-    dtype: np.dtype
-    shape: tuple[int, ...]
-    offset: int
-    checksum: int
-    source: Source
-
-    @cached_property
-    def row_bytes(self) -> int:
-        """Bytes of one row."""
-        return int(np.prod(self.shape[1:], dtype=int)) * self.dtype.itemsize
-
-    @property
-    def num_bytes(self) -> int:
-        """Bytes of all rows."""
-        return self.shape[0] * self.row_bytes
+    def __init__(
+        self,
+        name: str,
+        dtype: np.dtype,
+        shape: tuple[int, ...],
+        offset: int,
+        source: Source,
+        *,
+        list_offset: int,
+        list_checksum: int,
+    ) -> None:
+        self.name = name
+        self.dtype = dtype
+        self.shape = shape
+        self.row_bytes = math.prod(shape[1:]) * dtype.itemsize
+        self.num_bytes = shape[0] * self.row_bytes
+        self.span: Span = (offset, self.num_bytes)
+        self.list_span: Span = (list_offset, 4 * -(-self.num_bytes // BLOCK_BYTES))
+        self._list_checksum = list_checksum
+        self._source = source
+        self._checksums: NDArray[np.uint32] | None = None
+        self._last: tuple[int, int, NDArray[Any]] = (0, 0, self.array(b""))
 
     def whole(self) -> NDArray[Any]:
         """The column, not writeable."""
-        return self.checked(self.source.read(self.offset, self.num_bytes))
+        self.take_list(self._source.read(*self.list_span))
+        return self.checked(self._source.read(*self.span))
+
+    def take_list(self, checksums: bytes) -> None:
+        """Prove the list of checksums that was read, and remember it."""
+        if list_checksum(self.name, checksums) != self._list_checksum:
+            raise DamagedFileError(f"{self.name}: the list of its checksums is wrong")
+        self._checksums = np.frombuffer(checksums, "<u4")
+
+    @property
+    def has_list(self) -> bool:
+        """Whether the list of checksums was read."""
+        return self._checksums is not None
 
     def checked(self, data: bytes) -> NDArray[Any]:
-        """The column whose bytes were read, not writeable."""
-        self._check(crc32c(data, crc32c(self.name.encode())))
+        """The column whose bytes were read, after its list; not writeable."""
+        self._prove(0, data)
         return self.array(data)
+
+    def block_span(self, first: int, stop: int) -> Span:
+        """Where the blocks lie that some rows touch."""
+        begin = first * self.row_bytes // BLOCK_BYTES * BLOCK_BYTES
+        end = min(-(-stop * self.row_bytes // BLOCK_BYTES) * BLOCK_BYTES, self.num_bytes)
+        return self.span[0] + begin, max(0, end - begin)
+
+    def checked_rows(self, first: int, stop: int, data: bytes) -> NDArray[Any]:
+        """Some rows, from the bytes of the blocks that they touch; not writeable."""
+        begin = self.block_span(first, stop)[0] - self.span[0]
+        self._prove(begin // BLOCK_BYTES, data)
+        start = first * self.row_bytes - begin
+        rows = self.array(data[start : start + (stop - first) * self.row_bytes], stop - first)
+        if self._source.is_far:
+            self._last = first, stop, rows
+        return rows
+
+    def remembered(self, first: int, stop: int) -> NDArray[Any] | None:
+        """Some rows of a file that is far away, if they are what was last read of it."""
+        known_first, known_stop, rows = self._last
+        if known_first <= first < stop <= known_stop:
+            return rows[first - known_first : stop - known_first]
+        return None
+
+    def streamed(self, num_rows: int) -> Iterator[tuple[int, NDArray[Any]]]:
+        """The column in parts of so many rows, each with its first row's position."""
+        for first in range(0, self.shape[0], num_rows):
+            (rows,) = read_together([self], first, min(first + num_rows, self.shape[0]))
+            yield first, rows
 
     def reduced(
         self, reduce: Callable[[NDArray[Any]], NDArray[Any]], dtype: DTypeLike
@@ -72,68 +138,37 @@ class StoredColumn:
             dtype: of those numbers.
         """
         found = np.empty(self.shape[0], dtype)
-        for first, block in self.streamed(self._cached_rows):
-            found[first : first + len(block)] = reduce(block)
+        num_bytes = self._source.whole_up_to if self._source.is_far else _CACHED_BYTES
+        for first, rows in self.streamed(aligned_rows(self.row_bytes, num_bytes)):
+            found[first : first + len(rows)] = reduce(rows)
         return found
 
-    def row_span(self, row: int) -> tuple[int, int]:
-        """Where a row lies in the file."""
-        return self.offset + row * self.row_bytes, self.row_bytes
-
-    def unproved_row(self, row: int) -> NDArray[Any]:
-        """A row that no checksum was held against: for a place whose content has its own."""
-        return self.array(self.source.read(*self.row_span(row)))[0]
-
-    def proved_row(self, row: int) -> NDArray[Any]:
-        """A row, its neighbourhood held against checksums that the first such call has made.
-
-        That call reads the whole column, but keeps a thousandth of it.
-        """
-        block, position = divmod(row, self._block_rows)
-        offset = self.offset + block * self._block_rows * self.row_bytes
-        stop = min(offset + self._block_rows * self.row_bytes, self.offset + self.num_bytes)
-        data = self.source.read(offset, stop - offset)
-        if crc32c(data) != self._block_checksums[block]:
-            raise DamagedFileError(f"{self.name}: its bytes at {offset} have changed")
-        return self.array(data)[position]
-
-    @cached_property
-    def _block_rows(self) -> int:
-        return max(1, _BLOCK_BYTES // self.row_bytes)
-
-    @cached_property
-    def _block_checksums(self) -> NDArray[np.uint32]:
-        size = self._block_rows * self.row_bytes
-        checksums: list[int] = []
-        for _, block in self.streamed(self._cached_rows):
-            data = block.data.cast("B")
-            checksums += [crc32c(data[i : i + size]) for i in range(0, len(data), size)]
-        return np.array(checksums, np.uint32)
-
-    @cached_property
-    def _cached_rows(self) -> int:
-        """Whole blocks of rows, as many as are best read at once."""
-        num_bytes = self.source.whole_up_to if self.source.is_far else _CACHED_BYTES
-        return self._block_rows * max(1, num_bytes // (self._block_rows * self.row_bytes))
-
-    def streamed(self, num_rows: int) -> Iterator[tuple[int, NDArray[Any]]]:
-        """The column in blocks of so many rows, each with its first row's position.
-
-        They are proved only when the last was given: until then nothing may come of them.
-        """
-        checksum = crc32c(self.name.encode())
-        for first in range(0, self.shape[0], num_rows):
-            rows = min(num_rows, self.shape[0] - first)
-            data = self.source.read(self.offset + first * self.row_bytes, rows * self.row_bytes)
-            checksum = crc32c(data, checksum)
-            yield first, self.array(data)
-        self._check(checksum)
-
-    def _check(self, checksum: int) -> None:
-        if checksum != self.checksum:
-            raise DamagedFileError(f"{self.name}: its checksum is not {self.checksum:#010x}")
-
-    def array(self, data: bytes) -> NDArray[Any]:
+    def array(self, data: bytes, num_rows: int | None = None) -> NDArray[Any]:
         """Some whole rows, from their bytes; not writeable."""
-        rows = len(data) // self.row_bytes if self.row_bytes else self.shape[0]
-        return np.frombuffer(data, self.dtype).reshape(rows, *self.shape[1:])
+        if num_rows is None:
+            num_rows = len(data) // self.row_bytes if self.row_bytes else self.shape[0]
+        return np.frombuffer(data, self.dtype).reshape(num_rows, *self.shape[1:])
+
+    def _prove(self, first_block: int, data: bytes) -> None:
+        assert self._checksums is not None
+        found = block_checksums(data)
+        if found != self._checksums[first_block : first_block + len(found)].tolist():
+            raise DamagedFileError(f"{self.name}: a checksum of its bytes is wrong")
+
+
+def read_together(columns: Sequence[StoredColumn], first: int, stop: int) -> list[NDArray[Any]]:
+    """The same rows of several columns of one file, proved; asked for at once."""
+    known = [column.remembered(first, stop) for column in columns]
+    wanted = [column for column, rows in zip(columns, known, strict=True) if rows is None]
+    if not wanted:
+        return [rows for rows in known if rows is not None]
+    source = wanted[0]._source  # noqa: SLF001 - it is this module's
+    listless = [column for column in wanted if not column.has_list]
+    lists = source.read_many([column.list_span for column in listless]) if listless else ()
+    for column, checksums in zip(listless, lists, strict=True):
+        column.take_list(checksums)
+    parts = iter(source.read_many([column.block_span(first, stop) for column in wanted]))
+    return [
+        column.checked_rows(first, stop, next(parts)) if rows is None else rows
+        for column, rows in zip(columns, known, strict=True)
+    ]

@@ -22,12 +22,15 @@ _FACTS = {
     "epoch": (pa.int32(), "0 is the initialisation"),
     "genotype": (pa.string(), "canonical text"),
     "key": (pa.string(), "SHA-256 of that text"),
-    "seed": (pa.int64(), "of the initialisation and training"),
+    "seed": (pa.int64(), "of the initialisation"),
+    "order_seed": (pa.int64(), "of the data order, augmentation and drop-path"),
     "num_parameters": (pa.int64(), "trainable parameters, auxiliary head included"),
+    "multiply_accumulates": (pa.int64(), "for one image, without the auxiliary head"),
 }
+_NUMBERS = ("seed", "order_seed", "num_parameters", "multiply_accumulates")
 
 _COLUMNS = (
-    *(f"runs/{name}" for name in ("number", "genotype", "key", "seed", "num_parameters")),
+    *(f"runs/{name}" for name in ("number", "genotype", "key", *_NUMBERS)),
     *(f"{kind}/{name}" for kind in ("metrics", "measured") for name in METRICS),
 )
 
@@ -79,8 +82,7 @@ def _batches(benchmark: Benchmark, schema: pa.Schema) -> Iterator[pa.RecordBatch
             "epoch": np.tile(np.arange(num_rows, dtype=np.int32), num_runs),
             "genotype": _texts([str(genotype) for genotype in texts], num_rows),
             "key": _texts([bytes(key).hex() for key in block["runs/key"]], num_rows),
-            "seed": np.repeat(block["runs/seed"], num_rows),
-            "num_parameters": np.repeat(block["runs/num_parameters"], num_rows),
+            **{name: np.repeat(block[f"runs/{name}"], num_rows) for name in _NUMBERS},
         }
         for name in METRICS:
             missing = block[f"measured/{name}"].reshape(-1) == 0

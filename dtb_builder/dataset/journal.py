@@ -1,45 +1,50 @@
 """The journal of a run in progress: one file, appended to, that survives kill -9 at any moment.
 
 A record is a header of 64 bytes (magic, kind, lengths, CRC-32C of the payload, CRC-32C of the
-header), then a JSON text, then the states' frames as they will stand in the shard: that of the
-epoch, then those of its steps. The first record tells the run; every further one is an epoch. A
-record counts only when its checksums hold, and only while every record before it counts.
+header), then a JSON text, then the frames of its moments as they will stand in the shard: each
+state's, followed by its momentum's. The first record tells the run; every further one is an epoch;
+a last one says that the run ended early. A record counts only when its checksums hold, and only
+while every record before it counts.
 """
 
 import json
 import os
 import struct
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, BinaryIO, NamedTuple, TypeVar
 
 from dtb_builder.dataset import codec
 from dtb_builder.dataset.atomic import sync_folder
 from dtb_builder.errors import DamagedFileError
-from dtb_builder.record import METRICS, TensorTable
+from dtb_builder.record import METRICS, TRAINED_HERE, Moment, TensorTable
 
 __all__ = [
     "Journal",
     "JournalEpoch",
+    "JournalMoment",
     "JournalPeek",
     "JournalRun",
-    "JournalStep",
-    "StepFrame",
+    "MomentFrames",
+    "append_end",
     "append_epoch",
     "count_epochs",
     "cut_journal",
+    "is_complete",
     "open_journal",
     "peek_journal",
     "read_journal",
 ]
 
+T = TypeVar("T")
+
 _HEADER = struct.Struct("<8sIIQQI24s")
 _OWN_CHECKSUM = struct.Struct("<I")
 _HEADER_BYTES = _HEADER.size + _OWN_CHECKSUM.size
 assert _HEADER_BYTES == 64
-_MAGIC = b"DTBJRNL1"
-_RUN, _EPOCH = 1, 2
+_MAGIC = b"DTBJRNL2"
+_RUN, _EPOCH, _END = 1, 2, 3
 _MAX_TEXT_BYTES = 2**24
 _BLOCK_BYTES = 2**22
 
@@ -51,43 +56,40 @@ class JournalRun:
     Attributes:
         number: the run's number in the plan.
         genotype: its canonical text.
-        seed: its seed.
+        seed: of its initialisation.
+        order_seed: of its data order, augmentation and drop-path.
         plan: SHA-256 of the config it was planned under.
         num_parameters: trainable parameters.
+        multiply_accumulates: for one image.
         tensors: where each tensor lies in the run's states.
+        origin: where the run comes from.
     """
 
     number: int
     genotype: str
     seed: int
+    order_seed: int
     plan: str
     num_parameters: int
+    multiply_accumulates: int
     tensors: TensorTable
+    origin: Mapping[str, Any] = field(default_factory=lambda: dict(TRAINED_HERE))
 
 
-class StepFrame(NamedTuple):
-    """The state after a step of an epoch, ready to be stored."""
+class MomentFrames(NamedTuple):
+    """What is kept at a moment, ready to be stored; no momentum is empty."""
 
-    step: int
-    num_batches_tracked: int
+    moment: Moment
     frame: bytes
+    momentum: bytes = b""
 
 
-@dataclass(frozen=True)
-class JournalStep:
-    """One state after a step, left on disk.
+class JournalMoment(NamedTuple):
+    """What is kept at a moment, left on disk: spans of the file, of length 0 without momentum."""
 
-    Attributes:
-        step: of the epoch, from 1.
-        num_batches_tracked: of the state.
-        frame_offset: first byte of its frame in the file.
-        frame_length: bytes of the frame.
-    """
-
-    step: int
-    num_batches_tracked: int
-    frame_offset: int
-    frame_length: int
+    moment: Moment
+    frame: tuple[int, int]
+    momentum: tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -98,23 +100,17 @@ class JournalEpoch:
         epoch: 0 is the initialisation.
         metrics: the metrics that were measured.
         environment: the device and software it ran on.
-        num_batches_tracked: of the state; None where no state is kept.
-        key: the epoch of the state that the frame is a difference to; None where it is whole.
+        state_crc32c: CRC-32C of the state after it, as trained.
+        moments: those within the epoch and at its end that are kept, in order.
         offset: first byte of the record in the file.
-        frame_offset: first byte of the state's frame.
-        frame_length: bytes of the frame; 0 where no state is kept.
-        steps: the states within the epoch.
     """
 
     epoch: int
     metrics: Mapping[str, float]
     environment: Mapping[str, Any]
-    num_batches_tracked: int | None
+    state_crc32c: int
+    moments: tuple[JournalMoment, ...]
     offset: int
-    frame_offset: int
-    frame_length: int
-    key: int | None = None
-    steps: tuple[JournalStep, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -125,11 +121,13 @@ class JournalPeek:
         num_epochs: in its journal, epoch 0 included.
         metrics: of the last of them; empty where there is none.
         environment: of the last of them, likewise.
+        has_ended: whether it ended early.
     """
 
     num_epochs: int
     metrics: Mapping[str, float]
     environment: Mapping[str, Any]
+    has_ended: bool = False
 
 
 @dataclass(frozen=True)
@@ -141,51 +139,35 @@ class Journal:
         run: whose journal it is.
         epochs: epoch 0, 1, ... without a hole.
         num_bytes: the file's length up to the last record that counts.
+        ended: why the run ended before its last epoch; None where it goes on, or is whole.
     """
 
     path: Path
     run: JournalRun
     epochs: tuple[JournalEpoch, ...]
     num_bytes: int
+    ended: str | None = None
 
     @property
     def last_epoch(self) -> int | None:
         """The last finished epoch, or None before epoch 0."""
         return self.epochs[-1].epoch if self.epochs else None
 
-    @property
-    def steps(self) -> tuple[JournalStep, ...]:
-        """The states within epochs."""
-        return tuple(step for epoch in self.epochs for step in epoch.steps)
+    def is_finished(self, num_epochs: int) -> bool:
+        """Whether a run of so many epochs needs no more training."""
+        return self.last_epoch == num_epochs or self.ended is not None
 
-    def step_frames(self) -> Iterator[bytes]:
-        """The frame of each of `steps`, one at a time."""
+    @property
+    def moments(self) -> tuple[JournalMoment, ...]:
+        """What is kept, in order."""
+        return tuple(moment for epoch in self.epochs for moment in epoch.moments)
+
+    def read(self, spans: Iterable[tuple[int, int]]) -> Iterator[bytes]:
+        """The bytes of some frames, one at a time."""
         with self.path.open("rb") as file:
-            for step in self.steps:
-                file.seek(step.frame_offset)
-                yield file.read(step.frame_length)
-
-    @property
-    def whole(self) -> tuple[JournalEpoch, ...]:
-        """The epochs whose state is kept as it is."""
-        return tuple(e for e in self.epochs if e.num_batches_tracked is not None and e.key is None)
-
-    @property
-    def keys(self) -> tuple[tuple[int, int], ...]:
-        """The epoch of each of `differences`, and of the state that it is a difference to."""
-        return tuple((e.epoch, e.key) for e in self.epochs if e.key is not None)
-
-    @property
-    def differences(self) -> tuple[JournalEpoch, ...]:
-        """The epochs whose state is kept as a difference to another one."""
-        return tuple(e for e in self.epochs if e.key is not None)
-
-    def frames(self, epochs: Iterable[JournalEpoch]) -> Iterator[bytes]:
-        """The frame of each of some epochs, one at a time."""
-        with self.path.open("rb") as file:
-            for epoch in epochs:
-                file.seek(epoch.frame_offset)
-                yield file.read(epoch.frame_length)
+            for offset, length in spans:
+                file.seek(offset)
+                yield file.read(length)
 
 
 def read_journal(path: Path) -> Journal | None:
@@ -193,20 +175,27 @@ def read_journal(path: Path) -> Journal | None:
 
     Raises:
         FileNotFoundError: there is no such file.
+        DamagedFileError: a record is sound but says something else than a journal's.
     """
     with path.open("rb") as file:
         records = _records(file)
         first = next(records, None)
         if first is None or first.kind != _RUN:
             return None
+        run = _parsed(path, _parse_run, first.text)
         epochs: list[JournalEpoch] = []
+        ended: str | None = None
         num_bytes = first.end
         for record in records:
-            if record.kind != _EPOCH or record.text["epoch"] != len(epochs):
+            if record.kind == _END:
+                ended, num_bytes = str(record.text.get("ended")), record.end
                 break
-            epochs.append(_parse_epoch(record))
+            epoch = _parsed(path, _parse_epoch, record) if record.kind == _EPOCH else None
+            if epoch is None or epoch.epoch != len(epochs):
+                break
+            epochs.append(epoch)
             num_bytes = record.end
-    return Journal(path, _parse_run(first.text), tuple(epochs), num_bytes)
+    return Journal(path, run, tuple(epochs), num_bytes, ended)
 
 
 def count_epochs(path: Path) -> int:
@@ -221,21 +210,33 @@ def count_epochs(path: Path) -> int:
         return 0
 
 
+def is_complete(path: Path, num_epochs: int) -> bool:
+    """Whether a run of so many epochs has them all, or ended early; from its headers alone."""
+    try:
+        with path.open("rb") as file:
+            kinds = [header.kind for header in _headers(file)]
+    except FileNotFoundError:
+        return False
+    return kinds.count(_EPOCH) == num_epochs + 1 or kinds[-1:] == [_END]
+
+
 def peek_journal(path: Path) -> JournalPeek:
-    """How far a journal is, from its headers and its last record's text; nothing is checked.
+    """How far a journal is, from its headers and its last epoch's text; nothing is checked.
 
     Where there is no journal, there are no epochs.
     """
     try:
         with path.open("rb") as file:
-            epochs = [header for header in _headers(file) if header.kind == _EPOCH]
+            headers = list(_headers(file))
+            epochs = [header for header in headers if header.kind == _EPOCH]
             if not epochs:
                 return JournalPeek(0, {}, {})
             file.seek(epochs[-1].text_offset)
             text = json.loads(file.read(epochs[-1].frame_offset - epochs[-1].text_offset))
-    except (FileNotFoundError, ValueError):  # it is gone, or torn just now
-        return JournalPeek(0, {}, {})
-    return JournalPeek(len(epochs), text["metrics"], text["environment"])
+        metrics, environment = dict(text["metrics"]), dict(text["environment"])
+    except (FileNotFoundError, LookupError, RecursionError, TypeError, ValueError):
+        return JournalPeek(0, {}, {})  # it is gone, torn just now, or no journal of ours
+    return JournalPeek(len(epochs), metrics, environment, headers[-1].kind == _END)
 
 
 def open_journal(path: Path, run: JournalRun) -> Journal:
@@ -255,18 +256,24 @@ def open_journal(path: Path, run: JournalRun) -> Journal:
             f"{path} is the journal of run {journal.run.number} of plan {journal.run.plan[:12]}, "
             f"not of run {run.number} of plan {run.plan[:12]}"
         )
-    return cut_journal(journal, num_epochs=len(journal.epochs))
+    _truncate(path, journal.num_bytes)
+    return journal
 
 
 def cut_journal(journal: Journal, *, num_epochs: int) -> Journal:
     """The journal with only its first ``num_epochs`` epochs, in the file too."""
     dropped = journal.epochs[num_epochs:]
-    num_bytes = dropped[0].offset if dropped else journal.num_bytes
-    if journal.path.stat().st_size != num_bytes:
-        with journal.path.open("r+b") as file:
+    if not dropped:
+        return journal
+    _truncate(journal.path, dropped[0].offset)
+    return Journal(journal.path, journal.run, journal.epochs[:num_epochs], dropped[0].offset)
+
+
+def _truncate(path: Path, num_bytes: int) -> None:
+    if path.stat().st_size != num_bytes:
+        with path.open("r+b") as file:
             file.truncate(num_bytes)
             os.fsync(file.fileno())
-    return Journal(journal.path, journal.run, journal.epochs[:num_epochs], num_bytes)
 
 
 def append_epoch(
@@ -275,48 +282,51 @@ def append_epoch(
     epoch: int,
     metrics: Mapping[str, float],
     environment: Mapping[str, Any],
-    num_batches_tracked: int | None,
-    frame: bytes,
-    key: int | None = None,
-    step_frames: Sequence[StepFrame] = (),
+    state_crc32c: int,
+    moments: Sequence[MomentFrames] = (),
 ) -> None:
     """Add one epoch; it has reached the disk when this returns.
 
     The caller holds the run: nobody else appends to its journal. A record that could not be
-    written whole is cut off again. Arguments as in `JournalEpoch`; ``frame`` is empty where no
-    state is kept, and ``step_frames`` are of the states within the epoch.
+    written whole is cut off again. Arguments as in `JournalEpoch`.
 
     Raises:
         ValueError: a metric is unknown, so that no file would have a place for it.
     """
     if unknown := sorted(metrics.keys() - METRICS.keys()):
         raise ValueError(f"unknown metrics {', '.join(unknown)}: metrics are {', '.join(METRICS)}")
-    text: dict[str, Any] = {
+    text = {
         "epoch": epoch,
         "metrics": dict(metrics),
         "environment": dict(environment),
-        "num_batches_tracked": num_batches_tracked,
+        "state_crc32c": state_crc32c,
+        "moments": [[*kept.moment, len(kept.frame), len(kept.momentum)] for kept in moments],
     }
-    if key is not None:
-        text["key"] = key
-    if step_frames:
-        text["steps"] = [[s.step, s.num_batches_tracked, len(s.frame)] for s in step_frames]
+    _add(path, _EPOCH, text, b"".join(data for kept in moments for data in kept[1:]))
+
+
+def append_end(path: Path, reason: str) -> None:
+    """Say that the run ends with the last epoch that the journal has; as `append_epoch`."""
+    _add(path, _END, {"ended": reason}, b"")
+
+
+def _add(path: Path, kind: int, text: Mapping[str, Any], frames: bytes) -> None:
     with path.open("r+b", buffering=0) as file:
         before = file.seek(0, os.SEEK_END)
         try:
-            _append(file.fileno(), _EPOCH, text, b"".join((frame, *(s.frame for s in step_frames))))
+            _append(file.fileno(), kind, text, frames)
         except BaseException:
             file.truncate(before)
             raise
 
 
-def _append(descriptor: int, kind: int, text: Mapping[str, Any], frame: bytes) -> int:
+def _append(descriptor: int, kind: int, text: Mapping[str, Any], frames: bytes) -> int:
     """Write one record and have it reach the disk; returns its number of bytes."""
     body = json.dumps(text, sort_keys=True).encode()
-    checksum = codec.crc32c(frame, codec.crc32c(body))
-    header = _HEADER.pack(_MAGIC, kind, 0, len(body), len(frame), checksum, bytes(24))
+    checksum = codec.crc32c(frames, codec.crc32c(body))
+    header = _HEADER.pack(_MAGIC, kind, 0, len(body), len(frames), checksum, bytes(24))
     header += _OWN_CHECKSUM.pack(codec.crc32c(header))
-    data = memoryview(header + body + frame)
+    data = memoryview(header + body + frames)
     left = data
     while left:
         left = left[os.write(descriptor, left) :]
@@ -377,39 +387,36 @@ def _records(file: BinaryIO) -> Iterator[_Record]:
             running = codec.crc32c(file.read(min(_BLOCK_BYTES, header.end - start)), running)
         if running != header.checksum:
             return
-        yield _Record(header.kind, json.loads(body), header.offset, header.frame_offset, header.end)
+        text = _parsed(Path(file.name), lambda body: dict(json.loads(body)), body)
+        yield _Record(header.kind, text, header.offset, header.frame_offset, header.end)
+
+
+def _parsed(path: Path, parse: Callable[[Any], T], what: Any) -> T:
+    try:
+        return parse(what)
+    except (AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
+        raise DamagedFileError(f"{path}: a record is none of a journal: {error!r}") from error
 
 
 def _run_text(run: JournalRun) -> dict[str, Any]:
-    return {
-        "number": run.number,
-        "genotype": run.genotype,
-        "seed": run.seed,
-        "plan": run.plan,
-        "num_parameters": run.num_parameters,
-        "names": run.tensors.names,
-        "shapes": run.tensors.shapes,
-    }
-
-
-def _parse_epoch(record: _Record) -> JournalEpoch:
-    steps: list[JournalStep] = []
-    stored = record.text.pop("steps", [])
-    offset = record.end - sum(length for _, _, length in stored)
-    frame_length = offset - record.frame_offset
-    for step, num_batches_tracked, length in stored:
-        steps.append(JournalStep(step, num_batches_tracked, offset, length))
-        offset += length
-    return JournalEpoch(
-        **record.text,
-        offset=record.offset,
-        frame_offset=record.frame_offset,
-        frame_length=frame_length,
-        steps=tuple(steps),
-    )
+    facts = {name: value for name, value in vars(run).items() if name != "tensors"}
+    facts["origin"] = dict(run.origin)
+    return facts | {"names": run.tensors.names, "shapes": run.tensors.shapes}
 
 
 def _parse_run(text: dict[str, Any]) -> JournalRun:
     names = tuple(text.pop("names"))
     shapes = tuple(tuple(shape) for shape in text.pop("shapes"))
     return JournalRun(**text, tensors=TensorTable(names, shapes))
+
+
+def _parse_epoch(record: _Record) -> JournalEpoch:
+    moments: list[JournalMoment] = []
+    offset = record.frame_offset
+    for step, epoch, base, length, momentum_length in record.text.pop("moments"):
+        frame, momentum = (offset, length), (offset + length, momentum_length)
+        moments.append(JournalMoment(Moment(step, epoch, base), frame, momentum))
+        offset += length + momentum_length
+    if offset != record.end:
+        raise ValueError(f"frames of {offset - record.frame_offset} bytes")
+    return JournalEpoch(**record.text, moments=tuple(moments), offset=record.offset)

@@ -1,7 +1,7 @@
 """Consolidating shards into the benchmark: states are checked and copied as they are."""
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -14,21 +14,26 @@ from numpy.typing import NDArray
 from dtb_builder.dataset import schema
 from dtb_builder.dataset.atomic import whole_file
 from dtb_builder.dataset.codec import crc32c
-from dtb_builder.dataset.index import IndexWriter, Rows
+from dtb_builder.dataset.index import IndexWriter
+from dtb_builder.dataset.moments import moment_columns
 from dtb_builder.dataset.opening import create, damage_is_named
-from dtb_builder.dataset.shard import failure_columns, place_columns
-from dtb_builder.dataset.states import Frames, write_states
+from dtb_builder.dataset.shard import failure_columns
+from dtb_builder.dataset.states import frame_rows, write_states
 from dtb_builder.dataset.store import FailedRun, Store
 from dtb_builder.errors import DTBError, DuplicateRunError, PlanMismatchError
+from dtb_builder.record import Moment
 
 __all__ = ["MergedRun", "merge", "remove_old_volumes"]
 
+_LISTED = ("environment", "origin")
+"""Columns of runs/ that are positions in a list of texts, which a merge writes anew."""
+
 _COPIED = tuple(
-    dict.fromkeys(
-        name
-        for checksum, covered in schema.ROW_CHECKSUMS.items()
-        for name in (*(column.name for column in covered), checksum)
-    )
+    column.name
+    for column in schema.COLUMNS
+    if column.counts_runs
+    and column.name not in schema.POINTERS
+    and column.name.partition("/")[2] not in _LISTED
 )
 """The columns whose rows are the same in the shard and in the benchmark."""
 
@@ -53,16 +58,15 @@ class _Outline:
     numbers: NDArray[np.int64]
     checksums: NDArray[np.uint32]
     failures: tuple[FailedRun, ...]
-    environments: tuple[str, ...]
+    listed: dict[str, tuple[str, ...]]
     provenance: str
     num_epochs: int
-    num_steps: int
-    num_differences: int
+    moments: tuple[Moment, ...]
 
     @property
-    def plan(self) -> tuple[str, int, int, int]:
+    def plan(self) -> tuple[str, int, tuple[Moment, ...]]:
         """What shards of one plan share."""
-        return self.provenance, self.num_epochs, self.num_steps, self.num_differences
+        return self.provenance, self.num_epochs, self.moments
 
 
 def merge(
@@ -101,9 +105,12 @@ def _merge(
     _check_one_plan(outlines)
     numbers = _all_numbers(outlines)
     failures = _open_failures(outlines, numbers)
-    environments = sorted({text for outline in outlines for text in outline.environments})
-    provenance = outlines[0].provenance
-    checksum = crc32c(provenance.encode())
+    listed = {
+        name: sorted({text for outline in outlines for text in outline.listed[name]})
+        for name in _LISTED
+    }
+    first = outlines[0]
+    checksum = crc32c(first.provenance.encode())
     # Contexts end last in, first out: every file is closed before the first is renamed, and the
     # index, entered first, is renamed last.
     with contextlib.ExitStack() as published, contextlib.ExitStack() as opened:
@@ -123,20 +130,30 @@ def _merge(
             file,
             num_runs=len(numbers),
             num_failures=len(failures),
-            num_epochs=outlines[0].num_epochs,
-            num_steps=outlines[0].num_steps,
-            num_differences=outlines[0].num_differences,
+            num_epochs=first.num_epochs,
+            num_moments=len(first.moments),
         )
-        for outline in outlines:
-            rows = _rows(np.searchsorted(numbers, outline.numbers))
-            _copy_columns(sources.of(outline.path), outline, index, rows, environments)
-        yield from _copy_states(outlines, numbers, sources, index, volumes)
+        index.put(moment_columns(first.moments))
+        source_of = np.empty(len(numbers), np.intp)
+        for i, outline in enumerate(outlines):
+            source_of[np.searchsorted(numbers, outline.numbers)] = i
+        for start in range(0, len(numbers), _BLOCK_RUNS):
+            rows = slice(start, min(start + _BLOCK_RUNS, len(numbers)))
+            block = _Block(numbers[rows], [outlines[i] for i in source_of[rows]], sources)
+            index.put(block.columns(listed), rows)
+            places: dict[str, list[Any]] = {name: [] for name in schema.POINTERS}
+            for merged, cells in block.copied_states(volumes):
+                for name, values in places.items():
+                    values.append(cells[name])
+                yield merged
+            index.put({name: np.array(values) for name, values in places.items()}, rows)
         if failures:
             index.put(failure_columns(failures))
         index.finish(
             {
-                schema.PROVENANCE: [provenance],
-                schema.ENVIRONMENTS: environments,
+                schema.PROVENANCE: [first.provenance],
+                schema.ENVIRONMENTS: listed["environment"],
+                schema.ORIGINS: listed["origin"],
                 schema.VOLUMES: volumes.names,
                 schema.FAILURE_MESSAGES: [failure.message for failure in failures],
             }
@@ -204,17 +221,20 @@ class _Volumes:
 
 def _outline(path: Path, store: Store) -> _Outline:
     store.check_known()
+    store.check_listed()
     index = store.index
     return _Outline(
         path=path,
         numbers=index.numbers,
-        checksums=index.column(list(schema.ROW_CHECKSUMS)[-1]),
+        checksums=index.column("runs/crc32c"),
         failures=store.failures,
-        environments=index.texts(schema.ENVIRONMENTS),
+        listed={
+            "environment": index.texts(schema.ENVIRONMENTS),
+            "origin": index.texts(schema.ORIGINS),
+        },
         provenance=store.provenance_text,
         num_epochs=index.num_epochs,
-        num_steps=index.num_steps,
-        num_differences=index.num_differences,
+        moments=index.moments,
     )
 
 
@@ -267,55 +287,6 @@ def _attempts(failure: FailedRun) -> tuple[int, str]:
     return failure.attempts, failure.message
 
 
-def _rows(positions: NDArray[np.intp]) -> Rows:
-    """The positions as a slice where they follow one another, which HDF5 writes much faster."""
-    if len(positions) and positions[-1] - positions[0] + 1 == len(positions):
-        return slice(int(positions[0]), int(positions[-1]) + 1)
-    return positions
-
-
-def _copy_columns(
-    source: Store,
-    outline: _Outline,
-    index: IndexWriter,
-    rows: Rows,
-    environments: Sequence[str],
-) -> None:
-    source.check_environments()
-    local = np.array([environments.index(text) for text in outline.environments], np.int32)
-    columns = {name: source.index.column(name) for name in _COPIED}
-    with damage_is_named(outline.path):
-        columns["runs/environment"] = local[source.index.column("runs/environment")]
-    index.put(columns, rows)
-
-
-def _copy_states(
-    outlines: Sequence[_Outline],
-    numbers: NDArray[np.int64],
-    sources: "_Sources",
-    index: IndexWriter,
-    volumes: _Volumes,
-) -> Iterator[MergedRun]:
-    """Copy the states run by run, in the order of their numbers, whichever shard they are in."""
-    shard_of = np.empty(len(numbers), np.intp)
-    for i, outline in enumerate(outlines):
-        shard_of[np.searchsorted(numbers, outline.numbers)] = i
-    places: dict[str, list[Any]] = {}
-    first = 0
-    for position, number in enumerate(numbers.tolist()):
-        outline = outlines[shard_of[position]]
-        row = int(np.searchsorted(outline.numbers, number))
-        placed, num_bytes = _copy_run(sources.of(outline.path), row, number, volumes)
-        for name, value in placed.items():
-            places.setdefault(name, []).append(value)
-        yield MergedRun(number, num_bytes)
-        if position + 1 - first == _BLOCK_RUNS or position + 1 == len(numbers):
-            columns = {name: np.array(values) for name, values in places.items()}
-            index.put(columns, slice(first, position + 1))
-            places.clear()
-            first = position + 1
-
-
 class _Sources:
     """Open shards, no more of them at once than a process may have open."""
 
@@ -336,31 +307,77 @@ class _Sources:
             store.close()
 
 
-def _copy_run(
-    source: Store, row: int, number: int, volumes: _Volumes
-) -> tuple[dict[str, Any], int]:
-    """Copy one run's states; returns the columns of where they went, and their bytes."""
-    index = source.index
-    kept = index.column("state_index/kept")[row].astype(bool)
-    num_bytes = int(index.column("state_index/length")[row, kept].sum())
-    num_bytes += int(index.column("step_index/length")[row].sum())
-    num_bytes += int(index.column("difference_index/length")[row].sum())
+class _Block:
+    """Some rows of the benchmark, whose runs lie in any of the shards.
 
-    def frames(group: str, entries: Sequence[int]) -> Frames:
-        return Frames(len(entries), (source.frame(group, row, entry) for entry in entries))
+    Args:
+        numbers: of the runs, increasing.
+        outlines: of the shard of each.
+        sources: the shards.
+    """
 
+    def __init__(
+        self, numbers: NDArray[np.int64], outlines: Sequence[_Outline], sources: "_Sources"
+    ) -> None:
+        self._sources = sources
+        self._runs = [
+            (number, outline, int(np.searchsorted(outline.numbers, number)))
+            for number, outline in zip(numbers.tolist(), outlines, strict=True)
+        ]
+
+    def columns(self, listed: Mapping[str, Sequence[str]]) -> dict[str, NDArray[Any]]:
+        """The rows of all columns but those that lead to states.
+
+        Args:
+            listed: the texts of the benchmark that columns are positions of.
+        """
+        found: dict[str, NDArray[Any]] = {}
+        for positions, outline, rows in self._by_shard():
+            source = self._sources.of(outline.path)
+            names = (*_COPIED, *(f"runs/{name}" for name in _LISTED))
+            first = rows[0]
+            columns = source.index.rows(names, first, rows[-1] + 1)
+            for name, texts in outline.listed.items():
+                local = np.array([listed[name].index(text) for text in texts], np.int32)
+                with damage_is_named(outline.path):
+                    columns[f"runs/{name}"] = local[columns[f"runs/{name}"]]
+            for name, values in columns.items():
+                if name not in found:
+                    found[name] = np.empty((len(self._runs), *values.shape[1:]), values.dtype)
+                found[name][positions] = values[[row - first for row in rows]]
+        return found
+
+    def _by_shard(self) -> Iterator[tuple[list[int], _Outline, list[int]]]:
+        """Each shard with the block's positions and the shard's rows of its runs."""
+        grouped: dict[Path, tuple[list[int], _Outline, list[int]]] = {}
+        for position, (_, outline, row) in enumerate(self._runs):
+            positions, _, rows = grouped.setdefault(outline.path, ([], outline, []))
+            positions.append(position)
+            rows.append(row)
+        return iter(grouped.values())
+
+    def copied_states(self, volumes: _Volumes) -> Iterator[tuple[MergedRun, dict[str, Any]]]:
+        """Copy the states of each run, in order; with its entries in `schema.POINTERS`."""
+        for number, outline, row in self._runs:
+            yield _copied(self._sources.of(outline.path), row, number, outline.moments, volumes)
+
+
+def _copied(
+    source: Store, row: int, number: int, moments: Sequence[Moment], volumes: _Volumes
+) -> tuple[MergedRun, dict[str, Any]]:
+    places = source.states.places(row)
+    num_bytes = int(places.length.sum() + places.momentum_length.sum())
     try:
-        places = write_states(
+        cells = write_states(
             volumes.file_for(num_bytes),
             number,
-            np.frombuffer(source.table_bytes(row), schema.TENSOR_DTYPE),
-            epochs=frames("state_index", np.flatnonzero(kept).tolist()),
-            steps=frames("step_index", range(index.num_steps)),
-            differences=frames("difference_index", range(index.num_differences)),
-            num_floats=int(index.column("state_index/num_floats")[row]),
+            np.frombuffer(source.states.table_bytes(places), schema.TENSOR_DTYPE),
+            frame_rows(moments, places.length, places.momentum_length),
+            lambda name, position: source.states.frames(places, name, [position])[0],
+            num_floats=places.num_floats,
+            num_moments=len(moments),
         )
     except DTBError as error:
         error.add_note(f"in the states of run {number}")
         raise
-    columns = place_columns(places, kept) | {"state_index/volume": len(volumes.names) - 1}
-    return {name: columns[name] for name in schema.POINTERS}, num_bytes
+    return MergedRun(number, num_bytes), cells | {"runs/volume": len(volumes.names) - 1}

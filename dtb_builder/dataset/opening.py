@@ -3,6 +3,7 @@
 import contextlib
 import io
 import os
+import re
 import warnings
 import weakref
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import h5py
 import numpy as np
+from h5py import h5l, h5o  # pyright: ignore[reportAttributeAccessIssue] - they have no stubs
 
 from dtb_builder.dataset import schema
 from dtb_builder.dataset.remote import MetadataFile, RemoteSource, without_collection
@@ -117,9 +119,15 @@ def _check(file: h5py.File, path: Location) -> None:
             f"{schema.FORMAT_ATTRIBUTE!r} is {found!r}, not {schema.FORMAT!r}"
         )
     major = schema.SCHEMA_VERSION.partition(".")[0]
-    if str(version).partition(".")[0] != major:
+    found_major = str(version).partition(".")[0]
+    if found_major == schema.DRAFT_MAJOR:
         raise SchemaVersionError(
-            f"{path} has schema version {str(version)[:20]}, this dtb_builder reads versions "
+            f"{path} has schema version {str(version)[:20]!r}, a draft in which no benchmark was "
+            "published and which nothing reads: make the file again with this dtb_builder"
+        )
+    if found_major != major:
+        raise SchemaVersionError(
+            f"{path} has schema version {str(version)[:20]!r}, this dtb_builder reads versions "
             f"{major}.x; a newer dtb_builder may read it"
         )
     # The volumes of a benchmark are of its version, and once is enough.
@@ -143,8 +151,10 @@ def schema_minor(file: h5py.File, path: Location) -> int:
         DamagedFileError: the version is not two numbers.
     """
     with damage_is_named(path):
-        _, minor = str(file.attrs[schema.VERSION_ATTRIBUTE]).split(".")
-        return int(minor)
+        version = str(file.attrs[schema.VERSION_ATTRIBUTE])
+        if not re.fullmatch(r"[0-9]{1,9}\.[0-9]{1,9}", version):
+            raise DamagedFileError(f"a schema version is two numbers, got {version[:20]!r}")
+        return int(version.partition(".")[2])
 
 
 def is_of_newer_minor(file: h5py.File, path: Location) -> bool:
@@ -152,22 +162,22 @@ def is_of_newer_minor(file: h5py.File, path: Location) -> bool:
     return schema_minor(file, path) > int(schema.SCHEMA_VERSION.partition(".")[2])
 
 
-def dataset_at(file: h5py.File, name: str) -> h5py.Dataset:
-    """The dataset of this name.
+def dataset_at(group: h5py.Group, name: str) -> h5py.Dataset:
+    """The dataset of this path in a file or group.
 
     Raises:
         DamagedFileError: something else has the name.
         KeyError: nothing has it.
     """
-    parts = name.split("/")
-    for depth in range(1, len(parts) + 1):
-        path = "/".join(parts[:depth])
-        if not isinstance(file.get(path, getlink=True), h5py.HardLink):
-            raise DamagedFileError(f"{path}: expected an object of this file, got a link")
-    found = file[name]
-    if not isinstance(found, h5py.Dataset):
+    path = b""
+    for part in name.encode().split(b"/"):  # by h5py's lower layer: files have many columns
+        path = path + b"/" + part if path else part
+        if group.id.links.get_info(path).type != h5l.TYPE_HARD:
+            raise DamagedFileError(f"{path.decode()}: expected an object of this file, got a link")
+    found = h5o.open(group.id, path)
+    if not isinstance(found, h5py.h5d.DatasetID):
         raise DamagedFileError(f"{name}: expected a dataset, got {type(found).__name__}")
-    return found
+    return h5py.Dataset(found)
 
 
 def integer_attribute(owner: h5py.File | h5py.Dataset, path: Location, name: str) -> int:

@@ -1,21 +1,21 @@
 """Reading a benchmark: finding its runs, and their metrics side by side."""
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
-from functools import cached_property
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from dtb_builder.dataset.evaluation import Evaluation, evaluate_run
 from dtb_builder.dataset.opening import damage_is_named
 from dtb_builder.dataset.run import Run, numbered_run
 from dtb_builder.dataset.schema import COLUMNS, VOLUMES
 from dtb_builder.dataset.source import Location
-from dtb_builder.dataset.store import FailedRun, Store, check_plain
+from dtb_builder.dataset.states import check_plain
+from dtb_builder.dataset.store import FailedRun, Store
 from dtb_builder.errors import (
     DamagedFileError,
     GenotypeError,
@@ -23,7 +23,7 @@ from dtb_builder.errors import (
     NoSuchRunError,
     NotFoundError,
 )
-from dtb_builder.record import HIGHER_IS_BETTER, METRICS, whole_number
+from dtb_builder.record import HIGHER_IS_BETTER, METRICS, Moment, whole_number
 from dtb_builder.space import Genotype
 from dtb_builder.space.listing import find_genotype
 from dtb_builder.space.numbering import number_of, numbers_of
@@ -54,6 +54,8 @@ class Benchmark:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self._store = Store(path)
+        self._failures: tuple[FailedRun, ...] | None = None
+        self._orders: dict[str, tuple[NDArray[Any], NDArray[np.intp]]] = {}
         try:
             self._store.index.check_start()
         except BaseException:
@@ -144,10 +146,12 @@ class Benchmark:
         """The devices and software that epochs ran on."""
         return self._store.environments
 
-    @cached_property
+    @property
     def failures(self) -> tuple[FailedRun, ...]:
         """The runs of the plan that were given up, with their last error."""
-        return self._store.failures
+        if self._failures is None:
+            self._failures = self._store.failures
+        return self._failures
 
     # Its runs.
 
@@ -168,12 +172,12 @@ class Benchmark:
 
     def runs_of(self, genotype: Genotype | str) -> tuple[Run, ...]:
         """All runs of a genotype, in any spelling or by its name; empty where there are none."""
-        numbers, order = self._by_genotype
+        numbers, order = self._ordered("runs/genotype", _numbers, np.int64)
         return self._runs(_found(numbers, order, number_of(_genotype(genotype))))
 
     def isomorphic_to(self, genotype: Genotype | str) -> tuple[Run, ...]:
         """All runs of genotypes that only name their nodes differently, by number."""
-        prefixes, order = self._by_iso_key
+        prefixes, order = self._ordered("runs/iso_key", _prefixes, np.uint64)
         wanted = np.frombuffer(bytes.fromhex(_genotype(genotype).iso_key), np.uint8)
         rows = _found(prefixes, order, _prefixes(wanted[None])[0])
         keys = [self._store.index.cell("runs/iso_key", row) for row in rows]
@@ -185,22 +189,51 @@ class Benchmark:
         except GenotypeError:
             return False
 
-    def __getitem__(self, genotype: Genotype | str) -> Run:
+    def __getitem__(
+        self,
+        wanted: Genotype | str | tuple[Genotype | str, int] | tuple[Genotype | str, int, int],
+    ) -> Run:
+        """The one run of a genotype, of ``[genotype, seed]`` or ``[genotype, seed, order_seed]``.
+
+        Takes and raises what `run_of` does.
+        """
+        if not isinstance(wanted, tuple):
+            return self.run_of(wanted)
+        if not 1 <= len(wanted) <= 3:
+            raise TypeError(f"expected a genotype, a seed and an order seed, got {wanted!r}")
+        return self.run_of(wanted[0], **dict(zip(("seed", "order_seed"), wanted[1:], strict=False)))
+
+    def run_of(
+        self, genotype: Genotype | str, *, seed: int | None = None, order_seed: int | None = None
+    ) -> Run:
         """The one run of a genotype, in any spelling, or of the published one of this name.
+
+        Args:
+            genotype: whose run.
+            seed: of its initialisation, where there are several.
+            order_seed: of its data order and augmentation, where there are several.
 
         Raises:
             KeyError: there is none, or there are several: `runs_of` gives them all.
             GenotypeError: the text is not a genotype's, nor a name in NAMED.
+            TypeError: a seed is not a whole number.
         """
         genotype = _genotype(genotype)
-        runs = self.runs_of(genotype)
+        given = {"seed": seed, "order_seed": order_seed}
+        seeds = {name: whole_number(name, s) for name, s in given.items() if s is not None}
+        every = self.runs_of(genotype)
+        runs = [run for run in every if all(getattr(run, n) == s for n, s in seeds.items())]
         if len(runs) == 1:
             return runs[0]
+        there = ", ".join(f"{run.seed}/{run.order_seed}" for run in runs or every)
         if runs:
-            seeds = ", ".join(str(run.seed) for run in runs)
             raise NoSuchRunError(
-                f"{len(runs)} runs of this genotype, seeds {seeds}: use runs_of, or give seed="
+                f"{len(runs)} runs of this genotype, of seed/order seed {there}: "
+                "use runs_of, or run_of with seed= and order_seed="
             )
+        if every:
+            wanted = " and ".join(f"{name} {value}" for name, value in seeds.items())
+            raise NoSuchRunError(f"no run of {wanted} among those of seed/order seed {there}")
         others = [run.number for run in self.isomorphic_to(genotype)]
         hint = f"; runs {others} are of isomorphic genotypes" if others else ""
         raise NoSuchRunError(
@@ -257,8 +290,18 @@ class Benchmark:
 
     @property
     def seeds(self) -> NDArray[np.int64]:
-        """Every run's seed, shape (runs,)."""
+        """The seed of every run's initialisation, shape (runs,)."""
         return self._store.index.column("runs/seed")
+
+    @property
+    def order_seeds(self) -> NDArray[np.int64]:
+        """The seed of every run's data order and augmentation, shape (runs,)."""
+        return self._store.index.column("runs/order_seed")
+
+    @property
+    def last_epochs(self) -> NDArray[np.int32]:
+        """Every run's last epoch: num_epochs, or less where it diverged; shape (runs,)."""
+        return self._store.index.column("runs/num_epochs")
 
     @property
     def num_parameters(self) -> NDArray[np.int64]:
@@ -266,11 +309,20 @@ class Benchmark:
         return self._store.index.column("runs/num_parameters")
 
     @property
+    def multiply_accumulates(self) -> NDArray[np.int64]:
+        """Every run's multiply-accumulates for one image, shape (runs,)."""
+        return self._store.index.column("runs/multiply_accumulates")
+
+    @property
     def num_states(self) -> int:
-        """Training states of all runs, after epochs and after steps."""
-        index = self._store.index
-        whole = index.reduced("state_index/kept", lambda kept: (kept != 0).sum(1), np.int64).sum()
-        return int(whole) + len(self) * (index.num_steps + index.num_differences)
+        """Training states of all runs."""
+        lengths = self._store.index.reduced("moments/length", _count, np.int64)
+        return int(lengths.sum())
+
+    @property
+    def moments(self) -> tuple[Moment, ...]:
+        """The moments at which the states of all runs are kept, as far as they came."""
+        return self._store.index.moments
 
     @property
     def genotypes(self) -> NDArray[np.uint8]:
@@ -305,7 +357,12 @@ class Benchmark:
         return self._store.epoch_row(epoch)
 
     def evaluate(
-        self, genotype: Genotype | str, *, epochs: int, seed: int | None = None
+        self,
+        genotype: Genotype | str,
+        *,
+        epochs: int,
+        seed: int | None = None,
+        order_seed: int | None = None,
     ) -> Evaluation:
         """What training a genotype for so many epochs would have given and cost.
 
@@ -313,35 +370,29 @@ class Benchmark:
             genotype: in any spelling, or its name.
             epochs: 0 to num_epochs, 0 being the initialisation.
             seed: which of the genotype's runs, where it has several.
+            order_seed: likewise.
 
         Raises:
             KeyError: there is no such run, or several, or no such epoch, or no times were measured.
         """
-        run = self[genotype] if seed is None else self._run_of_seed(genotype, seed)
-        if not 0 <= whole_number("epochs", epochs) <= self.num_epochs:
-            raise NotFoundError(f"no {epochs} epochs: runs have 0 to {self.num_epochs}")
-        return evaluate_run(run, self._store.epoch_row(epochs))
-
-    def _run_of_seed(self, genotype: Genotype | str, seed: int) -> Run:
-        runs = self.runs_of(genotype)
-        for run in runs:
-            if run.seed == seed:
-                return run
-        raise NoSuchRunError(f"no run of seed {seed} among {[run.seed for run in runs]}")
+        run = self.run_of(genotype, seed=seed, order_seed=order_seed)
+        if not 0 <= whole_number("epochs", epochs) <= run.num_epochs:
+            raise NotFoundError(f"no {epochs} epochs: run {run.number} has 0 to {run.num_epochs}")
+        return evaluate_run(run, epochs)
 
     def streamed(self, names: Sequence[str], num_runs: int) -> Iterator[dict[str, NDArray[Any]]]:
         """Columns of the schema, such as ``metrics/valid_loss``, for so many runs at a time.
 
-        Their checksums are known to be right only when the last block has come.
-
         Raises:
-            KeyError: there is no such column.
+            KeyError: the schema has no such column of runs.
             ValueError: num_runs is not at least 1.
         """
         names = list(names)
         if whole_number("num_runs", num_runs) < 1:
             raise ValueError(f"num_runs must be at least 1, got {num_runs}")
-        if unknown := sorted(set(names) - {column.name for column in COLUMNS}):
+        if unknown := sorted(
+            set(names) - {column.name for column in COLUMNS if column.counts_runs}
+        ):
             raise NotFoundError(f"no column {unknown[0]!r} in the schema")
         return self._store.index.streamed(names, num_runs)
 
@@ -359,7 +410,9 @@ class Benchmark:
             "genotype": np.repeat(np.array(genotypes, object), num_rows),
             "key": np.repeat(np.array(keys, object), num_rows),
             "seed": np.repeat(self.seeds, num_rows),
+            "order_seed": np.repeat(self.order_seeds, num_rows),
             "num_parameters": np.repeat(self.num_parameters, num_rows),
+            "multiply_accumulates": np.repeat(self.multiply_accumulates, num_rows),
         }
         for name in METRICS:
             columns[name] = self.array(name).filled(np.nan).reshape(-1)
@@ -368,15 +421,19 @@ class Benchmark:
     def _runs(self, rows: Iterable[int]) -> tuple[Run, ...]:
         return tuple(Run(self._store, row) for row in rows)
 
-    @cached_property
-    def _by_genotype(self) -> tuple[NDArray[np.int64], NDArray[np.intp]]:
-        """The numbers of all genotypes in order, and whose they are."""
-        return _sorted(self._store.index.reduced("runs/genotype", _numbers, np.int64))
+    def _ordered(
+        self, name: str, reduce: Callable[[NDArray[Any]], NDArray[Any]], dtype: DTypeLike
+    ) -> tuple[NDArray[Any], NDArray[np.intp]]:
+        """A number of each run's entry in a column, in order, and whose they are; remembered."""
+        if name not in self._orders:
+            values = self._store.index.reduced(name, reduce, dtype)
+            order = np.argsort(values)
+            self._orders[name] = values[order], order
+        return self._orders[name]
 
-    @cached_property
-    def _by_iso_key(self) -> tuple[NDArray[np.uint64], NDArray[np.intp]]:
-        """The beginnings of all iso keys in order, and whose they are."""
-        return _sorted(self._store.index.reduced("runs/iso_key", _prefixes, np.uint64))
+
+def _count(lengths: NDArray[np.int64]) -> NDArray[np.int64]:
+    return np.count_nonzero(lengths, axis=1)
 
 
 def _numbers(genotypes: NDArray[np.uint8]) -> NDArray[np.int64]:
@@ -384,11 +441,6 @@ def _numbers(genotypes: NDArray[np.uint8]) -> NDArray[np.int64]:
         return numbers_of(genotypes)
     except GenotypeError as error:
         raise DamagedFileError(f"runs/genotype: {error}") from error
-
-
-def _sorted(values: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.intp]]:
-    order = np.argsort(values)
-    return values[order], order
 
 
 def _found(ordered: NDArray[Any], order: NDArray[np.intp], wanted: int) -> list[int]:

@@ -1,13 +1,15 @@
 """One run of a benchmark: its metrics and its training states."""
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Mapping
 from dataclasses import replace
-from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from dtb_builder.dataset.atomic import write_whole
 from dtb_builder.dataset.opening import damage_is_named
 from dtb_builder.dataset.store import Store
 from dtb_builder.errors import (
@@ -16,7 +18,7 @@ from dtb_builder.errors import (
     NotMeasuredError,
     StateNotKeptError,
 )
-from dtb_builder.record import TensorTable, TrainingState, whole_number
+from dtb_builder.record import Moment, TensorTable, TrainingState, whole_number
 from dtb_builder.space import Genotype
 
 if TYPE_CHECKING:
@@ -31,6 +33,8 @@ class Run:
     def __init__(self, store: Store, row: int) -> None:
         self._store = store
         self._row = row
+        self._genotype: Genotype | None = None
+        self._tensors: TensorTable | None = None
 
     def __eq__(self, other: object) -> bool:
         """Whether it is the same run of the same file."""
@@ -55,44 +59,101 @@ class Run:
 
     @property
     def seed(self) -> int:
-        """The seed of the initialisation and the training."""
+        """The seed of the initialisation."""
         return int(self._column("runs/seed"))
+
+    @property
+    def order_seed(self) -> int:
+        """The seed of the data order, augmentation and drop-path."""
+        return int(self._column("runs/order_seed"))
 
     @property
     def num_parameters(self) -> int:
         """Trainable parameters, auxiliary head included."""
         return int(self._column("runs/num_parameters"))
 
-    @cached_property
+    @property
+    def multiply_accumulates(self) -> int:
+        """Of convolutions and matrix products for one image, without the auxiliary head."""
+        return int(self._column("runs/multiply_accumulates"))
+
+    @property
     def genotype(self) -> Genotype:
         """The genotype in canonical spelling."""
-        array = self._column("runs/genotype")
-        with damage_is_named(self._store.path):
-            return Genotype.from_array(array)
+        if self._genotype is None:
+            array = self._column("runs/genotype")
+            with damage_is_named(self._store.path):
+                self._genotype = Genotype.from_array(array)
+        return self._genotype
+
+    @property
+    def num_epochs(self) -> int:
+        """The last epoch that is stored: the benchmark's last, or less where the run diverged."""
+        return int(self._column("runs/num_epochs"))
+
+    @property
+    def origin(self) -> dict[str, Any]:
+        """Where the run comes from: trained here, or taken from another benchmark."""
+        return self._listed(self._store.origins, "origin", int(self._column("runs/origin")))
+
+    @property
+    def moments(self) -> tuple[Moment, ...]:
+        """The moments at which the run's state is kept, in order."""
+        return tuple(self._store.index.moments[i] for i in self._kept("length"))
 
     @property
     def state_epochs(self) -> tuple[int, ...]:
-        """The epochs whose training states are kept."""
-        return self._store.kept(self._row)
+        """The epochs at whose ends the run's state is kept; 0 is the initialisation."""
+        return tuple(moment.epoch for moment in self.moments if moment.epoch is not None)
 
     @property
     def state_steps(self) -> tuple[int, ...]:
-        """The steps of the first epoch, from 1, after which training states are kept."""
-        return self._store.steps(self._row)
+        """The training steps within epochs after which the run's state is kept."""
+        return tuple(moment.step for moment in self.moments if moment.epoch is None)
+
+    @property
+    def momentum_epochs(self) -> tuple[int, ...]:
+        """The epochs at whose ends the run's momentum is kept."""
+        epochs = (self._store.index.moments[i].epoch for i in self._kept("momentum_length"))
+        return tuple(epoch for epoch in epochs if epoch is not None)
+
+    def _kept(self, column: str) -> list[int]:
+        return np.flatnonzero(self._column(f"moments/{column}")).tolist()
+
+    def state_crc32c(self, *, epoch: int) -> int:
+        """The CRC-32C of the state after an epoch as it was trained, whether it is kept or not.
+
+        It is that of the little-endian float32 vector of all tensors, before anything was rounded
+        or left out.
+
+        Raises:
+            KeyError: there is no such epoch, or the run diverged before.
+        """
+        return int(self._column("runs/state_crc32c")[self._epoch_row(epoch)])
+
+    def _epoch_row(self, epoch: int) -> int:
+        row = self._store.epoch_row(epoch)
+        if row > self.num_epochs:
+            raise NotMeasuredError(
+                f"run {self.number} has no epoch {row}: it ended at {self.num_epochs}"
+            )
+        return row
 
     def environment(self, *, epoch: int) -> dict[str, Any]:
         """The device and software on which an epoch ran, -1 being the last.
 
         Raises:
-            KeyError: there is no such epoch.
+            KeyError: there is no such epoch, or the run diverged before.
         """
-        number = int(self._column("runs/environment")[self._store.epoch_row(epoch)])
-        environments = self._store.environments
-        if not 0 <= number < len(environments):
+        number = int(self._column("runs/environment")[self._epoch_row(epoch)])
+        return self._listed(self._store.environments, "environment", number)
+
+    def _listed(self, texts: tuple[dict[str, Any], ...], what: str, number: int) -> dict[str, Any]:
+        if not 0 <= number < len(texts):
             raise DamagedFileError(
-                f"{self._store.path} has {len(environments)} environments, none of number {number}"
+                f"{self._store.path} has {len(texts)} {what}s, none of number {number}"
             )
-        return environments[number]
+        return texts[number]
 
     def curve(self, metric: str) -> np.ma.MaskedArray:
         """A metric at every epoch, float64 of shape (num_epochs + 1,), masked where not measured.
@@ -116,17 +177,19 @@ class Run:
             raise NotMeasuredError(f"{name} was not measured at epoch {row}; it was at {there}")
         return float(values[row])
 
-    @cached_property
+    @property
     def tensors(self) -> TensorTable:
         """Where each named tensor lies in the vector of a state."""
-        return self._store.tensors(self._row)
+        if self._tensors is None:
+            self._tensors = self._store.states.tensors(self._row)
+        return self._tensors
 
     def training_state(self, *, epoch: int | None = None, step: int | None = None) -> TrainingState:
-        """The training state after an epoch, or after a step of the first one, as one vector.
+        """The training state after an epoch or a training step, as one vector.
 
         Args:
-            epoch: -1 is the last.
-            step: counted from 1; one of `state_steps`.
+            epoch: -1 is the benchmark's last.
+            step: counted over the whole training, 0 being the initialisation.
 
         Raises:
             KeyError: there is no such epoch or step, or its state was not kept.
@@ -138,29 +201,72 @@ class Run:
                 f"one of epoch and step must be a whole number, got epoch={epoch}, step={step}"
             )
         if step is not None:
-            return self._step_state(whole_number("step", step))
-        assert epoch is not None
-        row = self._store.epoch_row(epoch)
-        if row not in self.state_epochs:
-            raise StateNotKeptError(
-                f"run {self.number}: the state of epoch {row} was not kept; "
-                f"kept are {spans(self.state_epochs)}"
-            )
-        return self._store.state(self._row, row)
+            wanted, what = whole_number("step", step), "step"
+        else:
+            assert epoch is not None
+            wanted, what = self._store.epoch_row(epoch), "epoch"
+        return self._store.states.state(self._row, self._position(what, wanted, "length"))
 
-    def _step_state(self, step: int) -> TrainingState:
-        if step not in self.state_steps:
-            raise StateNotKeptError(
-                f"run {self.number}: the state of step {step} was not kept; "
-                f"kept are {spans(self.state_steps)}"
-            )
-        return self._store.step_state(self._row, self.state_steps.index(step))
+    def _position(self, what: str, wanted: int, column: str) -> int:
+        """The position of the moment whose epoch or step is the wanted one, if it is kept."""
+        moments, kept = self._store.index.moments, self._kept(column)
+        for position in kept:
+            if getattr(moments[position], what) == wanted:
+                return position
+        there = [at for i in kept if (at := getattr(moments[i], what)) is not None]
+        kind = "state" if column == "length" else "momentum"
+        raise StateNotKeptError(
+            f"run {self.number}: the {kind} of {what} {wanted} was not kept; "
+            f"kept are {spans(there)}"
+        )
 
     def state(
         self, *, epoch: int | None = None, step: int | None = None
     ) -> dict[str, NDArray[np.float32]]:
         """A training state as named arrays; takes and raises what `training_state` does."""
         return self.tensors.unpack(self.training_state(epoch=epoch, step=step).values)
+
+    def momentum(self, *, epoch: int) -> dict[str, NDArray[np.float32]]:
+        """The optimiser's momentum after an epoch, by tensor; zero where a tensor has none.
+
+        Raises:
+            KeyError: there is no such epoch, or its momentum was not kept: see `momentum_epochs`.
+            MissingVolumeError: the file with the run's states is not there.
+        """
+        position = self._position("epoch", self._store.epoch_row(epoch), "momentum_length")
+        return self.tensors.unpack(self._store.states.momentum(self._row, position))
+
+    def export(
+        self, path: str | os.PathLike[str], *, epoch: int | None = None, step: int | None = None
+    ) -> None:
+        """Write a state as a file that other tools load: ``.safetensors``, or ``.pt`` for torch.
+
+        A file of safetensors says in its metadata which run and step it is of; one of torch holds
+        the named tensors alone. It is whole or absent.
+
+        Raises:
+            ValueError: the name ends otherwise.
+            ModuleNotFoundError: the package safetensors, or torch, is not installed.
+            KeyError: and TypeError: as `training_state`.
+        """
+        target = Path(path)
+        state = self.training_state(epoch=epoch, step=step)
+        tensors = self.tensors.unpack(state.values)
+        if target.suffix == ".safetensors":
+            about = {
+                "genotype": str(self.genotype),
+                "run": str(self.number),
+                "seed": str(self.seed),
+                "order_seed": str(self.order_seed),
+                "step": str(state.num_batches_tracked),
+            }
+            write_whole(target, _safetensors(tensors, about))
+        elif target.suffix == ".pt":
+            from dtb_builder.network.state import torch_file
+
+            write_whole(target, torch_file(tensors))
+        else:
+            raise ValueError(f"expected a name that ends in .safetensors or .pt, got {target.name}")
 
     def network(self, *, epoch: int | None = None, step: int | None = None) -> "Network":
         """The network after an epoch or a step, as a torch module in evaluation mode.
@@ -198,6 +304,16 @@ def numbered_run(store: Store, number: int) -> Run:
         span = f", {numbers[0]} to {numbers[-1]}" if len(numbers) else ""
         raise NoSuchRunError(f"{store.path} has no run {number}; it has {len(numbers)} runs{span}")
     return Run(store, row)
+
+
+def _safetensors(tensors: Mapping[str, NDArray[np.float32]], about: dict[str, str]) -> bytes:
+    try:
+        from safetensors.numpy import save
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            "files of safetensors take a package: pip install 'darts-training-bench[export]'"
+        ) from error
+    return save({name: np.ascontiguousarray(values) for name, values in tensors.items()}, about)
 
 
 def spans(numbers: tuple[int, ...] | list[int]) -> str:

@@ -1,45 +1,36 @@
 """What can still be read of a damaged DTB file: whole runs, each proved by its checksums."""
 
 import contextlib
-import itertools
 import json
-from collections.abc import Iterable, Iterator
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dtb_builder.dataset import codec, schema
-from dtb_builder.dataset.index import check_differences, row_checksums
-from dtb_builder.dataset.journal import JournalRun, StepFrame, append_epoch, open_journal
-from dtb_builder.dataset.states import table_from_bytes
+from dtb_builder.dataset.index import row_checksums
+from dtb_builder.dataset.journal import (
+    JournalRun,
+    MomentFrames,
+    append_end,
+    append_epoch,
+    open_journal,
+)
+from dtb_builder.dataset.moments import moments_from
+from dtb_builder.dataset.states import StatePlaces, frame_rows, table_from_bytes
 from dtb_builder.dataset.store import Store
 from dtb_builder.errors import DamagedFileError, DTBError
-from dtb_builder.record import METRICS
+from dtb_builder.record import METRICS, Moment
 from dtb_builder.space import Genotype
 
 __all__ = ["LostRun", "SavedRun", "salvage"]
 
-_COVERED = {
-    checksum: tuple(column for column in covered if column.name not in schema.ROW_CHECKSUMS)
-    for checksum, covered in schema.ROW_CHECKSUMS.items()
-}
-"""What each column of row checksums covers, but for other such columns."""
-
-_NUMBER = "runs/number"
-
-
-class _Kept(NamedTuple):
-    """What a journal says of an epoch's state; arguments of `append_epoch`."""
-
-    num_batches_tracked: int | None
-    frame: bytes
-    key: int | None
-
-
-_NOTHING = _Kept(None, b"", None)
+_COVERED = (*schema.MOMENTS, *schema.ROW_COLUMNS)
+_KEYS = ("runs/key", "runs/iso_key")
 
 
 @dataclass(frozen=True)
@@ -66,9 +57,9 @@ class LostRun:
 def salvage(path: Path, folder: Path, *, plan: str) -> Iterator[SavedRun | LostRun]:
     """Write a journal for every run of a damaged file that is whole, one run at a time.
 
-    A run is whole when its row of the index has its checksums, and the frame of each of its states
-    has the checksum that the row says. Where the file's own index of places is damaged, HDF5's is
-    used; keys are made again from the genotype.
+    A run is whole when its number is sound, its row of the index has its checksum, and the frame of
+    each of its states has the checksum that the row says. Where the file's own index of places is
+    damaged, HDF5's is used; keys are made again from the genotype.
 
     Args:
         path: a shard or benchmark.
@@ -81,163 +72,171 @@ def salvage(path: Path, folder: Path, *, plan: str) -> Iterator[SavedRun | LostR
     """
     with contextlib.closing(Store(path)) as store:
         store.check_known()
-        columns = _columns(store)
-        if isinstance(columns, str):
-            yield from (LostRun(None, columns) for _ in range(store.index.num_runs))
+        try:
+            columns = _columns(store)
+            moments = moments_from(columns, store.index.num_epochs)
+            numbers = store.index.numbers
+        except DamagedFileError as error:
+            yield from (LostRun(None, str(error)) for _ in range(store.index.num_runs))
             return
         sound = _sound_rows(store, columns)
-        environments = _environments(store)
-        known = _all_sound(store, [column for column in schema.COLUMNS if column.name == _NUMBER])
-        for row, number in enumerate(columns[_NUMBER].tolist()):
+        environments = _listed(store, "environment", store.index.num_epochs + 1)
+        origins = _listed(store, "origin", 1)
+        for row, number in enumerate(numbers.tolist()):
             if not sound[row]:
-                yield LostRun(number if known else None, "its row of the index is damaged")
+                yield LostRun(number, "its row of the index is damaged")
                 continue
-            if environments is None:
-                yield LostRun(number, "where it ran is damaged")
+            if environments is None or origins is None:
+                yield LostRun(number, "where it ran, or comes from, is damaged")
                 continue
             try:
-                about, frames, step_frames = _whole(store, columns, row, plan)
+                about, kept = _whole(store, columns, moments, row, number, plan, origins[row][0])
             except DTBError as error:
                 yield LostRun(number, str(error))
                 continue
             journal = folder / f"run-{number:08d}.journal"
             journal.unlink(missing_ok=True)
             open_journal(journal, about)
-            for epoch in range(store.index.num_epochs + 1):
-                kept = frames.get(epoch, _NOTHING)
+            last = int(columns["runs/num_epochs"][row])
+            moments_of = _by_epoch(kept, last)
+            for epoch in range(last + 1):
                 append_epoch(
                     journal,
                     epoch=epoch,
                     metrics=_metrics(columns, row, epoch),
                     environment=environments[row][epoch],
-                    num_batches_tracked=kept.num_batches_tracked,
-                    frame=kept.frame,
-                    key=kept.key,
-                    step_frames=step_frames if epoch == 1 else (),
+                    state_crc32c=int(columns["runs/state_crc32c"][row, epoch]),
+                    moments=moments_of[epoch],
                 )
+            if last < store.index.num_epochs:
+                append_end(journal, "it ended early")
             yield SavedRun(number, journal)
 
 
-def _columns(store: Store) -> dict[str, NDArray[Any]] | str:
-    """The columns that row checksums cover, as far as they are there; or what is missing."""
+def _columns(store: Store) -> dict[str, NDArray[Any]]:
+    """The columns that row checksums cover, whatever their checksums.
+
+    Raises:
+        DamagedFileError: one is not there.
+    """
     columns: dict[str, NDArray[Any]] = {}
-    for column in itertools.chain(*_COVERED.values()):
+    for column in _COVERED:
         values = store.index.salvaged(column.name)
-        if values is None:
-            if column.name not in ("runs/key", "runs/iso_key"):
-                return f"the column {column.name} is gone"
+        if values is None and column.name in _KEYS:
             values = np.zeros((store.index.num_runs, 32), np.uint8)
+        if values is None:
+            raise DamagedFileError(f"the column {column.name} is gone")
         columns[column.name] = values.copy()
     for row, genotype in enumerate(columns["runs/genotype"]):
         # A damaged genotype gets no keys; its row's checksum will tell.
         with contextlib.suppress(DTBError):
             known = Genotype.from_array(genotype)
-            for name, key in (("runs/key", known.key), ("runs/iso_key", known.iso_key)):
+            for name, key in zip(_KEYS, (known.key, known.iso_key), strict=True):
                 columns[name][row] = np.frombuffer(bytes.fromhex(key), np.uint8)
     return columns
 
 
 def _sound_rows(store: Store, columns: dict[str, NDArray[Any]]) -> NDArray[np.bool_]:
     """Which rows are as they were written, shape (runs,)."""
-    # Each checksum covers the one before it: it proves a row as far as the columns of its own.
-    computed = dict(columns)
-    for checksum, covered in schema.ROW_CHECKSUMS.items():
-        computed[checksum] = row_checksums(computed, covered)
-    sound = np.zeros(store.index.num_runs, bool)
-    rest_is_sound = True
-    for checksum in reversed(list(schema.ROW_CHECKSUMS)):
-        sound |= (computed[checksum] == _checksums(store, checksum)) & rest_is_sound
-        rest_is_sound &= _all_sound(store, _COVERED[checksum])
-    return sound | rest_is_sound  # then it is the columns of row checksums that are damaged
+    last = columns["runs/num_epochs"]
+    possible = (last >= 0) & (last <= store.index.num_epochs)
+    if _all_sound(store, [column.name for column in _COVERED]):
+        return possible  # it is the column of row checksums that is damaged
+    recorded = store.index.salvaged("runs/crc32c")
+    if recorded is None:
+        return np.zeros(store.index.num_runs, bool)
+    return (row_checksums(columns) == recorded) & possible
 
 
-def _checksums(store: Store, name: str) -> NDArray[np.uint32]:
-    """A column of row checksums, or zeros where it is gone."""
-    found = store.index.salvaged(name)
-    return np.zeros(store.index.num_runs, np.uint32) if found is None else found
-
-
-def _all_sound(store: Store, columns: Iterable[schema.Column]) -> bool:
+def _all_sound(store: Store, names: Sequence[str]) -> bool:
     try:
-        for column in columns:
-            store.index.column(column.name)
+        for name in names:
+            store.index.column(name)
     except DamagedFileError:
         return False
     return True
 
 
-def _environments(store: Store) -> list[list[dict[str, Any]]] | None:
-    """Each run's environment at each epoch, or None where that cannot be told."""
+def _listed(store: Store, name: str, num_entries: int) -> list[list[dict[str, Any]]] | None:
+    """What each run's entries of runs/environment or runs/origin stand for; None if unknown."""
     try:
-        texts = [json.loads(text) for text in store.index.texts(schema.ENVIRONMENTS)]
+        texts = [json.loads(text) for text in store.index.texts(f"{name}s")]
     except (DamagedFileError, ValueError):
         return None
     try:
-        column = store.index.column("runs/environment")
+        column = store.index.column(f"runs/{name}").reshape(store.index.num_runs, num_entries)
     except DamagedFileError:
         if len(texts) != 1:
             return None
-        column = np.zeros((store.index.num_runs, store.index.num_epochs + 1), np.int32)
+        column = np.zeros((store.index.num_runs, num_entries), np.int32)
     if ((column < 0) | (column >= len(texts))).any():
         return None
     return [[texts[i] for i in row] for row in column.tolist()]
 
 
 def _whole(
-    store: Store, columns: dict[str, NDArray[Any]], row: int, plan: str
-) -> tuple[JournalRun, dict[int, _Kept], list[StepFrame]]:
-    """A run, what is kept of each epoch, and of steps.
+    store: Store,
+    columns: dict[str, NDArray[Any]],
+    moments: Sequence[Moment],
+    row: int,
+    number: int,
+    plan: str,
+    origin: dict[str, Any],
+) -> tuple[JournalRun, list[MomentFrames]]:
+    """A run, and what is kept of it.
 
     Raises:
         DamagedFileError: something of it is not as it was written.
     """
-    number = int(columns["runs/number"][row])
-    table = store.salvaged_table(
-        row,
-        number,
-        num_tensors=int(columns["state_index/num_tensors"][row]),
-        checksum=int(columns["state_index/tensors_crc32c"][row]),
-    )
-    num_floats = int(columns["state_index/num_floats"][row])
-
-    def state(group: str, entry: int, position: int, moment: str) -> tuple[int, bytes]:
-        length, checksum, tracked = (
-            int(columns[f"{group}/{name}"][row, entry])
-            for name in ("length", "crc32c", "num_batches_tracked")
-        )
-        frame = store.salvaged_frame(
-            row,
-            number,
-            group,
-            entry,
-            position,
-            length=length,
-            checksum=checksum,
-            what=f"state of run {number} after {moment}",
-        )
-        codec.decode(frame, num_floats=num_floats)
-        return tracked, frame
-
-    whole = np.flatnonzero(columns["state_index/kept"][row]).tolist()
-    kept = {e: _Kept(*state("state_index", e, i, f"epoch {e}"), None) for i, e in enumerate(whole)}
-    differences, keys = (columns[f"difference_index/{name}"][row] for name in ("epoch", "key"))
-    check_differences(differences, keys, columns["state_index/kept"][row] != 0, where=store.path)
-    for i, (epoch, key) in enumerate(zip(differences.tolist(), keys.tolist(), strict=True)):
-        kept[epoch] = _Kept(*state("difference_index", i, i, f"epoch {epoch}"), key)
-    steps = columns["step_index/step"][row].tolist()
-    step_frames = [
-        StepFrame(step, *state("step_index", i, i, f"step {step}")) for i, step in enumerate(steps)
-    ]
-    genotype = Genotype.from_array(columns["runs/genotype"][row])
+    cells = {name: columns[name][row] for name in StatePlaces.COLUMNS if name in columns}
+    for name in schema.POINTERS:
+        values = store.index.salvaged(name)
+        shape = (len(moments),) if name.startswith("moments/") else ()
+        cells[name] = np.full(shape, -1) if values is None else values[row]
+    places = StatePlaces.of(cells)
+    table = store.states.salvaged_table(number, places)
+    frames: dict[tuple[str, int], bytes] = {}
+    rows = frame_rows(moments, places.length, places.momentum_length)
+    for name, positions in rows.items():
+        for i, position in enumerate(positions):
+            frame = store.states.salvaged_frame(number, places, name, positions, i)
+            codec.decode(frame, num_floats=places.num_floats)
+            frames[name, position] = frame
+    if gone := [p for p in rows[schema.DIFFERENCES] if moments[p].base not in rows[schema.WHOLE]]:
+        raise DamagedFileError(f"differences {gone} of run {number} are to states that it has not")
+    facts = {
+        name: int(columns[f"runs/{name}"][row])
+        for name in ("seed", "order_seed", "num_parameters", "multiply_accumulates")
+    }
     about = JournalRun(
         number=number,
-        genotype=str(genotype),
-        seed=int(columns["runs/seed"][row]),
+        genotype=str(Genotype.from_array(columns["runs/genotype"][row])),
         plan=plan,
-        num_parameters=int(columns["runs/num_parameters"][row]),
         tensors=table_from_bytes(table),
+        origin=origin,
+        **facts,
     )
-    return about, kept, step_frames
+    kept = [
+        MomentFrames(
+            moments[position], frames[name, position], frames.get((schema.MOMENTUM, position), b"")
+        )
+        for name, position in sorted(frames, key=lambda key: key[1])
+        if name != schema.MOMENTUM
+    ]
+    return about, kept
+
+
+def _by_epoch(kept: Sequence[MomentFrames], last: int) -> dict[int, list[MomentFrames]]:
+    """A run's moments by the epoch in whose record a journal may have them.
+
+    Nothing says where the epochs begin whose ends are not kept, so that a moment within an epoch
+    goes with the next end that is.
+    """
+    found: dict[int, list[MomentFrames]] = defaultdict(list)
+    for frames in reversed(kept):
+        last = last if frames.moment.epoch is None else frames.moment.epoch
+        found[last].insert(0, frames)
+    return found
 
 
 def _metrics(columns: dict[str, NDArray[Any]], row: int, epoch: int) -> dict[str, float]:

@@ -1,36 +1,45 @@
 """Every name, type and shape of a DTB file; data_schema.md says the same in prose."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
 
 import numpy as np
 
 from dtb_builder.record import METRICS
 
 __all__ = [
-    "ADDED_GROUPS",
+    "BLOCK_BYTES",
     "COLUMNS",
     "FORMAT",
+    "MAX_ENTRIES",
     "MAX_FLOATS",
+    "MOMENTS",
     "POINTERS",
-    "ROW_CHECKSUMS",
     "ROW_COLUMNS",
     "SCHEMA_VERSION",
     "TENSOR_DTYPE",
     "Column",
     "FileKind",
+    "checksums_of",
     "run_group",
 ]
 
 FORMAT = "darts-training-bench"
 """The value of the root attribute ``format``, by which a DTB file is known."""
 
-SCHEMA_VERSION = "1.2"
+SCHEMA_VERSION = "2.0"
 """``major.minor``: readers refuse another major number."""
 
-MAX_FLOATS = 2**26
+DRAFT_MAJOR = "1"
+"""The major number of drafts in which no benchmark was published."""
+
+MAX_FLOATS = 2**25
 """The longest state a file may hold; a larger number means damage (no DARTS network comes near)."""
+
+MAX_ENTRIES = 2**20
+"""The most rows of metrics of a run, and the most moments, that a file may have."""
+
+BLOCK_BYTES = 2**12
+"""Bytes of a column that one checksum proves."""
 
 
 class FileKind:
@@ -48,9 +57,9 @@ PROVENANCE_ATTRIBUTE = "provenance_crc32c"
 """CRC-32C of the provenance, on the root of every file: files of one benchmark share it."""
 
 CHECKSUM_ATTRIBUTE = "crc32c"
-"""CRC-32C of a dataset's name and bytes, on each dataset outside the states group.
+"""On each list of checksums: CRC-32C of the column's name and of the list.
 
-The name is counted in so that no dataset can stand in for another.
+The name is counted in so that no column can stand in for another.
 """
 
 PROVENANCE = "provenance"
@@ -59,202 +68,157 @@ PROVENANCE = "provenance"
 ENVIRONMENTS = "environments"
 """UTF-8 strings, each JSON: the device and software of some epochs."""
 
+ORIGINS = "origins"
+"""UTF-8 strings, each JSON: where some runs come from."""
+
 VOLUMES = "volumes"
 """UTF-8 strings: the files that hold states, beside this one; "" is this file itself."""
 
 FAILURE_MESSAGES = "failures/message"
 """UTF-8 strings: why each failed run failed, with its traceback."""
 
-TEXTS = (PROVENANCE, ENVIRONMENTS, VOLUMES, FAILURE_MESSAGES)
+TEXTS = (PROVENANCE, ENVIRONMENTS, ORIGINS, VOLUMES, FAILURE_MESSAGES)
 """The string datasets, one-dimensional."""
 
 
 @dataclass(frozen=True)
 class Column:
-    """One array of the index: a row for every run (or failed run).
+    """One array of the index.
 
     Attributes:
         name: path in the file.
         dtype: little-endian numpy type.
-        per_row: shape of one row; "epochs" stands for num_epochs + 1, "steps" and "differences" for
-            how many such states each of the file's runs has.
+        shape: "runs", "epochs" (num_epochs + 1), "moments" and "failures" stand for the sizes of
+            the file.
         meaning: one sentence, also in data_schema.md.
-        since: the minor version that added it.
     """
 
     name: str
     dtype: np.dtype
-    per_row: tuple[int | str, ...]
+    shape: tuple[int | str, ...]
     meaning: str
-    since: int = 0
-
-    def row_shape(self, num_epochs: int, num_steps: int, num_differences: int) -> tuple[int, ...]:
-        """The shape of one row in a file of runs with so many epochs, and such states."""
-        sizes = {"epochs": num_epochs + 1, "steps": num_steps, "differences": num_differences}
-        return tuple(sizes[size] if isinstance(size, str) else size for size in self.per_row)
 
     @property
-    def counts_failures(self) -> bool:
-        """Whether a row stands for a failed run."""
-        return self.name.startswith("failures/")
+    def counts_runs(self) -> bool:
+        """Whether a row stands for a run."""
+        return self.shape[0] == "runs"
 
 
-def _column(
-    name: str, dtype: str, per_row: tuple[int | str, ...], meaning: str, since: int = 0
-) -> Column:
-    return Column(name, np.dtype(dtype), per_row, meaning, since)
+def _column(name: str, dtype: str, shape: tuple[int | str, ...], meaning: str) -> Column:
+    return Column(name, np.dtype(dtype), shape, meaning)
 
+
+_RUN, _EPOCHS, _AT_MOMENTS = ("runs",), ("runs", "epochs"), ("runs", "moments")
+_CELLS = (2, 8, 2)
 
 COLUMNS: tuple[Column, ...] = (
-    _column("runs/number", "<i8", (), "the run's number in the plan, strictly increasing"),
-    _column("runs/seed", "<i8", (), "the seed of its initialisation and training"),
+    _column(
+        "moments/epoch", "<i4", ("moments",), "the epoch that the moment ends; -1 within an epoch"
+    ),
+    _column("moments/step", "<i8", ("moments",), "training steps behind the moment, increasing"),
+    _column(
+        "moments/base",
+        "<i4",
+        ("moments",),
+        "position of the whole state to which the moment's is a difference; -1 where it is whole",
+    ),
+    _column("runs/number", "<i8", _RUN, "the run's number in the plan, strictly increasing"),
+    _column("runs/seed", "<i8", _RUN, "the seed of its initialisation"),
+    _column(
+        "runs/order_seed", "<i8", _RUN, "the seed of its data order, augmentation and drop-path"
+    ),
     _column(
         "runs/genotype",
         "|u1",
-        (2, 8, 2),
+        ("runs", *_CELLS),
         "normal and reduction cell: 8 edges of (operation, predecessor)",
     ),
-    _column("runs/key", "|u1", (32,), "SHA-256 of the genotype's canonical text"),
-    _column("runs/iso_key", "|u1", (32,), "SHA-256 that isomorphic genotypes share"),
-    _column("runs/num_parameters", "<i8", (), "trainable parameters, auxiliary head included"),
-    _column("runs/environment", "<i4", ("epochs",), "where each epoch ran: index of environments"),
-    *(_column(f"metrics/{name}", "<f8", ("epochs",), text) for name, text in METRICS.items()),
+    _column("runs/key", "|u1", ("runs", 32), "SHA-256 of the genotype's canonical text"),
+    _column("runs/iso_key", "|u1", ("runs", 32), "SHA-256 that isomorphic genotypes share"),
+    _column("runs/num_parameters", "<i8", _RUN, "trainable parameters, auxiliary head included"),
+    _column(
+        "runs/multiply_accumulates",
+        "<i8",
+        _RUN,
+        "of convolutions and matrix products for one image, without the auxiliary head",
+    ),
+    _column(
+        "runs/num_epochs", "<i4", _RUN, "the last epoch that is stored: E, or less if it diverged"
+    ),
+    _column(
+        "runs/state_crc32c",
+        "<u4",
+        _EPOCHS,
+        "CRC-32C of the state after each epoch as trained, kept or not",
+    ),
+    *(_column(f"metrics/{name}", "<f8", _EPOCHS, text) for name, text in METRICS.items()),
     *(
-        _column(f"measured/{name}", "|u1", ("epochs",), f"1 where metrics/{name} was measured")
+        _column(f"measured/{name}", "|u1", _EPOCHS, f"1 where metrics/{name} was measured")
         for name in METRICS
     ),
-    _column("state_index/volume", "<i4", (), "where the run's states lie: index of volumes"),
-    _column("state_index/num_floats", "<i8", (), "length of the run's state vectors"),
-    _column("state_index/num_tensors", "<i8", (), "tensors in the run's states"),
-    _column("state_index/tensors_offset", "<i8", (), "first byte of the run's tensor table"),
-    _column("state_index/tensors_crc32c", "<u4", (), "CRC-32C of the tensor table's bytes"),
-    _column("state_index/kept", "|u1", ("epochs",), "1 where the epoch's state is in the file"),
-    _column("state_index/offset", "<i8", ("epochs",), "first byte of the state's frame"),
-    _column("state_index/length", "<i8", ("epochs",), "bytes of the state's frame"),
-    _column("state_index/crc32c", "<u4", ("epochs",), "CRC-32C of the state's frame"),
+    _column("runs/num_floats", "<i8", _RUN, "length of the run's state vectors"),
+    _column("runs/num_tensors", "<i8", _RUN, "tensors in the run's states"),
+    _column("runs/tensors_crc32c", "<u4", _RUN, "CRC-32C of the tensor table's bytes"),
+    _column("moments/length", "<i8", _AT_MOMENTS, "bytes of the state's frame; 0 where none is"),
+    _column("moments/crc32c", "<u4", _AT_MOMENTS, "CRC-32C of the state's frame"),
     _column(
-        "state_index/num_batches_tracked",
+        "moments/momentum_length",
         "<i8",
-        ("epochs",),
-        "training steps behind the state's batch-norm statistics",
+        _AT_MOMENTS,
+        "bytes of the momentum's frame; 0 where none is",
     ),
+    _column("moments/momentum_crc32c", "<u4", _AT_MOMENTS, "CRC-32C of the momentum's frame"),
     _column(
         "runs/crc32c",
         "<u4",
-        (),
-        "CRC-32C of the run's rows of the columns above, one after the other, without "
-        "runs/environment, state_index/volume, state_index/tensors_offset and state_index/offset",
+        _RUN,
+        "CRC-32C of the moments/ columns of shape (M,) and then of the run's rows of the columns "
+        "above but runs/number, one after the other",
     ),
-    _column("step_index/step", "<i8", ("steps",), "step of the first epoch, from 1, increasing", 1),
-    _column("step_index/offset", "<i8", ("steps",), "first byte of that state's frame", 1),
-    _column("step_index/length", "<i8", ("steps",), "bytes of that state's frame", 1),
-    _column("step_index/crc32c", "<u4", ("steps",), "CRC-32C of that state's frame", 1),
-    _column(
-        "step_index/num_batches_tracked",
-        "<i8",
-        ("steps",),
-        "training steps behind that state's batch-norm statistics",
-        1,
-    ),
-    _column(
-        "step_index/row_crc32c",
-        "<u4",
-        (),
-        "CRC-32C of the run's rows of runs/crc32c and of the columns of step_index above, one "
-        "after the other, without step_index/offset",
-        1,
-    ),
-    _column(
-        "difference_index/epoch",
-        "<i8",
-        ("differences",),
-        "epoch of a state that is stored as a difference, increasing",
-        2,
-    ),
-    _column(
-        "difference_index/key",
-        "<i8",
-        ("differences",),
-        "epoch of the kept state that it is the difference to",
-        2,
-    ),
-    _column(
-        "difference_index/offset", "<i8", ("differences",), "first byte of that state's frame", 2
-    ),
-    _column("difference_index/length", "<i8", ("differences",), "bytes of that state's frame", 2),
-    _column("difference_index/crc32c", "<u4", ("differences",), "CRC-32C of that state's frame", 2),
-    _column(
-        "difference_index/num_batches_tracked",
-        "<i8",
-        ("differences",),
-        "training steps behind that state's batch-norm statistics",
-        2,
-    ),
-    _column(
-        "difference_index/row_crc32c",
-        "<u4",
-        (),
-        "CRC-32C of the run's rows of step_index/row_crc32c and of the columns of difference_index "
-        "above, one after the other, without difference_index/offset",
-        2,
-    ),
-    _column("failures/number", "<i8", (), "the failed run's number in the plan"),
-    _column("failures/seed", "<i8", (), "its seed"),
-    _column("failures/genotype", "|u1", (2, 8, 2), "its genotype, as in runs/genotype"),
-    _column("failures/attempts", "<i8", (), "how often it was tried"),
+    _column("runs/environment", "<i4", _EPOCHS, "where each epoch ran: index of environments"),
+    _column("runs/origin", "<i4", _RUN, "where the run comes from: index of origins"),
+    _column("runs/volume", "<i4", _RUN, "where the run's states lie: index of volumes"),
+    _column("runs/tensors_offset", "<i8", _RUN, "first byte of the run's tensor table"),
+    _column("moments/offset", "<i8", _AT_MOMENTS, "first byte of the state's frame"),
+    _column("moments/momentum_offset", "<i8", _AT_MOMENTS, "first byte of the momentum's frame"),
+    _column("failures/number", "<i8", ("failures",), "the failed run's number in the plan"),
+    _column("failures/seed", "<i8", ("failures",), "its seed"),
+    _column("failures/order_seed", "<i8", ("failures",), "its order seed"),
+    _column("failures/genotype", "|u1", ("failures", *_CELLS), "its genotype, as in runs/genotype"),
+    _column("failures/attempts", "<i8", ("failures",), "how often it was tried"),
 )
 """The index, in the order it is written."""
 
-POINTERS = (
-    "state_index/volume",
-    "state_index/tensors_offset",
-    "state_index/offset",
-    "step_index/offset",
-    "difference_index/offset",
-)
-"""The columns that say where something lies: a merge writes them anew, no row checksum covers them,
-and what they lead to has a checksum of its own."""
+MOMENTS: tuple[Column, ...] = tuple(c for c in COLUMNS if c.shape == ("moments",))
+"""The table of moments, which all runs of a file share."""
+
+_ROW_CHECKSUM = [column.name for column in COLUMNS].index("runs/crc32c")
 
 ROW_COLUMNS: tuple[Column, ...] = tuple(
-    column
-    for column in COLUMNS
-    if column.since == 0
-    and not column.counts_failures
-    and column.name not in (*POINTERS, "runs/environment", "runs/crc32c")
+    c for c in COLUMNS[:_ROW_CHECKSUM] if c.counts_runs and c.name != "runs/number"
 )
-"""What runs/crc32c covers: what a merge leaves as it is, from the worker to the reader."""
+"""What runs/crc32c covers of a run's row: what stays the same from the worker to the reader."""
 
-
-def _chained(before: str, group: str) -> tuple[Column, ...]:
-    """A column of row checksums, and what the one of a later group covers beside it."""
-    left_out = (*POINTERS, f"{group}/row_crc32c")
-    return tuple(
-        column
-        for column in COLUMNS
-        if column.name == before
-        or (column.name.startswith(f"{group}/") and column.name not in left_out)
-    )
-
-
-ROW_CHECKSUMS: Mapping[str, tuple[Column, ...]] = MappingProxyType(
-    {
-        "runs/crc32c": ROW_COLUMNS,
-        "step_index/row_crc32c": _chained("runs/crc32c", "step_index"),
-        "difference_index/row_crc32c": _chained("step_index/row_crc32c", "difference_index"),
-    }
+POINTERS = (
+    "runs/volume",
+    "runs/tensors_offset",
+    "moments/offset",
+    "moments/momentum_offset",
 )
-"""Each column of checksums of a run's rows, with the columns it covers; each covers the one before
-it, so that the last one proves the whole row."""
+"""The columns that say where something lies: a merge writes them anew."""
 
-ADDED_GROUPS: Mapping[str, int] = MappingProxyType(
-    {column.name.partition("/")[0]: column.since for column in COLUMNS if column.since}
-)
-"""The groups that a later minor version added, and which."""
+CHECKSUMS_GROUP = "checksums"
+
+
+def checksums_of(name: str) -> str:
+    """The list of checksums of a column or text: a u4 for each 4 KiB of its bytes."""
+    return f"{CHECKSUMS_GROUP}/{name}"
+
 
 STATES_GROUP = "states"
-VALUES = "values"
-STEP_VALUES = "step_values"
-DIFFERENCE_VALUES = "difference_values"
+WHOLE = "whole"
+DIFFERENCES = "differences"
+MOMENTUM = "momentum"
 TENSORS = "tensors"
 
 TENSOR_DTYPE = np.dtype(

@@ -3,10 +3,11 @@
 import json
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
+import h5py
 import numpy as np
 from numpy.typing import NDArray
 
@@ -14,15 +15,16 @@ from dtb_builder.dataset import schema
 from dtb_builder.dataset.atomic import whole_file
 from dtb_builder.dataset.codec import crc32c
 from dtb_builder.dataset.index import IndexWriter, row_checksums
-from dtb_builder.dataset.journal import Journal
+from dtb_builder.dataset.journal import Journal, JournalMoment
+from dtb_builder.dataset.moments import moment_columns
 from dtb_builder.dataset.opening import create
-from dtb_builder.dataset.states import Frames, StatePlaces, table_to_array, write_states
+from dtb_builder.dataset.states import frame_rows, table_to_array, write_states
 from dtb_builder.dataset.store import FailedRun
 from dtb_builder.errors import DuplicateRunError, UnfinishedError
-from dtb_builder.record import METRICS
+from dtb_builder.record import METRICS, Moment
 from dtb_builder.space import Genotype
 
-__all__ = ["failure_columns", "place_columns", "write_shard"]
+__all__ = ["failure_columns", "write_shard"]
 
 
 def write_shard(
@@ -32,8 +34,7 @@ def write_shard(
     *,
     provenance: str,
     num_epochs: int,
-    steps: Sequence[int] = (),
-    differences: Sequence[tuple[int, int]] = (),
+    moments: Sequence[Moment] = (),
 ) -> None:
     """Write the shard of these runs under its final name, or nothing.
 
@@ -42,13 +43,11 @@ def write_shard(
         journals: of finished runs, in any order.
         failures: the runs of the shard that failed for good.
         provenance: JSON text that all shards of a plan share.
-        num_epochs: of every run.
-        steps: of the first epoch, after which every run has a state, increasing.
-        differences: the epoch of every state that each run keeps as a difference, increasing, and
-            the epoch of the state it is a difference to.
+        num_epochs: of every run that did not end early.
+        moments: at which the state of every run is kept.
 
     Raises:
-        UnfinishedError: a journal lacks epochs, the state after a step, or a difference.
+        UnfinishedError: a journal lacks epochs, or the state at a moment.
         DuplicateRunError: a run comes twice.
     """
     journals = sorted(journals, key=lambda journal: journal.run.number)
@@ -57,18 +56,9 @@ def write_shard(
     if repeated := {number for number, times in Counter(numbers).items() if times > 1}:
         raise DuplicateRunError(f"runs {sorted(repeated)} come twice in {path}")
     for journal in journals:
-        if journal.last_epoch != num_epochs:
-            raise UnfinishedError(f"{journal.path} ends at epoch {journal.last_epoch}/{num_epochs}")
-        if (found := [step.step for step in journal.steps]) != list(steps):
-            raise UnfinishedError(
-                f"{journal.path} has states after steps {found}, not {list(steps)}"
-            )
-        if list(journal.keys) != list(differences):
-            raise UnfinishedError(
-                f"{journal.path} has differences (of epoch, to epoch) {list(journal.keys)}, "
-                f"not {list(differences)}"
-            )
+        _check_whole(journal, num_epochs, moments)
     environments = sorted({_text(epoch.environment) for j in journals for epoch in j.epochs})
+    origins = sorted({_text(journal.run.origin) for journal in journals})
     with (
         whole_file(path) as temporary,
         create(
@@ -80,109 +70,116 @@ def write_shard(
             num_runs=len(journals),
             num_failures=len(failures),
             num_epochs=num_epochs,
-            num_steps=len(steps),
-            num_differences=len(differences),
+            num_moments=len(moments),
         )
-        for row, journal in enumerate(journals):
-            run = journal.run
-            places = write_states(
-                file,
-                run.number,
-                table_to_array(run.tensors),
-                epochs=Frames(len(journal.whole), journal.frames(journal.whole)),
-                steps=Frames(len(steps), journal.step_frames()),
-                differences=Frames(len(differences), journal.frames(journal.differences)),
-                num_floats=run.tensors.num_floats,
-            )
-            columns = _run_columns(journal, environments)
-            columns |= place_columns(places, np.array(columns["state_index/kept"]))
-            arrays = {name: np.asarray(value)[None] for name, value in columns.items()}
-            for checksum, covered in schema.ROW_CHECKSUMS.items():
-                arrays[checksum] = row_checksums(arrays, covered)
-            index.put(arrays, slice(row, row + 1))
+        index.put(moment_columns(moments))
+        if journals:
+            rows = [
+                _about_run(journal, environments, origins, num_epochs)
+                | _written_states(file, journal, moments)
+                for journal in journals
+            ]
+            columns = {name: np.array([row[name] for row in rows]) for name in rows[0]}
+            columns["runs/crc32c"] = row_checksums(columns | moment_columns(moments))
+            index.put(columns)
         if failures:
             index.put(failure_columns(failures))
         index.finish(
             {
                 schema.PROVENANCE: [provenance],
                 schema.ENVIRONMENTS: environments,
+                schema.ORIGINS: origins,
                 schema.VOLUMES: [""],
                 schema.FAILURE_MESSAGES: [failure.message for failure in failures],
             }
         )
 
 
-def place_columns(places: StatePlaces, kept: NDArray[np.bool_]) -> dict[str, Any]:
-    """The columns that say where one run's states lie, from where they were put.
-
-    Args:
-        places: of the states.
-        kept: after which epochs there is a whole one, shape (num_epochs + 1,).
-    """
-
-    def spread(values: NDArray[Any]) -> NDArray[Any]:
-        row = np.zeros(kept.shape, values.dtype)
-        row[kept] = values
-        return row
-
-    return {
-        "state_index/volume": 0,
-        "state_index/tensors_offset": places.tensors_offset,
-        "state_index/tensors_crc32c": places.tensors_crc32c,
-        "state_index/offset": spread(places.epochs.offset),
-        "state_index/length": spread(places.epochs.length),
-        "state_index/crc32c": spread(places.epochs.crc32c),
-        "step_index/offset": places.steps.offset,
-        "step_index/length": places.steps.length,
-        "step_index/crc32c": places.steps.crc32c,
-        "difference_index/offset": places.differences.offset,
-        "difference_index/length": places.differences.length,
-        "difference_index/crc32c": places.differences.crc32c,
-    }
+def _check_whole(journal: Journal, num_epochs: int, moments: Sequence[Moment]) -> None:
+    last = journal.last_epoch
+    if last is None or not journal.is_finished(num_epochs):
+        raise UnfinishedError(f"{journal.path} ends at epoch {last}/{num_epochs}")
+    found = [kept.moment for kept in journal.moments]
+    missing = moments[len(found) :]
+    is_whole = found == list(moments[: len(found)]) and (
+        not missing
+        or (journal.ended is not None and all((m.epoch or num_epochs) > last for m in missing))
+    )
+    if not is_whole:
+        wanted = {moment.step for moment in moments} - {moment.step for moment in found}
+        raise UnfinishedError(
+            f"{journal.path} keeps other moments than were planned: "
+            + (f"it lacks steps {sorted(wanted)}" if wanted else f"{found}, not {list(moments)}")
+        )
 
 
-def _run_columns(journal: Journal, environments: Sequence[str]) -> dict[str, Any]:
-    """One row of every column that a journal decides by itself."""
-    run = journal.run
+def _written_states(file: h5py.File, journal: Journal, moments: Sequence[Moment]) -> dict[str, Any]:
+    """Write a run's states; its entries in the columns that lead to them."""
+    kept = journal.moments
+    length = np.array([moment.frame[1] for moment in kept], np.int64)
+    momentum_length = np.array([moment.momentum[1] for moment in kept], np.int64)
+    with journal.path.open("rb") as opened:
+        cells = write_states(
+            file,
+            journal.run.number,
+            table_to_array(journal.run.tensors),
+            frame_rows(moments, length, momentum_length),
+            lambda name, position: _read(opened, kept[position], name),
+            num_floats=journal.run.tensors.num_floats,
+            num_moments=len(moments),
+        )
+    return cells | {"runs/volume": 0}
+
+
+def _read(file: BinaryIO, kept: JournalMoment, name: str) -> bytes:
+    offset, length = kept.momentum if name == schema.MOMENTUM else kept.frame
+    file.seek(offset)
+    return file.read(length)
+
+
+def _about_run(
+    journal: Journal, environments: Sequence[str], origins: Sequence[str], num_epochs: int
+) -> dict[str, Any]:
+    """A run's entries in the other columns, but for its checksum."""
+    run, epochs = journal.run, journal.epochs
     genotype = Genotype.parse(run.genotype)
-    whole = {epoch.epoch: epoch.num_batches_tracked for epoch in journal.whole}
-    columns: dict[str, Any] = {
+
+    def padded(values: Sequence[Any], dtype: str, missing: float = 0) -> NDArray[Any]:
+        entries = np.full(num_epochs + 1, missing, dtype)
+        entries[: len(values)] = values
+        return entries
+
+    cells: dict[str, Any] = {
         "runs/number": run.number,
         "runs/seed": run.seed,
+        "runs/order_seed": run.order_seed,
         "runs/genotype": genotype.canonical().to_array(),
         "runs/key": np.frombuffer(bytes.fromhex(genotype.key), np.uint8),
         "runs/iso_key": np.frombuffer(bytes.fromhex(genotype.iso_key), np.uint8),
         "runs/num_parameters": run.num_parameters,
-        "runs/environment": [environments.index(_text(e.environment)) for e in journal.epochs],
-        "state_index/num_floats": run.tensors.num_floats,
-        "state_index/num_tensors": len(run.tensors.names),
-        "state_index/kept": [e.epoch in whole for e in journal.epochs],
-        "state_index/num_batches_tracked": [whole.get(e.epoch, 0) for e in journal.epochs],
-        "step_index/step": [step.step for step in journal.steps],
-        "step_index/num_batches_tracked": [step.num_batches_tracked for step in journal.steps],
-        "difference_index/epoch": [epoch for epoch, _ in journal.keys],
-        "difference_index/key": [key for _, key in journal.keys],
-        "difference_index/num_batches_tracked": [
-            epoch.num_batches_tracked for epoch in journal.differences
-        ],
+        "runs/multiply_accumulates": run.multiply_accumulates,
+        "runs/num_epochs": journal.last_epoch,
+        "runs/state_crc32c": padded([epoch.state_crc32c for epoch in epochs], "<u4"),
+        "runs/environment": padded(
+            [environments.index(_text(epoch.environment)) for epoch in epochs], "<i4"
+        ),
+        "runs/origin": origins.index(_text(run.origin)),
     }
     for name in METRICS:
         # NaN, lest somebody who overlooks the mask averages over zeros.
-        values = [epoch.metrics.get(name, math.nan) for epoch in journal.epochs]
-        columns[f"metrics/{name}"] = values
-        columns[f"measured/{name}"] = [name in epoch.metrics for epoch in journal.epochs]
-    return columns
+        values = [epoch.metrics.get(name, math.nan) for epoch in epochs]
+        cells[f"metrics/{name}"] = padded(values, "<f8", math.nan)
+        cells[f"measured/{name}"] = padded([name in epoch.metrics for epoch in epochs], "|u1")
+    return cells
 
 
 def failure_columns(failures: Sequence[FailedRun]) -> dict[str, NDArray[Any]]:
     """The columns of an index that say which runs failed, but for their messages."""
-    return {
-        "failures/number": np.array([failure.number for failure in failures]),
-        "failures/seed": np.array([failure.seed for failure in failures]),
-        "failures/genotype": np.array([f.genotype.canonical().to_array() for f in failures]),
-        "failures/attempts": np.array([failure.attempts for failure in failures]),
-    }
+    facts = ("number", "seed", "order_seed", "attempts")
+    columns = {f"failures/{n}": np.array([getattr(f, n) for f in failures]) for n in facts}
+    genotypes = np.array([failure.genotype.canonical().to_array() for failure in failures])
+    return columns | {"failures/genotype": genotypes}
 
 
-def _text(environment: Any) -> str:
-    return json.dumps(environment, sort_keys=True)
+def _text(value: Mapping[str, Any]) -> str:
+    return json.dumps(dict(value), sort_keys=True)

@@ -1,175 +1,181 @@
-"""The training states in a DTB file: one dataset per run, found again by byte offset."""
+"""The training states of runs: how they are written, read, checked and salvaged.
 
-from collections.abc import Iterable
+A run's states lie in a group of their own: its tensor table, and a dataset each for its whole
+states, its differences and its momentum, with a row for every frame in the order of the moments.
+The index has the place of each frame, which is read without HDF5.
+"""
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import h5py
-import hdf5plugin
 import numpy as np
+from h5py import h5o  # pyright: ignore[reportAttributeAccessIssue] - it has no stubs
 from numpy.typing import NDArray
 
 from dtb_builder.dataset import codec, schema
-from dtb_builder.dataset.opening import dataset_at
-from dtb_builder.dataset.source import Location, Source
-from dtb_builder.errors import DamagedFileError
-from dtb_builder.record import TensorTable
+from dtb_builder.dataset.index import IndexReader
+from dtb_builder.dataset.opening import (
+    damage_is_named,
+    dataset_at,
+    integer_attribute,
+    opened,
+    reading_hdf5,
+)
+from dtb_builder.dataset.source import Location, Source, sibling
+from dtb_builder.errors import DamagedFileError, DTBError, MissingVolumeError
+from dtb_builder.record import Moment, TensorTable, TrainingState
 
 __all__ = [
-    "FramePlaces",
-    "Frames",
-    "SpanReader",
+    "Frame",
     "StatePlaces",
-    "check_states",
+    "States",
+    "check_plain",
+    "frame_rows",
     "table_from_bytes",
     "table_to_array",
     "write_states",
 ]
 
+_ZSTD_FILTER = 32015
+_PREFIX = {schema.WHOLE: "", schema.DIFFERENCES: "", schema.MOMENTUM: "momentum_"}
+"""How the columns of moments/ begin that say where the frames of a dataset lie."""
 
-@dataclass(frozen=True, eq=False)
-class FramePlaces:
-    """Where the frames of a dataset of states lie in their file, each array of shape (states,)."""
+_LONGEST_NAME = 255
 
-    offset: NDArray[np.int64]
-    length: NDArray[np.int64]
-    crc32c: NDArray[np.uint32]
-
-
-_NO_PLACES = FramePlaces(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.uint32))
+Frame = Callable[[str, int], bytes]
+"""The frame of a dataset's name and a moment's position."""
 
 
 @dataclass(frozen=True, eq=False)
 class StatePlaces:
-    """Where the states of one run lie in their file.
+    """A run's entries in the columns that lead to its states; those of moments have (moments,)."""
 
-    Attributes:
-        tensors_offset: of the tensor table.
-        tensors_crc32c: of the tensor table.
-        epochs: the kept states after epochs.
-        steps: the states after steps of the first epoch.
-        differences: the states that are stored as differences to kept ones.
-    """
-
+    volume: int
+    num_floats: int
+    num_tensors: int
     tensors_offset: int
     tensors_crc32c: int
-    epochs: FramePlaces
-    steps: FramePlaces
-    differences: FramePlaces
+    offset: NDArray[np.int64]
+    length: NDArray[np.int64]
+    crc32c: NDArray[np.uint32]
+    momentum_offset: NDArray[np.int64]
+    momentum_length: NDArray[np.int64]
+    momentum_crc32c: NDArray[np.uint32]
+
+    COLUMNS = (
+        *(f"runs/{name}" for name in ("volume", "num_floats", "num_tensors")),
+        *(f"runs/tensors_{name}" for name in ("offset", "crc32c")),
+        *(f"moments/{name}" for name in ("offset", "length", "crc32c")),
+        *(f"moments/momentum_{name}" for name in ("offset", "length", "crc32c")),
+    )
+
+    @classmethod
+    def of(cls, cells: Mapping[str, NDArray[Any]]) -> "StatePlaces":
+        """The places that a run's entries in COLUMNS tell."""
+        named: dict[str, Any] = {}
+        for name in cls.COLUMNS:
+            cell = cells[name]
+            named[name.partition("/")[2]] = cell if cell.ndim else int(cell)
+        return cls(**named)
+
+    def frame(self, name: str, position: int) -> tuple[int, int, int]:
+        """The offset, length and checksum of the frame of a dataset's name and a moment."""
+        columns = (getattr(self, f"{_PREFIX[name]}{n}") for n in ("offset", "length", "crc32c"))
+        offset, length, checksum = (int(column[position]) for column in columns)
+        return offset, length, checksum
 
 
-@dataclass(frozen=True, eq=False)
-class Frames:
-    """Frames that are to be written, one at a time.
+def frame_rows(
+    moments: Sequence[Moment], length: NDArray[np.int64], momentum_length: NDArray[np.int64]
+) -> dict[str, list[int]]:
+    """For each dataset of a run's states, the positions of the moments whose frames are its rows.
 
-    Attributes:
-        number: how many come.
-        frames: they themselves.
+    Args:
+        moments: of the file.
+        length: of the run's frames, 0 where there is none, shape (moments,).
+        momentum_length: likewise.
     """
+    kept = np.flatnonzero(length).tolist()
+    return {
+        schema.WHOLE: [position for position in kept if moments[position].base is None],
+        schema.DIFFERENCES: [position for position in kept if moments[position].base is not None],
+        schema.MOMENTUM: np.flatnonzero(momentum_length).tolist(),
+    }
 
-    number: int
-    frames: Iterable[bytes]
+
+# Written.
 
 
 def write_states(
     file: h5py.File,
     number: int,
     table: NDArray[np.void],
+    rows: Mapping[str, Sequence[int]],
+    frame: Frame,
     *,
-    epochs: Frames,
-    steps: Frames,
-    differences: Frames,
     num_floats: int,
-) -> StatePlaces:
-    """Write a run's states as they are, without decoding them.
+    num_moments: int,
+) -> dict[str, Any]:
+    """Write a run's states, whose frames stay as they are.
 
     Args:
-        file: a file under construction.
+        file: under construction.
         number: the run's.
         table: the tensor table, of `schema.TENSOR_DTYPE`.
-        epochs: each kept state's frame, in the order of the epochs.
-        steps: the frame of each state after a step, in the order of the steps.
-        differences: the frame of each state that is a difference, in the order of their epochs.
+        rows: as `frame_rows` gives them.
+        frame: gives each frame, asked for one at a time.
         num_floats: length of each state.
+        num_moments: of the file.
+
+    Returns:
+        the run's entries in the columns that lead to its states, but for the volume.
     """
     group = file.create_group(schema.run_group(number))
     tensors = group.create_dataset(schema.TENSORS, data=table)
-    return StatePlaces(
-        tensors_offset=tensors.id.get_offset(),
-        tensors_crc32c=codec.crc32c(table.tobytes()),
-        epochs=_write_frames(group, schema.VALUES, epochs, num_floats),
-        steps=_write_some(group, schema.STEP_VALUES, steps, num_floats),
-        differences=_write_some(group, schema.DIFFERENCE_VALUES, differences, num_floats),
-    )
+    cells: dict[str, Any] = {
+        "runs/num_floats": num_floats,
+        "runs/num_tensors": len(table),
+        "runs/tensors_offset": tensors.id.get_offset(),
+        "runs/tensors_crc32c": codec.crc32c(table.tobytes()),
+    }
+    for prefix in ("", "momentum_"):
+        cells[f"moments/{prefix}offset"] = np.zeros(num_moments, np.int64)
+        cells[f"moments/{prefix}length"] = np.zeros(num_moments, np.int64)
+        cells[f"moments/{prefix}crc32c"] = np.zeros(num_moments, np.uint32)
+    for name, positions in rows.items():
+        if not positions:
+            continue
+        dataset = _created(group, name, (len(positions), num_floats))
+        for row, position in enumerate(positions):
+            data = frame(name, position)
+            dataset.write_direct_chunk((row, 0), data)
+            offset = dataset.get_chunk_info_by_coord((row, 0)).byte_offset
+            place = {"offset": offset, "length": len(data), "crc32c": codec.crc32c(data)}
+            for column, value in place.items():
+                cells[f"moments/{_PREFIX[name]}{column}"][position] = value
+    return cells
 
 
-def _write_some(group: h5py.Group, name: str, frames: Frames, num_floats: int) -> FramePlaces:
-    """Write a dataset of states, or none where none are to come."""
-    return _write_frames(group, name, frames, num_floats) if frames.number else _NO_PLACES
+def _created(group: h5py.Group, name: str, shape: tuple[int, int]) -> h5py.h5d.DatasetID:
+    """A dataset with a frame to a row; made without h5py's own layer, in a quarter of its time."""
+    import hdf5plugin  # registers the filter; readers of states do without
 
-
-def _write_frames(group: h5py.Group, name: str, frames: Frames, num_floats: int) -> FramePlaces:
-    values = group.create_dataset(
-        name,
-        shape=(frames.number, num_floats),
-        dtype=_dtype(name),
-        chunks=(1, num_floats) if frames.number else None,
-        shuffle=bool(frames.number),
-        **(hdf5plugin.Zstd(clevel=1) if frames.number else {}),
-    )
-    places: list[tuple[int, int, int]] = []
-    for row, frame in enumerate(frames.frames):
-        values.id.write_direct_chunk((row, 0), frame)
-        offset = values.id.get_chunk_info_by_coord((row, 0)).byte_offset
-        places.append((offset, len(frame), codec.crc32c(frame)))
-    assert len(places) == frames.number, f"{frames.number} states promised, {len(places)} came"
-    offset, length, checksum = np.array(places, np.int64).reshape(-1, 3).T
-    return FramePlaces(offset, length, checksum.astype(np.uint32))
+    settings = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    settings.set_chunk((1, shape[1]))
+    settings.set_obj_track_times(False)  # two merges have equal bytes
+    settings.set_shuffle()
+    settings.set_filter(hdf5plugin.Zstd.filter_id, h5py.h5z.FLAG_OPTIONAL, (1,))
+    kind, space = h5py.h5t.py_create(_dtype(name)), h5py.h5s.create_simple(shape)
+    return h5py.h5d.create(group.id, name.encode(), kind, space, settings)
 
 
 def _dtype(name: str) -> np.dtype:
     """Of a dataset of states: floats, or the codes of differences."""
-    return np.dtype("<u4" if name == schema.DIFFERENCE_VALUES else "<f4")
-
-
-def check_states(
-    file: h5py.File, number: int, places: StatePlaces, *, num_tensors: int, num_floats: int
-) -> None:
-    """See that HDF5 itself finds a run's states where the index does.
-
-    Raises:
-        DamagedFileError: it does not, so that other HDF5 tools would read something else.
-    """
-    group = schema.run_group(number)
-    tensors = dataset_at(file, f"{group}/{schema.TENSORS}")
-    if (tensors.dtype, tensors.shape) != (schema.TENSOR_DTYPE, (num_tensors,)):
-        raise DamagedFileError(f"{tensors.name}: {tensors.dtype} of shape {tensors.shape}")
-    if num_tensors and tensors.id.get_offset() != places.tensors_offset:
-        raise DamagedFileError(f"{tensors.name}: HDF5 finds another table than the index")
-    _check_frames(file, f"{group}/{schema.VALUES}", places.epochs, num_floats)
-    for name, found in (
-        (schema.STEP_VALUES, places.steps),
-        (schema.DIFFERENCE_VALUES, places.differences),
-    ):
-        if len(found.offset):
-            _check_frames(file, f"{group}/{name}", found, num_floats)
-
-
-def _check_frames(file: h5py.File, name: str, places: FramePlaces, num_floats: int) -> None:
-    values = dataset_at(file, name)
-    num_states = len(places.offset)
-    dtype = _dtype(name.rpartition("/")[2])
-    if (values.dtype, values.shape) != (dtype, (num_states, num_floats)):
-        raise DamagedFileError(f"{values.name}: {values.dtype} of shape {values.shape}")
-    if not num_states:
-        return
-    settings = values.id.get_create_plist()
-    filters = [settings.get_filter(i)[0] for i in range(settings.get_nfilters())]
-    if filters != [h5py.h5z.FILTER_SHUFFLE, hdf5plugin.Zstd.filter_id]:
-        raise DamagedFileError(f"{values.name}: expected shuffle and zstd, got filters {filters}")
-    for row, place in enumerate(zip(places.offset, places.length, strict=True)):
-        chunk = values.id.get_chunk_info_by_coord((row, 0))
-        if (chunk.byte_offset, chunk.size, chunk.filter_mask) != (*place, 0):
-            raise DamagedFileError(f"{values.name}: HDF5 finds another state {row} than the index")
+    return np.dtype("<u4" if name == schema.DIFFERENCES else "<f4")
 
 
 def table_to_array(table: TensorTable) -> NDArray[np.void]:
@@ -197,6 +203,9 @@ def table_to_array(table: TensorTable) -> NDArray[np.void]:
     return array
 
 
+# Read.
+
+
 def table_from_bytes(data: bytes) -> TensorTable:
     """The tensor table whose rows these are.
 
@@ -213,35 +222,289 @@ def table_from_bytes(data: bytes) -> TensorTable:
         table = TensorTable(names, shapes)
     except ValueError as error:
         raise DamagedFileError(f"a tensor table: {error}") from error
+    beyond = np.arange(rows["shape"].shape[1]) >= rows["rank"][:, None]
+    if (rows["rank"] > rows["shape"].shape[1]).any() or (rows["shape"][beyond] != 1).any():
+        raise DamagedFileError("a tensor table's ranks do not fit its shapes")
     if table.offsets[:-1] != tuple(rows["offset"].tolist()):
         raise DamagedFileError("a tensor table's offsets do not follow from its shapes")
     return table
 
 
-class SpanReader:
-    """Reads spans of bytes of an open file, each in one request, checked against its checksum."""
+class States:
+    """The states of an open file's runs, addressed by row of the index and position of the moment.
 
-    def __init__(self, source: Source) -> None:
+    Raises:
+        MissingVolumeError: in any method: the file with the run's states is not there.
+        DamagedFileError: likewise: the bytes are not those that were written.
+    """
+
+    def __init__(self, index: IndexReader, file: h5py.File, source: Source) -> None:
+        self._index = index
+        self._file = file
         self._source = source
-
-    @property
-    def location(self) -> Location:
-        """The file."""
-        return self._source.location
-
-    def read(self, offset: int, length: int, checksum: int) -> bytes:
-        """The bytes of a span.
-
-        Raises:
-            DamagedFileError: they are not there, or not those that were written.
-        """
-        data = self._source.read(offset, length)
-        if codec.crc32c(data) != checksum:
-            raise DamagedFileError(
-                f"{self.location}: the checksum of the {length} bytes at {offset} is wrong"
-            )
-        return data
+        self._path = source.location
+        self._sources: dict[int, Source] = {}
+        self._listed: tuple[str, h5py.File] | None = None
 
     def close(self) -> None:
-        """Give the file back."""
-        self._source.close()
+        """Give the volumes back."""
+        for source in self._sources.values():
+            source.close()
+        self._sources.clear()
+        if self._listed is not None:
+            self._listed[1].close()
+            self._listed = None
+
+    def places(self, row: int) -> StatePlaces:
+        """Where the states of a row lie."""
+        return StatePlaces.of(self._index.cells(StatePlaces.COLUMNS, row))
+
+    def tensors(self, row: int) -> TensorTable:
+        """Where each named tensor lies in the states of a row."""
+        places = self.places(row)
+        data = self.table_bytes(places)
+        with damage_is_named(self._path):
+            table = table_from_bytes(data)
+            if table.num_floats != places.num_floats:
+                raise DamagedFileError(
+                    f"a tensor table of {table.num_floats} floats for states of {places.num_floats}"
+                )
+        return table
+
+    def state(self, row: int, position: int) -> TrainingState:
+        """The state of a kept moment: one read if it is whole, else with its base's."""
+        moment, places = self._index.moments[position], self.places(row)
+        if moment.base is None:
+            values = self._decoded(places, schema.WHOLE, position)
+        else:
+            base = self._decoded(places, schema.WHOLE, moment.base)
+            (frame,) = self.frames(places, schema.DIFFERENCES, [position])
+            with damage_is_named(self._path):
+                values = codec.decode_difference(frame, base)
+        return TrainingState(values, moment.step)
+
+    def momentum(self, row: int, position: int) -> NDArray[np.float32]:
+        """The momentum of a moment that has some, shape (num_floats,)."""
+        return self._decoded(self.places(row), schema.MOMENTUM, position)
+
+    def _decoded(self, places: StatePlaces, name: str, position: int) -> NDArray[np.float32]:
+        (frame,) = self.frames(places, name, [position])
+        with damage_is_named(self._path):
+            if not 1 <= places.num_floats <= schema.MAX_FLOATS:
+                raise DamagedFileError(
+                    f"expected a state of 1 to {schema.MAX_FLOATS} floats, got {places.num_floats}"
+                )
+            return codec.decode(frame, num_floats=places.num_floats)
+
+    def table_bytes(self, places: StatePlaces) -> bytes:
+        """The rows of a run's tensor table, as they stand in the file."""
+        num_bytes = places.num_tensors * schema.TENSOR_DTYPE.itemsize
+        place = places.tensors_offset, num_bytes, places.tensors_crc32c
+        return _read(self._volume(places.volume), [place])[0]
+
+    def frames(self, places: StatePlaces, name: str, positions: Sequence[int]) -> list[bytes]:
+        """The frames of a dataset's name and some moments, as they stand in the file."""
+        wanted = [places.frame(name, position) for position in positions]
+        return _read(self._volume(places.volume), wanted)
+
+    def _volume(self, number: int) -> Source:
+        """A volume by its number."""
+        if number not in self._sources:
+            self._index.check_open()
+            names = self._index.texts(schema.VOLUMES)
+            if not 0 <= number < len(names):
+                raise DamagedFileError(f"{self._path}: no volume {number} of {len(names)}")
+            if names[number] == "":
+                return self._source
+            file, source = self._opened(names[number])
+            file.close()
+            self._sources[number] = source
+        return self._sources[number]
+
+    def _opened(self, name: str) -> tuple[h5py.File, Source]:
+        """The volume of this name, as HDF5 sees it and as bytes; both want closing."""
+        check_plain(name, self._path)
+        location = sibling(self._path, name)
+        try:
+            file, source = opened(location)
+        except FileNotFoundError:
+            message = f"{location} is not there; it holds states of {self._path}"
+            raise MissingVolumeError(message) from None
+        try:
+            found = integer_attribute(file, location, schema.PROVENANCE_ATTRIBUTE)
+            if found != integer_attribute(self._file, self._path, schema.PROVENANCE_ATTRIBUTE):
+                raise DamagedFileError(f"{location} belongs to another benchmark than {self._path}")
+        except BaseException:
+            file.close()
+            source.close()
+            raise
+        return file, source
+
+    # Checked.
+
+    def check_lists(self) -> None:
+        """See that HDF5 can list what the schema has in the file and in its volumes."""
+        groups = sorted({name.rpartition("/")[0] or "/" for name in _index_names()})
+        with reading_hdf5(self._path):
+            for name in groups:
+                _members(_group_at(self._file, name))
+        for name in {"", *self._index.texts(schema.VOLUMES)}:
+            file = self._hdf5(name)
+            with reading_hdf5(sibling(self._path, name) if name else self._path):
+                if schema.STATES_GROUP in _members(file):
+                    _members(_group_at(file, schema.STATES_GROUP))
+
+    def check_hdf5(self, row: int, number: int) -> None:
+        """See that HDF5 itself finds the states of a row, of this number, where the index does.
+
+        Raises:
+            DamagedFileError: it does not, so that other HDF5 tools would read something else.
+        """
+        places = self.places(row)
+        self._volume(places.volume)
+        rows = frame_rows(self._index.moments, places.length, places.momentum_length)
+        file = self._hdf5(self._index.texts(schema.VOLUMES)[places.volume])
+        with reading_hdf5(self._path):
+            group = _group_at(file, schema.run_group(number))
+            expected = {schema.TENSORS, *(name for name, positions in rows.items() if positions)}
+            if (found := _members(group)) != expected:
+                raise DamagedFileError(f"{group.name}: expected {expected}, got {found}")
+            tensors = dataset_at(group, schema.TENSORS)
+            if (tensors.dtype, tensors.shape) != (schema.TENSOR_DTYPE, (places.num_tensors,)):
+                raise DamagedFileError(f"{tensors.name}: {tensors.dtype} of shape {tensors.shape}")
+            if places.num_tensors and tensors.id.get_offset() != places.tensors_offset:
+                raise DamagedFileError(f"{tensors.name}: HDF5 finds another table than the index")
+            for name in expected - {schema.TENSORS}:
+                _check_frames(dataset_at(group, name), name, rows[name], places)
+
+    def _hdf5(self, name: str) -> h5py.File:
+        """The volume of this name as HDF5 sees it; the last one stays open for the next run."""
+        if name == "":
+            return self._file
+        if self._listed is None or self._listed[0] != name:
+            if self._listed is not None:
+                self._listed[1].close()
+                self._listed = None
+            file, source = self._opened(name)
+            source.close()
+            self._listed = name, file
+        return self._listed[1]
+
+    # Salvaged.
+
+    def salvaged_table(self, number: int, places: StatePlaces) -> bytes:
+        """A run's tensor table, found by the index or else by HDF5 itself.
+
+        Raises:
+            DamagedFileError: neither place holds it.
+        """
+        num_bytes = places.num_tensors * schema.TENSOR_DTYPE.itemsize
+        found = self._found(number, schema.TENSORS, None, places.volume, places.tensors_offset)
+        return _first_sound(
+            found, num_bytes, places.tensors_crc32c, f"tensor table of run {number}"
+        )
+
+    def salvaged_frame(
+        self, number: int, places: StatePlaces, name: str, positions: Sequence[int], row: int
+    ) -> bytes:
+        """A frame, found by the index or else by HDF5 itself; raises as `salvaged_table`.
+
+        Args:
+            number: of the run.
+            places: as its row of the index tells them, where only those of `POINTERS` may be wrong.
+            name: of the dataset.
+            positions: of the moments of the dataset's rows.
+            row: of the dataset.
+        """
+        offset, length, checksum = places.frame(name, positions[row])
+        found = self._found(number, name, row, places.volume, offset)
+        step = self._index.moments[positions[row]].step
+        return _first_sound(found, length, checksum, f"{name} of run {number} at step {step}")
+
+    def _found(
+        self, number: int, name: str, row: int | None, volume: int, offset: int
+    ) -> Iterator[tuple[Source, int]]:
+        """Where something of a run may lie: as the index says, then as HDF5 says."""
+        with contextlib.suppress(DTBError):
+            yield self._volume(volume), offset
+        with contextlib.suppress(DTBError):
+            for other, file_name in enumerate(self._index.texts(schema.VOLUMES)):
+                file = self._hdf5(file_name)
+                with reading_hdf5(self._path):
+                    if schema.run_group(number) not in file:
+                        continue
+                    dataset = dataset_at(file, f"{schema.run_group(number)}/{name}")
+                    found = (
+                        dataset.id.get_offset()
+                        if row is None
+                        else dataset.id.get_chunk_info_by_coord((row, 0)).byte_offset
+                    )
+                if found is not None:
+                    yield self._volume(other), int(found)
+
+
+def check_plain(name: str, path: Location) -> None:
+    """See that a volume's name leads to no other folder.
+
+    Raises:
+        DamagedFileError: it may.
+    """
+    if Path(name).name != name or name == ".." or len(name.encode()) > _LONGEST_NAME:
+        raise DamagedFileError(f"{path}: volume {name[:80]!r} is not a plain file name")
+
+
+def _index_names() -> list[str]:
+    names = [*schema.TEXTS, *(column.name for column in schema.COLUMNS)]
+    return [*names, *map(schema.checksums_of, names)]
+
+
+def _group_at(file: h5py.File, name: str) -> h5py.Group:
+    found = file[name]
+    if not isinstance(found, h5py.Group):
+        raise DamagedFileError(f"{name}: expected a group, got {type(found).__name__}")
+    return found
+
+
+def _members(group: h5py.Group) -> set[str]:
+    """The names in a group, once HDF5 has read what it knows of each."""
+    names = set(group)
+    for name in names:
+        h5o.get_info(group.id, name.encode())
+    return names
+
+
+def _check_frames(
+    dataset: h5py.Dataset, name: str, positions: Sequence[int], places: StatePlaces
+) -> None:
+    shape = (len(positions), places.num_floats)
+    if (dataset.dtype, dataset.shape) != (_dtype(name), shape):
+        raise DamagedFileError(f"{dataset.name}: {dataset.dtype} of shape {dataset.shape}")
+    settings = dataset.id.get_create_plist()
+    filters = [settings.get_filter(i)[0] for i in range(settings.get_nfilters())]
+    if filters != [h5py.h5z.FILTER_SHUFFLE, _ZSTD_FILTER]:
+        raise DamagedFileError(f"{dataset.name}: expected shuffle and zstd, got filters {filters}")
+    for row, position in enumerate(positions):
+        chunk = dataset.id.get_chunk_info_by_coord((row, 0))
+        offset, length, _ = places.frame(name, position)
+        if (chunk.byte_offset, chunk.size, chunk.filter_mask) != (offset, length, 0):
+            raise DamagedFileError(f"{dataset.name}: HDF5 finds another row {row} than the index")
+
+
+def _read(source: Source, places: Sequence[tuple[int, int, int]]) -> list[bytes]:
+    """Spans of bytes, asked for at once, each checked against its checksum."""
+    found = source.read_many([(offset, length) for offset, length, _ in places])
+    for data, (offset, length, checksum) in zip(found, places, strict=True):
+        if codec.crc32c(data) != checksum:
+            raise DamagedFileError(
+                f"{source.location}: the checksum of the {length} bytes at {offset} is wrong"
+            )
+    return found
+
+
+def _first_sound(
+    found: Iterator[tuple[Source, int]], length: int, checksum: int, what: str
+) -> bytes:
+    for source, offset in found:
+        with contextlib.suppress(DamagedFileError):
+            return _read(source, [(offset, length, checksum)])[0]
+    raise DamagedFileError(f"the {what} is damaged")

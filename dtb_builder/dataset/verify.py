@@ -5,17 +5,23 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from dtb_builder.dataset import schema
+from dtb_builder.dataset.codec import crc32c
 from dtb_builder.dataset.index import row_checksums
-from dtb_builder.dataset.query import Benchmark
+from dtb_builder.dataset.moments import moment_columns
 from dtb_builder.dataset.run import Run
 from dtb_builder.dataset.store import Store
 from dtb_builder.errors import DamagedFileError, DTBError
+from dtb_builder.record import METRICS
 
 __all__ = ["Checked", "verify"]
+
+_BLOCK_RUNS = 2**10
 
 
 @dataclass(frozen=True)
@@ -46,45 +52,106 @@ def verify(path: Path) -> Iterator[Checked]:
             sound &= checked.error is None
             yield checked
         if sound:
-            with Benchmark(path) as benchmark:
-                for record, read in _runs(benchmark, store):
-                    yield Checked(record, _error_of(read))
+            for record, read in _runs(store):
+                yield Checked(record, _error_of(read))
 
 
 def _columns(store: Store) -> Iterator[tuple[str, Callable[[], object]]]:
     for name in schema.TEXTS:
         yield name, partial(store.index.texts, name)
     for column in schema.COLUMNS:
-        yield column.name, partial(store.index.column, column.name)
+        yield column.name, partial(store.index.check, column.name)
     yield "order of runs/number", lambda: store.index.numbers
+    yield "table of moments", lambda: store.index.moments
     yield "rows of runs/crc32c", partial(_check_rows, store)
-    yield "provenance", lambda: store.provenance
-    yield "environments of runs/environment", store.check_environments
-    yield "order of step_index/step", store.index.check_steps
-    yield "keys of difference_index", store.index.check_differences
+    yield "what was measured", partial(_check_measured, store)
+    yield "provenance", partial(_check_provenance, store)
+    yield "environments and origins", store.check_listed
 
 
-def _runs(benchmark: Benchmark, store: Store) -> Iterator[tuple[str, Callable[[], object]]]:
-    yield "lists of HDF5", store.check_lists
-    for row, run in enumerate(benchmark):
-        yield f"run {run.number} keys", partial(_check_keys, store, row, run)
-        yield f"run {run.number} tensors", partial(store.tensors, row)
-        yield f"run {run.number} in HDF5", partial(store.check_hdf5, row, run.number)
-        for epoch in run.state_epochs:
-            name = f"run {run.number} state of epoch {epoch}"
-            yield name, partial(run.training_state, epoch=epoch)
-        for step in run.state_steps:
-            yield f"run {run.number} state of step {step}", partial(run.training_state, step=step)
+def _runs(store: Store) -> Iterator[tuple[str, Callable[[], object]]]:
+    yield "lists of HDF5", store.states.check_lists
+    whole_states = _stores_whole_states(store)
+    for row in range(store.index.num_runs):
+        run = Run(store, row)
+        number = run.number
+        yield f"run {number} keys", partial(_check_keys, store, row, run)
+        yield f"run {number} tensors", partial(store.states.tensors, row)
+        yield f"run {number} in HDF5", partial(store.states.check_hdf5, row, number)
+        places = store.states.places(row)
+        for position, moment in enumerate(store.index.moments):
+            if places.length[position]:
+                at = f"step {moment.step}" if moment.epoch is None else f"epoch {moment.epoch}"
+                checking = partial(_check_state, store, row, position, whole_states)
+                yield f"run {number} state of {at}", checking
+            if places.momentum_length[position]:
+                yield (
+                    f"run {number} momentum of epoch {moment.epoch}",
+                    partial(store.states.momentum, row, position),
+                )
 
 
 def _check_rows(store: Store) -> None:
-    wrong = np.zeros(store.index.num_runs, bool)
-    for checksum, covered in schema.ROW_CHECKSUMS.items():
-        columns = {column.name: store.index.column(column.name) for column in covered}
-        wrong |= row_checksums(columns, covered) != store.index.column(checksum)
-    if wrong.any():
-        numbers = store.index.column("runs/number")[wrong].tolist()
-        raise DamagedFileError(f"the rows of runs {numbers} are not those that were recorded")
+    moments = moment_columns(store.index.moments)
+    names = [column.name for column in schema.ROW_COLUMNS]
+    wrong: list[int] = []
+    for rows in store.index.streamed([*names, "runs/number", "runs/crc32c"], _BLOCK_RUNS):
+        differs = row_checksums(rows | moments) != rows["runs/crc32c"]
+        wrong += rows["runs/number"][differs].tolist()
+    if wrong:
+        raise DamagedFileError(f"the rows of runs {wrong} are not those that were recorded")
+
+
+def _check_measured(store: Store) -> None:
+    """See that truth values are 0 or 1, and that nothing stands beyond a run's last epoch."""
+    names = [f"measured/{name}" for name in METRICS]
+    kept = ("moments/length", "moments/momentum_length")
+    epochs = np.arange(store.index.num_epochs + 1)
+    ends = np.array([-1 if m.epoch is None else m.epoch for m in store.index.moments], np.int64)
+    for rows in store.index.streamed([*names, *kept, "runs/num_epochs"], _BLOCK_RUNS):
+        last = rows["runs/num_epochs"][:, None]
+        if (last < 0).any() or (last > store.index.num_epochs).any():
+            raise DamagedFileError(f"runs should end at an epoch in 0..{store.index.num_epochs}")
+        for name in names:
+            _check_within(name, rows[name], epochs > last, most=1)
+        for name in kept:
+            _check_within(name, rows[name], ends > last)
+
+
+def _check_within(
+    name: str, values: NDArray[Any], beyond: NDArray[np.bool_], most: int | None = None
+) -> None:
+    if (values < 0).any() or (most is not None and (values > most).any()):
+        raise DamagedFileError(f"{name} should be at least 0 and at most {most}")
+    if (values[beyond] != 0).any():
+        raise DamagedFileError(f"{name} should be 0 beyond a run's last epoch")
+
+
+def _check_provenance(store: Store) -> None:
+    if store.provenance_crc32c != crc32c(store.provenance_text.encode()):
+        raise DamagedFileError(f"{schema.PROVENANCE_ATTRIBUTE} is not that of the provenance")
+    store.provenance  # noqa: B018 - it is read
+
+
+def _stores_whole_states(store: Store) -> bool:
+    """Whether states are stored as they were trained, so that runs/state_crc32c proves them."""
+    config = store.provenance.get("config")
+    states = config.get("states") if isinstance(config, dict) else None
+    network = store.provenance.get("network")
+    has_head = isinstance(network, dict) and network.get("auxiliary") is not False
+    return (
+        isinstance(states, dict)
+        and states.get("dtype") == "float32"
+        and (states.get("auxiliary_head") is True or not has_head)
+    )
+
+
+def _check_state(store: Store, row: int, position: int, is_as_trained: bool) -> None:
+    state, moment = store.states.state(row, position), store.index.moments[position]
+    if is_as_trained and moment.epoch is not None:
+        expected = int(store.index.cell("runs/state_crc32c", row)[moment.epoch])
+        if crc32c(state.values.tobytes()) != expected:
+            raise DamagedFileError(f"the state of epoch {moment.epoch} is not the one trained")
 
 
 def _check_keys(store: Store, row: int, run: Run) -> None:

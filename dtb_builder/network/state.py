@@ -1,11 +1,16 @@
 """Between a network's tensors and the one vector that is remembered of them."""
 
+import io
+from collections.abc import Mapping
+
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from dtb_builder.record import TensorTable, TrainingState
 
-__all__ = ["capture", "restore", "tensor_table"]
+__all__ = ["capture", "restore", "tensor_table", "torch_file"]
 
 COUNTER = "num_batches_tracked"
 
@@ -59,6 +64,13 @@ def restore(network: nn.Module, state: TrainingState) -> None:
         tensor.copy_(part.view(tensor.shape))
     for counter in counters.values():
         counter.fill_(state.num_batches_tracked)
+
+
+def torch_file(tensors: Mapping[str, NDArray[np.float32]]) -> bytes:
+    """Named arrays as the file that ``torch.load`` reads, and ``load_state_dict`` takes."""
+    buffer = io.BytesIO()
+    torch.save({name: torch.from_numpy(array.copy()) for name, array in tensors.items()}, buffer)
+    return buffer.getvalue()
 
 
 def _tensors_and_counters(network: nn.Module) -> tuple[dict[str, Tensor], dict[str, Tensor]]:

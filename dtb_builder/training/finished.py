@@ -25,7 +25,7 @@ class FinishedEpoch:
         network: as it is after the epoch, in any mode.
         optimizer: as it is after the epoch.
         scheduler: already set to the next epoch's learning rate.
-        step_states: of the first epoch, the states after the steps that were asked for.
+        step_states: the states after those steps that were asked for, counted over the training.
     """
 
     epoch: int

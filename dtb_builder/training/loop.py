@@ -51,15 +51,15 @@ def train(
             moved to the images' device.
         data: what to train on and to evaluate with.
         recipe: how to train.
-        seed: of everything but the initialisation, which is the caller's. The caller's own
-            random numbers are neither used nor changed.
-        state_steps: capture the network's state after these steps of the first epoch, too; they
-            come with that epoch. A training that goes on after it has none.
+        seed: of the order of the images, their augmentation and drop-path; the initialisation is
+            the caller's. The caller's own random numbers are neither used nor changed.
+        state_steps: capture the network's state after these steps, counted over the whole
+            training, too; they come with their epoch.
         resume: go on after this epoch instead of beginning; the network's weights come from it.
 
     Raises:
         ValueError: the network cannot do what the recipe asks for, the checkpoint is of a later
-            epoch than the recipe has, or the first epoch has not such steps.
+            epoch than the recipe has, or it has not such steps.
     """
     if len(data.train) < 2:
         raise ValueError(f"at least 2 images must be trained on, got {len(data.train)}")
@@ -72,7 +72,7 @@ def train(
         raise ValueError(
             f"a checkpoint must be of an epoch in 0..{recipe.num_epochs}, got {resume.epoch}"
         )
-    last_step = recipe.num_steps(len(data.train))
+    last_step = recipe.num_epochs * recipe.num_steps(len(data.train))
     if outside := [step for step in state_steps if not 1 <= step <= last_step]:
         raise ValueError(f"state_steps must be in 1..{last_step}, got {outside}")
     return _epochs(network, data, recipe, seed, state_steps, resume)
@@ -109,11 +109,13 @@ def _epochs(
     else:
         resume.restore(network, optimizer, scheduler)
         first = resume.epoch + 1
+    num_steps = recipe.num_steps(len(data.train))
     for epoch in range(first, recipe.num_epochs + 1):
-        steps = state_steps if epoch == 1 else ()
-        trained, step_states = _trained(network, data, recipe, optimizer, step, seed, epoch, steps)
+        before = (epoch - 1) * num_steps
+        steps = {number - before for number in state_steps}
+        trained, within = _trained(network, data, recipe, optimizer, step, seed, epoch, steps)
         scheduler.step()
-        yield finished(epoch, trained, step_states)
+        yield finished(epoch, trained, {before + number: s for number, s in within.items()})
 
 
 def _trained(

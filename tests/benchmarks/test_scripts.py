@@ -70,10 +70,22 @@ def test_profile_step(script: Script) -> None:
 
 
 def test_published_scores(script: Script) -> None:
-    smallest = ("--genotypes", 3, "--cells", 2, "--gradients", 2, "--resamples", 9)
-    smallest += ("--channels", 4, "--proxy-channels", 4, "--probes", 1)
+    smallest = (
+        "--genotypes",
+        9,
+        "--cells",
+        8,
+        "--gradients",
+        2,
+        "--width",
+        4,
+        "--channels",
+        4,
+        "--probes",
+        1,
+    )
     shown = script("published_scores", *smallest, "--images", "digits")
-    assert "exactly: 3 of 3" in shown
+    assert "exactly: 9 of 9" in shown
     assert "\njacov " in shown
 
 

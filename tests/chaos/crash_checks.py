@@ -7,11 +7,13 @@ from pathlib import Path
 from chaos import fake_runs
 from chaos.crash_points import Call, crashes, record
 from dtb_builder.dataset import Benchmark
-from dtb_builder.dataset.codec import decode
 from dtb_builder.dataset.journal import read_journal
 from dtb_builder.dataset.verify import verify
 
 __all__ = ["PROGRAMS", "CrashReport", "check_crashes"]
+
+RUNS = (1, 3)
+"""The runs of a shard; the latter diverged."""
 
 PROGRAMS = ("journal", "shard", "merge", "merge into volumes")
 
@@ -68,7 +70,7 @@ def check_crashes(program: str, work: Path, *, drop: str = "") -> CrashReport:
 
 def _prepare(program: str, root: Path) -> None:
     if program == "shard":
-        for number in (1, 2):
+        for number in RUNS:
             fake_runs.write_journal(root / f"{number}.journal", number)
     elif program in fake_runs.VOLUME_SIZES:
         fake_runs.write_shard_of(root / "shard-00000.h5", range(2))
@@ -78,7 +80,7 @@ def _prepare(program: str, root: Path) -> None:
 
 
 def _acknowledged(calls: list[Call]) -> int:
-    """Epochs whose append had returned: the journal's syncs but that of its first record."""
+    """Records whose append had returned: the journal's syncs but that of its first record."""
     num_syncs = sum(call.kind == "S" and call.path.endswith(".journal") for call in calls)
     return max(0, num_syncs - 1)
 
@@ -86,37 +88,35 @@ def _acknowledged(calls: list[Call]) -> int:
 def _look_at_journal(folder: Path, acknowledged: int, report: CrashReport) -> None:
     path = folder / "run.journal"
     journal = read_journal(path) if path.exists() else None
-    epochs = () if journal is None else journal.epochs
-    report.num_lost += max(0, acknowledged - len(epochs))
     if journal is not None:
-        _compare_journal(path, 1, report)
+        _compare_journal(path, 3, report)
+    num_records = 0 if journal is None else len(journal.epochs) + (journal.ended is not None)
+    report.num_lost += max(0, acknowledged - num_records)
 
 
 def _compare_journal(path: Path, number: int, report: CrashReport) -> int:
     journal = read_journal(path)
     if journal is None:
         return 0
-    for epoch, frame in zip(journal.epochs, journal.frames(journal.epochs), strict=True):
-        right = frame == fake_runs.fake_frame(number, epoch.epoch)
-        right &= epoch.metrics["valid_loss"] == 3.0 - epoch.epoch
-        report.num_wrong += not right
-    for step, frame in zip(journal.steps, journal.step_frames(), strict=True):
-        expected = fake_runs.fake_step_state(number, step.step)
-        report.num_wrong += decode(frame, num_floats=30).tobytes() != expected.tobytes()
+    for epoch in journal.epochs:
+        report.num_wrong += epoch.metrics["valid_loss"] != 3.0 - epoch.epoch
+    for kept in journal.moments:
+        right = fake_runs.fake_frames(number, kept.moment)
+        report.num_wrong += tuple(journal.read(kept[1:])) != right[1:]
     return len(journal.epochs)
 
 
 def _look_at_shard(folder: Path, report: CrashReport) -> None:
     """Each run is in the shard or in its journal, whole."""
     shard = folder / "shard.h5"
-    if shard.exists():
-        found = _compare_file(shard, report)
-        report.num_lost += (fake_runs.NUM_EPOCHS + 1) * (2 - len(found))
-        return
-    for number in (1, 2):
+    found = _compare_file(shard, report) if shard.exists() else []
+    for number in RUNS:
         path = folder / f"{number}.journal"
-        num_epochs = _compare_journal(path, number, report) if path.exists() else 0
-        report.num_lost += fake_runs.NUM_EPOCHS + 1 - num_epochs
+        if not shard.exists():
+            num_epochs = _compare_journal(path, number, report) if path.exists() else 0
+            report.num_lost += fake_runs.last_epoch(number) + 1 - num_epochs
+        elif number not in found:
+            report.num_lost += fake_runs.last_epoch(number) + 1
 
 
 def _look_at_merge(folder: Path, report: CrashReport, *, allow_old: bool) -> None:
@@ -148,17 +148,21 @@ def _read_file(path: Path, report: CrashReport) -> list[int]:
             return []
         with Benchmark(path) as benchmark:
             for run in benchmark:
-                for epoch in range(fake_runs.NUM_EPOCHS + 1):
-                    values = run.training_state(epoch=epoch).values
-                    right = (
-                        values.tobytes() == fake_runs.fake_state(run.number, epoch).tobytes()
-                        and run.metric("valid_loss", epoch=epoch) == 3.0 - epoch
-                    )
-                    report.num_wrong += not right
-                for step in fake_runs.STEPS:
-                    values = run.training_state(step=step).values
-                    expected = fake_runs.fake_step_state(run.number, step)
-                    report.num_wrong += values.tobytes() != expected.tobytes()
+                last = fake_runs.last_epoch(run.number)
+                losses = [3.0 - epoch for epoch in range(last + 1)]
+                right = run.curve("valid_loss").compressed().tolist() == losses
+                right &= run.moments == tuple(
+                    m for m in fake_runs.MOMENTS if m.epoch is None or m.epoch <= last
+                )
+                for moment in run.moments:
+                    values = run.training_state(step=moment.step).values
+                    expected = fake_runs.fake_state(run.number, moment.step)
+                    right &= values.tobytes() == expected.tobytes()
+                for epoch in run.momentum_epochs:
+                    values = run.momentum(epoch=epoch)["bias"]
+                    expected = fake_runs.fake_momentum(run.number, 5 * epoch)
+                    right &= values.tobytes() == expected[20:].tobytes()
+                report.num_wrong += not right
             return benchmark.numbers.tolist() if not report.num_wrong else []
     except Exception:  # noqa: BLE001 - whatever it is, the file could not be read
         report.num_unreadable += 1

@@ -10,25 +10,27 @@ from dtb_builder.dataset import codec
 from dtb_builder.dataset.journal import (
     Journal,
     JournalRun,
-    StepFrame,
+    MomentFrames,
+    append_end,
     append_epoch,
     open_journal,
     read_journal,
 )
 from dtb_builder.dataset.merge import merge, remove_old_volumes
 from dtb_builder.dataset.shard import write_shard
-from dtb_builder.record import TensorTable
+from dtb_builder.record import Moment, TensorTable
 from dtb_builder.space import sample_uniform
 
 __all__ = [
-    "DIFFERENCES",
+    "MOMENTS",
+    "MOMENTUM",
     "NUM_EPOCHS",
     "PROVENANCE",
     "SHAPE",
-    "STEPS",
-    "fake_frame",
+    "fake_frames",
+    "fake_momentum",
     "fake_state",
-    "fake_step_state",
+    "last_epoch",
     "main",
     "write_journal",
     "write_shard_of",
@@ -36,41 +38,55 @@ __all__ = [
 
 TABLE = TensorTable(("weight", "bias"), ((4, 5), (10,)))
 NUM_EPOCHS = 3
-STEPS = (1, 2)
-DIFFERENCES = {1: 0, 3: 2}
-SHAPE: dict[str, Any] = {
-    "num_epochs": NUM_EPOCHS,
-    "steps": STEPS,
-    "differences": tuple(DIFFERENCES.items()),
-}
+MOMENTS = (
+    Moment(0, 0),
+    Moment(1),
+    Moment(2),
+    Moment(5, 1, 0),
+    Moment(10, 2),
+    Moment(15, 3, 4),
+)
+MOMENTUM = (1, 3)
+"""The epochs whose momentum is kept."""
+
+SHAPE: dict[str, Any] = {"num_epochs": NUM_EPOCHS, "moments": MOMENTS}
 """What all runs have in common; arguments of `write_shard`."""
 
 VOLUME_SIZES = {"merge": None, "merge into volumes": 1, "merge into one volume": 10**9}
 PROVENANCE = '{"config": {"plan": "fake"}}'
 
 
-def fake_state(number: int, epoch: int) -> np.ndarray:
-    """The state of a run after an epoch, float32, shape (30,)."""
-    return np.random.default_rng([number, epoch]).standard_normal(30).astype(np.float32)
+def last_epoch(number: int) -> int:
+    """The last epoch of a run: some diverged."""
+    return 2 if number % 4 == 3 else NUM_EPOCHS
 
 
-def fake_step_state(number: int, step: int) -> np.ndarray:
-    """The state of a run after a step of its first epoch, float32, shape (30,)."""
-    return np.random.default_rng([number, 1000 + step]).standard_normal(30).astype(np.float32)
+def fake_state(number: int, step: int) -> np.ndarray:
+    """The state of a run after a training step, float32, shape (30,)."""
+    return np.random.default_rng([number, step]).standard_normal(30).astype(np.float32)
 
 
-def fake_frame(number: int, epoch: int) -> bytes:
-    """The frame of the state of a run after an epoch, whole or as a difference."""
-    if epoch in DIFFERENCES:
-        key = fake_state(number, DIFFERENCES[epoch])
-        return codec.encode_difference(fake_state(number, epoch), key)
-    return codec.encode(fake_state(number, epoch))
+def fake_momentum(number: int, step: int) -> np.ndarray:
+    """The momentum of a run after a training step, float32, shape (30,)."""
+    return fake_state(number, 1000 + step)
+
+
+def fake_frames(number: int, moment: Moment) -> MomentFrames:
+    """What is kept of a run at a moment."""
+    state = fake_state(number, moment.step)
+    if moment.base is None:
+        frame = codec.encode(state)
+    else:
+        frame = codec.encode_difference(state, fake_state(number, MOMENTS[moment.base].step))
+    if moment.epoch not in MOMENTUM:
+        return MomentFrames(moment, frame)
+    return MomentFrames(moment, frame, codec.encode(fake_momentum(number, moment.step)))
 
 
 def fake_run(number: int) -> JournalRun:
     """The run of this number."""
     genotype = str(sample_uniform(0, number))
-    return JournalRun(number, genotype, number % 3, "plan", 30, TABLE)
+    return JournalRun(number, genotype, number % 3, number % 2, "plan", 30, 40, TABLE)
 
 
 def append(path: Path, number: int, epoch: int) -> None:
@@ -80,22 +96,18 @@ def append(path: Path, number: int, epoch: int) -> None:
         epoch=epoch,
         metrics={"valid_accuracy": number / 100 + epoch / 10, "valid_loss": 3.0 - epoch},
         environment={"device_name": "fake"},
-        num_batches_tracked=5 * epoch,
-        frame=fake_frame(number, epoch),
-        key=DIFFERENCES.get(epoch),
-        step_frames=[
-            StepFrame(step, step, codec.encode(fake_step_state(number, step)))
-            for step in STEPS
-            if epoch == 1
-        ],
+        state_crc32c=codec.crc32c(fake_state(number, 5 * epoch).tobytes()),
+        moments=[fake_frames(number, m) for m in MOMENTS if -(-m.step // 5) == epoch],
     )
 
 
 def write_journal(path: Path, number: int) -> None:
     """Write the journal of a whole run."""
     open_journal(path, fake_run(number))
-    for epoch in range(NUM_EPOCHS + 1):
+    for epoch in range(last_epoch(number) + 1):
         append(path, number, epoch)
+    if last_epoch(number) < NUM_EPOCHS:
+        append_end(path, "it diverged")
 
 
 def write_shard_of(path: Path, numbers: range) -> None:
@@ -113,7 +125,7 @@ def write_shard_of(path: Path, numbers: range) -> None:
 def main(program: str, folder: Path) -> None:
     """Do one of the things that write files, in a folder that is ready for it."""
     if program == "journal":
-        write_journal(folder / "run.journal", 1)
+        write_journal(folder / "run.journal", 3)
     elif program == "shard":
         journals = [read_journal(path) for path in sorted(folder.glob("*.journal"))]
         write_shard(

@@ -38,8 +38,9 @@ PLAN = (
     f"recipe.num_epochs={NUM_EPOCHS}",
     "space.num_genotypes=2",
     "shard_size=1",
-    "states.steps=[2]",
+    "states.steps=[2,9]",
     "states.key_every=3",
+    "states.momentum=all",
 )
 """Two runs of some seconds each, so that there is time to kill them in their midst."""
 
@@ -84,15 +85,15 @@ def content(path: Path) -> dict[Any, Any]:
             for name in METRICS:
                 if not name.endswith("seconds"):
                     found[run.number, name] = run.curve(name).filled(-1).tobytes()
-            for epoch in run.state_epochs:
-                state = run.training_state(epoch=epoch)
-                found[run.number, epoch] = (state.values.tobytes(), state.num_batches_tracked)
-            for step in run.state_steps:
-                state = run.training_state(step=step)
-                found[run.number, "step", step] = (
-                    state.values.tobytes(),
-                    state.num_batches_tracked,
-                )
+            for epoch in range(run.num_epochs + 1):
+                found[run.number, "checksum", epoch] = run.state_crc32c(epoch=epoch)
+            for moment in run.moments:
+                state = run.training_state(step=moment.step)
+                place = run.number, moment.epoch, moment.step
+                found[place] = (state.values.tobytes(), state.num_batches_tracked)
+            for epoch in run.momentum_epochs:
+                named = run.momentum(epoch=epoch).items()
+                found[run.number, "momentum", epoch] = [(k, v.tobytes()) for k, v in named]
     assert found, f"{path} says nothing"
     return found
 

@@ -56,7 +56,7 @@ def make_files(folder: Path) -> dict[str, Path]:
         path = folder / f"{number}.journal"
         fake_runs.write_journal(path, number)
         journals += [read for read in (read_journal(path),) if read is not None]
-    failure = FailedRun(9, sample_uniform(0, 9), 0, 2, "RuntimeError: no luck")
+    failure = FailedRun(9, sample_uniform(0, 9), 0, 0, 2, "RuntimeError: no luck")
     shard, benchmark = folder / "shard.h5", folder / "dtb.h5"
     write_shard(
         shard,

@@ -45,22 +45,23 @@ def _asked(benchmark: Benchmark) -> Iterator[tuple[Any, Any]]:
         )
         for name in METRICS:
             yield ("curve", i, name), _answer(lambda run=run, n=name: _plain(run.curve(n)))
-        yield ("kept", i), _answer(lambda run=run: run.state_epochs)
-        yield ("steps", i), _answer(lambda run=run: run.state_steps)
-        for step in (1, 2):
+        for name in ("order_seed", "num_epochs", "multiply_accumulates", "origin", "moments"):
+            yield (name, i), _answer(lambda run=run, n=name: getattr(run, n))
+        for name in ("state_epochs", "state_steps", "momentum_epochs"):
+            yield (name, i), _answer(lambda run=run, n=name: getattr(run, n))
+        for step in (1, 2, 10):
             yield (
                 ("step state", i, step),
                 _answer(lambda run=run, s=step: _state(run.training_state(step=s))),
             )
         for epoch in range(4):
-            yield (
-                ("state", i, epoch),
-                _answer(lambda run=run, e=epoch: _state(run.training_state(epoch=e))),
-            )
-            yield (
-                ("environment", i, epoch),
-                _answer(lambda run=run, e=epoch: run.environment(epoch=e)),
-            )
+            for name, ask in (
+                ("state", lambda run=run, e=epoch: _state(run.training_state(epoch=e))),
+                ("momentum", lambda run=run, e=epoch: _named(run.momentum(epoch=e))),
+                ("environment", lambda run=run, e=epoch: run.environment(epoch=e)),
+                ("state checksum", lambda run=run, e=epoch: run.state_crc32c(epoch=e)),
+            ):
+                yield (name, i, epoch), _answer(ask)
 
 
 def _answer(ask: Any) -> Any:
@@ -74,6 +75,10 @@ def _answer(ask: Any) -> Any:
 
 def _plain(array: Any) -> bytes:
     return array.filled(-1.5).tobytes()
+
+
+def _named(arrays: Any) -> dict[str, bytes]:
+    return {name: values.tobytes() for name, values in arrays.items()}
 
 
 def _state(state: Any) -> tuple[bytes, int]:

@@ -26,4 +26,12 @@ def test_hostile_files_are_refused_or_tell_the_truth(tmp_path: Path) -> None:
 
 def test_every_region_of_a_file_is_known(tmp_path: Path) -> None:
     found = regions(make_files(tmp_path)["shard"])
-    assert set(found) == {"superblock", "index", "texts", "tensors", "frames", "HDF5's own"}
+    assert set(found) == {
+        "superblock",
+        "index",
+        "texts",
+        "checksums",
+        "tensors",
+        "frames",
+        "HDF5's own",
+    }

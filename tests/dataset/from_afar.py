@@ -36,7 +36,7 @@ class FromAfar:
         list(merge([large], large.with_name("dtb.h5"), volume_size=volume_size))
         served.publish()
         with Benchmark(large) as local, Benchmark(f"{served.url}/dtb.h5") as remote:
-            frame = int(local._store.index.column("state_index/length")[1, 2])
+            frame = int(local._store.index.column("moments/length")[1, 2])
             served.asked.clear()
             state = remote.run(1).state(epoch=2)
             assert len(served.asked) <= 4

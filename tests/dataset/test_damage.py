@@ -7,11 +7,10 @@ import h5py
 import hdf5plugin
 import numpy as np
 import pytest
-from chaos.mutants import HOSTILE, seal
+from chaos.mutants import HOSTILE, seal, seal_columns
 
 from dtb_builder import Benchmark
 from dtb_builder.dataset import schema
-from dtb_builder.dataset.codec import crc32c
 from dtb_builder.dataset.merge import merge
 from dtb_builder.dataset.opening import dataset_at
 from dtb_builder.dataset.salvage import LostRun, salvage
@@ -34,8 +33,12 @@ def test_a_sound_file_has_no_damage(shard: Path) -> None:
     ("change", "record"),
     [
         ("numbers do not increase", "order of runs/number"),
-        ("steps do not increase", "order of step_index/step"),
-        ("a difference is to itself", "keys of difference_index"),
+        ("moments do not increase", "table of moments"),
+        ("a difference is to itself", "table of moments"),
+        ("a truth value is neither", "what was measured"),
+        ("a run ends after the last epoch", "what was measured"),
+        ("a diverged run goes on", "what was measured"),
+        ("the provenance has another checksum", "provenance"),
     ],
 )
 def test_what_is_out_of_order_is_named(change: str, record: str, shard: Path) -> None:
@@ -45,14 +48,15 @@ def test_what_is_out_of_order_is_named(change: str, record: str, shard: Path) ->
 
 
 @pytest.mark.parametrize("number", [-1, 7])
-def test_an_environment_that_is_not_there_is_named_and_not_copied(
-    number: int, shard: Path, tmp_path: Path
+@pytest.mark.parametrize("what", ["environment", "origin"])
+def test_an_environment_or_origin_that_is_not_there_is_named_and_not_copied(
+    what: str, number: int, shard: Path, tmp_path: Path
 ) -> None:
     with h5py.File(shard, "r+") as file:
-        dataset_at(file, "runs/environment")[...] = number
+        dataset_at(file, f"runs/{what}")[...] = number
         seal(file)
-    assert damaged_records(shard) == ["environments of runs/environment"]
-    with pytest.raises(DamagedFileError, match="have environments that are not there"):
+    assert damaged_records(shard) == ["environments and origins"]
+    with pytest.raises(DamagedFileError, match=f"have {what}s that are not there"):
         list(merge([shard], tmp_path / "merged.h5"))
     (tmp_path / "saved").mkdir()
     assert [type(run) for run in salvage(shard, tmp_path / "saved", plan="")] == [LostRun] * 2
@@ -63,36 +67,46 @@ def test_an_environment_that_is_not_there_is_named_and_not_copied(
     [
         ({"provenance": "[1]"}, "provenance"),
         ({"provenance": "nope"}, "provenance"),
-        ({"environments": '"5"'}, "environments of runs/environment"),
+        ({"environments": '"5"'}, "environments and origins"),
+        ({"origins": "[]"}, "environments and origins"),
     ],
 )
 def test_a_text_that_is_no_object_is_named(
     texts: dict[str, str], record: str, make_shard: Callable[..., Path]
 ) -> None:
     shard = make_shard("odd", [3], provenance=texts.get("provenance", "{}"))
-    if "environments" in texts:
+    for name in texts.keys() - {"provenance"}:
         with h5py.File(shard, "r+") as file:
-            del file[schema.ENVIRONMENTS]
-            file[schema.ENVIRONMENTS] = np.array([texts["environments"].encode()])
+            del file[name]
+            file[name] = np.array([texts[name].encode()])
             seal(file)
     assert damaged_records(shard) == [record]
     with Benchmark(shard) as benchmark, pytest.raises(DamagedFileError):
-        _ = benchmark.provenance, benchmark.environments
+        _ = benchmark.provenance, benchmark.environments, benchmark.run(3).origin
 
 
-@pytest.mark.parametrize("column", schema.ROW_CHECKSUMS)
-def test_a_row_that_its_checksum_does_not_prove_is_named(column: str, shard: Path) -> None:
+def test_a_row_that_its_checksum_does_not_prove_is_named(shard: Path) -> None:
     with h5py.File(shard, "r+") as file:
-        stored = dataset_at(file, column)
-        values = np.asarray(stored[...]) ^ 1
-        stored[...] = values
-        checksum = crc32c(values.tobytes(), crc32c(column.encode()))
-        stored.attrs[schema.CHECKSUM_ATTRIBUTE] = np.uint32(checksum)
+        stored = dataset_at(file, "runs/crc32c")
+        stored[...] = np.asarray(stored[...]) ^ 1
+        seal_columns(file)
     assert "rows of runs/crc32c" in damaged_records(shard)
 
 
+def test_a_state_that_is_not_the_one_trained_is_named(make_shard: Callable[..., Path]) -> None:
+    """Its frame and its row may be sound: somebody stored another state."""
+    states = '{"dtype": "float32", "auxiliary_head": true}'
+    shard = make_shard("odd", [3], provenance=f'{{"config": {{"states": {states}}}}}')
+    assert damaged_records(shard) == []
+    with h5py.File(shard, "r+") as file:
+        dataset_at(file, "runs/state_crc32c")[0, 2] ^= 1
+        seal(file)
+    assert damaged_records(shard) == ["run 3 state of epoch 2"]
+
+
 @pytest.mark.parametrize(
-    "column", [c.name for c in schema.COLUMNS if not c.counts_failures] + list(schema.TEXTS[:3])
+    "column",
+    [c.name for c in schema.COLUMNS if not c.name.startswith("failures/")] + list(schema.TEXTS[:3]),
 )
 def test_a_flipped_bit_in_a_column_is_named(column: str, shard: Path, flip: Flip) -> None:
     with h5py.File(shard) as file:
@@ -101,23 +115,32 @@ def test_a_flipped_bit_in_a_column_is_named(column: str, shard: Path, flip: Flip
     assert column in damaged_records(shard)
 
 
+@pytest.mark.parametrize("column", ["metrics/valid_loss", "moments/step", "provenance"])
+def test_a_flipped_bit_in_the_checksums_of_a_column_is_named(
+    column: str, shard: Path, flip: Flip
+) -> None:
+    with h5py.File(shard) as file:
+        offset = file[schema.checksums_of(column)].id.get_offset()
+    flip(shard, offset, bit=3)
+    assert column in damaged_records(shard)
+
+
 def test_a_flipped_bit_in_a_state_or_its_tensor_table_is_named(shard: Path, flip: Flip) -> None:
     with Benchmark(shard) as benchmark:
         index = benchmark._store.index
-        state = int(index.column("state_index/offset")[1, 2])
-        step = int(index.column("step_index/offset")[1, 0])
-        difference = int(index.column("difference_index/offset")[1, 0])
-        table = int(index.column("state_index/tensors_offset")[0])
+        step, difference, state = (int(index.column("moments/offset")[1, i]) for i in (1, 3, 4))
+        momentum = int(index.column("moments/momentum_offset")[1, 3])
+        table = int(index.column("runs/tensors_offset")[0])
     flip(shard, state + 30)
     assert damaged_records(shard) == ["run 5 state of epoch 2"]
-    flip(shard, step + 30)
-    flip(shard, difference + 30)
-    flip(shard, table + 5)
+    for offset in (step + 30, difference + 30, momentum + 30, table + 5):
+        flip(shard, offset)
     assert damaged_records(shard) == [
         "run 3 tensors",
-        "run 5 state of epoch 1",
-        "run 5 state of epoch 2",
         "run 5 state of step 2",
+        "run 5 state of epoch 1",
+        "run 5 momentum of epoch 1",
+        "run 5 state of epoch 2",
     ]
 
 
@@ -128,16 +151,15 @@ def test_a_damaged_column_does_not_hide_the_others(shard: Path, flip: Flip) -> N
     with Benchmark(shard) as benchmark:
         assert benchmark.run(3).metric("valid_accuracy", epoch=0) == 0.03
         assert benchmark.run(3).state(epoch=0)
-        with pytest.raises(DamagedFileError, match="metrics/valid_loss: its checksum"):
+        with pytest.raises(DamagedFileError, match="metrics/valid_loss: a checksum"):
             benchmark.run(3).metric("valid_loss", epoch=0)
 
 
 def replaced(path: Path, name: str, **settings: object) -> None:
-    """Put another dataset under a column's name, with the checksum of the true one."""
+    """Put another dataset under a column's name; the checksums stay those of the true one."""
     with h5py.File(path, "r+") as file:
-        checksum = file[name].attrs["crc32c"]
         del file[name]
-        file.create_dataset(name, **settings).attrs["crc32c"] = checksum
+        file.create_dataset(name, **settings)
 
 
 @pytest.mark.parametrize(
@@ -234,10 +256,16 @@ def test_what_is_called_sound_other_readers_read_unchanged(shard: Path) -> None:
     assert 0 < num_sound < 150  # the gaps between HDF5's objects
 
 
-@pytest.mark.parametrize("name", ["values", "step_values", "difference_values"])
+@pytest.mark.parametrize("name", [schema.WHOLE, schema.DIFFERENCES, schema.MOMENTUM])
 def test_states_that_hdf5_finds_elsewhere_than_the_index_are_named(name: str, shard: Path) -> None:
     with h5py.File(shard, "r+") as file:
         values = dataset_at(file, f"states/00000003/{name}")
         chunk = values.id.read_direct_chunk((0, 0))[1]
         values.id.write_direct_chunk((0, 0), chunk + b"longer")
+    assert damaged_records(shard) == ["run 3 in HDF5"]
+
+
+def test_a_dataset_beside_the_states_is_named(shard: Path) -> None:
+    with h5py.File(shard, "r+") as file:
+        file["states/00000003/more"] = np.zeros(3)
     assert damaged_records(shard) == ["run 3 in HDF5"]

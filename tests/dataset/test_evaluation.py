@@ -66,7 +66,9 @@ def test_several_runs_of_a_genotype_are_told_apart_by_seed(
         assert benchmark.evaluate(genotype, epochs=1, seed=20).run.number == 2
         with pytest.raises(KeyError, match="2 runs of this genotype"):
             benchmark.evaluate(genotype, epochs=1)
-        with pytest.raises(KeyError, match=r"no run of seed 30 among \[10, 20\]"):
+        with pytest.raises(
+            KeyError, match="no run of seed 30 among those of seed/order seed 10/10, 20/20"
+        ):
             benchmark.evaluate(genotype, epochs=1, seed=30)
 
 

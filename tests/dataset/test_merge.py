@@ -11,6 +11,7 @@ from dtb_builder import Benchmark
 from dtb_builder.dataset import codec
 from dtb_builder.dataset.merge import merge, remove_old_volumes
 from dtb_builder.dataset.shard import write_shard
+from dtb_builder.dataset.states import frame_rows
 from dtb_builder.dataset.store import FailedRun
 from dtb_builder.dataset.verify import verify
 from dtb_builder.errors import (
@@ -40,12 +41,16 @@ def said(path: Path) -> dict[Any, Any]:
     with Benchmark(path) as benchmark:
         for run in benchmark:
             about = (run.number, run.seed, run.genotype, run.num_parameters, run.tensors)
-            found[run.number] = (about, [run.environment(epoch=e) for e in range(3)])
+            environments = [run.environment(epoch=e) for e in range(run.num_epochs + 1)]
+            crcs = [run.state_crc32c(epoch=e) for e in range(run.num_epochs + 1)]
+            found[run.number] = (about, environments, crcs, run.origin, run.moments)
             for name in METRICS:
                 found[run.number, name] = run.curve(name).tolist()
-            for epoch in run.state_epochs:
-                state = run.training_state(epoch=epoch)
-                found[run.number, epoch] = (state.values.tobytes(), state.num_batches_tracked)
+            for moment in run.moments:
+                state = run.training_state(step=moment.step)
+                found[run.number, moment] = (state.values.tobytes(), state.num_batches_tracked)
+            for epoch in run.momentum_epochs:
+                found[run.number, "momentum", epoch] = run.momentum(epoch=epoch)["scalar"]
     return found
 
 
@@ -55,7 +60,7 @@ def shards(make_shard: MakeShard) -> list[Path]:
     return [
         make_shard("a", [4, 1], device="abacus"),
         make_shard("b", [3, 0, 6], device="sliderule"),
-        make_shard("c", [2, 5], kept=(0, 1)),
+        make_shard("c", [2, 5], diverged={5: 1}),
     ]
 
 
@@ -79,16 +84,18 @@ def test_states_are_copied_without_being_decoded_or_compressed_again(
     shards: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def frames(path: Path) -> dict[int, list[bytes]]:
+        found: dict[int, list[bytes]] = {}
         with Benchmark(path) as benchmark:
-            store = benchmark._store
-            return {
-                run.number: [
-                    *(store.frame("state_index", row, e) for e in run.state_epochs if e != 1),
-                    *(store.frame("step_index", row, position) for position in range(2)),
-                    store.frame("difference_index", row, 0),
+            states, moments = benchmark._store.states, benchmark.moments
+            for row, run in enumerate(benchmark):
+                places = states.places(row)
+                rows = frame_rows(moments, places.length, places.momentum_length)
+                found[run.number] = [
+                    frame
+                    for name, positions in rows.items()
+                    for frame in states.frames(places, name, positions)
                 ]
-                for row, run in enumerate(benchmark)
-            }
+        return found
 
     before = {key: frame for path in shards for key, frame in frames(path).items()}
     with monkeypatch.context() as patch:
@@ -113,7 +120,7 @@ def test_a_merge_of_merges_is_the_merge(
     assert merged([shards[2], tmp_path / "two.h5"], tmp_path / "dtb.h5") == at_once
 
 
-@pytest.mark.parametrize(("volume_size", "num_volumes"), [(1, 7), (1600, 4), (10**9, 1)])
+@pytest.mark.parametrize(("volume_size", "num_volumes"), [(1, 7), (2600, 4), (10**9, 1)])
 def test_volumes_say_what_one_file_says(
     volume_size: int, num_volumes: int, shards: list[Path], tmp_path: Path
 ) -> None:
@@ -128,7 +135,7 @@ def test_the_index_stands_without_its_volumes(shards: list[Path], tmp_path: Path
     (volume,) = tmp_path.glob("states-*-00003.h5")
     volume.unlink()
     with Benchmark(tmp_path / "dtb.h5") as benchmark:
-        assert benchmark.array("valid_loss", epoch=-1).count() == 7
+        assert benchmark.array("valid_loss", epoch=1).count() == 7
         missing = [run for run in benchmark if not has_states(run)]
         assert len(missing) == 1
         with pytest.raises(MissingVolumeError, match=volume.name):
@@ -183,7 +190,7 @@ def test_no_shards_are_refused(tmp_path: Path) -> None:
 def test_a_failure_is_forgotten_once_its_run_finished(
     make_shard: MakeShard, failed: FailedRun, tmp_path: Path
 ) -> None:
-    later = FailedRun(9, sample_uniform(0, 9), 0, 1, "never finished")
+    later = FailedRun(9, sample_uniform(0, 9), 0, 0, 1, "never finished")
     shards = [make_shard("a", [1], [failed, later]), make_shard("b", [4])]
     merged(shards, tmp_path / "dtb.h5")
     with Benchmark(tmp_path / "dtb.h5") as benchmark:
@@ -195,7 +202,7 @@ def test_a_damaged_state_stops_the_merge_and_is_named(
     shards: list[Path], tmp_path: Path, flip: Flip
 ) -> None:
     with Benchmark(shards[1]) as benchmark:
-        offset = int(benchmark._store.index.column("state_index/offset")[2, 2])
+        offset = int(benchmark._store.index.column("moments/offset")[2, 4])
     flip(shards[1], offset + 20)
     with pytest.raises(DamagedFileError) as caught:
         merged(shards, tmp_path / "dtb.h5", volume_size=1)
@@ -215,8 +222,10 @@ def test_a_second_merge_leaves_what_the_first_published_until_it_is_done(
         for _ in merge(shards, target, volume_size=sizes[1]):
             assert said(target) == before
         # Who has the old index open reads the old states, for they have names of their own.
-        states = {run.number: run.training_state(epoch=2).values.tobytes() for run in reader}
-    assert states == {number: before[number, 2][0] for number in states}
+        last = reader.moments[-1]
+        whole = [run for run in reader if run.num_epochs == 2]
+        states = {r.number: r.training_state(epoch=2).values.tobytes() for r in whole}
+    assert states == {number: before[number, last][0] for number in states}
     assert said(target).keys() > before.keys()
 
 

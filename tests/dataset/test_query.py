@@ -12,9 +12,8 @@ import numpy as np
 import pytest
 
 from dtb_builder import Benchmark, Genotype
-from dtb_builder.dataset import schema
 from dtb_builder.dataset.merge import merge
-from dtb_builder.errors import DTBError, GenotypeError, NotDTBFileError, SchemaVersionError
+from dtb_builder.errors import DTBError, GenotypeError, NotDTBFileError
 from dtb_builder.record import METRICS
 from dtb_builder.space import NAMED, Edge, sample_uniform
 
@@ -166,8 +165,55 @@ def test_several_runs_of_a_genotype_are_all_given_and_none_is_chosen(
     list(merge(shards, tmp_path / "dtb.h5"))
     with Benchmark(tmp_path / "dtb.h5") as benchmark:
         assert [run.seed for run in benchmark.runs_of(genotype)] == [1, 2]
-        with pytest.raises(KeyError, match="2 runs of this genotype, seeds 1, 2: use runs_of"):
+        with pytest.raises(KeyError, match=r"2 runs of this genotype, of seed/.* 1/1, 2/2: use"):
             benchmark[genotype]
+
+
+def test_runs_of_one_genotype_are_told_apart_by_both_seeds(
+    make_shard: MakeShard, tmp_path: Path
+) -> None:
+    genotype = NAMED["DARTS_V2"]
+    seeds = [(0, 5), (0, 6), (1, 5)]
+    shards = [
+        make_shard(str(n), [n], genotype=genotype, seed=seed, order_seed=order)
+        for n, (seed, order) in enumerate(seeds)
+    ]
+    list(merge(shards, tmp_path / "dtb.h5"))
+    with Benchmark(tmp_path / "dtb.h5") as benchmark:
+        assert (benchmark.seeds.tolist(), benchmark.order_seeds.tolist()) == ([0, 0, 1], [5, 6, 5])
+        assert benchmark[genotype, 0, 6].number == 1
+        assert benchmark[str(genotype), 1].number == 2
+        assert benchmark.run_of(genotype, order_seed=6).order_seed == 6
+        for ask in (
+            lambda: benchmark[genotype, 0],
+            lambda: benchmark.run_of(genotype, order_seed=5),
+        ):
+            with pytest.raises(KeyError, match="2 runs of this genotype, of seed/order seed 0/5"):
+                ask()
+        with pytest.raises(KeyError, match="no run of seed 1 and order_seed 6 among those"):
+            benchmark[genotype, 1, 6]
+        with pytest.raises(TypeError, match="seed must be a whole number, got '0'"):
+            benchmark.run_of(genotype, seed="0")  # pyright: ignore[reportArgumentType]
+        with pytest.raises(TypeError, match="expected a genotype, a seed and an order seed"):
+            benchmark[genotype, 0, 6, 1]  # pyright: ignore[reportArgumentType]
+
+
+def test_a_run_that_diverged_ends_before_the_others(make_shard: MakeShard) -> None:
+    with Benchmark(make_shard("shard", [1, 2], diverged={2: 1})) as benchmark:
+        assert benchmark.last_epochs.tolist() == [2, 1]
+        run = benchmark.run(2)
+        assert (run.num_epochs, run.state_epochs, run.momentum_epochs) == (1, (0, 1), (1,))
+        assert benchmark.array("valid_loss", epoch=-1).tolist() == [1.0, None]
+        assert [top.number for top in benchmark.top(9, by="valid_loss", epoch=-1)] == [1]
+        with pytest.raises(KeyError, match="not measured at epoch 2; it was at 0 to 1"):
+            run.metric("valid_loss", epoch=-1)
+        for ask in (lambda: run.environment(epoch=-1), lambda: run.state_crc32c(epoch=2)):
+            with pytest.raises(KeyError, match="run 2 has no epoch 2: it ended at 1"):
+                ask()
+        with pytest.raises(KeyError, match="state of epoch 2 was not kept; kept are 0 to 1"):
+            run.state(epoch=-1)
+        with pytest.raises(KeyError, match="no 2 epochs: run 2 has 0 to 1"):
+            benchmark.evaluate(run.genotype, epochs=2)
 
 
 def test_metrics_are_read_by_epoch(shard: Path) -> None:
@@ -309,14 +355,6 @@ def test_a_file_cut_anywhere_is_refused(shard: Path, tmp_path: Path) -> None:
             Benchmark(cut)
 
 
-@pytest.mark.parametrize("version", ["2.0", "0.9", "10.1", "soon"])
-def test_an_unknown_major_version_is_refused(version: str, shard: Path) -> None:
-    with h5py.File(shard, "r+") as file:
-        file.attrs[schema.VERSION_ATTRIBUTE] = version
-    with pytest.raises(SchemaVersionError, match=f"has schema version {version}"):
-        Benchmark(shard)
-
-
 def test_a_volume_is_no_benchmark(shard: Path, tmp_path: Path) -> None:
     list(merge([shard], tmp_path / "dtb.h5", volume_size=1))
     with pytest.raises(NotDTBFileError, match=r"has no index.*commonly dtb\.h5"):
@@ -340,7 +378,7 @@ import sys, h5py
 with h5py.File({str(shard)!r}) as file:
     print(file["metrics/valid_loss"][:, 2].tolist(), "hdf5plugin" in sys.modules)
     import hdf5plugin
-    state = file["states/00000005/values"][0]
+    state = file["states/00000005/whole"][0]
     name, rank, shape, offset = file["states/00000005/tensors"][1]
     print(name.decode(), state[offset : offset + shape[0]].tolist(), "dtb_builder" in sys.modules)
 """
@@ -423,3 +461,39 @@ def test_the_top_is_the_beginning_of_the_whole_order(make_shard: MakeShard) -> N
             for k in range(8):
                 top = benchmark.top(k, by=name, epoch=0)
                 assert [run.number for run in top] == order[:k]
+
+
+def test_a_state_is_exported_for_other_tools(shard: Path, tmp_path: Path) -> None:
+    safetensors = pytest.importorskip("safetensors", reason="needs the extra [export]")
+    torch = pytest.importorskip("torch", reason="needs the extra [build]")
+    with Benchmark(shard) as benchmark:
+        run = benchmark.run(5)
+        run.export(tmp_path / "state.safetensors", epoch=-1)
+        run.export(tmp_path / "state.pt", step=5)
+        last, within = run.state(epoch=-1), run.state(step=5)
+        with pytest.raises(ValueError, match=r"\.safetensors or \.pt, got state\.npz"):
+            run.export(tmp_path / "state.npz", epoch=1)
+        with pytest.raises(KeyError, match="was not kept"):
+            run.export(tmp_path / "state.pt", step=3)
+    with safetensors.safe_open(tmp_path / "state.safetensors", "numpy") as file:
+        assert {name: file.get_tensor(name).tolist() for name in file.keys()} == {  # noqa: SIM118
+            name: array.tolist() for name, array in last.items()
+        }
+        about = {"genotype": str(sample_uniform(0, 5)), "run": "5", "step": "20"}
+        assert file.metadata() == about | {"seed": "0", "order_seed": "0"}
+    loaded = torch.load(tmp_path / "state.pt", weights_only=True)
+    assert {name: t.tolist() for name, t in loaded.items()} == {
+        name: array.tolist() for name, array in within.items()
+    }
+
+
+def test_without_safetensors_it_says_what_to_install(
+    shard: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "safetensors.numpy", None)
+    with (
+        Benchmark(shard) as benchmark,
+        pytest.raises(ModuleNotFoundError, match=r"pip install 'darts-training-bench\[export\]'"),
+    ):
+        benchmark.run(5).export(tmp_path / "state.safetensors", epoch=0)
+    assert not list(tmp_path.glob("*.safetensors"))

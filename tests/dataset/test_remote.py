@@ -57,7 +57,7 @@ def test_a_server_that_is_not_there_is_an_error_of_its_own() -> None:
 
 def test_damage_on_the_way_is_noticed(shard: Path, served: Served, flip: Callable) -> None:
     with Benchmark(shard) as local, Benchmark(f"{served.url}/shard.h5") as remote:
-        flip(shard, int(local._store.index.column("state_index/offset")[1, 2]) + 30)
+        flip(shard, int(local._store.index.column("moments/offset")[1, 4]) + 30)
         with pytest.raises(DamagedFileError, match=r"http.*/shard\.h5: the checksum"):
             remote.run(5).state(epoch=2)
         assert remote.run(5).state(epoch=1)

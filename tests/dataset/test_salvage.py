@@ -3,7 +3,8 @@ from pathlib import Path
 
 import h5py
 import pytest
-from chaos.mutants import HOSTILE
+from chaos.mutants import seal
+from dataset.conftest import fake_moments
 
 from dtb_builder import Benchmark
 from dtb_builder.dataset import schema
@@ -15,14 +16,14 @@ from dtb_builder.dataset.shard import write_shard
 
 MakeShard = Callable[..., Path]
 Flip = Callable[..., None]
-COVERED = {c.name for covered in schema.ROW_CHECKSUMS.values() for c in covered}
+COVERED = {column.name for column in schema.ROW_COLUMNS}
 
 
 @pytest.fixture
 def merged(make_shard: MakeShard, tmp_path: Path) -> Path:
     """A benchmark of runs 0 to 3."""
     path = tmp_path / "dtb.h5"
-    list(merge([make_shard("a", [0, 1]), make_shard("b", [2, 3])], path))
+    list(merge([make_shard("a", [0, 1], diverged={1: 1}), make_shard("b", [2, 3])], path))
     return path
 
 
@@ -33,7 +34,7 @@ def salvaged(path: Path) -> tuple[list[int], list[int | None]]:
     outcomes = list(salvage(path, folder, plan="plan"))
     saved = [outcome for outcome in outcomes if isinstance(outcome, SavedRun)]
     journals = [read_journal(run.journal) for run in saved]
-    assert all(journal is not None and journal.last_epoch == 2 for journal in journals)
+    assert all(journal is not None and journal.is_finished(2) for journal in journals)
     return (
         [run.number for run in saved],
         [outcome.number for outcome in outcomes if isinstance(outcome, LostRun)],
@@ -55,13 +56,12 @@ def test_a_sound_file_is_salvaged_whole(merged: Path, tmp_path: Path) -> None:
         assert benchmark.provenance == {"config": {"plan": "fake"}}
     again = tmp_path / "again.h5"
     whole = [journal for journal in journals if journal is not None]
-    states = {"steps": (2, 5), "differences": [(1, 0)]}
-    write_shard(again, whole, provenance=provenance, num_epochs=2, **states)
+    write_shard(again, whole, provenance=provenance, num_epochs=2, moments=fake_moments())
     list(merge([again], tmp_path / "remerged.h5"))
     assert (tmp_path / "remerged.h5").read_bytes() == merged.read_bytes()
 
 
-@pytest.mark.parametrize("column", sorted(COVERED - schema.ROW_CHECKSUMS.keys()))
+@pytest.mark.parametrize("column", sorted(COVERED))
 def test_damage_in_a_row_costs_that_run_alone_or_nothing(
     column: str, merged: Path, flip: Flip
 ) -> None:
@@ -70,21 +70,34 @@ def test_damage_in_a_row_costs_that_run_alone_or_nothing(
     if column in ("runs/key", "runs/iso_key"):
         assert (saved, lost) == ([0, 1, 2, 3], [])
     else:
-        assert (saved, lost) == ([0, 1, 3], [None if column == "runs/number" else 2])
+        assert (saved, lost) == ([0, 1, 3], [2])
+
+
+def test_damage_in_the_numbers_costs_everything(merged: Path, flip: Flip) -> None:
+    """A run's checksum goes with it to another number: nothing else would prove which it is."""
+    flip(merged, column_offset(merged, "runs/number", 2), bit=1)
+    assert salvaged(merged) == ([], [None] * 4)
+
+
+@pytest.mark.parametrize("column", [column.name for column in schema.MOMENTS])
+def test_damage_in_the_table_of_moments_costs_everything(
+    column: str, merged: Path, flip: Flip
+) -> None:
+    flip(merged, column_offset(merged, column, 3), bit=1)
+    saved, lost = salvaged(merged)
+    assert (saved, len(lost)) == ([], 4)
 
 
 @pytest.mark.parametrize(
     "column",
     [
         "runs/crc32c",
-        "step_index/row_crc32c",
-        "step_index/offset",
-        "difference_index/row_crc32c",
-        "difference_index/offset",
         "runs/environment",
-        "state_index/offset",
-        "state_index/tensors_offset",
-        "state_index/volume",
+        "runs/origin",
+        "runs/tensors_offset",
+        "runs/volume",
+        "moments/offset",
+        "moments/momentum_offset",
     ],
 )
 def test_damage_in_what_can_be_found_otherwise_costs_nothing(
@@ -96,27 +109,30 @@ def test_damage_in_what_can_be_found_otherwise_costs_nothing(
 
 
 @pytest.mark.parametrize(
-    ("group", "entry"), [("state_index", 2), ("step_index", 1), ("difference_index", 0)]
+    ("column", "position"), [("offset", 4), ("offset", 1), ("offset", 3), ("momentum_offset", 3)]
 )
-def test_a_damaged_state_costs_its_run(group: str, entry: int, merged: Path, flip: Flip) -> None:
+def test_a_damaged_frame_costs_its_run(
+    column: str, position: int, merged: Path, flip: Flip
+) -> None:
     with Benchmark(merged) as benchmark:
-        offset = int(benchmark._store.index.column(f"{group}/offset")[3, entry])
+        offset = int(benchmark._store.index.column(f"moments/{column}")[3, position])
     flip(merged, offset + 25)
     assert salvaged(merged) == ([0, 1, 2], [3])
 
 
-def test_a_difference_that_leads_nowhere_costs_its_run(merged: Path) -> None:
+def test_a_difference_to_a_state_that_is_not_there_costs_its_run(merged: Path) -> None:
     with h5py.File(merged, "r+") as file:
-        HOSTILE["a difference is to itself"](file)
+        dataset_at(file, "moments/length")[1, 0] = 0
+        seal(file)
     assert salvaged(merged) == ([0, 2, 3], [1])
 
 
-def test_one_row_checksum_proves_a_row_where_the_other_is_damaged(merged: Path, flip: Flip) -> None:
+def test_a_row_is_proved_where_the_column_of_row_checksums_is_damaged(
+    merged: Path, flip: Flip
+) -> None:
     flip(merged, column_offset(merged, "metrics/valid_loss", 0), bit=1)
-    flip(merged, column_offset(merged, "difference_index/row_crc32c", 1))
-    flip(merged, column_offset(merged, "step_index/row_crc32c", 2))
     flip(merged, column_offset(merged, "runs/crc32c", 3))
-    assert salvaged(merged) == ([1, 2, 3], [0])
+    assert salvaged(merged) == ([1, 2], [0, 3])
 
 
 def test_a_missing_column_costs_everything_and_says_which(merged: Path, tmp_path: Path) -> None:

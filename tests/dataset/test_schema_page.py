@@ -25,10 +25,9 @@ def table_under(heading: str) -> list[list[str]]:
 
 
 def shape_of(column: schema.Column) -> str:
-    names = {"epochs": "E + 1", "steps": "S", "differences": "D"}
-    sizes = [names[size] if isinstance(size, str) else str(size) for size in column.per_row]
-    first = "F" if column.counts_failures else "R"
-    return f"({', '.join([first, *sizes])}{'' if sizes else ','})"
+    names = {"runs": "R", "epochs": "E + 1", "moments": "M", "failures": "F"}
+    sizes = [names[size] if isinstance(size, str) else str(size) for size in column.shape]
+    return f"({', '.join(sizes)}{',' if len(sizes) == 1 else ''})"
 
 
 def test_the_page_has_every_column_and_no_other() -> None:
@@ -60,6 +59,7 @@ def test_the_page_describes_the_tensor_table() -> None:
     assert re.search(r"`name` \(S64.*`rank` \(u1\), `shape` \(4 x i4.*`offset` \(i8", PAGE, re.S)
     assert schema.TENSOR_DTYPE.itemsize == 89
     assert f"{schema.MAX_FLOATS:,}" in PAGE
+    assert f"{schema.MAX_ENTRIES:,}" in PAGE
     assert f"`{schema.run_group(12)}`" in PAGE
 
 
@@ -68,12 +68,13 @@ def test_a_file_holds_what_the_page_lists_and_nothing_else(shard: Path) -> None:
     with open_file(shard) as file:
         file.visititems(lambda name, item: found.append(name) if hasattr(item, "dtype") else None)
     index = {column.name for column in schema.COLUMNS} | set(schema.TEXTS)
+    checksums = {schema.checksums_of(name) for name in index}
     states = {
         f"{schema.run_group(number)}/{name}"
         for number in (3, 5)
-        for name in (schema.VALUES, schema.STEP_VALUES, schema.DIFFERENCE_VALUES, schema.TENSORS)
+        for name in (schema.WHOLE, schema.DIFFERENCES, schema.MOMENTUM, schema.TENSORS)
     }
-    assert set(found) == index | states
+    assert set(found) == index | checksums | states
 
 
 @pytest.mark.parametrize("volume_size", [None, 1])
@@ -81,7 +82,7 @@ def test_a_file_holds_what_the_page_lists_and_nothing_else(shard: Path) -> None:
 def test_the_pages_examples_read_a_state(
     differences: dict[int, int], volume_size: int | None, make_shard: Callable[..., Path]
 ) -> None:
-    shard = make_shard("runs", [0, 1], differences=differences)
+    shard = make_shard("runs", [0, 1], differences=differences, diverged={0: 1})
     path = shard.with_name("merged.h5")
     for _ in merge([shard], path, volume_size=volume_size):
         pass
@@ -89,6 +90,7 @@ def test_the_pages_examples_read_a_state(
     for example in re.findall(r"```python\n(.*?)```", PAGE, re.S):
         exec(example, names)
     state, vector, restored = names["state"], names["vector"], names["restored"]
+    assert names["sound"] is True
     assert isinstance(state, dict)
     assert isinstance(vector, np.ndarray)
     assert isinstance(restored, np.ndarray)

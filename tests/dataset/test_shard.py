@@ -4,10 +4,12 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+from dataset.conftest import fake_moments
 
 from dtb_builder import Benchmark
 from dtb_builder.dataset import shard as shard_module
 from dtb_builder.dataset.atomic import whole_file
+from dtb_builder.dataset.codec import crc32c
 from dtb_builder.dataset.journal import Journal
 from dtb_builder.dataset.opening import dataset_at
 from dtb_builder.dataset.shard import write_shard
@@ -45,9 +47,12 @@ def test_a_shard_says_what_its_journals_say(
 def test_states_come_back_bit_for_bit(shard: Path) -> None:
     from_seed = np.random.default_rng([5, 1]).standard_normal(30).astype(np.float32)
     with Benchmark(shard) as benchmark:
-        state = benchmark.run(5).training_state(epoch=1)
+        run = benchmark.run(5)
+        state = run.training_state(epoch=1)
         assert state.values.tobytes() == from_seed.tobytes()
         assert state.num_batches_tracked == 10
+        assert run.state_crc32c(epoch=1) == crc32c(from_seed.tobytes())
+        assert run.state_crc32c(epoch=2) == crc32c(run.training_state(epoch=-1).values.tobytes())
         named = benchmark.run(5).state(epoch=1)
         assert {name: array.shape for name, array in named.items()} == {
             "stem.weight": (4, 3, 1, 2),
@@ -67,7 +72,10 @@ def test_states_of_steps_come_back_bit_for_bit(shard: Path) -> None:
             assert state.values.tobytes() == expected.astype(np.float32).tobytes()
             assert state.num_batches_tracked == step
         assert run.state(step=2)["bn.weight"].shape == (5,)
-        with pytest.raises(KeyError, match="the state of step 3 was not kept; kept are 2, 5"):
+        assert run.training_state(step=20).values.tobytes() == (
+            run.training_state(epoch=2).values.tobytes()
+        )
+        with pytest.raises(KeyError, match="of step 3 was not kept; kept are 0, 2, 5, 10, 20"):
             run.state(step=3)
         with pytest.raises(
             TypeError, match=r"one of epoch and step must be .*, got epoch=1, step=2"
@@ -87,36 +95,57 @@ def test_a_state_that_is_a_difference_comes_back_bit_for_bit(make_shard: MakeSha
         assert run.state(epoch=-1)["bn.weight"].shape == (5,)
 
 
-def test_a_reader_of_whole_states_alone_sees_no_difference(make_shard: MakeShard) -> None:
-    """What read files of schema 1.1 must not take a difference for a state."""
-    with h5py.File(make_shard("shard", [5], differences={1: 0})) as file:
-        assert np.asarray(file["state_index/kept"]).tolist() == [[1, 0, 1]]
-        assert dataset_at(file, "states/00000005/values").shape == (2, 30)
-        assert dataset_at(file, "states/00000005/difference_values").dtype == np.uint32
+def test_momentum_comes_back_bit_for_bit(shard: Path) -> None:
+    with Benchmark(shard) as benchmark:
+        run = benchmark.run(5)
+        assert run.momentum_epochs == (1, 2)
+        for epoch in (1, -1):
+            number = 2000 + (epoch if epoch > 0 else 2)
+            expected = np.random.default_rng([5, number]).standard_normal(30).astype(np.float32)
+            named = run.momentum(epoch=epoch)
+            assert list(named) == ["stem.weight", "bn.weight", "scalar"]
+            assert np.array_equal(named["bn.weight"], expected[24:29])
+        with pytest.raises(KeyError, match="the momentum of epoch 0 was not kept; kept are 1 to 2"):
+            run.momentum(epoch=0)
 
 
-def test_a_journal_without_the_differences_that_were_planned_is_refused(
+def test_a_state_that_the_shard_lacks_may_be_known_by_its_checksum(make_shard: MakeShard) -> None:
+    with Benchmark(make_shard("shard", [5], kept=(0,), differences={})) as benchmark:
+        values = np.random.default_rng([5, 2]).standard_normal(30).astype(np.float32)
+        assert benchmark.run(5).state_crc32c(epoch=-1) == crc32c(values.tobytes())
+
+
+def test_a_journal_without_a_moment_that_was_planned_is_refused(
     make_journal: MakeJournal, tmp_path: Path
 ) -> None:
-    journal = make_journal(1, steps=(), differences={2: 0})
-    with pytest.raises(UnfinishedError, match=r"differences .* \[\(2, 0\)\], not \[\(1, 0\)\]"):
-        write_shard(
-            tmp_path / "shard.h5", [journal], provenance="{}", num_epochs=2, differences=[(1, 0)]
-        )
+    options = {"provenance": "{}", "num_epochs": 2}
+    planned = fake_moments()
+    for number, odd in enumerate(
+        ({"steps": (2,)}, {"differences": {2: 0}}, {"kept": (0, 1)}, {"steps": (2, 5, 7)})
+    ):
+        journal = make_journal(number, **odd)
+        with pytest.raises(UnfinishedError, match="keeps other moments than were planned"):
+            write_shard(tmp_path / "shard.h5", [journal], moments=planned, **options)
+
+
+def test_a_run_that_diverged_is_whole_up_to_its_last_epoch(
+    make_journal: MakeJournal, tmp_path: Path
+) -> None:
+    path = tmp_path / "shard.h5"
+    options = {"provenance": "{}", "num_epochs": 2, "moments": fake_moments()}
+    diverged = make_journal(1, num_epochs=1, ended="it diverged")
+    write_shard(path, [diverged, make_journal(2)], **options)
+    with Benchmark(path) as benchmark:
+        assert [run.num_epochs for run in benchmark] == [1, 2]
+    lacking = make_journal(3, num_epochs=1, kept=(0, 2), differences={}, ended="it diverged")
+    with pytest.raises(UnfinishedError, match=r"it lacks steps \[10, 20\]"):
+        write_shard(path, [lacking], **options)
 
 
 def test_a_shard_may_have_states_of_steps_alone(make_shard: MakeShard) -> None:
     with Benchmark(make_shard("steps", [1], kept=())) as benchmark:
         assert benchmark.run(1).state_epochs == ()
         assert benchmark.run(1).state(step=5)
-
-
-def test_a_journal_without_the_states_of_all_steps_is_refused(
-    make_journal: MakeJournal, tmp_path: Path
-) -> None:
-    journal = make_journal(1, steps=(2,))
-    with pytest.raises(UnfinishedError, match=r"has states after steps \[2\], not \[2, 5\]"):
-        write_shard(tmp_path / "shard.h5", [journal], provenance="{}", num_epochs=2, steps=(2, 5))
 
 
 def test_epochs_that_ran_elsewhere_keep_their_device(make_shard: MakeShard) -> None:
@@ -157,10 +186,10 @@ def test_a_shard_is_whole_or_absent(
     make_journal: MakeJournal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     journal = make_journal(1)
-    monkeypatch.setattr(shard_module, "place_columns", lambda *_: 1 / 0)
-    states = {"steps": (2, 5), "differences": [(1, 0)]}
+    monkeypatch.setattr(shard_module, "row_checksums", lambda *_: 1 / 0)
+    options = {"provenance": "{}", "num_epochs": 2, "moments": fake_moments()}
     with pytest.raises(ZeroDivisionError):
-        write_shard(tmp_path / "shard.h5", [journal], provenance="{}", num_epochs=2, **states)
+        write_shard(tmp_path / "shard.h5", [journal], **options)
     assert [path.name for path in tmp_path.iterdir()] == [journal.path.name]
 
 
@@ -172,8 +201,8 @@ def test_a_name_that_the_schema_has_no_room_for_is_refused() -> None:
 
 
 def test_states_that_the_schema_has_no_room_for_are_refused() -> None:
-    for shape in ((2**26 + 1,), (0,)):
-        with pytest.raises(ValueError, match="a state has 1 to 67108864 floats"):
+    for shape in ((2**25 + 1,), (0,)):
+        with pytest.raises(ValueError, match="a state has 1 to 33554432 floats"):
             table_to_array(TensorTable(("x",), (shape,)))
 
 
@@ -189,7 +218,7 @@ def test_a_value_that_was_not_measured_is_no_number_to_those_who_overlook_the_ma
 
 def test_a_traceback_of_undecodable_bytes_is_kept(make_shard: MakeShard) -> None:
     message = "OSError: " + b"caf\xe9.png".decode(errors="surrogateescape")
-    failure = FailedRun(4, sample_uniform(0, 4), 0, 1, message)
+    failure = FailedRun(4, sample_uniform(0, 4), 0, 0, 1, message)
     with Benchmark(make_shard("shard", [1], [failure])) as benchmark:
         assert benchmark.failures[0].message == r"OSError: caf\udce9.png"
 

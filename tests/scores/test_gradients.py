@@ -112,7 +112,7 @@ def test_grasp_is_minus_the_weights_times_the_hessian_times_the_gradient() -> No
         return nn.functional.cross_entropy(IMAGES @ weight.T, LABELS)
 
     weight = network.weight.detach()
-    hessian = torch.autograd.functional.hessian(loss, weight).reshape(4, 4)  # pyright: ignore[reportAttributeAccessIssue]
+    hessian = torch.as_tensor(torch.autograd.functional.hessian(loss, weight)).reshape(4, 4)
     (gradient,) = torch.autograd.grad(loss(network.weight), network.weight)
     expected = -float(weight.reshape(4) @ hessian @ gradient.reshape(4))
     assert grasp(Graph(network, IMAGES, LABELS, twice=True)) == pytest.approx(expected, rel=1e-4)

@@ -19,7 +19,7 @@ TINY = (
     "recipe.num_epochs=3",
     "space.num_genotypes=2",
     "shard_size=1",
-    "states.steps=[1,3]",
+    "states.steps=[1,5]",
     "states.key_every=2",
 )
 

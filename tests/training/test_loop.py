@@ -26,6 +26,7 @@ from dtb_builder.training.draws import draw_epoch
 from dtb_builder.training.evaluation import evaluate
 from dtb_builder.training.loop import train
 from dtb_builder.training.resident import ResidentImages, make_resident
+from dtb_builder.training.resume import Checkpoint
 
 MakeNetwork = Callable[..., nn.Module]
 AFTER_TRAINING_ONLY = {"train_loss", "train_accuracy", "train_seconds", "learning_rate"}
@@ -392,18 +393,38 @@ def state_after(network: nn.Module) -> bytes:
     return capture(network).values.tobytes()
 
 
-def test_states_within_the_first_epoch_come_with_it_and_change_nothing(
+def test_states_within_an_epoch_come_with_it_and_change_nothing(
     make_network: MakeNetwork, data: ResidentImages, recipe: Recipe
 ) -> None:
     plain = [state_after(f.network) for f in train(make_network(), data, recipe, seed=0)]
-    watched = train(make_network(), data, recipe, seed=0, state_steps=(1, 3, 4))
+    watched = train(make_network(), data, recipe, seed=0, state_steps=(1, 3, 4, 10))
     epochs = [(dict(f.step_states), state_after(f.network)) for f in watched]
     assert [state for _, state in epochs] == plain
-    assert [list(states) for states, _ in epochs] == [[], [1, 3, 4], [], [], []]
+    assert [list(states) for states, _ in epochs] == [[], [1, 3, 4], [], [10], []]
     steps = epochs[1][0]
     assert [state.num_batches_tracked for state in steps.values()] == [1, 3, 4]
     assert steps[4].values.tobytes() == plain[1]  # the epoch has four steps
     assert len({state.values.tobytes() for state in steps.values()}) == 3
+    assert epochs[3][0][10].num_batches_tracked == 10
+
+
+def test_a_training_that_goes_on_has_the_states_of_its_later_steps(
+    make_network: MakeNetwork, data: ResidentImages, recipe: Recipe
+) -> None:
+    whole = train(make_network(), data, recipe, seed=0, state_steps=(2, 7))
+    first, second = next(whole), next(whole)
+    assert not first.step_states
+    resumed = train(
+        make_network(),
+        data,
+        recipe,
+        seed=0,
+        state_steps=(2, 7),
+        resume=Checkpoint.capture(second),
+    )
+    (expected,) = next(whole).step_states.values()
+    (found,) = next(resumed).step_states.values()
+    assert found.values.tobytes() == expected.values.tobytes()
 
 
 def test_a_state_after_a_step_is_the_one_that_the_next_step_begins_with(
@@ -424,11 +445,11 @@ def test_a_state_after_a_step_is_the_one_that_the_next_step_begins_with(
     assert list(states) == [1, 2, 3]
 
 
-@pytest.mark.parametrize("steps", [(0,), (5,), (2, 9)])
-def test_steps_that_an_epoch_has_not_are_refused(
+@pytest.mark.parametrize("steps", [(0,), (17,), (2, 99)])
+def test_steps_that_the_training_has_not_are_refused(
     steps: tuple[int, ...], make_network: MakeNetwork, data: ResidentImages, recipe: Recipe
 ) -> None:
-    with pytest.raises(ValueError, match=r"state_steps must be in 1\.\.4, got "):
+    with pytest.raises(ValueError, match=r"state_steps must be in 1\.\.16, got "):
         train(make_network(), data, recipe, seed=0, state_steps=steps)
 
 

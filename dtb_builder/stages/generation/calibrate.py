@@ -33,8 +33,11 @@ _TIMED_EPOCHS = 2
 _TENSOR_BYTES = 89
 """Of a tensor's row in a run's tensor table."""
 
-_ROW_BYTES = 133
-"""Of an epoch's metrics, and of where its state lies."""
+_ROW_BYTES = 98
+"""Of an epoch's metrics, its state's checksum and its environment."""
+
+_MOMENT_BYTES = 40
+"""Of where a moment's state and momentum lie."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,7 @@ class _Timing:
         table_bytes: of its tensor table.
         state_bytes: of a state that is stored as it is, on average.
         difference_bytes: of one that is stored as a difference, on average.
+        momentum_bytes: of a state's momentum, on average.
     """
 
     begin: float
@@ -54,6 +58,7 @@ class _Timing:
     table_bytes: int
     state_bytes: float
     difference_bytes: float
+    momentum_bytes: float
 
 
 def calibrate(folder: RunFolder) -> Estimate:
@@ -76,15 +81,15 @@ def calibrate(folder: RunFolder) -> Estimate:
     if config.compute.device == "cuda":
         begin = timings[0].begin
     seconds = begin + num_epochs * mean(timing.epoch for timing in timings)
-    num_states = sum(config.states.keeps(epoch, num_epochs) for epoch in range(num_epochs + 1))
-    num_differences = len(config.states.differences(num_epochs))
+    num_differences = sum(moment.base is not None for moment in folder.moments)
     run_bytes = mean(
         t.table_bytes
-        + (num_states - num_differences) * t.state_bytes
+        + (len(folder.moments) - num_differences) * t.state_bytes
         + num_differences * t.difference_bytes
+        + len(config.states.momentum_epochs(num_epochs)) * t.momentum_bytes
         for t in timings
     )
-    run_bytes += _ROW_BYTES * (num_epochs + 1)
+    run_bytes += _ROW_BYTES * (num_epochs + 1) + _MOMENT_BYTES * len(folder.moments)
     return Estimate(
         num_runs=folder.num_runs,
         num_shards=folder.num_shards,
@@ -129,12 +134,14 @@ def _timing(folder: RunFolder, run: PlannedRun) -> _Timing:
             break
     journal = read_journal(folder.journal_file(run))
     assert journal is not None, "training has just written it"
-    frames = [epoch.frame_length for epoch in journal.whole]
-    differences = [epoch.frame_length for epoch in journal.differences]
+    frames = [kept.frame[1] for kept in journal.moments if kept.moment.base is None]
+    differences = [kept.frame[1] for kept in journal.moments if kept.moment.base is not None]
+    momentum = [kept.momentum[1] for kept in journal.moments if kept.momentum[1]]
     return _Timing(
         begin=moments[1] - moments[0],
         epoch=(moments[-1] - moments[1]) / (len(moments) - 2),
         table_bytes=_TENSOR_BYTES * len(journal.run.tensors.names),
         state_bytes=mean(frames) if frames else 0.0,
         difference_bytes=mean(differences or frames or [0.0]),
+        momentum_bytes=mean(momentum or frames or [0.0]),
     )

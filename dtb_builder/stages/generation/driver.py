@@ -24,9 +24,10 @@ _PROGRESS_SECONDS = 1.0
 
 @dataclass(frozen=True)
 class RunFinished:
-    """A run has all its epochs."""
+    """A run has all its epochs; or it diverged, and ``diverged`` says how."""
 
     run: PlannedRun
+    diverged: str | None = None
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ class Progress:
 Event = RunFinished | RunFailed | RunPostponed | ShardClosed | Progress
 
 
-Training = Callable[[Path, PlannedRun, float | None], None]
+Training = Callable[[Path, PlannedRun, float | None], str | None]
 
 
 def generate(
@@ -206,7 +207,7 @@ class _Driver:
             yield RunPostponed(run, str(event.error))
         elif isinstance(event, Ended):
             self._num_done += self._num_epochs
-            yield RunFinished(run)
+            yield RunFinished(run, event.result)
             self._settle(run)
         else:
             yield from self._failed(run, event)

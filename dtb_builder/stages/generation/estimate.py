@@ -79,9 +79,9 @@ def estimate(folder: RunFolder) -> Estimate:
         num_epochs * len(split.train) + (num_epochs + 1) * num_evaluated * _FORWARD_SHARE
     )
     num_runs = sum(1 for _ in folder.plan())
-    num_states = sum(config.states.keeps(epoch, num_epochs) for epoch in range(num_epochs + 1))
-    num_differences = len(config.states.differences(num_epochs))
-    num_whole = num_states - num_differences + len(config.states.steps)
+    num_differences = sum(moment.base is not None for moment in folder.moments)
+    num_whole = len(folder.moments) - num_differences
+    num_whole += len(config.states.momentum_epochs(num_epochs))  # it takes as much as a state
     state_bytes = num_whole * _BYTES_PER_FLOAT[config.states.dtype]
     state_bytes += num_differences * _BYTES_PER_DIFFERENCE[config.states.dtype]
     tables = [Storing(config.states, tensor_table(network)).tensors for network in networks]

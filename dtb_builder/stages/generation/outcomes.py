@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from dtb_builder.dataset.journal import Journal, count_epochs, read_journal
+from dtb_builder.dataset.journal import Journal, is_complete, read_journal
 from dtb_builder.dataset.shard import write_shard
 from dtb_builder.dataset.store import FailedRun
 from dtb_builder.errors import UnfinishedError
@@ -15,8 +15,8 @@ __all__ = ["close_shard", "finished_and_failed", "is_finished", "write_planned_s
 
 
 def is_finished(folder: RunFolder, run: PlannedRun) -> bool:
-    """Whether the journal of a run has all its epochs, whatever else its files say."""
-    return count_epochs(folder.journal_file(run)) == folder.config.recipe.num_epochs + 1
+    """Whether the journal of a run is complete, whatever else its files say."""
+    return is_complete(folder.journal_file(run), folder.config.recipe.num_epochs)
 
 
 def close_shard(path: Path, runs: list[PlannedRun]) -> Path:
@@ -49,16 +49,13 @@ def write_planned_shard(
     failures: Sequence[FailedRun] = (),
 ) -> None:
     """Write a shard of a folder's plan; arguments and errors as in `write_shard`."""
-    config = folder.config
-    num_epochs = config.recipe.num_epochs
     write_shard(
         path,
         journals,
         failures,
         provenance=folder.provenance,
-        num_epochs=num_epochs,
-        steps=config.states.steps,
-        differences=tuple(config.states.differences(num_epochs).items()),
+        num_epochs=folder.config.recipe.num_epochs,
+        moments=folder.moments,
     )
 
 
@@ -72,7 +69,7 @@ def finished_and_failed(
         file = folder.journal_file(run)
         journal = read_journal(file) if file.exists() else None
         failed = folder.failures(run)
-        if journal is not None and journal.last_epoch == folder.config.recipe.num_epochs:
+        if journal is not None and journal.is_finished(folder.config.recipe.num_epochs):
             journals.append(journal)
         elif failed.given_up:
             failures.append(
@@ -80,6 +77,7 @@ def finished_and_failed(
                     number=run.number,
                     genotype=Genotype.parse(run.genotype),
                     seed=run.seed,
+                    order_seed=run.order_seed,
                     attempts=len(failed.messages),
                     message=failed.messages[-1],
                 )

@@ -54,7 +54,7 @@ def plan(folder: RunFolder, config: Config) -> None:
     # Uniform draws never run out; whatever else is wrong is known before anything is written.
     runs = _runs(settled) if config.space.kind == "uniform" else list(_runs(settled))
     images, split = load_split_images(config.images)
-    _check_steps(config, len(split.train))
+    _check_moments(config, len(split.train))
     provenance = _provenance(settled, images, split)
     folder.check_writeable()
     with storage_is_named(folder.path), folder.locked(seconds=_PLAN_SECONDS):
@@ -169,12 +169,13 @@ def _listed_once(genotypes: Sequence[Genotype], where: str) -> Iterator[Genotype
 
 
 def _runs(config: Config) -> Iterator[PlannedRun]:
-    """Every genotype with every seed, numbered in this order."""
+    """Every genotype with every seed and order seed, numbered in this order."""
     number = 0
     for text in _texts_of(config.space):
         for seed in config.seeds:
-            yield PlannedRun(number, number // config.shard_size, seed, text)
-            number += 1
+            for order_seed in (seed,) if config.order_seeds is None else config.order_seeds:
+                yield PlannedRun(number, number // config.shard_size, seed, order_seed, text)
+                number += 1
 
 
 def _check_runs(folder: RunFolder, runs: Iterator[PlannedRun]) -> None:
@@ -193,20 +194,15 @@ def _check_runs(folder: RunFolder, runs: Iterator[PlannedRun]) -> None:
         )
 
 
-def _check_steps(config: Config, num_images: int) -> None:
-    """Refuse too few training images, and steps that an epoch over them has not.
+def _check_moments(config: Config, num_images: int) -> None:
+    """Refuse too few training images, and moments that a training on them has not.
 
     Raises:
         ConfigError: naming them.
     """
     if num_images < 2:
         raise ConfigError(f"at least 2 images must be trained on, images leaves {num_images}")
-    last = config.recipe.num_steps(num_images)
-    if outside := [step for step in config.states.steps if step > last]:
-        raise ConfigError(
-            f"states.steps must be in the first epoch, which has {last} steps: {num_images} images "
-            f"in batches of {config.recipe.batch_size}; got {outside}"
-        )
+    config.moments(num_images)
 
 
 def _provenance(config: Config, images: Images, split: Split) -> dict[str, Any]:

@@ -76,7 +76,7 @@ def repair_file(path: Path, *, without_volumes: bool = False) -> Repair | None:
         _check_volumes(path)
     with contextlib.closing(Store(path)) as store:
         provenance = store.index.texts(PROVENANCE)[0]
-        num_epochs = store.index.num_epochs
+        num_epochs, moments = store.index.num_epochs, store.index.moments
         failures: tuple[FailedRun, ...] = ()
         lost_failures = None
         try:
@@ -96,8 +96,7 @@ def repair_file(path: Path, *, without_volumes: bool = False) -> Repair | None:
             failures,
             provenance=provenance,
             num_epochs=num_epochs,
-            steps=[step.step for step in journals[0].steps],
-            differences=journals[0].keys,
+            moments=moments,
         )
         for _ in merge([whole], rebuilt):
             pass
@@ -152,7 +151,8 @@ def _is_as_planned(saved: SavedRun, planned: dict[int, PlannedRun]) -> bool:
     journal, run = read_journal(saved.journal), planned.get(saved.number)
     if journal is None or run is None:
         return False
-    return (journal.run.genotype, journal.run.seed) == (run.genotype, run.seed)
+    facts = ("genotype", "seed", "order_seed")
+    return all(getattr(journal.run, name) == getattr(run, name) for name in facts)
 
 
 def _salvaged(path: Path, folder: Path, *, plan: str) -> tuple[list[SavedRun], tuple[LostRun, ...]]:

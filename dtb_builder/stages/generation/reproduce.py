@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from dtb_builder.dataset import Benchmark, Run
+from dtb_builder.dataset.codec import crc32c
 from dtb_builder.errors import DTBError
 from dtb_builder.network.kernels import find_library
 from dtb_builder.network.spec import NetworkSpec
@@ -76,16 +77,21 @@ def reproduce(benchmark: Benchmark, number: int, *, root: Path | None) -> Iterat
     recipe = parse(Recipe, benchmark.provenance["config"]["recipe"])
     settings = parse(StatesConfig, benchmark.provenance["config"]["states"])
     storing = Storing(settings, tensor_table(network))
-    for finished in train(network, data, recipe, seed=run.seed, state_steps=run.state_steps):
+    steps = run.state_steps
+    for finished in train(network, data, recipe, seed=run.order_seed, state_steps=steps):
+        if finished.epoch > run.num_epochs:
+            return  # it diverged then
         differences = [
             f"{name} {value!r}, stored {run.metric(name, epoch=finished.epoch)!r}"
             for name, value in finished.metrics.items()
             if not name.endswith("seconds") and value != run.metric(name, epoch=finished.epoch)
         ]
+        captured = capture(finished.network)
+        if crc32c(captured.values.data) != run.state_crc32c(epoch=finished.epoch):
+            differences.append("the checksum of the state")
         if finished.epoch in run.state_epochs:
             stored = run.training_state(epoch=finished.epoch)
-            state = storing.stored(capture(finished.network))
-            differences += _state_differences(state, stored, "the state")
+            differences += _state_differences(storing.stored(captured), stored, "the state")
         for step, state in finished.step_states.items():
             stored = run.training_state(step=step)
             differences += _state_differences(

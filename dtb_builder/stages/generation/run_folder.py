@@ -18,6 +18,7 @@ import yaml
 
 from dtb_builder.dataset.atomic import remove_unfinished, whole_file, write_whole
 from dtb_builder.errors import ConfigError, DamagedFileError, PlanMismatchError
+from dtb_builder.record import Moment
 from dtb_builder.stages.settings.config import Config, deciding_settings, stored_settings
 from dtb_builder.stages.settings.parsing import parse
 from dtb_builder.stages.settings.plain import check_settings, plain
@@ -32,7 +33,7 @@ _RUN_LOCK_SECONDS = 60
 _OWN_FILES = ("config.yaml", "provenance.json", "plan.csv", "dtb.h5", "states-*.h5", ".lock.json")
 """What is written here only by who holds the folder; reports and exports need no lock."""
 
-_PLAN_FIELDS = ("run", "shard", "seed", "genotype")
+_PLAN_FIELDS = ("run", "shard", "seed", "order_seed", "genotype")
 
 
 @dataclass(frozen=True)
@@ -42,13 +43,15 @@ class PlannedRun:
     Attributes:
         number: the run's number.
         shard: the number of the shard it goes into.
-        seed: of its initialisation and training.
+        seed: of its initialisation.
+        order_seed: of its data order, augmentation and drop-path.
         genotype: its canonical text.
     """
 
     number: int
     shard: int
     seed: int
+    order_seed: int
     genotype: str
 
 
@@ -260,7 +263,8 @@ class RunFolder:
                 file.write(",".join(_PLAN_FIELDS) + "\n")
                 for run in runs:  # as csv's writer does, which takes a fifth of a large plan's time
                     assert '"' not in run.genotype, "a genotype's text has no such sign"
-                    file.write(f'{run.number},{run.shard},{run.seed},"{run.genotype}"\n')
+                    facts = f"{run.number},{run.shard},{run.seed},{run.order_seed}"
+                    file.write(f'{facts},"{run.genotype}"\n')
                     num_runs += 1
             plan = {"runs": num_runs, "sha256": _sha256(temporary)}
             stored = json.dumps(provenance | {"plan": plan}, sort_keys=True, indent=1)
@@ -282,10 +286,16 @@ class RunFolder:
                 raise DamagedFileError(f"{self.plan_file}: expected the header {_PLAN_FIELDS}")
             for line in lines:
                 try:
-                    number, shard, seed, genotype = line
-                    yield PlannedRun(int(number), int(shard), int(seed), genotype)
+                    *facts, genotype = line
+                    number, shard, seed, order_seed = map(int, facts)
+                    yield PlannedRun(number, shard, seed, order_seed, genotype)
                 except ValueError as error:
                     raise DamagedFileError(f"{self.plan_file}:{lines.line_num}: {error}") from error
+
+    @cached_property
+    def moments(self) -> tuple[Moment, ...]:
+        """The moments at which the state of every run is kept."""
+        return self.config.moments(int(self.provenance_settings["splits"]["train"]["size"]))
 
     @property
     def num_runs(self) -> int:

@@ -1,12 +1,14 @@
 """What of a captured state is stored, and how: the settings that decide a state's bytes."""
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
 from dtb_builder.dataset import codec
-from dtb_builder.dataset.journal import Journal
+from dtb_builder.dataset.journal import Journal, MomentFrames
 from dtb_builder.network.spec import AUXILIARY_HEAD
-from dtb_builder.record import TensorTable, TrainingState
+from dtb_builder.record import Moment, TensorTable, TrainingState
 from dtb_builder.stages.settings.states import StatesConfig
 
 __all__ = ["StateEncoder", "Storing"]
@@ -46,29 +48,36 @@ class StateEncoder:
     """Makes the frames of a run's states, whole or as differences to those before.
 
     Args:
-        states: the settings.
-        num_epochs: of the run.
+        moments: at which states are kept.
         journal: of the run, as far as it has come.
     """
 
-    def __init__(self, states: StatesConfig, num_epochs: int, journal: Journal) -> None:
-        self._keys = states.differences(num_epochs)
+    def __init__(self, moments: Sequence[Moment], journal: Journal) -> None:
+        self._moments = {moment.step: moment for moment in moments}
+        self._steps = [moment.step for moment in moments]
         self._journal = journal
-        self._last_whole: NDArray[np.float32] | None = None
+        self._base: tuple[int, NDArray[np.float32]] | None = None
 
-    def frame(self, epoch: int, values: NDArray[np.float32]) -> tuple[bytes, int | None]:
-        """The frame of a kept epoch's state, and the epoch it is a difference to, or None.
+    def keeps(self, step: int) -> bool:
+        """Whether the state after a training step is kept."""
+        return step in self._moments
 
-        Epochs come in order, but for those that the journal has already.
-        """
-        key = self._keys.get(epoch)
-        if key is None:
-            self._last_whole = values
-            return codec.encode(values), None
-        if self._last_whole is None:
-            self._last_whole = self._in_journal(key)
-        return codec.encode_difference(values, self._last_whole), key
+    def frames(
+        self, state: TrainingState, momentum: NDArray[np.float32] | None = None
+    ) -> MomentFrames:
+        """What is stored of a kept state; states come in order, but for those of the journal."""
+        moment = self._moments[state.num_batches_tracked]
+        moved = b"" if momentum is None else codec.encode(momentum)
+        if moment.base is None:
+            if moment.epoch is not None:
+                self._base = moment.step, state.values
+            return MomentFrames(moment, codec.encode(state.values), moved)
+        base_step = self._steps[moment.base]
+        if self._base is None or self._base[0] != base_step:
+            self._base = base_step, self._in_journal(base_step)
+        return MomentFrames(moment, codec.encode_difference(state.values, self._base[1]), moved)
 
-    def _in_journal(self, epoch: int) -> NDArray[np.float32]:
-        (frame,) = self._journal.frames([self._journal.epochs[epoch]])
+    def _in_journal(self, step: int) -> NDArray[np.float32]:
+        (kept,) = (kept for kept in self._journal.moments if kept.moment.step == step)
+        (frame,) = self._journal.read([kept.frame])
         return codec.decode(frame, num_floats=self._journal.run.tensors.num_floats)

@@ -153,9 +153,11 @@ def status(folder: RunFolder, shards: ShardRange | None = None) -> Status:
     for shard in [n for n, *_ in _entries(folder.path / "working") if n in wanted]:
         for number, kind, size in _entries(folder.working_folder(shard)):
             num_bytes += size
-            run = PlannedRun(number, shard, seed=0, genotype="")  # enough to find its files
+            run = PlannedRun(
+                number, shard, seed=0, order_seed=0, genotype=""
+            )  # enough to find its files
             if shard not in closed and kind == "journal":
-                runs.append(_open_run(folder, run))
+                runs.append(_open_run(folder, run, rows))
             elif shard not in closed and kind == "failures.json":
                 failed += _failed(folder, run)
     finished = {run.number for run in runs if run.num_epochs == rows}
@@ -211,13 +213,13 @@ def _entries(folder: Path) -> Iterator[tuple[int, str | None, int]]:
         return
 
 
-def _open_run(folder: RunFolder, run: PlannedRun) -> _OpenRun:
+def _open_run(folder: RunFolder, run: PlannedRun, num_rows: int) -> _OpenRun:
     journal = folder.journal_file(run)
     peek = peek_journal(journal)
     seconds = [value for name, value in peek.metrics.items() if name.endswith("_seconds")]
     return _OpenRun(
         number=run.number,
-        num_epochs=peek.num_epochs,
+        num_epochs=num_rows if peek.has_ended else peek.num_epochs,  # it has no more to train
         # Nothing is trained in epoch 0, which says little of the others.
         seconds=sum(seconds) if peek.num_epochs > 1 else None,
         device=peek.environment.get("device_name"),

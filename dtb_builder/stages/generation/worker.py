@@ -16,16 +16,18 @@ from dtb_builder.dataset.atomic import write_whole
 from dtb_builder.dataset.journal import (
     Journal,
     JournalRun,
-    StepFrame,
+    append_end,
     append_epoch,
     cut_journal,
     open_journal,
+    read_journal,
 )
 from dtb_builder.errors import DamagedFileError, DivergedError, TimeLimitError
 from dtb_builder.images.image_set import Images
 from dtb_builder.network.network import Network
 from dtb_builder.network.spec import NetworkSpec
 from dtb_builder.network.state import capture, tensor_table
+from dtb_builder.scores.size import multiply_accumulates, num_parameters
 from dtb_builder.space import Genotype
 from dtb_builder.stages.generation.run_folder import PlannedRun, RunFolder
 from dtb_builder.stages.generation.state_frames import StateEncoder, Storing
@@ -38,16 +40,20 @@ from dtb_builder.training.finished import FinishedEpoch
 from dtb_builder.training.kernels import kernels_name, library_of
 from dtb_builder.training.loop import train
 from dtb_builder.training.machine import set_up_machine
+from dtb_builder.training.momentum import capture_momentum
 from dtb_builder.training.resident import ResidentImages, make_resident
 from dtb_builder.training.resume import Checkpoint
 
 __all__ = ["initial_network", "train_run", "training"]
 
 
-def train_run(path: Path, run: PlannedRun, time_limit: float | None) -> None:
+def train_run(path: Path, run: PlannedRun, time_limit: float | None) -> str | None:
     """Train a run from its last finished epoch to its end, each epoch safe on disk as it ends.
 
     What goes wrong is written to the run's log and raised.
+
+    Returns:
+        why the run ended before its last epoch, or None: it diverged.
 
     Args:
         path: the run folder.
@@ -59,7 +65,7 @@ def train_run(path: Path, run: PlannedRun, time_limit: float | None) -> None:
         ImagesError: the images are not here, or not those of the plan. Nor is that.
         ConfigError: this machine cannot do what the plan asks for. Nor is that.
         LockedError: another process trains the run. Nor is that.
-        DivergedError: its loss is not a number any more.
+        DivergedError: its loss is no number though nothing was trained yet.
         TimeLimitError: it took too long.
     """
     folder = RunFolder(path)
@@ -71,6 +77,8 @@ def train_run(path: Path, run: PlannedRun, time_limit: float | None) -> None:
                     for epoch, metrics in training(folder, run, log):
                         line = "  ".join(f"{name}={value:.4g}" for name, value in metrics.items())
                         log.info("epoch %d: %s", epoch, line)
+                journal = read_journal(folder.journal_file(run))
+                return None if journal is None else journal.ended
         except Exception:
             log.exception("failed")
             raise
@@ -95,31 +103,39 @@ def training(
     check_images(images, folder.provenance_settings["images"]["sha256"], user=folder.path)
     spec = network_spec(config.network, images)
     network = initial_network(Genotype.parse(run.genotype), spec, run.seed)
-    network.use_kernels(library_of(config.compute))
+    shape = images.train_images.shape[1:]
     storing = Storing(config.states, tensor_table(network))
     about = JournalRun(
         number=run.number,
         genotype=run.genotype,
         seed=run.seed,
+        order_seed=run.order_seed,
         plan=folder.plan_id,
-        num_parameters=sum(p.numel() for p in network.parameters() if p.requires_grad),
+        num_parameters=num_parameters(network),
+        multiply_accumulates=multiply_accumulates(network, (shape[0], shape[1], shape[2])),
         tensors=storing.tensors,
     )
+    network.use_kernels(library_of(config.compute))
     folder.working_folder(run.shard).mkdir(parents=True, exist_ok=True)
     journal, checkpoint = _recovered(folder, run, about, log)
-    if journal.last_epoch == config.recipe.num_epochs:
+    if journal.is_finished(config.recipe.num_epochs):
         return
     facts = environment(config.compute.device, kernels=kernels_name(config.compute))
-    encoder = StateEncoder(config.states, config.recipe.num_epochs, journal)
+    encoder = StateEncoder(folder.moments, journal)
     for finished in train(
         network,
         data,
         config.recipe,
-        seed=run.seed,
-        state_steps=config.states.steps,
+        seed=run.order_seed,
+        state_steps=[moment.step for moment in folder.moments if moment.epoch is None],
         resume=checkpoint,
     ):
-        _check_finite(finished)
+        if diverged := _not_finite(finished):
+            if finished.epoch == 0:
+                raise DivergedError(diverged)
+            log.warning("diverged: %s", diverged)
+            append_end(folder.journal_file(run), diverged)
+            break
         _store(folder, run, storing, finished, facts, encoder)
         yield finished.epoch, finished.metrics
     for used in folder.checkpoint_files(run):
@@ -131,7 +147,7 @@ def _recovered(
 ) -> tuple[Journal, Checkpoint | None]:
     """The run's journal, and the checkpoint to go on from after its last epoch."""
     journal = open_journal(folder.journal_file(run), about)
-    if journal.last_epoch is None or journal.last_epoch == folder.config.recipe.num_epochs:
+    if journal.last_epoch is None or journal.is_finished(folder.config.recipe.num_epochs):
         return journal, None
     file = folder.checkpoint_file(run, journal.last_epoch)
     try:
@@ -157,41 +173,33 @@ def _store(
     """
     config, epoch = folder.config, finished.epoch
     begin = time.perf_counter()
-    state = (
-        storing.stored(capture(finished.network))
-        if config.states.keeps(epoch, config.recipe.num_epochs)
-        else None
-    )
-    frame, key = (b"", None) if state is None else encoder.frame(epoch, state.values)
-    step_frames = [
-        StepFrame(step, within.num_batches_tracked, codec.encode(storing.stored(within).values))
-        for step, within in finished.step_states.items()
-    ]
-    metrics = dict(finished.metrics)
-    if state is not None or step_frames:
-        seconds = time.perf_counter() - begin
-        metrics["state_seconds"] = metrics.get("state_seconds", 0.0) + seconds
+    state = capture(finished.network)
+    momentum = None
+    if epoch in config.states.momentum_epochs(config.recipe.num_epochs):
+        momentum = capture_momentum(finished.network, finished.optimizer)
+    kept = [encoder.frames(storing.stored(within)) for within in finished.step_states.values()]
+    if encoder.keeps(state.num_batches_tracked):
+        kept.append(encoder.frames(storing.stored(state), momentum))
+    checksum = codec.crc32c(state.values.astype("<f4", copy=False).data)
+    seconds = finished.metrics.get("state_seconds", 0.0) + time.perf_counter() - begin
     if epoch < config.recipe.num_epochs:
         checkpoint = Checkpoint.capture(finished).to_bytes()
         write_whole(folder.checkpoint_file(run, epoch), checkpoint)
     append_epoch(
         folder.journal_file(run),
         epoch=epoch,
-        metrics=metrics,
+        metrics={**finished.metrics, "state_seconds": seconds},
         environment=facts,
-        num_batches_tracked=None if state is None else state.num_batches_tracked,
-        frame=frame,
-        key=key,
-        step_frames=step_frames,
+        state_crc32c=checksum,
+        moments=kept,
     )
     folder.checkpoint_file(run, epoch - 1).unlink(missing_ok=True)
 
 
-def _check_finite(finished: FinishedEpoch) -> None:
-    """Stop a training that has diverged: its later epochs would be worth nothing."""
+def _not_finite(finished: FinishedEpoch) -> str | None:
+    """Why a training has diverged, if it has: its later epochs would be worth nothing."""
     bad = {k: v for k, v in finished.metrics.items() if k.endswith("loss") and not math.isfinite(v)}
-    if bad:
-        raise DivergedError(f"epoch {finished.epoch} ended with {bad}")
+    return f"epoch {finished.epoch} ended with {bad}" if bad else None
 
 
 def _make_ready(config: Config) -> tuple[Images, ResidentImages]:

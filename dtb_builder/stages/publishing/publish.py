@@ -48,8 +48,10 @@ _COLUMNS = {
     "epoch": "0 is the initialisation",
     "genotype": "the architecture, in canonical spelling",
     "key": "SHA-256 of the genotype's text",
-    "seed": "of the initialisation and the training",
+    "seed": "of the initialisation",
+    "order_seed": "of the data order, augmentation and drop-path",
     "num_parameters": "trainable parameters, auxiliary head included",
+    "multiply_accumulates": "for one image, without the auxiliary head",
 } | dict(METRICS)
 
 
@@ -299,8 +301,8 @@ def _write_croissant(benchmark: Benchmark, about: Publication, folder: Path) -> 
         if file.suffix in kinds
     ]
     kind_of: dict[str, Any] = dict.fromkeys(_COLUMNS, mlc.DataType.FLOAT)
-    kind_of |= dict.fromkeys(("run", "epoch", "seed", "num_parameters"), mlc.DataType.INTEGER)
-    kind_of |= dict.fromkeys(("genotype", "key"), mlc.DataType.TEXT)
+    facts = dict.fromkeys(_COLUMNS.keys() - METRICS.keys(), mlc.DataType.INTEGER)
+    kind_of |= facts | dict.fromkeys(("genotype", "key"), mlc.DataType.TEXT)
     fields = [
         mlc.Field(
             id=f"epochs/{name}",

@@ -25,7 +25,8 @@ def print_runs(runs: Iterable[Run], *, epoch: int) -> None:
 
 def print_run(run: Run) -> None:
     """What a run is, and a line for every epoch, with every metric."""
-    print(f"run {run.number}  seed {run.seed}  {run.num_parameters:,} parameters")
+    seeds = f"seed {run.seed}  order seed {run.order_seed}"
+    print(f"run {run.number}  {seeds}  {run.num_parameters:,} parameters")
     print(run.genotype)
     lines = [["epoch", *METRICS, "state"]]
     for epoch in range(len(run.curve("valid_accuracy"))):

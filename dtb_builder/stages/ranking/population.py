@@ -1,5 +1,6 @@
 """The networks of a benchmark at one moment: their scores then, and how good they are at last."""
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -49,6 +50,9 @@ CONDITIONAL += ("az_nas", "te_nas")
 EARLY_FIGURES = ("training_speed", "train_loss", "valid_accuracy", "valid_loss")
 """What the training itself gives, beside which every score must stand."""
 
+_DIVERGED = -1.0
+"""Less than any accuracy: networks of which a training diverged come last."""
+
 _CURVES = {
     "valid_accuracy": ("valid_accuracy", 1.0),
     "valid_loss": ("valid_loss", -1.0),
@@ -65,13 +69,15 @@ class Population:
         epoch: the epoch that has just ended; None within one.
         step: training steps until then; None where no state says.
         networks: what tells them apart, such as their genotypes.
-        accuracies: at the end of the training, shape (networks,).
+        accuracies: at the end of the training, shape (networks,); where a training diverged,
+            less than any.
         num_parameters: shape (networks,).
         input_edges: I, shape (networks,), NaN outside the DARTS space.
         scores: by name, float64, shape (networks,), NaN where a network has none.
         train_seconds: that a network is trained until then, a mean; None if none was measured.
         score_seconds: that a network's score takes, a mean, by name; none for early figures.
         num_singular: networks whose kernel is singular.
+        num_diverged: networks of which a training diverged: they come last.
     """
 
     epoch: int | None
@@ -84,6 +90,7 @@ class Population:
     train_seconds: float | None
     score_seconds: Mapping[str, float] = field(default_factory=dict)
     num_singular: int = 0
+    num_diverged: int = 0
 
     @property
     def label(self) -> str:
@@ -111,7 +118,7 @@ def populations_of(benchmark: Benchmark, table: ScoreTable, *, accuracy: str) ->
     for row in rows_of(benchmark, table.rows, "the file of scores"):
         when = (row["epoch"], row["step"] if row["epoch"] is None else None)
         by_moment.setdefault(when, []).append(row)
-    moments = sorted(by_moment, key=_order)
+    moments = sorted(by_moment, key=lambda when: _order(when, by_moment[when]))
     found = [_population(benchmark, by_moment[when], *when, accuracy) for when in moments]
     ranked = [population for population in found if len(population.accuracies) > 1]
     if not ranked:
@@ -203,9 +210,12 @@ def _z_sum(parts: Sequence[NDArray[np.float64] | None]) -> NDArray[np.float64] |
     return found
 
 
-def _order(when: tuple[int | None, int | None]) -> tuple[float, int]:
-    epoch, step = when
-    return (epoch, 0) if epoch is not None else (0.5, step or 0)
+def _order(
+    when: tuple[int | None, int | None], rows: Sequence[Mapping[str, Any]]
+) -> tuple[float, int]:
+    """By the steps behind a moment; where no state says them, by its epoch."""
+    steps = [row["step"] for row in rows if row["step"] is not None]
+    return (float(np.median(steps)) if steps else math.inf, when[0] or 0)
 
 
 def _population(
@@ -216,11 +226,16 @@ def _population(
     accuracy: str,
 ) -> Population:
     last = benchmark.array(accuracy, epoch=-1).filled(np.nan)
+    diverged = benchmark.last_epochs < benchmark.num_epochs
+    last[diverged] = _DIVERGED
     place = {number: i for i, number in enumerate(benchmark.numbers.tolist())}
-    rows = [row for row in rows if np.isfinite(last[place[row["run"]]])]
+    rows = [row for row in rows if not np.isnan(last[place[row["run"]]])]
     at = [place[row["run"]] for row in rows]
     genotypes = [row["genotype"] for row in rows]
     parameters = _by_genotype(benchmark.num_parameters[at].astype(float), genotypes)
+    accuracies = _by_genotype(last[at], genotypes)
+    has_diverged = _by_genotype(diverged[at].astype(float), genotypes) > 0
+    accuracies[has_diverged] = _DIVERGED
     columns, seconds = scores_of(
         rows,
         [benchmark.run(row["run"]).genotype for row in rows],
@@ -234,13 +249,14 @@ def _population(
         epoch=epoch,
         step=step if step is not None else (int(np.median(steps)) if steps else None),
         networks=tuple(dict.fromkeys(genotypes)),
-        accuracies=_by_genotype(last[at], genotypes),
+        accuracies=accuracies,
         num_parameters=parameters,
         input_edges=columns.get("input_edges", np.full(len(parameters), np.nan)),
         scores=columns,
         train_seconds=_train_seconds(benchmark, epoch, step, at),
         score_seconds=seconds,
         num_singular=sum(bool(row["singular"]) for row in rows),
+        num_diverged=int(has_diverged.sum()),
     )
 
 
@@ -336,15 +352,16 @@ def _validation_seconds(benchmark: Benchmark, epoch: int | None, at: list[int]) 
 def _train_seconds(
     benchmark: Benchmark, epoch: int | None, step: int | None, at: list[int]
 ) -> float | None:
-    """Mean seconds of training until a moment; within the first epoch its share of the steps."""
+    """Mean seconds of training until a moment; within an epoch its share of the steps."""
     seconds = benchmark.array("train_seconds").filled(np.nan)[at]
     if epoch is not None:
         sums = seconds[:, 1 : epoch + 1].sum(axis=1)
         return float(sums[np.isfinite(sums)].mean()) if np.isfinite(sums).any() else None
     if seconds.shape[1] < 2 or step is None:
         return 0.0
-    if not np.isfinite(seconds[:, 1]).any():
-        return None
     size = benchmark.provenance["splits"]["train"]["size"]
     steps = parse(Recipe, benchmark.provenance["config"]["recipe"]).num_steps(size)
-    return float(np.nanmean(seconds[:, 1])) * min(1.0, step / steps)
+    before = min(step // steps, benchmark.num_epochs - 1)
+    share = min(1.0, step / steps - before)
+    sums = seconds[:, 1 : before + 1].sum(axis=1) + share * seconds[:, before + 1]
+    return float(np.nanmean(sums)) if np.isfinite(sums).any() else None

@@ -24,11 +24,11 @@ __all__ = ["BenchmarkSource", "Moment", "ScoredState", "Source", "Unit"]
 
 @dataclass(frozen=True)
 class Moment:
-    """When in its training a network is scored: after an epoch, or after a step of the first one.
+    """When in its training a network is scored: after an epoch, or after a step within one.
 
     Attributes:
         epoch: 0 is the initialisation; None where a step is given.
-        step: counted from 1; None where an epoch is given.
+        step: counted from 1 over the whole training; None where an epoch is given.
     """
 
     epoch: int | None = None
@@ -45,7 +45,7 @@ class Unit:
 
     Attributes:
         number: the run's.
-        seed: of its initialisation and training.
+        seed: of its initialisation.
         genotype: its text.
         fingerprint: tells this training of the run from another; its scores belong to it alone.
         moments: when it is scored.
@@ -180,7 +180,7 @@ class _Networks:
 
 def _moments(run: Run) -> tuple[Moment, ...]:
     """When the kept states of a run were captured, the earlier the sooner."""
-    epochs = [Moment(epoch=epoch) for epoch in run.state_epochs]
-    first = [moment for moment in epochs if moment.epoch == 0]
-    steps = [Moment(step=step) for step in run.state_steps]
-    return (*first, *steps, *epochs[len(first) :])
+    return tuple(
+        Moment(step=moment.step) if moment.epoch is None else Moment(epoch=moment.epoch)
+        for moment in run.moments
+    )

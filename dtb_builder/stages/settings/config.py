@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from typing import Any, get_type_hints
 
+from dtb_builder.errors import ConfigError
+from dtb_builder.record import Moment
 from dtb_builder.stages.settings.images import ImagesConfig
 from dtb_builder.stages.settings.network import NetworkConfig, check_auxiliary
 from dtb_builder.stages.settings.plain import flat, plain
@@ -28,23 +30,39 @@ class Config:
     compute: ComputeConfig
     seeds: tuple[int, ...]
     shard_size: int
+    order_seeds: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
-        if not self.seeds or len(set(self.seeds)) < len(self.seeds) or min(self.seeds) < 0:
-            raise ValueError(f"seeds must be different, none negative, got {list(self.seeds)}")
+        for name in ("seeds", "order_seeds"):
+            seeds = getattr(self, name)
+            if seeds is not None and (not seeds or len(set(seeds)) < len(seeds) or min(seeds) < 0):
+                raise ValueError(f"{name} must be different, none negative, got {list(seeds)}")
         if self.shard_size < 1:
             raise ValueError(f"shard_size must be at least 1, got {self.shard_size}")
         check_auxiliary(self.recipe, self.network)
-        epochs = self.states.epochs
-        outside = (
-            [e for e in epochs if not -1 <= e <= self.recipe.num_epochs]
-            if isinstance(epochs, tuple)
-            else []
-        )
-        if outside:
+        momentum = self.states.momentum
+        if momentum != "none" and self.network.auxiliary and not self.states.auxiliary_head:
             raise ValueError(
-                f"states.epochs must be in 0..{self.recipe.num_epochs}, or -1, got {outside}"
+                "states.momentum needs states.auxiliary_head=true where the network has such a "
+                "head: a training goes on with it"
             )
+        for name, epochs, first in (("epochs", self.states.epochs, 0), ("momentum", momentum, 1)):
+            last = self.recipe.num_epochs
+            listed = epochs if isinstance(epochs, tuple) else ()
+            if outside := [e for e in listed if e != -1 and not first <= e <= last]:
+                raise ValueError(f"states.{name} must be in {first}..{last}, or -1, got {outside}")
+
+    def moments(self, num_images: int) -> tuple[Moment, ...]:
+        """The moments at which every run's state is kept, trained on so many images.
+
+        Raises:
+            ConfigError: the training has not such steps.
+        """
+        num_steps = self.recipe.num_steps(num_images)
+        try:
+            return self.states.moments(self.recipe.num_epochs, num_steps)
+        except ValueError as error:
+            raise ConfigError(f"{error}; {num_images} images make {num_steps} steps") from error
 
 
 def deciding_settings(config: Config) -> dict[str, Any]:

@@ -9,14 +9,19 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from filelock import FileLock
+from torch.optim import SGD
+from torch.optim.lr_scheduler import CosineAnnealingLR
 
 from dtb_builder import Benchmark
+from dtb_builder.dataset.codec import crc32c
 from dtb_builder.dataset.journal import count_epochs, read_journal
 from dtb_builder.errors import LockedError, TimeLimitError
 from dtb_builder.images import loaders
+from dtb_builder.network.state import capture
 from dtb_builder.stages.generation import run_folder
 from dtb_builder.stages.generation import worker as workers
 from dtb_builder.stages.generation.run_folder import PlannedRun, RunFolder
@@ -25,8 +30,11 @@ from dtb_builder.stages.settings.config import Config
 from dtb_builder.training.environment import environment
 from dtb_builder.training.evaluation import evaluate
 from dtb_builder.training.finished import FinishedEpoch
-from dtb_builder.training.kernels import kernels_name
+from dtb_builder.training.kernels import kernels_name, library_of
+from dtb_builder.training.loop import train
+from dtb_builder.training.momentum import restore_momentum
 from dtb_builder.training.resident import make_resident
+from dtb_builder.training.resume import Checkpoint
 from dtb_builder.training.setup import set_up_torch
 
 Dtb = Callable[..., int]
@@ -297,18 +305,119 @@ def test_the_checkpoint_of_the_last_epoch_in_the_journal_is_always_there(
     assert generate(folder.path) == 0
 
 
-def test_a_training_that_diverges_is_a_failure_with_its_epoch(
-    tmp_path: Path, generate: Dtb, capsys: pytest.CaptureFixture[str]
+def test_runs_that_diverge_are_data_up_to_their_last_good_epoch(
+    tmp_path: Path, generate: Dtb, dtb: Dtb, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    settings = ("recipe.learning_rate=1e30", "recipe.gradient_clip=null", "cluster.max_attempts=2")
-    assert generate(tmp_path, *settings) == 1
-    assert "DivergedError: epoch 1 ended with {'train_loss': nan" in capsys.readouterr().out
+    settings = ("recipe.learning_rate=1e30", "recipe.gradient_clip=null")
+    assert generate(tmp_path, *settings) == 0
+    assert "run 0 diverged: epoch 1 ended with {'train_loss': nan" in capsys.readouterr().err
+    found = status(RunFolder(tmp_path))
+    assert (found.is_complete, found.num_given_up) == (True, 0)
+    assert dtb("merge", tmp_path) == dtb("verify", tmp_path / "dtb.h5") == 0
+    assert dtb("info", tmp_path / "dtb.h5") == 0
+    assert "diverged    2 runs" in capsys.readouterr().out
+    with Benchmark(tmp_path / "dtb.h5") as benchmark:
+        assert benchmark.last_epochs.tolist() == [0, 0]
+        assert benchmark.array("valid_loss").count(axis=1).tolist() == [1, 1]
+        assert benchmark.run(0).state_epochs == (0,)
+    assert dtb("reproduce", tmp_path / "dtb.h5", "--run", 0) == 0
+
+
+@pytest.fixture
+def diverging(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    """Have a run's loss be no number after an epoch that comes so many epochs from now."""
+
+    def after(num_epochs: int) -> None:
+        left = iter([None] * num_epochs + ["its loss was no number"])
+        monkeypatch.setattr(workers, "_not_finite", lambda _: next(left, None))
+
+    return after
+
+
+def test_a_run_that_diverged_is_finished_and_stands_beside_the_others(
+    tmp_path: Path, generate: Dtb, dtb: Dtb, diverging: Callable[[int], None], content: Content
+) -> None:
+    whole, folder = tmp_path / "whole", RunFolder(tmp_path / "diverged")
+    assert generate(whole, "shard_size=2") == dtb("merge", whole) == 0
+    diverging(2)
+    assert generate(folder.path, "shard_size=2") == dtb("merge", folder.path) == 0
+    found, expected = content(folder.benchmark_file), content(whole / "dtb.h5")
+    assert {k: v for k, v in found.items() if k[0] == 1} == {
+        k: v for k, v in expected.items() if k[0] == 1
+    }
+    with Benchmark(folder.benchmark_file) as benchmark:
+        assert benchmark.last_epochs.tolist() == [1, 3]
+        assert benchmark.run(0).moments[-1].epoch == 1
+
+
+def test_a_run_that_diverged_is_not_trained_again(
+    tmp_path: Path,
+    generate: Dtb,
+    diverging: Callable[[int], None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     folder = RunFolder(tmp_path)
-    for run in folder.plan():
-        failures = folder.failures(run)
-        assert len(failures.messages) == 2
-        assert "Traceback" in failures.messages[0]
-        assert count_epochs(folder.journal_file(run)) == 1
+    diverging(2)
+    with monkeypatch.context() as patch:
+        stop_after(patch, 3)  # two epochs of the first run, and one of the next
+        with pytest.raises(KeyboardInterrupt):
+            generate(folder.path, "shard_size=2")
+    first = next(folder.plan())
+    before = folder.journal_file(first).read_bytes()
+    assert not folder.checkpoint_files(first)
+    journals: list[Path] = []
+    append = workers.append_epoch
+
+    def noted(path: Path, **epoch: Any) -> None:
+        journals.append(path)
+        assert folder.journal_file(first).read_bytes() == before
+        append(path, **epoch)
+
+    monkeypatch.setattr(workers, "append_epoch", noted)
+    assert generate(folder.path, "shard_size=2") == 0
+    assert len(journals) == 3
+    assert folder.journal_file(first) not in journals
+
+
+def test_every_order_seed_trains_the_same_initialisation_in_another_order(
+    tmp_path: Path, generate: Dtb, dtb: Dtb, finished: Path
+) -> None:
+    settings = ("space.num_genotypes=1", "seeds=[0,1]", "order_seeds=[5,0]")
+    assert generate(tmp_path, *settings) == dtb("merge", tmp_path) == 0
+    with Benchmark(tmp_path / "dtb.h5") as benchmark, Benchmark(finished / "dtb.h5") as plain:
+        assert benchmark.seeds.tolist() == [0, 0, 1, 1]
+        assert benchmark.order_seeds.tolist() == [5, 0, 5, 0]
+        other, same, *_ = benchmark
+        for epoch in range(4):
+            known = plain.run(0).state_crc32c(epoch=epoch)
+            assert same.state_crc32c(epoch=epoch) == known
+            assert (other.state_crc32c(epoch=epoch) == known) == (epoch == 0)
+        assert benchmark.run(2).state_crc32c(epoch=0) != same.state_crc32c(epoch=0)
+        assert benchmark[same.genotype, 0, 5] == other
+
+
+def test_a_training_goes_on_from_what_a_benchmark_has_of_it(
+    tmp_path: Path, generate: Dtb, dtb: Dtb
+) -> None:
+    assert generate(tmp_path, "states.momentum=[1,-1]") == dtb("merge", tmp_path) == 0
+    config = RunFolder(tmp_path).config
+    recipe, (_, data) = config.recipe, workers._make_ready(config)
+    with Benchmark(tmp_path / "dtb.h5") as benchmark:
+        run = benchmark.run(1)
+        assert run.momentum_epochs == (1, 3)
+        network, twin = run.network(epoch=1), run.network(epoch=0)
+        optimizer = SGD(network.parameters(), lr=recipe.learning_rate, momentum=recipe.momentum)
+        optimizer.param_groups[0]["weight_decay"] = recipe.weight_decay
+        values = [array.reshape(-1) for array in run.momentum(epoch=1).values()]
+        restore_momentum(network, optimizer, np.concatenate(values))
+        scheduler = CosineAnnealingLR(optimizer, recipe.num_epochs, recipe.min_learning_rate)
+        optimizer._opt_called = True  # pyright: ignore[reportAttributeAccessIssue] - torch warns
+        scheduler.step()
+        checkpoint = Checkpoint.capture(FinishedEpoch(1, {}, network, optimizer, scheduler))
+        twin.use_kernels(library_of(config.compute))
+        epochs = train(twin, data, recipe, seed=run.order_seed, resume=checkpoint)
+        found = [crc32c(capture(epoch.network).values.data) for epoch in epochs]
+        assert found == [run.state_crc32c(epoch=epoch) for epoch in (2, 3)]
 
 
 def test_a_run_that_exceeds_its_time_limit_is_a_failure_and_the_others_go_on(

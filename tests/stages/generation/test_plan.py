@@ -357,14 +357,14 @@ def test_provenance_tells_the_splits_apart_and_no_path(tmp_path: Path, dtb: Dtb)
 @pytest.mark.parametrize(
     ("steps", "message"),
     [
-        ("[5,21]", "which has 20 steps: 1238 images in batches of 64; got [21]"),
+        ("[5,41]", "steps of the training, which has 40 in 2 epochs; got [41]; 1238 images"),
         ("[0]", "states.steps must increase from at least 1, got [0]"),
         ("[3,2]", "states.steps must increase from at least 1, got [3, 2]"),
         ("[2,2]", "states.steps must increase from at least 1, got [2, 2]"),
-        ("all", "states.steps must be a list of int, got 'all'"),
+        ("all", "states.steps must be 'logarithmic' or a list of int, got 'all'"),
     ],
 )
-def test_steps_that_the_first_epoch_has_not_are_refused(
+def test_steps_that_the_training_has_not_are_refused(
     steps: str, message: str, tmp_path: Path, dtb: Dtb, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert dtb("plan", tmp_path, f"states.steps={steps}") == 2

@@ -16,14 +16,13 @@ from dtb_builder.stages.generation.run_folder import RunFolder
 
 Dtb = Callable[..., int]
 NUM_EPOCHS = 3
-STEPS = (1, 3)
-DIFFERENCES = ((1, 0), (3, 2))
+STEPS = (1, 5)
 Content = Callable[[Path], dict[Any, Any]]
 
 
 def damage_state(path: Path, row: int) -> None:
     with Benchmark(path) as benchmark:
-        offset = int(benchmark._store.index.column("state_index/offset")[row, 2])
+        offset = int(benchmark._store.index.column("moments/offset")[row, 2])
     data = bytearray(path.read_bytes())
     data[offset + 40] ^= 1
     path.write_bytes(data)
@@ -139,7 +138,7 @@ def test_a_repair_that_was_stopped_can_be_repeated(folder: RunFolder, dtb: Dtb) 
 def test_a_repaired_benchmark_still_lists_its_failed_runs(
     folder: RunFolder, dtb: Dtb, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    failed = FailedRun(7, sample_uniform(0, 7), 0, 3, "RuntimeError: no luck")
+    failed = FailedRun(7, sample_uniform(0, 7), 0, 0, 3, "RuntimeError: no luck")
     journals = [journal_of(folder, number, tmp_path) for number in (0, 1)]
     damaged = tmp_path / "with_failures.h5"
     write_shard(
@@ -148,8 +147,7 @@ def test_a_repaired_benchmark_still_lists_its_failed_runs(
         [failed],
         provenance=folder.provenance,
         num_epochs=NUM_EPOCHS,
-        steps=STEPS,
-        differences=DIFFERENCES,
+        moments=folder.moments,
     )
     damage_state(damaged, 0)
     assert dtb("repair", damaged) == 1

@@ -171,7 +171,7 @@ def test_a_failed_publication_leaves_nothing_and_can_be_repeated(
     ("states", "example"),
     [
         (("states=none", "states.steps=[]"), None),
-        (("states=none",), "best.state(step=3)"),
+        (("states=none",), "best.state(step=5)"),
         (("states.epochs=[0,2]",), "best.state(epoch=2)"),
     ],
 )

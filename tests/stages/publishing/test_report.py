@@ -85,9 +85,14 @@ def test_failures_are_listed_with_their_traceback(finished: Path, monkeypatch: A
     with Benchmark(finished / "dtb.h5") as benchmark:
         genotype = benchmark.run(0).genotype
         failure = FailedRun(
-            number=7, genotype=genotype, seed=3, attempts=2, message="Traceback\n<b>Boom</b>"
+            number=7,
+            genotype=genotype,
+            seed=3,
+            order_seed=4,
+            attempts=2,
+            message="Traceback\n<b>Boom</b>",
         )
-        monkeypatch.setitem(benchmark.__dict__, "failures", (failure,))
+        monkeypatch.setattr(benchmark, "_failures", (failure,))
         text = report(benchmark)
     assert "<summary>&lt;b&gt;Boom&lt;/b&gt;</summary>" in text
 

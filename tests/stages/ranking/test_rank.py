@@ -375,7 +375,8 @@ def test_the_command_prints_a_table_and_writes_json_and_a_plot(
     tmp_path: Path, dtb: Dtb, generate: Dtb, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = tmp_path / "run"
-    assert generate(folder, "space.num_genotypes=3", "recipe.num_epochs=1") == 0
+    tiny = ("space.num_genotypes=3", "recipe.num_epochs=2")
+    assert generate(folder, *tiny) == 0
     assert dtb("merge", folder) == 0
     names = "wot,distinguishing_ability,activation_units,num_parameters"
     settings = ("num_images=8", "num_reference=null", "cluster=serial", f"scores=[{names}]")
@@ -397,7 +398,7 @@ def test_the_command_prints_a_table_and_writes_json_and_a_plot(
         assert word in shown
     written = json.loads((folder / "rank.json").read_text())
     moments = list(dict.fromkeys(row["moment"] for row in written["ranked"]))
-    assert moments == ["epoch 0", "step 1", "step 3", "epoch 1"]
+    assert moments == ["epoch 0", "step 1", "epoch 1", "step 5", "epoch 2"]
     assert written["about"]["probe"]["sha256"]
     assert len(read_ranking(folder / "rank.json")) == len(written["ranked"])
     page = (folder / "rank.html").read_text()
@@ -428,3 +429,24 @@ def test_a_bad_option_is_refused(
     file = tmp_path / "scores.parquet"
     assert dtb("rank", finished / "dtb.h5", "--scores", file, *options) == 2
     assert message in capsys.readouterr().err
+
+
+def test_networks_of_which_a_training_diverged_come_last_and_are_counted(
+    finished: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Benchmark(finished / "dtb.h5") as benchmark:
+        index = benchmark._store.index
+        table = scores_of(finished)
+        before = populations_of(benchmark, table, accuracy="valid_accuracy")[0]
+        best = int(np.argmax(before.accuracies))
+        last = np.array(benchmark.last_epochs)
+        last[best] = 1
+        monkeypatch.setitem(index._arrays, "runs/num_epochs", last)
+        measured = np.array(index.column("measured/valid_accuracy"))
+        measured[best, 2:] = 0
+        monkeypatch.setitem(index._arrays, "measured/valid_accuracy", measured)
+        (first, *_) = populations_of(benchmark, table, accuracy="valid_accuracy")
+    assert (before.num_diverged, first.num_diverged) == (0, 1)
+    assert len(first.accuracies) == len(before.accuracies)
+    assert int(np.argmin(first.accuracies)) == best
+    assert first.accuracies[best] < 0

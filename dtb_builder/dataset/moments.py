@@ -1,0 +1,54 @@
+"""The table of moments as columns of the index, and back."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dtb_builder.errors import DamagedFileError
+from dtb_builder.record import Moment
+
+__all__ = ["moment_columns", "moments_from"]
+
+_NONE = -1
+
+
+def moment_columns(moments: Sequence[Moment]) -> dict[str, NDArray[Any]]:
+    """The columns of shape (moments,)."""
+    epochs, bases = ([_NONE if x is None else x for x in (m[i] for m in moments)] for i in (1, 2))
+    return {
+        "moments/epoch": np.array(epochs, np.int32),
+        "moments/step": np.array([moment.step for moment in moments], np.int64),
+        "moments/base": np.array(bases, np.int32),
+    }
+
+
+def moments_from(columns: Mapping[str, NDArray[Any]], num_epochs: int) -> tuple[Moment, ...]:
+    """The moments whose columns these are.
+
+    Raises:
+        DamagedFileError: they do not increase, or a difference is not between ends of epochs, to an
+            earlier whole state.
+    """
+    epoch, step, base = (columns[f"moments/{name}"] for name in ("epoch", "step", "base"))
+    ends = epoch[epoch != _NONE]
+    increase = (np.diff(step, prepend=-1) > 0).all() and (np.diff(ends, prepend=-1) > 0).all()
+    if not increase or (ends > num_epochs).any() or ((epoch == 0) != (step == 0)).any():
+        raise DamagedFileError(
+            f"moments should increase in step and in epoch, from 0 up to {num_epochs}"
+        )
+    differences = np.flatnonzero(base != _NONE)
+    whole = base[differences]
+    if (
+        ((whole < 0) | (whole >= differences)).any()
+        or (base[whole] != _NONE).any()
+        or (epoch[whole] == _NONE).any()
+        or (epoch[differences] == _NONE).any()
+    ):
+        raise DamagedFileError(
+            "a difference should be between ends of epochs, to an earlier whole state; "
+            f"got {whole.tolist()} as bases of {differences.tolist()}"
+        )
+    rows = zip(step.tolist(), epoch.tolist(), base.tolist(), strict=True)
+    return tuple(Moment(s, *(None if x == _NONE else x for x in rest)) for s, *rest in rows)
