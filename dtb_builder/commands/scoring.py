@@ -171,7 +171,7 @@ def _rank(given: argparse.Namespace) -> int:
 
 def _table_populations(given: argparse.Namespace) -> tuple[list["Population"], dict[str, Any]]:
     """Networks of a table that others published, scored at their initialisation."""
-    from dtb_builder.stages.ranking.table_population import table_population
+    from dtb_builder.stages.ranking.table_population import table_populations
     from dtb_builder.stages.scoring.config import SCORE_LAUNCH_KEYS, ScoreConfig, ScoreLaunch
     from dtb_builder.stages.scoring.table import read_scores
     from dtb_builder.stages.scoring.table_source import TableConfig, make_source, read_table
@@ -189,7 +189,7 @@ def _table_populations(given: argparse.Namespace) -> tuple[list["Population"], d
     source = make_source(given.benchmark, digest, networks, config, launch.images_root)
     _score_source(source, into, parse(ScoreConfig, composed), launch, sha256=None)
     table = read_scores(into)
-    return [table_population(source, table)], dict(table.about)
+    return table_populations(source, table), dict(table.about)
 
 
 def _search(given: argparse.Namespace) -> int:

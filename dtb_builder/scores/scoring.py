@@ -55,6 +55,10 @@ class Probe:
                 f"labels must have shape ({len(self.images)},), got {tuple(self.labels.shape)}"
             )
 
+    def first(self, num_images: int) -> "Probe":
+        """That of the first so many images."""
+        return Probe(self.images[:num_images], self.labels[:num_images], self.features)
+
     @property
     def image_shape(self) -> tuple[int, int, int]:
         """(channels, height, width)."""

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -78,6 +78,7 @@ class Population:
         score_seconds: that a network's score takes, a mean, by name; none for early figures.
         num_singular: networks whose kernel is singular.
         num_diverged: networks of which a training diverged: they come last.
+        num_images: of the probe, where scores of several numbers stand side by side; else None.
     """
 
     epoch: int | None
@@ -91,11 +92,13 @@ class Population:
     score_seconds: Mapping[str, float] = field(default_factory=dict)
     num_singular: int = 0
     num_diverged: int = 0
+    num_images: int | None = None
 
     @property
     def label(self) -> str:
-        """When this is, as "epoch 3" or "step 10"."""
-        return f"step {self.step}" if self.epoch is None else f"epoch {self.epoch}"
+        """When this is, as "epoch 3" or "step 10"; of several probes "epoch 3, n = 16"."""
+        when = f"step {self.step}" if self.epoch is None else f"epoch {self.epoch}"
+        return when if self.num_images is None else f"{when}, n = {self.num_images}"
 
 
 def populations_of(benchmark: Benchmark, table: ScoreTable, *, accuracy: str) -> list[Population]:
@@ -114,16 +117,29 @@ def populations_of(benchmark: Benchmark, table: ScoreTable, *, accuracy: str) ->
     """
     if accuracy not in METRICS or not accuracy.endswith("accuracy"):
         raise ConfigError(f"accuracy must be one of the metrics' accuracies, got {accuracy!r}")
-    by_moment: dict[tuple[int | None, int | None], list[Mapping[str, Any]]] = {}
-    for row in rows_of(benchmark, table.rows, "the file of scores"):
-        when = (row["epoch"], row["step"] if row["epoch"] is None else None)
-        by_moment.setdefault(when, []).append(row)
-    moments = sorted(by_moment, key=lambda when: _order(when, by_moment[when]))
-    found = [_population(benchmark, by_moment[when], *when, accuracy) for when in moments]
+    found: list[Population] = []
+    for num_images, rows in by_probe(rows_of(benchmark, table.rows, "the file of scores")).items():
+        by_moment: dict[tuple[int | None, int | None], list[Mapping[str, Any]]] = {}
+        for row in rows:
+            when = (row["epoch"], row["step"] if row["epoch"] is None else None)
+            by_moment.setdefault(when, []).append(row)
+        for when in sorted(by_moment, key=lambda when: _order(when, by_moment[when])):
+            population = _population(benchmark, by_moment[when], *when, accuracy)
+            found.append(replace(population, num_images=num_images))
     ranked = [population for population in found if len(population.accuracies) > 1]
     if not ranked:
         raise ConfigError(f"{benchmark.path}: fewer than 2 networks with scores cannot be ranked")
     return ranked
+
+
+def by_probe(
+    rows: Sequence[Mapping[str, Any]],
+) -> dict[int | None, list[Mapping[str, Any]]]:
+    """Rows by the number of probe images; by None alone where they all have the same."""
+    sizes = sorted({row["num_images"] for row in rows} - {None})
+    if len(sizes) < 2:
+        return {None: list(rows)}
+    return {size: [row for row in rows if row["num_images"] == size] for size in sizes}
 
 
 def training_of(benchmark: Benchmark) -> dict[str, Any]:
@@ -227,7 +243,7 @@ def _population(
 ) -> Population:
     last = benchmark.array(accuracy, epoch=-1).filled(np.nan)
     diverged = benchmark.last_epochs < benchmark.num_epochs
-    last[diverged] = _DIVERGED
+    last = np.where(diverged, _DIVERGED, last)
     place = {number: i for i, number in enumerate(benchmark.numbers.tolist())}
     rows = [row for row in rows if not np.isnan(last[place[row["run"]]])]
     at = [place[row["run"]] for row in rows]

@@ -107,7 +107,10 @@ def affordable_rule(ranked: tuple[Ranked, ...], config: SearchConfig) -> SearchR
     def affordable(row: Ranked) -> bool:
         seconds = math.inf if row.seconds is None else row.seconds * config.num_candidates
         steps = (row.step or 0) * config.num_candidates
-        if row.score not in RULES or (row.score in EARLY_FIGURES and row.moment == "epoch 0"):
+        when, _, size = row.moment.partition(", n = ")
+        if size not in ("", str(config.num_images)):
+            return False
+        if row.score not in RULES or (row.score in EARLY_FIGURES and when == "epoch 0"):
             return False
         return (config.budget_seconds is None or seconds <= config.budget_seconds) and (
             config.budget_steps is None or steps <= config.budget_steps
@@ -120,7 +123,7 @@ def affordable_rule(ranked: tuple[Ranked, ...], config: SearchConfig) -> SearchR
             "give a larger budget, or fewer candidates"
         )
     best = max(rows, key=lambda row: row.tau.value)
-    kind, number = best.moment.split()
+    kind, number = best.moment.partition(", n = ")[0].split()
     return SearchRule(
         score=best.score,
         epoch=int(number) if kind == "epoch" else None,

@@ -385,7 +385,7 @@ def test_the_command_prints_a_table_and_writes_json_and_a_plot(
     assert dtb("rank", folder / "dtb.h5", "--resamples", 50) == 0
     shown = capsys.readouterr().out
     for word in (
-        "1 epochs; the order of the networks at epoch 0",
+        "2 epochs; the order of the networks at epoch 1",
         "wot",
         "epoch 1",
         "tau | parameters",
