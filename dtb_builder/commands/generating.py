@@ -1,4 +1,4 @@
-"""Commands that make a benchmark: plan, generate, merge, and how far that is."""
+"""Commands that make a benchmark (plan, generate, merge) and show its progress (status)."""
 
 import argparse
 import json
@@ -29,13 +29,18 @@ def add_commands(commands: Any) -> None:
     )
     plan.add_argument("--show", action="store_true", help="print the whole configuration instead")
     plan.add_argument(
-        "--calibrate", action="store_true", help="train two epochs of three genotypes to know"
+        "--calibrate",
+        action="store_true",
+        help="train two epochs of three genotypes, for a closer estimate",
     )
     add_folder_command(
-        commands, "generate", _generate, "Train what is left of a plan; plan it if need be."
+        commands,
+        "generate",
+        _generate,
+        "Train the unfinished runs of a plan; plan first if the folder is new.",
     )
-    add_folder_command(commands, "merge", _merge, "Consolidate the shards into RUN_FOLDER/dtb.h5.")
-    status = add_command(commands, "status", _status, "Say how far a generation is.")
+    add_folder_command(commands, "merge", _merge, "Merge the shards into RUN_FOLDER/dtb.h5.")
+    status = add_command(commands, "status", _status, "Show the progress of a generation.")
     status.add_argument("run_folder", metavar="RUN_FOLDER", type=Path)
     how = status.add_mutually_exclusive_group()
     how.add_argument("--json", action="store_true", help="for programs")
@@ -53,7 +58,7 @@ def add_commands(commands: Any) -> None:
 
 
 def _seconds(text: str) -> float:
-    """The seconds that a person gave; argparse turns the ValueError into a message."""
+    """Seconds from the command line; argparse turns the ValueError into a message."""
     seconds = float(text)
     if not 0.1 <= seconds <= 86400:
         raise ValueError(f"expected 0.1 to 86400 seconds, got {text}")

@@ -319,7 +319,7 @@ def test_verify_names_a_damaged_state(
 def test_what_reads_no_url_says_so(verb: str, dtb: Dtb, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         dtb(verb, "https://example.org/dtb.h5")
-    assert "https://example.org/dtb.h5 is elsewhere: download it first" in capsys.readouterr().err
+    assert "https://example.org/dtb.h5 is a URL: download it first" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("verb", ["export", "report", "publish"])

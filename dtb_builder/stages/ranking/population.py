@@ -1,4 +1,4 @@
-"""The networks of a benchmark at one moment: their scores then, and how good they are at last."""
+"""The networks of a benchmark at one moment: their scores then, and their final accuracies."""
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -41,14 +41,14 @@ __all__ = [
 ]
 
 LINEAR_WEIGHTS = (0.03, 0.1, 0.3)
-"""Of A beside D / n, in the combinations that are ranked; 0 is D and 1 is WOT."""
+"""Weights of A in the ranked sums D / n + weight A; 0 would be D / n, and 1 WOT / n."""
 
 CONDITIONAL = ("rank_sum", "log_rank", "z_sum", "z_sum3", "D_params", "params_I")
 CONDITIONAL += ("az_nas", "te_nas")
-"""Combinations that hang on which networks are ranked; a resample does not compute them anew."""
+"""Combinations whose values depend on which networks are ranked; resamples keep these values."""
 
 EARLY_FIGURES = ("training_speed", "train_loss", "valid_accuracy", "valid_loss")
-"""What the training itself gives, beside which every score must stand."""
+"""Figures of the training curves: the baseline that a score has to beat."""
 
 _DIVERGED = -1.0
 """Less than any accuracy: networks of which a training diverged come last."""
@@ -58,7 +58,7 @@ _CURVES = {
     "valid_loss": ("valid_loss", -1.0),
     "train_loss": ("train_loss", -1.0),
 }
-"""Early figures that stand beside the scores, with the sign that makes more better."""
+"""The metric of each early figure, and the sign that makes larger better."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,16 +66,16 @@ class Population:
     """All networks at one moment.
 
     Attributes:
-        epoch: the epoch that has just ended; None within one.
-        step: training steps until then; None where no state says.
-        networks: what tells them apart, such as their genotypes.
-        accuracies: at the end of the training, shape (networks,); where a training diverged,
-            less than any.
+        epoch: the epoch that has just ended; None within an epoch.
+        step: training steps until then; None where it is not known.
+        networks: a name for each, such as its genotype.
+        accuracies: at the end of the training, shape (networks,); less than any accuracy where a
+            training diverged.
         num_parameters: shape (networks,).
         input_edges: I, shape (networks,), NaN outside the DARTS space.
         scores: by name, float64, shape (networks,), NaN where a network has none.
-        train_seconds: that a network is trained until then, a mean; None if none was measured.
-        score_seconds: that a network's score takes, a mean, by name; none for early figures.
+        train_seconds: mean seconds of a network's training until then; None if not measured.
+        score_seconds: mean seconds that each score takes, by name; early figures have none.
         num_singular: networks whose kernel is singular.
         num_diverged: networks of which a training diverged: they come last.
         num_images: of the probe, where scores of several numbers stand side by side; else None.
@@ -102,15 +102,15 @@ class Population:
 
 
 def populations_of(benchmark: Benchmark, table: ScoreTable, *, accuracy: str) -> list[Population]:
-    """The runs of a benchmark at every moment that was scored, the earlier the sooner.
+    """The runs of a benchmark at every moment that was scored, earliest first.
 
-    Genotypes that were trained from several seeds count once, with the mean of their scores and of
-    their accuracies.
+    A genotype that was trained from several seeds counts once, with the mean of its scores and of
+    its accuracies.
 
     Args:
         benchmark: the benchmark.
         table: its scores.
-        accuracy: how good a network is: this metric at the last epoch.
+        accuracy: the metric whose value at the last epoch the scores should predict.
 
     Raises:
         ConfigError: the scores are not this benchmark's, or no run has the metric.
@@ -143,7 +143,7 @@ def by_probe(
 
 
 def training_of(benchmark: Benchmark) -> dict[str, Any]:
-    """What the seconds and the worth of scores hang on: network, recipe and images."""
+    """The settings that a ranking depends on: network, recipe and images."""
     config = benchmark.provenance["config"]
     names = ("name", "num_valid", "num_train")
     images = {name: config["images"].get(name) for name in names}
@@ -156,8 +156,8 @@ def combined(
     """The combinations of scores, shape (networks,), NaN where a part is missing.
 
     Args:
-        columns: scores by name, those of the atoms among them; without I or the parameters there
-            are no combinations with them.
+        columns: scores by name, the atoms included; without I or the parameters there are no
+            combinations with them.
         num_images: of the probe.
     """
     abilities, units = columns["distinguishing_ability"], columns["activation_units"]
@@ -241,17 +241,17 @@ def _population(
     step: int | None,
     accuracy: str,
 ) -> Population:
-    last = benchmark.array(accuracy, epoch=-1).filled(np.nan)
     diverged = benchmark.last_epochs < benchmark.num_epochs
-    last = np.where(diverged, _DIVERGED, last)
+    measured = benchmark.array(accuracy, epoch=-1).filled(np.nan)
+    last = np.where(diverged, _DIVERGED, measured)
     place = {number: i for i, number in enumerate(benchmark.numbers.tolist())}
     rows = [row for row in rows if not np.isnan(last[place[row["run"]]])]
     at = [place[row["run"]] for row in rows]
     genotypes = [row["genotype"] for row in rows]
-    parameters = _by_genotype(benchmark.num_parameters[at].astype(float), genotypes)
     accuracies = _by_genotype(last[at], genotypes)
     has_diverged = _by_genotype(diverged[at].astype(float), genotypes) > 0
     accuracies[has_diverged] = _DIVERGED
+    parameters = _by_genotype(benchmark.num_parameters[at].astype(float), genotypes)
     columns, seconds = scores_of(
         rows,
         [benchmark.run(row["run"]).genotype for row in rows],
@@ -284,13 +284,13 @@ def scores_of(
     networks: Sequence[str] | None = None,
     num_parameters: NDArray[np.float64] | None = None,
 ) -> tuple[dict[str, NDArray[np.float64]], dict[str, float]]:
-    """All scores of some rows by name, combinations too, and the mean seconds that each takes.
+    """All scores of some rows by name, combinations included, and the mean seconds of each.
 
     Args:
         rows: of a `ScoreTable`, at one moment.
         genotypes: of the rows; None for a network of another space.
-        early: figures that stand beside the scores, one per row.
-        networks: rows of one network count once, with their mean; None where each is its own.
+        early: early figures, by name, a value per row.
+        networks: the network of each row; rows of one network are averaged. None: all differ.
         num_parameters: of the networks, for combinations; None where the scores may have them.
     """
     columns = {name: _column(rows, name) for name in (*SCORES, "das")} | dict(early or {})
@@ -323,7 +323,7 @@ def _column(rows: Iterable[Mapping[str, Any]], name: str) -> NDArray[np.float64]
 def _early(
     benchmark: Benchmark, epoch: int | None, at: list[int]
 ) -> dict[str, NDArray[np.float64]]:
-    """Figures of the curves at an epoch, and training speed, where they were measured."""
+    """The early figures at an epoch, as far as they were measured."""
     if epoch is None:
         return {}
     found = {
@@ -337,7 +337,7 @@ def _early(
 
 
 def _by_genotype(values: NDArray[np.float64], genotypes: Sequence[str]) -> NDArray[np.float64]:
-    """The mean of each genotype's values, in the order in which the genotypes come."""
+    """The mean of each genotype's values, in the order of first appearance."""
     places = {text: i for i, text in enumerate(dict.fromkeys(genotypes))}
     index = np.array([places[text] for text in genotypes], np.int64)
     return np.bincount(index, values, len(places)) / np.bincount(index, minlength=len(places))
@@ -353,7 +353,7 @@ def _mean_seconds(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
 
 
 def _validation_seconds(benchmark: Benchmark, epoch: int | None, at: list[int]) -> dict[str, float]:
-    """What the figures of the validation images take: their share of an epoch's evaluation."""
+    """Seconds of the validation figures: their images' share of an epoch's evaluation."""
     if epoch is None:
         return {}
     sizes = {name: split["size"] for name, split in benchmark.provenance["splits"].items()}
@@ -368,7 +368,7 @@ def _validation_seconds(benchmark: Benchmark, epoch: int | None, at: list[int]) 
 def _train_seconds(
     benchmark: Benchmark, epoch: int | None, step: int | None, at: list[int]
 ) -> float | None:
-    """Mean seconds of training until a moment; within an epoch its share of the steps."""
+    """Mean seconds of training until a moment; in proportion to the steps within an epoch."""
     seconds = benchmark.array("train_seconds").filled(np.nan)[at]
     if epoch is not None:
         sums = seconds[:, 1 : epoch + 1].sum(axis=1)

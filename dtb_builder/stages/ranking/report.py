@@ -41,7 +41,7 @@ SHOWN += ("training_speed", "valid_accuracy")
 
 
 def print_ranking(ranking: Ranking, *, every: bool) -> None:
-    """The taus of all scores at all moments, then intervals: of all, or of those that matter."""
+    """Print the taus of all scores at all moments, then intervals: of all, or of a selection."""
     moments = list(dict.fromkeys(row.moment for row in ranking.ranked))
     scores = list(dict.fromkeys(row.score for row in ranking.ranked))
     at = {(row.score, row.moment): row for row in ranking.ranked}
@@ -71,7 +71,7 @@ def print_ranking(ranking: Ranking, *, every: bool) -> None:
 
 
 def print_choices(choices: Sequence[ChosenRule]) -> None:
-    """What was chosen at each moment and split, and how it does on the other half."""
+    """Print the rule chosen at each moment and split, with its tau on the other half."""
     lines = [["moment", "split", "chosen, of how many", "validated", "on the other half"]]
     for choice in choices:
         lines.append(
@@ -93,7 +93,7 @@ def print_choices(choices: Sequence[ChosenRule]) -> None:
 def write_ranking(
     path: Path, ranking: Ranking, choices: Sequence[ChosenRule], about: Mapping[str, Any]
 ) -> None:
-    """Everything, as JSON, whole or not at all."""
+    """Write everything as JSON, atomically."""
     content = {"about": dict(about), **asdict(ranking), "choices": [asdict(c) for c in choices]}
     for entry, compared in zip(content["compared"], ranking.compared, strict=True):
         entry["significant"] = compared.significant
@@ -101,11 +101,11 @@ def write_ranking(
 
 
 def read_ranking(path: Path) -> tuple[Ranked, ...]:
-    """How well scores order networks, from a file that `write_ranking` has written.
+    """Read the ranked scores of a file that `write_ranking` has written.
 
     Raises:
         FileNotFoundError: there is no such file.
-        DamagedFileError: it is no such file.
+        DamagedFileError: it is not a ranking, or damaged.
     """
     try:
         return tuple(_ranked(entry) for entry in json.loads(path.read_text())["ranked"])
@@ -116,7 +116,7 @@ def read_ranking(path: Path) -> tuple[Ranked, ...]:
 
 
 def ranked_training(path: Path) -> dict[str, Any]:
-    """How the networks of a ranking were trained, as far as it is written there."""
+    """How the networks of a ranking were trained, as far as the file says."""
     return json.loads(path.read_text()).get("about", {}).get("trained", {})
 
 
@@ -130,7 +130,7 @@ def _ranked(entry: Mapping[str, Any]) -> Ranked:
 
 
 def _print_costs(ranked: Sequence[Ranked], moments: Sequence[str]) -> None:
-    """The best score and the best early figure of each moment, and what a network costs then."""
+    """Print the best score and the best early figure of each moment, with their costs."""
     whole = max((row.train_seconds or 0.0) for row in ranked)
     lines = [["fast training", "best", "tau", "seconds a network", "of the longest training"]]
     for moment in moments:
@@ -146,7 +146,7 @@ def _print_costs(ranked: Sequence[Ranked], moments: Sequence[str]) -> None:
 
 
 def _is_early(row: Ranked) -> bool:
-    """Whether it is a figure that the training gives."""
+    """Whether it is a figure of the training curves."""
     return row.score in EARLY_FIGURES
 
 

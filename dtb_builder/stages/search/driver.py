@@ -16,7 +16,7 @@ import numpy as np
 
 from dtb_builder.dataset.atomic import remove_unfinished, write_whole
 from dtb_builder.errors import ConfigError, DamagedFileError, UnfinishedError
-from dtb_builder.scores import Atoms, Moments, z_sum
+from dtb_builder.scores import Atoms, Scale, z_sum
 from dtb_builder.space import Genotype, mutate, sample_uniform
 from dtb_builder.stages.generation.run_folder import RunFolder
 from dtb_builder.stages.ranking.report import ranked_training, read_ranking
@@ -391,10 +391,10 @@ def _compared(
     if len(frozen) < 2:
         return []
     try:
-        moments = Moments.of(_atoms(frozen, config.num_images))
+        scale = Scale.of(_atoms(frozen, config.num_images))
     except ValueError:  # all of them are alike
         return []
-    scores = z_sum(_atoms(scored, config.num_images), moments)
+    scores = z_sum(_atoms(scored, config.num_images), scale)
     return [(line["index"], float(value)) for line, value in zip(scored, scores, strict=True)]
 
 

@@ -11,9 +11,9 @@ class SpaceConfig:
     """Which genotypes are trained.
 
     Attributes:
-        kind: drawn uniformly, read from a file, named, or a parent and mutations of it.
+        kind: uniform draws, a file, published names, or a parent and mutations of it.
         seed: of the draws.
-        num_genotypes: for uniform and mutations: how many to draw, the parent counted in.
+        num_genotypes: for uniform and mutations: how many to draw, the parent included.
         file: for file: a text file, one genotype to a line.
         parent: for mutations: a genotype's name or text.
         names: for named: those wanted; empty means all.

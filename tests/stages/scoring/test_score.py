@@ -15,7 +15,7 @@ from engines import DyingEngine
 from filelock import FileLock
 
 from dtb_builder import Benchmark, Run
-from dtb_builder.scores import Atoms, Moments, z_sum
+from dtb_builder.scores import Atoms, Scale, z_sum
 from dtb_builder.scores.scoring import score_network
 from dtb_builder.stages.scoring import worker as score_worker
 from dtb_builder.stages.scoring.folder import ScoreFolder
@@ -323,7 +323,7 @@ def test_das_has_the_frozen_scale_of_a_sample_drawn_for_these_networks(
     def atoms(abilities: list[float], units: list[float]) -> Atoms:
         return Atoms(np.array(abilities), np.array(units).astype(np.int64), 8)
 
-    frozen = Moments.of(atoms(reference["abilities"], reference["activation_units"]))
+    frozen = Scale.of(atoms(reference["abilities"], reference["activation_units"]))
     found = atoms(
         [row["distinguishing_ability"] for row in table.rows],
         [row["activation_units"] for row in table.rows],
