@@ -13,10 +13,10 @@ from dtb_builder.stages.settings.network import NetworkConfig, check_auxiliary
 from dtb_builder.training.compute import ComputeConfig
 from dtb_builder.training.recipe import Recipe
 
-__all__ = ["SearchConfig", "SearchRule", "affordable_rule", "named_rule"]
+__all__ = ["COMBINED", "SearchConfig", "SearchRule", "affordable_rule", "named_rule"]
 
-_COMBINED = ("das", "z_sum")
-RULES = (*SCORES, *_COMBINED, *EARLY_FIGURES)
+COMBINED = ("das", "z_sum", "das3")
+RULES = (*SCORES, *COMBINED, *EARLY_FIGURES)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,7 +24,8 @@ class SearchRule:
     """What candidates are compared by, and when.
 
     Attributes:
-        score: one of `SCORES`, "das" or "z_sum", which are the same here, or of `EARLY_FIGURES`.
+        score: one of `SCORES`, "das" or "z_sum", which are the same here, "das3", or of
+            `EARLY_FIGURES`.
         epoch: the epoch after which they are compared; None within the first.
         step: the step of the first epoch, from 1; None after a whole one.
     """
