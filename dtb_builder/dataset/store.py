@@ -222,7 +222,8 @@ def _within(count: int) -> Callable[[NDArray[np.int32]], NDArray[np.bool_]]:
     """Whether all entries of each row are positions in a list of so many."""
 
     def within(rows: NDArray[np.int32]) -> NDArray[np.bool_]:
-        return np.asarray(((rows >= 0) & (rows < count)).reshape(len(rows), -1).all(axis=1))
+        is_there = (rows >= 0) & (rows < count)
+        return np.asarray(is_there.all(axis=tuple(range(1, rows.ndim))))
 
     return within
 

@@ -442,9 +442,6 @@ def test_networks_of_which_a_training_diverged_come_last_and_are_counted(
         last = np.array(benchmark.last_epochs)
         last[best] = 1
         monkeypatch.setitem(index._arrays, "runs/num_epochs", last)
-        measured = np.array(index.column("measured/valid_accuracy"))
-        measured[best, 2:] = 0
-        monkeypatch.setitem(index._arrays, "measured/valid_accuracy", measured)
         (first, *_) = populations_of(benchmark, table, accuracy="valid_accuracy")
     assert (before.num_diverged, first.num_diverged) == (0, 1)
     assert len(first.accuracies) == len(before.accuracies)

@@ -53,12 +53,10 @@ def content(file: Path) -> tuple[Any, list[dict[str, Any]]]:
 
 def when(run: Run) -> list[tuple[int | None, int | None, dict[str, int]]]:
     """Every kept state's epoch or step, in the order in which they were reached."""
-    found: list[tuple[int | None, int | None, dict[str, int]]] = []
-    for epoch in run.state_epochs:
-        found.append((epoch, None, {"epoch": epoch}))
-        if epoch == 0:
-            found += [(None, step, {"step": step}) for step in run.state_steps]
-    return found
+    return [
+        (moment.epoch, moment.step if moment.epoch is None else None, {"step": moment.step})
+        for moment in run.moments
+    ]
 
 
 def stop_after(monkeypatch: pytest.MonkeyPatch, num_lines: int, *, before: bool) -> None:
@@ -226,7 +224,7 @@ def test_a_damaged_state_is_recorded_and_the_others_are_scored(
     benchmark: Path, finished: Path, scored: Path, dtb: Dtb, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with Benchmark(benchmark) as opened:
-        offset = int(opened._store.index.column("difference_index/offset")[1, 1])
+        offset = int(opened._store.index.column("moments/offset")[1, 5])
     data = bytearray(benchmark.read_bytes())
     data[offset + 40] ^= 1
     benchmark.write_bytes(data)
