@@ -120,12 +120,12 @@ def _rank(given: argparse.Namespace) -> int:
     from dtb_builder.dataset import Benchmark
     from dtb_builder.stages.ranking.choice import choose_rules
     from dtb_builder.stages.ranking.halfway import halfway
+    from dtb_builder.stages.ranking.page import write_page
     from dtb_builder.stages.ranking.population import populations_of, training_of
     from dtb_builder.stages.ranking.rank import rank
     from dtb_builder.stages.ranking.report import (
         print_choices,
         print_ranking,
-        write_plot,
         write_ranking,
     )
     from dtb_builder.stages.scoring.table import read_scores
@@ -159,9 +159,11 @@ def _rank(given: argparse.Namespace) -> int:
     about |= {"by": given.by, "seed": given.seed, "resamples": given.resamples}
     about |= {"num_diverged": num_diverged}
     write_ranking(stem.with_name(f"{stem.name}.json"), ranking, (), about)
-    write_plot(
+    write_page(
         stem.with_name(f"{stem.name}.html"),
         ranking,
+        about,
+        notes=() if half is None else (str(half),),
         title=f"Scores of {len(populations[0].accuracies)} networks, by {given.by} at the end",
     )
     print(f"written: {stem}.json, {stem}.html")
@@ -183,7 +185,7 @@ def _rank(given: argparse.Namespace) -> int:
 
 def _table_populations(given: argparse.Namespace) -> tuple[list["Population"], dict[str, Any]]:
     """The networks of a published table, scored at their initialisation."""
-    from dtb_builder.stages.ranking.table_population import table_population
+    from dtb_builder.stages.ranking.table_population import table_populations
     from dtb_builder.stages.scoring.config import SCORE_LAUNCH_KEYS, ScoreConfig, ScoreLaunch
     from dtb_builder.stages.scoring.table import read_scores
     from dtb_builder.stages.scoring.table_source import TableConfig, make_source, read_table
@@ -201,7 +203,7 @@ def _table_populations(given: argparse.Namespace) -> tuple[list["Population"], d
     source = make_source(given.benchmark, digest, networks, config, launch.images_root)
     _score_source(source, into, parse(ScoreConfig, composed), launch, sha256=None)
     table = read_scores(into)
-    return [table_population(source, table)], dict(table.about)
+    return table_populations(source, table), dict(table.about)
 
 
 def _search(given: argparse.Namespace) -> int:

@@ -5,6 +5,7 @@ rules here are ours. They differ in how much one atom weighs beside the other; i
 D / n and 1 for A, however little either of them varies.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,7 +15,17 @@ from scipy import stats
 from dtb_builder.scores.reference import ReferenceSample
 from dtb_builder.scores.wiring import standardised_input_edges
 
-__all__ = ["Atoms", "Scale", "das", "das3", "linear", "log_rank", "rank_sum", "z_sum"]
+__all__ = [
+    "Atoms",
+    "Scale",
+    "das",
+    "das3",
+    "linear",
+    "log_rank",
+    "log_rank_sum",
+    "rank_sum",
+    "z_sum",
+]
 
 
 @dataclass(frozen=True, eq=False)
@@ -144,4 +155,13 @@ def rank_sum(atoms: Atoms) -> NDArray[np.float64]:
 
 def log_rank(atoms: Atoms) -> NDArray[np.float64]:
     """The sum of the logarithms of both ranks: being last in one atom costs most. Ours."""
-    return np.log(stats.rankdata(atoms.abilities)) + np.log(stats.rankdata(atoms.units))
+    return log_rank_sum([atoms.abilities, atoms.units])
+
+
+def log_rank_sum(parts: Sequence[ArrayLike]) -> NDArray[np.float64]:
+    """The sum of the logarithms of ranks: how AZ-NAS (`az_nas`) puts its four parts together.
+
+    Args:
+        parts: scores of the networks, each of shape (networks,).
+    """
+    return np.sum([np.log(stats.rankdata(part)) for part in parts], axis=0)

@@ -208,6 +208,8 @@ def _scores(benchmark: Benchmark, file: Path | None) -> Iterator[str]:
     if not rows:
         return
     table = pandas.DataFrame(rows)
+    # Of several numbers of probe images those of the most.
+    table = table[table["num_images"].isna() | (table["num_images"] == table["num_images"].max())]
     names = [name for name in _score_names(table) if table[name].notna().any()]
     last = benchmark.array(_METRIC, epoch=-1).filled(np.nan)
     accuracy = dict(zip(benchmark.numbers.tolist(), last.tolist(), strict=True))

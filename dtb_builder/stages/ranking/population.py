@@ -1,12 +1,13 @@
 """The networks of a benchmark at one moment: their scores then, and their final accuracies."""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import stats
 
 from dtb_builder.dataset import Benchmark
 from dtb_builder.errors import ConfigError
@@ -21,6 +22,7 @@ from dtb_builder.scores import (
     standardised_input_edges,
     training_speed,
 )
+from dtb_builder.scores.combining import log_rank_sum
 from dtb_builder.scores.names import SCORES
 from dtb_builder.space import Genotype
 from dtb_builder.stages.scoring.fingerprint import rows_of
@@ -42,6 +44,7 @@ LINEAR_WEIGHTS = (0.03, 0.1, 0.3)
 """Weights of A in the ranked sums D / n + weight A; 0 would be D / n, and 1 WOT / n."""
 
 CONDITIONAL = ("rank_sum", "log_rank", "z_sum", "z_sum3", "D_params", "params_I")
+CONDITIONAL += ("az_nas", "te_nas")
 """Combinations whose values depend on which networks are ranked; resamples keep these values."""
 
 EARLY_FIGURES = ("training_speed", "train_loss", "valid_accuracy", "valid_loss")
@@ -75,6 +78,7 @@ class Population:
         score_seconds: mean seconds that each score takes, by name; early figures have none.
         num_singular: networks whose kernel is singular.
         num_diverged: networks of which a training diverged: they come last.
+        num_images: of the probe, where scores of several numbers stand side by side; else None.
     """
 
     epoch: int | None
@@ -88,11 +92,13 @@ class Population:
     score_seconds: Mapping[str, float] = field(default_factory=dict)
     num_singular: int = 0
     num_diverged: int = 0
+    num_images: int | None = None
 
     @property
     def label(self) -> str:
-        """When this is, as "epoch 3" or "step 10"."""
-        return f"step {self.step}" if self.epoch is None else f"epoch {self.epoch}"
+        """When this is, as "epoch 3" or "step 10"; of several probes "epoch 3, n = 16"."""
+        when = f"step {self.step}" if self.epoch is None else f"epoch {self.epoch}"
+        return when if self.num_images is None else f"{when}, n = {self.num_images}"
 
 
 def populations_of(benchmark: Benchmark, table: ScoreTable, *, accuracy: str) -> list[Population]:
@@ -111,16 +117,29 @@ def populations_of(benchmark: Benchmark, table: ScoreTable, *, accuracy: str) ->
     """
     if accuracy not in METRICS or not accuracy.endswith("accuracy"):
         raise ConfigError(f"accuracy must be one of the metrics' accuracies, got {accuracy!r}")
-    by_moment: dict[tuple[int | None, int | None], list[Mapping[str, Any]]] = {}
-    for row in rows_of(benchmark, table.rows, "the file of scores"):
-        when = (row["epoch"], row["step"] if row["epoch"] is None else None)
-        by_moment.setdefault(when, []).append(row)
-    moments = sorted(by_moment, key=lambda when: _order(when, by_moment[when]))
-    found = [_population(benchmark, by_moment[when], *when, accuracy) for when in moments]
+    found: list[Population] = []
+    for num_images, rows in by_probe(rows_of(benchmark, table.rows, "the file of scores")).items():
+        by_moment: dict[tuple[int | None, int | None], list[Mapping[str, Any]]] = {}
+        for row in rows:
+            when = (row["epoch"], row["step"] if row["epoch"] is None else None)
+            by_moment.setdefault(when, []).append(row)
+        for when in sorted(by_moment, key=lambda when: _order(when, by_moment[when])):
+            population = _population(benchmark, by_moment[when], *when, accuracy)
+            found.append(replace(population, num_images=num_images))
     ranked = [population for population in found if len(population.accuracies) > 1]
     if not ranked:
         raise ConfigError(f"{benchmark.path}: fewer than 2 networks with scores cannot be ranked")
     return ranked
+
+
+def by_probe(
+    rows: Sequence[Mapping[str, Any]],
+) -> dict[int | None, list[Mapping[str, Any]]]:
+    """Rows by the number of probe images; by None alone where they all have the same."""
+    sizes = sorted({row["num_images"] for row in rows} - {None})
+    if len(sizes) < 2:
+        return {None: list(rows)}
+    return {size: [row for row in rows if row["num_images"] == size] for size in sizes}
 
 
 def training_of(benchmark: Benchmark) -> dict[str, Any]:
@@ -164,6 +183,29 @@ def combined(
     if "das" in columns and inputs is not None:
         whole["das3"] = columns["das"] + standardised_input_edges(inputs)
     return whole
+
+
+def aggregates(columns: Mapping[str, NDArray[np.float64]]) -> dict[str, NDArray[np.float64]]:
+    """AZ-NAS and TE-NAS: the ranks of their parts, put together as their authors do."""
+    found: dict[str, NDArray[np.float64]] = {}
+    for name, (parts, rule) in _AGGREGATES.items():
+        if set(parts) <= columns.keys():
+            values = np.stack([columns[part] for part in parts])
+            there = np.isfinite(values).all(axis=0)
+            found[name] = np.full(values.shape[1], np.nan)
+            found[name][there] = rule(values[:, there])
+    return found
+
+
+def _summed_ranks(parts: NDArray[np.float64]) -> NDArray[np.float64]:
+    return stats.rankdata(parts, axis=1).sum(axis=0)
+
+
+_AZ_PARTS = ("az_expressivity", "az_progressivity", "az_trainability", "multiply_accumulates")
+_AGGREGATES: Mapping[str, tuple[tuple[str, ...], Callable[..., NDArray[np.float64]]]] = {
+    "az_nas": (_AZ_PARTS, log_rank_sum),
+    "te_nas": (("ntk_condition", "linear_regions"), _summed_ranks),
+}
 
 
 def _z_sum(parts: Sequence[NDArray[np.float64] | None]) -> NDArray[np.float64] | None:
@@ -259,6 +301,11 @@ def scores_of(
         columns = {name: _by_genotype(values, networks) for name, values in columns.items()}
     columns = {name: values for name, values in columns.items() if np.isfinite(values).sum() > 1}
     seconds = _mean_seconds(rows)
+    ranked = aggregates(columns)
+    seconds |= {
+        name: sum(seconds.get(part, 0.0) for part in set(_AGGREGATES[name][0])) for name in ranked
+    }
+    columns |= ranked
     if {"distinguishing_ability", "activation_units"} <= columns.keys():
         num_images = next(row["num_images"] for row in rows if row["num_images"])
         known = {} if num_parameters is None else {"num_parameters": num_parameters}

@@ -166,7 +166,7 @@ def rank(populations: Sequence[Population], *, seed: int, num_resamples: int) ->
     compared: list[ScorePair] = []
     ratios: list[Ratio] = []
     left_out: list[str] = []
-    first: dict[str, _Column] = {}
+    first: dict[int | None, dict[str, _Column]] = {}
     counts: dict[int, NDArray[np.float64]] = {}
     for population in populations:
         size = len(population.accuracies)
@@ -185,10 +185,11 @@ def rank(populations: Sequence[Population], *, seed: int, num_resamples: int) ->
             columns.append(_Column(name, population, values, taus))
         ranked += sorted(at, key=lambda row: -row.tau.value)
         compared += _pairs(columns, counts[size])
-        compared += _since(columns, first, counts[size])
+        earliest = first.setdefault(population.num_images, {})
+        compared += _since(columns, earliest, counts[size])
         ratios += _ratios(columns, counts[size])
         for column in columns:
-            first.setdefault(column.name, column)
+            earliest.setdefault(column.name, column)
     return Ranking(tuple(ranked), tuple(compared), tuple(ratios), tuple(left_out))
 
 

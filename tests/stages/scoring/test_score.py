@@ -373,3 +373,33 @@ def test_ray_gives_the_same_scores_as_no_ray_at_all(benchmark: Path, scored: Pat
     )
     assert done.returncode == 0, done.stderr
     assert content(benchmark.with_name("scores.parquet")) == content(scored)
+
+
+def test_several_numbers_of_images_stand_side_by_side_as_if_scored_alone(
+    benchmark: Path, dtb: Dtb, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = "wot,distinguishing_ability,activation_units,snip,num_parameters"
+    settings = ("cluster=serial", "num_reference=100", f"scores=[{names}]")
+    both, alone = tmp_path / "both.parquet", tmp_path / "alone.parquet"
+    assert dtb("score", benchmark, *settings, "num_images=[8,4]", "--into", both) == 0
+    assert dtb("score", benchmark, *settings, "num_images=4", "--into", alone) == 0
+    table, rows = read_scores(both), content(alone)[1]
+    assert [row["num_images"] for row in table.rows] == [4, 8] * NUM_STATES
+    smaller = [row for row in content(both)[1] if row["num_images"] == 4]
+    assert smaller == rows
+    assert all(row["das"] is not None for row in table.rows)
+    assert table.about["smaller_references"] == [read_scores(alone).about["reference"]]
+    assert dtb("score", benchmark, *settings, "num_images=[8,4]", "--into", both) == 0
+    capsys.readouterr()
+    assert dtb("rank", benchmark, "--scores", both, "--resamples", 20) == 0
+    shown = capsys.readouterr().out
+    for word in ("epoch 0, n = 4", "epoch 3, n = 8", "DAS / WOT at epoch 0, n = 4"):
+        assert word in shown
+
+
+@pytest.mark.parametrize("sizes", ["[]", "[8,8]", "[1,8]"])
+def test_numbers_of_images_must_be_different_and_at_least_2(
+    sizes: str, benchmark: Path, dtb: Dtb, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert dtb("score", benchmark, f"num_images={sizes}") == 2
+    assert "num_images must be at least 2, or different such numbers" in capsys.readouterr().err
