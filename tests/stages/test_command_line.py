@@ -157,7 +157,7 @@ def test_status_counts_and_checks(
     assert dtb("status", tmp_path, "--check") == 1
     capsys.readouterr()
     dtb("status", finished, "--json")
-    assert json.loads(capsys.readouterr().out)["num_epochs"] == 6  # the initialisations are not counted
+    assert json.loads(capsys.readouterr().out)["num_epochs"] == 6  # without the initialisations
 
 
 def test_status_tells_a_benchmark_from_one_that_lacks_what_is_finished(

@@ -293,9 +293,9 @@ def test_candidates_are_trained_in_compiled_passes(
     calls: Counter[str] = Counter()
     run = Library.run
 
-    def counted(self: Library, name: str, *arguments: Any) -> None:
+    def counted(self: Library, name: str, **arguments: Any) -> None:
         calls[name] += 1
-        run(self, name, *arguments)
+        run(self, name, **arguments)
 
     monkeypatch.setattr(Library, "run", counted)
     few = ("num_candidates=2", "num_random=2", "rule=valid_loss", "at=epoch 1")
