@@ -291,13 +291,13 @@ def test_candidates_are_trained_in_compiled_passes(
     if library is None:
         pytest.skip("installed without a C++ compiler")
     calls: Counter[str] = Counter()
-    run = Library.run
+    prepared = Library.prepared
 
-    def counted(self: Library, name: str, **arguments: Any) -> None:
+    def counted(self: Library, name: str, *arguments: Any, **named: Any) -> Any:
         calls[name] += 1
-        run(self, name, **arguments)
+        return prepared(self, name, *arguments, **named)
 
-    monkeypatch.setattr(Library, "run", counted)
+    monkeypatch.setattr(Library, "prepared", counted)
     few = ("num_candidates=2", "num_random=2", "rule=valid_loss", "at=epoch 1")
     assert dtb("search", tmp_path / "on", *TINY, *few) == 0
     assert calls["norm_forward"] > 0
