@@ -49,7 +49,7 @@ def main() -> int:
     parser.add_argument("--part", type=int, nargs="*", choices=range(1, len(STEPS) + 1))
     parser.add_argument("--reference", type=Path, help="a checkout of quark0/darts")
     parser.add_argument("--images", default="images=digits", help="settings of step 4's images")
-    parser.add_argument("--device", default="cuda", help="cpu: try step 4 itself without a GPU")
+    parser.add_argument("--device", default="cuda", help="cpu: try steps 4 and 5 without a GPU")
     parser.add_argument("--no-limits", action="store_true", help="of time, for slow machines")
     parser.add_argument("--allow-missing", action="store_true")
     parser.add_argument("--out", type=Path, default=Path(os.environ.get("OUT") or "gpu"))
@@ -238,7 +238,7 @@ def _kill_after_an_epoch(folder: Path) -> None:
     print("killed after an epoch", flush=True)
 
 
-def _slowest(_: argparse.Namespace) -> None:
+def _slowest(arguments: argparse.Namespace) -> None:
     """What a step launches, by the time that the device spends on it."""
     from torch.profiler import ProfilerActivity, profile
 
@@ -254,13 +254,15 @@ def _slowest(_: argparse.Namespace) -> None:
         channels=channels, layers=layers, num_classes=10, image_size=32, auxiliary=True
     )
     network = spec.build(sample_uniform(seed=0, index=0))
-    network.use_kernels(find_library("cuda"))
-    turns = _our_turns(network, RECIPE, _images(20, "cuda"))
+    network.use_kernels(find_library(arguments.device))
+    turns = _our_turns(network, RECIPE, _images(4, arguments.device))
     next(turns)
     with profile(activities=[ProfilerActivity.CUDA, ProfilerActivity.CPU]) as profiled:
         next(turns)
-        torch.cuda.synchronize()
-    print(profiled.key_averages().table(sort_by="self_device_time_total", row_limit=25))
+        if arguments.device == "cuda":
+            torch.cuda.synchronize()
+    by = "self_device_time_total" if arguments.device == "cuda" else "self_cpu_time_total"
+    print(profiled.key_averages().table(sort_by=by, row_limit=25))
 
 
 _DTB = (sys.executable, "-m", "dtb_builder.cli")
