@@ -128,7 +128,8 @@ class _Driver:
         self._open: dict[int, _OpenShard] = {}
         self._running: set[PlannedRun] = set()
         self._to_close: deque[Task] = deque()
-        self._num_epochs = folder.config.recipe.num_epochs
+        self._first_epoch = folder.config.first_epoch
+        self._num_epochs = folder.config.recipe.num_epochs - self._first_epoch
         self._num_done = 0
 
     def events(self) -> Iterator[Event]:
@@ -237,4 +238,4 @@ class _Driver:
         return isinstance(task.key, PlannedRun) and is_finished(self._folder, task.key)
 
     def _count(self, run: PlannedRun) -> int:
-        return max(0, count_epochs(self._folder.journal_file(run)) - 1)
+        return max(0, count_epochs(self._folder.journal_file(run)) - 1 - self._first_epoch)

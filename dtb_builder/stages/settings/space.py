@@ -11,7 +11,8 @@ class SpaceConfig:
     """Which genotypes are trained.
 
     Attributes:
-        kind: drawn uniformly, read from a file, named, or a parent and mutations of it.
+        kind: drawn uniformly, read from a file, named, a parent and mutations of it, or, in a
+            branch, those of the runs that it goes on from.
         seed: of the draws.
         num_genotypes: for uniform and mutations: how many to draw, the parent counted in.
         file: for file: a text file, one genotype to a line.
@@ -19,7 +20,7 @@ class SpaceConfig:
         names: for named: those wanted; empty means all.
     """
 
-    kind: Literal["uniform", "file", "named", "mutations"]
+    kind: Literal["uniform", "file", "named", "mutations", "branch"]
     seed: int
     num_genotypes: int | None
     file: str | None
