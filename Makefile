@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: install quickstart test check format lint types imports pytest chaos slurm-test clean
+.PHONY: install quickstart test check format lint types imports pytest chaos gpu slurm-test clean
 
 install: $(INSTALLED)
 
@@ -41,6 +41,13 @@ pytest: install
 # The long form of the fault suite: kills, crashes at every write, full disks, thousands of mutants.
 chaos: install
 	PYTHONPATH=tests $(BIN)/python -m chaos
+
+# Proves generation on a GPU, in six minutes at most; tables and logs go to $OUT or gpu/. Needs Python
+# with torch for CUDA alone. PART=4 runs a part; REFERENCE is a checkout of quark0/darts.
+gpu:
+	$(or $(wildcard $(BIN)/python),$(PYTHON)) benchmarks/gpu.py $(if $(PART),--part $(PART)) \
+		$(if $(REFERENCE),--reference $(REFERENCE)) $(if $(IMAGES),--images "$(IMAGES)") \
+		$(if $(ALLOW_MISSING),--allow-missing)
 
 # The Slurm launcher on a real Slurm of this machine, as root on Debian: installs slurm-wlm and munge.
 slurm-test: install

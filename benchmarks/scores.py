@@ -4,7 +4,7 @@
 
 FILE is a benchmark with training states, such as the quickstart's. The peers are measured in the
 same run: a kernel summed as NASWOT's paper writes it, with a product for units that fire and one
-for those that do not; the scores of a state one by one, each as its own function; and a bootstrap
+for those that do not; the scores of a state one by one, each with its own passes; and a bootstrap
 that calls scipy for every resample. Prints medians and ratios, and how many states a minute
 `dtb score` scores on so many workers, their start included and without it.
 """
@@ -14,7 +14,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -102,25 +102,21 @@ def plain_kernel(network: nn.Module, images: Tensor) -> np.ndarray:
 def of_scores(networks: Sequence[nn.Module], probe: Probe) -> None:
     """All scores of a state together beside one after the other, and each one's share."""
     of_states = [name for name in SCORES if name not in ARCHITECTURE_SCORES]
-    together, apart, cpu = [], [], []
+    together, apart = [], []
     by_name: dict[str, list[float]] = {name: [] for name in SCORES}
     for network in networks:
         began = time.process_time()
-        together.append(
-            seconds_of(lambda network=network: score_network(network, probe, of_states))
-        )
-        cpu.append(time.process_time() - began)
+        score_network(network, probe, of_states)
+        together.append(time.process_time() - began)
         for name in SCORES:
-            taken = seconds_of(
-                lambda network=network, name=name: score_network(network, probe, [name])
-            )
-            by_name[name].append(taken)
+            began = time.process_time()
+            score_network(network, probe, [name])
+            by_name[name].append(time.process_time() - began)
         apart.append(sum(by_name[name][-1] for name in of_states))
-    line("scores of a state, ms", together, apart, "each on its own")
-    per_minute = 60 * 2 / statistics.median(cpu)
-    print(f"of that {1000 * statistics.median(cpu):.0f} ms on the CPU: two free cores would score")
-    print(f"{per_minute:.0f} states a minute")
-    print("\nmedian ms of each score on its own")
+    line(f"all {len(of_states)} scores of a state, ms of processor time", together, apart, "alone")
+    per_minute, alone = (60 / statistics.median(each) for each in (together, apart))
+    print(f"states a minute of one core: {per_minute:.1f} together, {alone:.1f} each score alone")
+    print("\nmedian ms of processor time of each score on its own")
     for name, seconds in by_name.items():
         once = "  once a run" if name in ARCHITECTURE_SCORES else ""
         print(f"{name:<26}{1000 * statistics.median(seconds):8.1f}{once}")
@@ -199,13 +195,6 @@ def probe_of(benchmark: Benchmark, root: str | None) -> Probe:
     return Probe(
         probe_tensor(chosen, images.mean, images.std), labels, features=f"cells.{layers - 1}"
     )
-
-
-def seconds_of(call: Callable[[], object]) -> float:
-    """Of one call."""
-    begin = time.perf_counter()
-    call()
-    return time.perf_counter() - begin
 
 
 def line(what: str, ours: list[float], peers: list[float], peer: str) -> None:

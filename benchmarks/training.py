@@ -3,9 +3,10 @@
     python benchmarks/training.py --reference PATH [--kernels off]
     python benchmarks/training.py --reference PATH --device cuda --steps 260 --packed 1 2 4 8
 
-PATH is a checkout of https://github.com/quark0/darts; nothing of it is copied. On a GPU, ours is an
-epoch with whatever it costs to record its graph, so that `--steps` should be an epoch's. Packed
-runs have a process each; they share the GPU at once only under NVIDIA's MPS, which
+PATH is a checkout of https://github.com/quark0/darts; nothing of it is copied; without, ours stand
+alone. On a GPU, ours is an epoch with whatever it costs to record its graph, so that `--steps`
+should be an epoch's; `--modules` times our modules, too, eager and recorded. Packed runs have a
+process each; they share the GPU at once only under NVIDIA's MPS, which
 `nvidia-cuda-mps-control -d` starts, and take turns without.
 """
 
@@ -14,17 +15,18 @@ import multiprocessing
 import statistics
 import sys
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from multiprocessing.synchronize import Barrier, Event
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional
 
-sys.path.insert(0, str(Path(__file__).parent.parent))
+sys.path.append(str(Path(__file__).parent.parent))
 
 from benchmarks.reference import Reference
 from dtb_builder.network import NetworkSpec
@@ -33,37 +35,28 @@ from dtb_builder.network.network import Network
 from dtb_builder.space import Genotype
 from dtb_builder.space.sampling import sample_uniform
 from dtb_builder.stages.settings.conf import read_conf
-from dtb_builder.training import Recipe, environment
+from dtb_builder.training import Recipe, environment, loop
 from dtb_builder.training.loop import train
 from dtb_builder.training.resident import LabelledImages, ResidentImages
 from dtb_builder.training.setup import set_up_torch
 
 BATCH = 96
 IMAGE_SIZE = 32
-PACKED_SECONDS = 15.0
 REFERENCE_STEPS = 40
 """Of a turn at most: the reference does the same in each."""
 SIZES = {"C=16 L=8": (16, 8), "C=8 L=5": (8, 5)}
 RECIPE = replace(Recipe(**read_conf("recipe/darts")), num_epochs=10_000)
 
 
-@dataclass(frozen=True)
-class Timing:
-    """Milliseconds per step of one genotype, one entry per turn."""
-
-    reference: list[float]
-    ours: list[float]
-
-    @property
-    def ratio(self) -> float:
-        """How many of our steps fit into one of the reference's, by the medians."""
-        return statistics.median(self.reference) / statistics.median(self.ours)
+Timing = dict[str, list[float]]
+"""Milliseconds per step of one genotype, by side; one entry per turn."""
 
 
 def main() -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--reference", type=Path, required=True, help="a checkout of quark0/darts")
+    parser.add_argument("--reference", type=Path, help="a checkout of quark0/darts")
+    parser.add_argument("--modules", action="store_true", help="on a GPU, time our modules, too")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--genotypes", type=int, default=10)
     parser.add_argument("--first", type=int, default=0, help="number of the first genotype")
@@ -76,6 +69,7 @@ def main() -> None:
     parser.add_argument(
         "--packed", type=int, nargs="*", default=[], help="numbers of runs that share the device"
     )
+    parser.add_argument("--packed-seconds", type=float, default=15.0)
     parser.add_argument(
         "--plain", action="store_true", help="without the auxiliary head and drop-path"
     )
@@ -86,7 +80,7 @@ def main() -> None:
         parser.error("--kernels on: this installation has none")
     facts = environment(arguments.device, kernels=None if library is None else library.name)
     print("  ".join(f"{name}={value}" for name, value in facts.items()))
-    reference = Reference(arguments.reference)
+    reference = None if arguments.reference is None else Reference(arguments.reference)
     for size in arguments.sizes:
         channels, layers = SIZES[size]
         spec = NetworkSpec(
@@ -97,34 +91,33 @@ def main() -> None:
             auxiliary=not arguments.plain,
         )
         print(f"\n{size}, batch {BATCH}, one thread; ms per step, median of {arguments.turns}")
-        print("| genotype | reference | ours | ratio | ratio of the fastest turns |")
-        print("|---|---|---|---|---|")
-        timings = []
+        timings: list[Timing] = []
         for i in range(arguments.first, arguments.first + arguments.genotypes):
             genotype = sample_uniform(seed=0, index=i)
             timing = _compare(reference, genotype, spec, library, arguments)
+            if not timings:
+                print(f"| genotype | {' | '.join(timing)} | ratio | ratio of the fastest turns |")
+                print("|---" * (len(timing) + 3) + "|")
             timings.append(timing)
-            _print_row(str(i), timing)
-        mean = statistics.mean(timing.ratio for timing in timings)
-        fastest = statistics.mean(min(t.reference) / min(t.ours) for t in timings)
-        print(f"| mean | | | **{mean:.2f}** | {fastest:.2f} |")
-        theirs = statistics.mean(statistics.median(timing.reference) for timing in timings)
+            medians = [f"{statistics.median(values):.4g}" for values in timing.values()]
+            ratio, fastest = _ratio(timing, statistics.median), _ratio(timing, min)
+            print(f"| {i} | {' | '.join(medians)} | {ratio:.2f} | {fastest:.2f} |", flush=True)
+        mean = statistics.mean(_ratio(timing, statistics.median) for timing in timings)
+        fastest = statistics.mean(_ratio(timing, min) for timing in timings)
+        print(f"| mean |{' |' * len(timings[0])} **{mean:.2f}** | {fastest:.2f} |")
         for num_runs in arguments.packed:
-            ours = _packed(num_runs, spec, arguments)
-            ratio = theirs / ours
-            print(f"| {num_runs} runs at once | {theirs:.4g} | {ours:.4g} | {ratio:.2f} | |")
+            packed = _packed(num_runs, spec, arguments)
+            print(f"{num_runs} runs at once: {packed:.4g} ms per step of all together", flush=True)
 
 
-def _print_row(name: str, timing: Timing) -> None:
-    theirs, ours = statistics.median(timing.reference), statistics.median(timing.ours)
-    fastest = min(timing.reference) / min(timing.ours)
-    print(
-        f"| {name} | {theirs:.4g} | {ours:.4g} | {timing.ratio:.2f} | {fastest:.2f} |", flush=True
-    )
+def _ratio(timing: Timing, of: Callable[[list[float]], float]) -> float:
+    """How many steps of the last side fit into one of the first."""
+    first, *_, last = timing.values() if len(timing) > 1 else 2 * list(timing.values())
+    return of(first) / of(last)
 
 
 def _compare(
-    reference: Reference,
+    reference: Reference | None,
     genotype: Genotype,
     spec: NetworkSpec,
     library: AnyLibrary | None,
@@ -132,28 +125,45 @@ def _compare(
 ) -> Timing:
     device = arguments.device
     torch.manual_seed(0)
-    theirs = reference.build(genotype, spec)
-    ours = Network(genotype, spec)
-    ours.load_state_dict(theirs.state_dict())
-    ours.use_kernels(library)
+    first = Network(genotype, spec)
     recipe = replace(RECIPE, drop_path_ramp=False)
     if not spec.auxiliary:
         recipe = replace(recipe, auxiliary_weight=0.0, drop_path_probability=0.0)
     data = _images(arguments.steps, device)
     reference_steps = min(arguments.steps, REFERENCE_STEPS)
-    turns = [
-        _reference_turns(theirs.to(device), recipe, data, reference_steps),
-        _our_turns(ours, recipe, data),
-    ]
-    num_steps = (reference_steps, arguments.steps)
-    seconds: tuple[list[float], list[float]] = ([], [])
+    sides: dict[str, tuple[int, Iterator[object]]] = {}
+    if reference is not None:
+        theirs = reference.build(genotype, spec)
+        theirs.load_state_dict(first.state_dict())
+        turns = _reference_turns(theirs.to(device), recipe, data, reference_steps)
+        sides["reference"] = (reference_steps, turns)
+
+    def ours(library: AnyLibrary | None) -> Iterator[object]:
+        network = Network(genotype, spec)
+        network.load_state_dict(first.state_dict())
+        network.use_kernels(library)
+        return _our_turns(network, recipe, data)
+
+    if arguments.modules:
+        sides["modules, eager"] = (arguments.steps, _eager(ours(None)))
+        sides["modules, recorded"] = (arguments.steps, ours(None))
+    sides["ours"] = (arguments.steps, ours(library))
+    timing: Timing = {name: [] for name in sides}
     for _ in range(arguments.turns + 1):
-        for side, turn, count in zip(seconds, turns, num_steps, strict=True):
+        for name, (count, turn) in sides.items():
             begin = _now(data.device)
             next(turn)
-            side.append((_now(data.device) - begin) / count)
+            timing[name].append(1000 * (_now(data.device) - begin) / count)
     # The first turn of each warms up.
-    return Timing(*([1000 * value for value in side[1:]] for side in seconds))
+    return {name: values[1:] for name, values in timing.items()}
+
+
+def _eager(turns: Iterator[object]) -> Iterator[object]:
+    """The same epochs, launched step by step from Python."""
+    while True:
+        with mock.patch.object(loop, "Recorded", lambda function, _record: function):
+            turn = next(turns)
+        yield turn
 
 
 def _packed(num_runs: int, spec: NetworkSpec, arguments: argparse.Namespace) -> float:
@@ -166,13 +176,11 @@ def _packed(num_runs: int, spec: NetworkSpec, arguments: argparse.Namespace) -> 
     for process in processes:
         process.start()
     ready.wait()
-    begin = time.perf_counter()
-    time.sleep(PACKED_SECONDS)
+    time.sleep(arguments.packed_seconds)
     stopped.set()
     steps_per_second = sum(counted.get() for _ in processes)
     for process in processes:
         process.join()
-    assert time.perf_counter() - begin >= PACKED_SECONDS
     return 1000 / steps_per_second
 
 

@@ -46,7 +46,10 @@ def test_every_package_is_shipped() -> None:
         ".".join(path.parent.relative_to(ROOT).parts)
         for path in (ROOT / "dtb_builder").rglob("__init__.py")
     }
-    assert set(settings["tool"]["setuptools"]["packages"]) == found | {"dtb_builder.conf"}
+    assert set(settings["tool"]["setuptools"]["packages"]) == found | {
+        "dtb_builder.conf",
+        "dtb_builder.jobs",
+    }
 
 
 def test_every_tested_version_satisfies_what_the_package_asks_for() -> None:

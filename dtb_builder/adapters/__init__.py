@@ -1,3 +1,3 @@
-"""A benchmark as other packages of architecture search expect it; each module needs its own."""
+"""Adapters to other packages of architecture search; each module needs its own package."""
 
 __all__: list[str] = []

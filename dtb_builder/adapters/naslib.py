@@ -1,4 +1,4 @@
-"""A benchmark as NASLib asks: a metric of one architecture after an epoch."""
+"""A benchmark with the query interface of NASLib."""
 
 from typing import Any, Protocol
 
@@ -9,7 +9,7 @@ from dtb_builder.space import Genotype
 
 __all__ = ["NASLibQuery"]
 
-_METRICS = {
+_DTB_NAMES = {
     "TRAIN_ACCURACY": "train_accuracy",
     "VAL_ACCURACY": "valid_accuracy",
     "TEST_ACCURACY": "test_accuracy",
@@ -29,7 +29,7 @@ class _Named(Protocol):
 class NASLibQuery:
     """Answers as the ``query`` of NASLib's search spaces does.
 
-    Where NASLib says -1 for what is unknown, this raises.
+    Where NASLib returns -1 for an unknown value, this raises.
 
     Args:
         benchmark: an open benchmark with one run of each genotype.
@@ -60,12 +60,12 @@ class NASLibQuery:
         epochs = range(1, last + 1) if full_lh else (last,)
         if metric.name == "TRAIN_TIME":
             values = [evaluate_run(run, each).seconds for each in epochs]
-        elif metric.name in _METRICS:
-            name = _METRICS[metric.name]
+        elif metric.name in _DTB_NAMES:
+            name = _DTB_NAMES[metric.name]
             scale = 100 if name.endswith("accuracy") else 1
             values = [scale * run.metric(name, epoch=each) for each in epochs]
         else:
             raise NotFoundError(
-                f"no metric {metric.name}: there are {', '.join(_METRICS)}, TRAIN_TIME"
+                f"no metric {metric.name}: there are {', '.join(_DTB_NAMES)}, TRAIN_TIME"
             )
         return values if full_lh else values[0]

@@ -31,16 +31,16 @@ def add_folder_command(
 
 
 def here(text: str) -> Path:
-    """A file that is here."""
+    """The path of a local file; a URL is refused."""
     if "://" in text:
         raise argparse.ArgumentTypeError(
-            f"{text} is elsewhere: download it first (info, query and export read a URL)"
+            f"{text} is a URL: download it first (only info, query and export read URLs)"
         )
     return Path(text)
 
 
 def target(text: str) -> Path:
-    """A file to write, which may be there already; but no benchmark is written over."""
+    """The path of a file to write. It may exist, but a benchmark is never overwritten."""
     if h5py.is_hdf5(text):
         raise argparse.ArgumentTypeError(f"{text} is an HDF5 file: choose another name")
     return Path(text)

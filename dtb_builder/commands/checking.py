@@ -1,4 +1,4 @@
-"""Commands that find damage and mend it, and that do a run over again."""
+"""Commands that find damage, repair it, and train a run again to compare."""
 
 import argparse
 from pathlib import Path
@@ -16,7 +16,7 @@ def add_commands(commands: Any) -> None:
         commands,
         "verify",
         _verify,
-        "Read every byte of a benchmark, shard or published folder; name the damaged.",
+        "Check every checksum of a benchmark, shard or published folder; list what is damaged.",
     )
     verify.add_argument("file", metavar="FILE_OR_FOLDER", type=here)
     verify.add_argument("--deep", action="store_true", help="evaluate each epoch's state again")
@@ -26,7 +26,7 @@ def add_commands(commands: Any) -> None:
     )
     repair.add_argument("path", metavar="FILE_OR_RUN_FOLDER", type=here)
     repair.add_argument(
-        "--without-volumes", action="store_true", help="though files of states are lost"
+        "--without-volumes", action="store_true", help="go on although files of states are lost"
     )
     reproduce = add_command(
         commands, "reproduce", _reproduce, "Train a run again and compare it bit for bit."
@@ -71,12 +71,12 @@ def _verify_deep(file: Path, root: Path | None) -> int:
     num_states = num_wrong = 0
     with Benchmark(file) as benchmark:
         num_within = sum(len(run.state_steps) for run in benchmark)
-        for compared in reevaluate(benchmark, root=root):
+        for recomputed in reevaluate(benchmark, root=root):
             num_states += 1
-            if compared.differences:
+            if recomputed.mismatches:
                 num_wrong += 1
-                found = "; ".join(compared.differences)
-                print(f"wrong: run {compared.number} epoch {compared.epoch}: {found}")
+                found = "; ".join(recomputed.mismatches)
+                print(f"wrong: run {recomputed.number} epoch {recomputed.epoch}: {found}")
     print(f"{file}: {num_states} states evaluated again, {num_wrong} wrong")
     if num_within:
         print(f"{num_within} states within epochs have no metrics to compare")
@@ -108,17 +108,19 @@ def _repair(given: argparse.Namespace) -> int:
 
 def _reproduce(given: argparse.Namespace) -> int:
     from dtb_builder.dataset import Benchmark
-    from dtb_builder.stages.generation.reproduce import environment_differences, reproduce
+    from dtb_builder.stages.generation.reproduce import environment_changes, reproduce
 
     same = True
     with Benchmark(given.file) as benchmark:
-        for compared in reproduce(benchmark, given.run, root=given.root):
-            print(f"epoch {compared.epoch}: {'; '.join(compared.differences) or 'the same bits'}")
-            same &= not compared.differences
+        for recomputed in reproduce(benchmark, given.run, root=given.root):
+            print(
+                f"epoch {recomputed.epoch}: {'; '.join(recomputed.mismatches) or 'the same bits'}"
+            )
+            same &= not recomputed.mismatches
         print(f"run {given.run} {'is' if same else 'is NOT'} reproduced bit for bit, times apart")
         if not same:
             run = benchmark.run(given.run)
-            found = environment_differences(run, -1)
+            found = environment_changes(run, -1)
             print(
                 "\n".join(("this machine differs in", *found)) if found else "on an equal machine"
             )

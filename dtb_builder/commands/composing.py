@@ -1,4 +1,4 @@
-"""Settings of the command line as checked values: the only place that knows Hydra."""
+"""Settings of the command line as checked values; the only module that imports Hydra."""
 
 import difflib
 import re
@@ -38,7 +38,7 @@ def compose(settings: Sequence[str], root: str = "config") -> dict[str, Any]:
             composed = hydra_compose(root, overrides=list(settings))
         plain = OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
     except (HydraException, OmegaConfBaseException, ValueError) as error:
-        # What follows advises Hydra's own ways to add keys and folders, which dtb does not take.
+        # The rest of the message suggests Hydra's syntax for new keys, which dtb does not accept.
         reason = re.split(r"\n\s*(?:To append|Config search path|full_key)", str(error))[0].strip()
         if isinstance(error, MissingMandatoryValue):
             reason = f"{error.full_key} must be given: {error.full_key}=VALUE"
@@ -72,21 +72,22 @@ def given_settings(settings: Sequence[str]) -> dict[str, Any]:
 
 
 def is_launch_setting(setting: str) -> bool:
-    """Whether a setting, as it is given, may change from one launch to the next."""
+    """Whether a setting such as ``cluster.num_cpus=2`` may change from one launch to the next."""
     from dtb_builder.stages.settings.launch import LAUNCH_KEYS
 
     return setting.partition("=")[0].lstrip("+~").partition(".")[0] in LAUNCH_KEYS
 
 
 def is_own_config(folder: "RunFolder", given: Sequence[str]) -> bool:
-    """Whether the folder is planned, and no setting of the data was given."""
+    """Whether the folder is planned and only launch settings were given."""
     return folder.is_planned and all(is_launch_setting(setting) for setting in given)
 
 
 def ensure_planned(folder: "RunFolder", given: Sequence[str], composed: Mapping[str, Any]) -> None:
-    """Plan a folder; a planned one is checked against the settings of the data that were given.
+    """Plan a folder, or check the given settings against those that it was planned with.
 
-    Where only single settings were given, and no group of them, the others are the folder's own.
+    Only the settings that were given are checked; every setting is if a whole group was given, as
+    in ``recipe=nb301``.
     """
     from dtb_builder.stages.generation.plan import plan
     from dtb_builder.stages.settings.config import Config
@@ -103,7 +104,7 @@ def ensure_planned(folder: "RunFolder", given: Sequence[str], composed: Mapping[
 def _with_own(
     folder: "RunFolder", given: Sequence[str], composed: dict[str, Any]
 ) -> dict[str, Any]:
-    """The folder's own settings with those that were given; all the composed ones for a group."""
+    """The folder's own settings, updated by those given; all composed ones if a group was given."""
     from dtb_builder.stages.settings.plain import plain
 
     own = plain(folder.config)
@@ -121,7 +122,7 @@ def _with_own(
 
 
 def _meant(unknown: str, root: str) -> str:
-    """What a setting that there is not may have been meant to be."""
+    """A hint at the known setting that looks most like an unknown one."""
     from hydra import compose as hydra_compose
     from hydra import initialize_config_module
     from omegaconf import OmegaConf

@@ -1,4 +1,4 @@
-"""Commands that make a benchmark: plan, generate, merge, and how far that is."""
+"""Commands that make a benchmark (plan, generate, merge) and show its progress (status)."""
 
 import argparse
 import json
@@ -30,7 +30,9 @@ def add_commands(commands: Any) -> None:
     )
     plan.add_argument("--show", action="store_true", help="print the whole configuration instead")
     plan.add_argument(
-        "--calibrate", action="store_true", help="train two epochs of three genotypes to know"
+        "--calibrate",
+        action="store_true",
+        help="train two epochs of three genotypes, for a closer estimate",
     )
     branch = add_command(
         commands, "branch", _branch, "Plan runs that go on from stored states of others."
@@ -47,10 +49,13 @@ def add_commands(commands: Any) -> None:
         "settings", metavar="SETTING", nargs="*", help="of recipe, order_seeds or states"
     )
     add_folder_command(
-        commands, "generate", _generate, "Train what is left of a plan; plan it if need be."
+        commands,
+        "generate",
+        _generate,
+        "Train the unfinished runs of a plan; plan first if the folder is new.",
     )
-    add_folder_command(commands, "merge", _merge, "Consolidate the shards into RUN_FOLDER/dtb.h5.")
-    status = add_command(commands, "status", _status, "Say how far a generation is.")
+    add_folder_command(commands, "merge", _merge, "Merge the shards into RUN_FOLDER/dtb.h5.")
+    status = add_command(commands, "status", _status, "Show the progress of a generation.")
     status.add_argument("run_folder", metavar="RUN_FOLDER", type=Path)
     how = status.add_mutually_exclusive_group()
     how.add_argument("--json", action="store_true", help="for programs")
@@ -68,7 +73,7 @@ def add_commands(commands: Any) -> None:
 
 
 def _seconds(text: str) -> float:
-    """The seconds that a person gave; argparse turns the ValueError into a message."""
+    """Seconds from the command line; argparse turns the ValueError into a message."""
     seconds = float(text)
     if not 0.1 <= seconds <= 86400:
         raise ValueError(f"expected 0.1 to 86400 seconds, got {text}")
@@ -90,8 +95,13 @@ def _plan(given: argparse.Namespace) -> int:
             settings |= yaml.safe_load(folder.config_file.read_text())
         print(yaml.safe_dump(settings, sort_keys=False), end="")
         return 0
+    price = launch_config(settings).cost.per_gpu_hour
     ensure_planned(folder, given.settings, settings)
     config = folder.config
+    if price is not None and config.compute.device != "cuda":
+        raise ConfigError(
+            f"cost.per_gpu_hour: {folder.path} trains on the {config.compute.device}, not on GPUs"
+        )
     if given.calibrate:
         from dtb_builder.stages.generation.calibrate import calibrate
 
@@ -106,6 +116,9 @@ def _plan(given: argparse.Namespace) -> int:
     print(f"            {how}")
     if cost.device != config.compute.device:
         print(f"            this machine has no {config.compute.device}, which will be faster")
+    if price is not None:
+        about = "about" if cost.device == "cuda" else "less than"
+        print(f"price       {about} {price * cost.hours:,.2f}, at {price:g} an hour of a GPU")
     return 0
 
 
@@ -159,7 +172,6 @@ def _generate(given: argparse.Namespace) -> int:
     launch = launch_config(settings)
     ensure_planned(folder, given.settings, settings)
     before = status(folder, launch.cluster.shard_range)
-    sigterm.raising = launch.cluster.engine == "serial"
     events = generate(folder, launch)
     if launch.cluster.engine == "ray":
         from dtb_builder.stages.generation.ray_metrics import metered
@@ -169,6 +181,7 @@ def _generate(given: argparse.Namespace) -> int:
         from dtb_builder.stages.generation.tensorboard import curves_written
 
         events = curves_written(events, folder)
+    sigterm.raising = launch.cluster.engine == "serial"
     next(events)
     sigterm.check()
     with progress(

@@ -1,4 +1,4 @@
-"""Commands that show a benchmark, or pass it on."""
+"""Commands that show a benchmark, export it or publish it."""
 
 import argparse
 import json
@@ -16,7 +16,7 @@ __all__ = ["add_commands"]
 
 def add_commands(commands: Any) -> None:
     """Add them to the command line."""
-    info = add_command(commands, "info", _info, "Say what a benchmark holds and how it was made.")
+    info = add_command(commands, "info", _info, "Show what a benchmark holds and how it was made.")
     info.add_argument("file", metavar="FILE_OR_URL", type=located)
     info.add_argument("--json", action="store_true", help="the whole provenance, for programs")
     query = add_command(commands, "query", _query, "Print metrics of a benchmark's runs.")

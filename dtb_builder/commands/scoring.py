@@ -1,4 +1,4 @@
-"""Commands around scores: compute them, see what they are worth, search by them."""
+"""Commands that compute scores, rank them and search with them."""
 
 import argparse
 import sys
@@ -23,18 +23,26 @@ __all__ = ["add_commands"]
 def add_commands(commands: Any) -> None:
     """Add them to the command line."""
     score = add_command(
-        commands, "score", _score, "Score every kept state of a benchmark; goes on after a stop."
+        commands,
+        "score",
+        _score,
+        "Score every stored state of a benchmark; the same command continues after a stop.",
     )
     score.add_argument("file", metavar="FILE", type=here)
     score.add_argument("settings", metavar="SETTING", nargs="*", help="key=value or group=name")
     score.add_argument("--into", metavar="FILE", type=Path, help="beside FILE, scores.parquet")
     rank = add_command(
-        commands, "rank", _rank, "Say how well each score orders a benchmark's networks, and when."
+        commands,
+        "rank",
+        _rank,
+        "Measure how well each score orders a benchmark's networks, at each moment.",
     )
     rank.add_argument("file", metavar="FILE", type=Path)
     rank.add_argument("settings", metavar="SETTING", nargs="*", help="with --benchmark: key=value")
     rank.add_argument(
-        "--benchmark", metavar="TABLE", help="FILE is that of nasbench101 or nds; scores it first"
+        "--benchmark",
+        metavar="TABLE",
+        help="nasbench101 or nds: FILE is that table, whose networks are scored first",
     )
     rank.add_argument("--scores", metavar="FILE", type=Path, help="beside FILE, scores.parquet")
     rank.add_argument(
@@ -43,8 +51,14 @@ def add_commands(commands: Any) -> None:
     rank.add_argument(
         "--by", metavar="METRIC", default="test_accuracy", help="at the last epoch; test_accuracy"
     )
-    rank.add_argument("--choose", action="store_true", help="a rule on one half, for the other")
-    rank.add_argument("--splits", metavar="N", type=int, default=5, help="in halves, for --choose")
+    rank.add_argument(
+        "--choose",
+        action="store_true",
+        help="choose a rule on one half of the networks, test it on the other",
+    )
+    rank.add_argument(
+        "--splits", metavar="N", type=int, default=5, help="random halvings, for --choose"
+    )
     rank.add_argument("--all", action="store_true", help="print every interval")
     rank.add_argument("--seed", type=int, default=0, help="of the bootstrap and the splits")
     rank.add_argument("--resamples", metavar="N", type=int, default=1000, help="of the bootstrap")
@@ -81,7 +95,7 @@ def _score_source(
     *,
     sha256: str | None,
 ) -> int:
-    """Score a source with a progress bar; how many states lack a score."""
+    """Score a source with a progress bar; returns how many states lack a score."""
     sigterm = Sigterm()
     from dtb_builder.stages.scoring.driver import score
 
@@ -106,12 +120,12 @@ def _rank(given: argparse.Namespace) -> int:
     from dtb_builder.dataset import Benchmark
     from dtb_builder.stages.ranking.choice import choose_rules
     from dtb_builder.stages.ranking.halfway import halfway
+    from dtb_builder.stages.ranking.page import write_page
     from dtb_builder.stages.ranking.population import populations_of, training_of
     from dtb_builder.stages.ranking.rank import rank
     from dtb_builder.stages.ranking.report import (
         print_choices,
         print_ranking,
-        write_plot,
         write_ranking,
     )
     from dtb_builder.stages.scoring.table import read_scores
@@ -145,9 +159,11 @@ def _rank(given: argparse.Namespace) -> int:
     about |= {"by": given.by, "seed": given.seed, "resamples": given.resamples}
     about |= {"num_diverged": num_diverged}
     write_ranking(stem.with_name(f"{stem.name}.json"), ranking, (), about)
-    write_plot(
+    write_page(
         stem.with_name(f"{stem.name}.html"),
         ranking,
+        about,
+        notes=() if half is None else (str(half),),
         title=f"Scores of {len(populations[0].accuracies)} networks, by {given.by} at the end",
     )
     print(f"written: {stem}.json, {stem}.html")
@@ -168,8 +184,8 @@ def _rank(given: argparse.Namespace) -> int:
 
 
 def _table_populations(given: argparse.Namespace) -> tuple[list["Population"], dict[str, Any]]:
-    """Networks of a table that others published, scored at their initialisation."""
-    from dtb_builder.stages.ranking.table_population import table_population
+    """The networks of a published table, scored at their initialisation."""
+    from dtb_builder.stages.ranking.table_population import table_populations
     from dtb_builder.stages.scoring.config import SCORE_LAUNCH_KEYS, ScoreConfig, ScoreLaunch
     from dtb_builder.stages.scoring.table import read_scores
     from dtb_builder.stages.scoring.table_source import TableConfig, make_source, read_table
@@ -187,7 +203,7 @@ def _table_populations(given: argparse.Namespace) -> tuple[list["Population"], d
     source = make_source(given.benchmark, digest, networks, config, launch.images_root)
     _score_source(source, into, parse(ScoreConfig, composed), launch, sha256=None)
     table = read_scores(into)
-    return [table_population(source, table)], dict(table.about)
+    return table_populations(source, table), dict(table.about)
 
 
 def _search(given: argparse.Namespace) -> int:

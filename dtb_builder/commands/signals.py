@@ -1,4 +1,4 @@
-"""Being told to stop."""
+"""Stopping cleanly on SIGTERM."""
 
 import signal
 
@@ -6,15 +6,15 @@ __all__ = ["Sigterm", "Terminated"]
 
 
 class Terminated(BaseException):
-    """SIGTERM has come, as from Slurm before a time limit or from a cloud before a preemption."""
+    """SIGTERM was received: from Slurm before a time limit, or from a cloud before a preemption."""
 
 
 class Sigterm:
     """Listens for SIGTERM, from the moment it is made.
 
     Attributes:
-        raising: whether to raise `Terminated` at once. Ray's compiled code cannot pass on an
-            exception out of a signal handler; there the driver asks, at least once a second.
+        raising: whether the signal handler raises `Terminated` itself. With Ray it must not: Ray's
+            compiled code loses the exception. The driver then calls `check` every second.
     """
 
     def __init__(self) -> None:
@@ -23,7 +23,7 @@ class Sigterm:
         signal.signal(signal.SIGTERM, self._stop)
 
     def check(self) -> None:
-        """Raise `Terminated` if the signal has come."""
+        """Raise `Terminated` if the signal was received."""
         if self._came:
             raise Terminated
 

@@ -14,7 +14,7 @@ from dtb_builder.dataset.query import Benchmark
 from dtb_builder.record import METRICS
 from dtb_builder.space import Genotype
 
-__all__ = ["export_csv", "export_parquet"]
+__all__ = ["columns", "export_csv", "export_parquet"]
 
 _BLOCK_RUNS = 1024
 _FACTS = {
@@ -64,10 +64,14 @@ def export_csv(benchmark: Benchmark, path: Path) -> None:
             writer.write_batch(batch)
 
 
+def columns() -> dict[str, tuple[pa.DataType, str]]:
+    """The columns of the table, each with its type and its meaning."""
+    return _FACTS | {name: (pa.float64(), text) for name, text in METRICS.items()}
+
+
 def _schema(benchmark: Benchmark) -> pa.Schema:
-    columns = _FACTS | {name: (pa.float64(), text) for name, text in METRICS.items()}
     fields = [
-        pa.field(name, kind, metadata={"meaning": text}) for name, (kind, text) in columns.items()
+        pa.field(name, kind, metadata={"meaning": text}) for name, (kind, text) in columns().items()
     ]
     return pa.schema(fields, {"dtb_provenance": benchmark.provenance_text})
 
@@ -77,7 +81,7 @@ def _batches(benchmark: Benchmark, schema: pa.Schema) -> Iterator[pa.RecordBatch
     for block in benchmark.streamed(_COLUMNS, _BLOCK_RUNS):
         num_runs = len(block["runs/number"])
         texts = [Genotype.from_array(array) for array in block["runs/genotype"]]
-        columns: dict[str, Any] = {
+        values: dict[str, Any] = {
             "run": np.repeat(block["runs/number"], num_rows),
             "epoch": np.tile(np.arange(num_rows, dtype=np.int32), num_runs),
             "genotype": _texts([str(genotype) for genotype in texts], num_rows),
@@ -86,8 +90,8 @@ def _batches(benchmark: Benchmark, schema: pa.Schema) -> Iterator[pa.RecordBatch
         }
         for name in METRICS:
             missing = block[f"measured/{name}"].reshape(-1) == 0
-            columns[name] = pa.array(block[f"metrics/{name}"].reshape(-1), mask=missing)
-        yield pa.record_batch([columns[name] for name in schema.names], schema=schema)
+            values[name] = pa.array(block[f"metrics/{name}"].reshape(-1), mask=missing)
+        yield pa.record_batch([values[name] for name in schema.names], schema=schema)
 
 
 def _texts(texts: list[str], times: int) -> pa.Array:

@@ -335,8 +335,8 @@ class _Block:
         for positions, outline, rows in self._by_shard():
             source = self._sources.of(outline.path)
             names = (*_COPIED, *(f"runs/{name}" for name in _LISTED))
-            first = rows[0]
-            columns = source.index.rows(names, first, rows[-1] + 1)
+            # A shard's runs are in order as the block's are: those of a block follow one another.
+            columns = source.index.rows(names, rows[0], rows[-1] + 1)
             for name, texts in outline.listed.items():
                 local = np.array([listed[name].index(text) for text in texts], np.int32)
                 with damage_is_named(outline.path):
@@ -344,7 +344,7 @@ class _Block:
             for name, values in columns.items():
                 if name not in found:
                     found[name] = np.empty((len(self._runs), *values.shape[1:]), values.dtype)
-                found[name][positions] = values[[row - first for row in rows]]
+                found[name][positions] = values
         return found
 
     def _by_shard(self) -> Iterator[tuple[list[int], _Outline, list[int]]]:

@@ -92,7 +92,10 @@ class Run:
     @property
     def num_epochs(self) -> int:
         """The last epoch that is stored: the benchmark's last, or less where the run diverged."""
-        return int(self._column("runs/num_epochs"))
+        last = int(self._column("runs/num_epochs"))
+        if not 0 <= last <= self._store.index.num_epochs:
+            raise DamagedFileError(f"{self._store.path}: a run ends at epoch {last}")
+        return last
 
     @property
     def origin(self) -> dict[str, Any]:
@@ -177,7 +180,10 @@ class Run:
         return self._store.path
 
     def _kept(self, column: str) -> list[int]:
-        return np.flatnonzero(self._column(f"moments/{column}")).tolist()
+        length = self._column(f"moments/{column}")
+        if (length < 0).any():
+            raise DamagedFileError(f"{self._store.path}: moments/{column} should be at least 0")
+        return np.flatnonzero(length).tolist()
 
     def state_crc32c(self, *, epoch: int) -> int:
         """The CRC-32C of the state after an epoch as it was trained, whether it is kept or not.

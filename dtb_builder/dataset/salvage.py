@@ -199,7 +199,7 @@ def _whole(
     rows = frame_rows(moments, places.length, places.momentum_length)
     for name, positions in rows.items():
         for i, position in enumerate(positions):
-            frame = store.states.salvaged_frame(number, places, name, positions, i)
+            frame = store.states.salvaged_frame(number, places, name, i, position)
             codec.decode(frame, num_floats=places.num_floats)
             frames[name, position] = frame
     if gone := [p for p in rows[schema.DIFFERENCES] if moments[p].base not in rows[schema.WHOLE]]:

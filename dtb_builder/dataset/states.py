@@ -135,11 +135,12 @@ def write_states(
         the run's entries in the columns that lead to its states, but for the volume.
     """
     group = file.create_group(schema.run_group(number))
-    tensors = group.create_dataset(schema.TENSORS, data=table)
+    tensors = _created(group, schema.TENSORS, schema.TENSOR_DTYPE, (len(table),))
+    tensors.write(h5py.h5s.ALL, h5py.h5s.ALL, table)
     cells: dict[str, Any] = {
         "runs/num_floats": num_floats,
         "runs/num_tensors": len(table),
-        "runs/tensors_offset": tensors.id.get_offset(),
+        "runs/tensors_offset": tensors.get_offset(),
         "runs/tensors_crc32c": codec.crc32c(table.tobytes()),
     }
     for prefix in ("", "momentum_"):
@@ -149,7 +150,7 @@ def write_states(
     for name, positions in rows.items():
         if not positions:
             continue
-        dataset = _created(group, name, (len(positions), num_floats))
+        dataset = _created(group, name, _dtype(name), (len(positions), num_floats))
         for row, position in enumerate(positions):
             data = frame(name, position)
             dataset.write_direct_chunk((row, 0), data)
@@ -160,16 +161,19 @@ def write_states(
     return cells
 
 
-def _created(group: h5py.Group, name: str, shape: tuple[int, int]) -> h5py.h5d.DatasetID:
-    """A dataset with a frame to a row; made without h5py's own layer, in a quarter of its time."""
-    import hdf5plugin  # registers the filter; readers of states do without
-
+def _created(
+    group: h5py.Group, name: str, dtype: np.dtype, shape: tuple[int, ...]
+) -> h5py.h5d.DatasetID:
+    """A dataset, with a frame to a row if it has rows; made by h5py's lower layer, far quicker."""
     settings = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
-    settings.set_chunk((1, shape[1]))
     settings.set_obj_track_times(False)  # two merges have equal bytes
-    settings.set_shuffle()
-    settings.set_filter(hdf5plugin.Zstd.filter_id, h5py.h5z.FLAG_OPTIONAL, (1,))
-    kind, space = h5py.h5t.py_create(_dtype(name)), h5py.h5s.create_simple(shape)
+    if len(shape) > 1:
+        import hdf5plugin  # registers the filter; readers of states do without
+
+        settings.set_chunk((1, shape[1]))
+        settings.set_shuffle()
+        settings.set_filter(hdf5plugin.Zstd.filter_id, h5py.h5z.FLAG_OPTIONAL, (1,))
+    kind, space = h5py.h5t.py_create(dtype, logical=True), h5py.h5s.create_simple(shape)
     return h5py.h5d.create(group.id, name.encode(), kind, space, settings)
 
 
@@ -393,33 +397,32 @@ class States:
     # Salvaged.
 
     def salvaged_table(self, number: int, places: StatePlaces) -> bytes:
-        """A run's tensor table, found by the index or else by HDF5 itself.
+        """A run's tensor table, as `salvaged_frame`."""
+        num_bytes = places.num_tensors * schema.TENSOR_DTYPE.itemsize
+        place = places.tensors_offset, num_bytes, places.tensors_crc32c
+        found = self._found(number, schema.TENSORS, None, places.volume, place[0])
+        return _first_sound(found, place, f"tensor table of run {number}")
+
+    def salvaged_frame(
+        self, number: int, places: StatePlaces, name: str, row: int, position: int
+    ) -> bytes:
+        """A frame, found by the index or else by HDF5 itself.
+
+        Args:
+            number: of the run.
+            places: as its row of the index tells them; those of `schema.POINTERS` may be wrong.
+            name: of the dataset.
+            row: of the dataset.
+            position: of its moment.
 
         Raises:
             DamagedFileError: neither place holds it.
         """
-        num_bytes = places.num_tensors * schema.TENSOR_DTYPE.itemsize
-        found = self._found(number, schema.TENSORS, None, places.volume, places.tensors_offset)
-        return _first_sound(
-            found, num_bytes, places.tensors_crc32c, f"tensor table of run {number}"
-        )
-
-    def salvaged_frame(
-        self, number: int, places: StatePlaces, name: str, positions: Sequence[int], row: int
-    ) -> bytes:
-        """A frame, found by the index or else by HDF5 itself; raises as `salvaged_table`.
-
-        Args:
-            number: of the run.
-            places: as its row of the index tells them, where only those of `POINTERS` may be wrong.
-            name: of the dataset.
-            positions: of the moments of the dataset's rows.
-            row: of the dataset.
-        """
-        offset, length, checksum = places.frame(name, positions[row])
-        found = self._found(number, name, row, places.volume, offset)
-        step = self._index.moments[positions[row]].step
-        return _first_sound(found, length, checksum, f"{name} of run {number} at step {step}")
+        place, moment = places.frame(name, position), self._index.moments[position]
+        found = self._found(number, name, row, places.volume, place[0])
+        kind = "momentum" if name == schema.MOMENTUM else "state"
+        at = f"step {moment.step}" if moment.epoch is None else f"epoch {moment.epoch}"
+        return _first_sound(found, place, f"{kind} of run {number} after {at}")
 
     def _found(
         self, number: int, name: str, row: int | None, volume: int, offset: int
@@ -502,9 +505,9 @@ def _read(source: Source, places: Sequence[tuple[int, int, int]]) -> list[bytes]
 
 
 def _first_sound(
-    found: Iterator[tuple[Source, int]], length: int, checksum: int, what: str
+    found: Iterator[tuple[Source, int]], place: tuple[int, int, int], what: str
 ) -> bytes:
     for source, offset in found:
         with contextlib.suppress(DamagedFileError):
-            return _read(source, [(offset, length, checksum)])[0]
+            return _read(source, [(offset, *place[1:])])[0]
     raise DamagedFileError(f"the {what} is damaged")

@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -147,8 +148,8 @@ class Store:
             DamagedFileError: one cannot.
         """
         for name, listed in (("environment", self.environments), ("origin", self.origins)):
-            number = self.index.column(f"runs/{name}")
-            if ((number < 0) | (number >= len(listed))).any():
+            is_there = self.index.reduced(f"runs/{name}", _within(len(listed)), np.bool_)
+            if not is_there.all():
                 raise DamagedFileError(f"{self.path}: runs have {name}s that are not there")
 
     def _object(self, text: str) -> dict[str, Any]:
@@ -215,6 +216,16 @@ class Store:
         names = _metric_columns(name)
         cells = self.index.cells(names, row)
         return cells[names[0]], cells[names[1]]
+
+
+def _within(count: int) -> Callable[[NDArray[np.int32]], NDArray[np.bool_]]:
+    """Whether all entries of each row are positions in a list of so many."""
+
+    def within(rows: NDArray[np.int32]) -> NDArray[np.bool_]:
+        is_there = (rows >= 0) & (rows < count)
+        return np.asarray(is_there.all(axis=tuple(range(1, rows.ndim))))
+
+    return within
 
 
 def _metric_columns(name: str) -> tuple[str, str]:

@@ -48,4 +48,4 @@ def _safetensors(tensors: Mapping[str, NDArray[np.float32]], about: dict[str, st
         raise ModuleNotFoundError(
             "files of safetensors take a package: pip install 'darts-training-bench[export]'"
         ) from error
-    return save({name: np.asarray(values, order="C") for name, values in tensors.items()}, about)
+    return save({name: values.copy() for name, values in tensors.items()}, about)

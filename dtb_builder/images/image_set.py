@@ -87,7 +87,7 @@ def channel_statistics(
 
 
 def check_images(images: Images, expected_sha256: str, *, user: Path | str) -> None:
-    """See that images are those that a run folder or a file was made with.
+    """Check that images are those that a run folder or a file was made with.
 
     Raises:
         ImagesError: they are not.

@@ -12,7 +12,7 @@ from dtb_builder.scores.ability import (
 )
 from dtb_builder.scores.combining import (
     Atoms,
-    Moments,
+    Scale,
     das,
     das3,
     linear,
@@ -30,9 +30,9 @@ from dtb_builder.scores.wiring import cell_depth, input_edges, standardised_inpu
 __all__ = [
     "Agreement",
     "Atoms",
-    "Moments",
     "ProbeImages",
     "ReferenceSample",
+    "Scale",
     "activation_units",
     "agreement",
     "cell_depth",

@@ -5,6 +5,7 @@ rules here are ours. They differ in how much one atom weighs beside the other; i
 D / n and 1 for A, however little either of them varies.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,7 +15,17 @@ from scipy import stats
 from dtb_builder.scores.reference import ReferenceSample
 from dtb_builder.scores.wiring import standardised_input_edges
 
-__all__ = ["Atoms", "Moments", "das", "das3", "linear", "log_rank", "rank_sum", "z_sum"]
+__all__ = [
+    "Atoms",
+    "Scale",
+    "das",
+    "das3",
+    "linear",
+    "log_rank",
+    "log_rank_sum",
+    "rank_sum",
+    "z_sum",
+]
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,7 +67,7 @@ class Atoms:
 
 
 @dataclass(frozen=True)
-class Moments:
+class Scale:
     """Mean and standard deviation of D / n and of A over a population of networks.
 
     Raises:
@@ -71,12 +82,12 @@ class Moments:
     def __post_init__(self) -> None:
         numbers = (self.ability_mean, self.ability_deviation, self.units_mean, self.units_deviation)
         if not np.isfinite(numbers).all():
-            raise ValueError(f"moments must be finite, got {self}")
+            raise ValueError(f"means and deviations must be finite, got {self}")
         if self.ability_deviation <= 0 or self.units_deviation <= 0:
             raise ValueError(f"deviations must be above 0, got {self}")
 
     @classmethod
-    def of(cls, atoms: Atoms) -> "Moments":
+    def of(cls, atoms: Atoms) -> "Scale":
         """Those of these networks, with the population's standard deviation."""
         ability, units = atoms.ability_per_image, atoms.log_units
         return cls(
@@ -85,7 +96,7 @@ class Moments:
 
 
 def das(atoms: Atoms, reference: ReferenceSample) -> NDArray[np.float64]:
-    """Our default DAS: the `z_sum` with the frozen moments of a reference sample.
+    """Our default DAS: the `z_sum` with the scale of a reference sample.
 
     So that a network's score does not depend on which networks are scored beside it.
 
@@ -97,14 +108,14 @@ def das(atoms: Atoms, reference: ReferenceSample) -> NDArray[np.float64]:
             f"scores on {atoms.num_images} images need a reference of as many, "
             f"got one of {reference.num_images}"
         )
-    moments = Moments.of(
+    scale = Scale.of(
         Atoms(
             np.array(reference.abilities),
             np.array(reference.activation_units),
             reference.num_images,
         )
     )
-    return z_sum(atoms, moments)
+    return z_sum(atoms, scale)
 
 
 def das3(atoms: Atoms, input_edges: ArrayLike, reference: ReferenceSample) -> NDArray[np.float64]:
@@ -122,10 +133,10 @@ def das3(atoms: Atoms, input_edges: ArrayLike, reference: ReferenceSample) -> ND
     return das(atoms, reference) + standardised_input_edges(input_edges)
 
 
-def z_sum(atoms: Atoms, moments: Moments) -> NDArray[np.float64]:
+def z_sum(atoms: Atoms, scale: Scale) -> NDArray[np.float64]:
     """The sum of both atoms in standard deviations: z(D / n) + z(A), shape (networks,). Ours."""
-    ability = (atoms.ability_per_image - moments.ability_mean) / moments.ability_deviation
-    units = (atoms.log_units - moments.units_mean) / moments.units_deviation
+    ability = (atoms.ability_per_image - scale.ability_mean) / scale.ability_deviation
+    units = (atoms.log_units - scale.units_mean) / scale.units_deviation
     return ability + units
 
 
@@ -144,4 +155,13 @@ def rank_sum(atoms: Atoms) -> NDArray[np.float64]:
 
 def log_rank(atoms: Atoms) -> NDArray[np.float64]:
     """The sum of the logarithms of both ranks: being last in one atom costs most. Ours."""
-    return np.log(stats.rankdata(atoms.abilities)) + np.log(stats.rankdata(atoms.units))
+    return log_rank_sum([atoms.abilities, atoms.units])
+
+
+def log_rank_sum(parts: Sequence[ArrayLike]) -> NDArray[np.float64]:
+    """The sum of the logarithms of ranks: how AZ-NAS (`az_nas`) puts its four parts together.
+
+    Args:
+        parts: scores of the networks, each of shape (networks,).
+    """
+    return np.sum([np.log(stats.rankdata(part)) for part in parts], axis=0)

@@ -27,6 +27,13 @@ SCORES: Mapping[str, str] = MappingProxyType(
         "swap": "different patterns that units show",
         "zico": "sum over layers of log sum of mean |g| / deviation of |g|, of two batches",
         "zen": "change of random networks' maps with random changes of images",
+        "rbflex": "log det of kernels of activations and of last maps, of 16 images",
+        "meco": "how little channels are correlated, for one random image",
+        "ntk_condition": "minus the condition number of the tangent kernel of 16 images",
+        "linear_regions": "different activation codes of 3000 small crops",
+        "az_expressivity": "entropy of the maps between cells, of random networks",
+        "az_progressivity": "least growth of that entropy from one cell to the next",
+        "az_trainability": "how well random networks' cells pass gradients back",
     }
 )
 """Every score of a network; the larger, the better it is taken to be."""
@@ -44,6 +51,9 @@ ARCHITECTURE_SCORES: frozenset[str] = frozenset(
         "input_edges",
         "cell_depth",
         "zen",
+        "az_expressivity",
+        "az_progressivity",
+        "az_trainability",
     }
 )
 """The scores that training does not change."""

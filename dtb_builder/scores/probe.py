@@ -46,6 +46,10 @@ class ProbeImages:
     def __len__(self) -> int:
         return len(self.pixels)
 
+    def first(self, num_images: int) -> "ProbeImages":
+        """The first so many images: what `choose_probe` chooses if asked for as many."""
+        return ProbeImages(self.pixels[:num_images], self.indices[:num_images])
+
     @cached_property
     def sha256(self) -> str:
         """Hash of shape and pixels, in hexadecimal; scores of other probes are not comparable."""

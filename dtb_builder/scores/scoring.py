@@ -13,20 +13,26 @@ from dtb_builder.errors import DivergedError, SingularKernelError, UnseenReLUErr
 from dtb_builder.network.network import Network
 from dtb_builder.scores.ability import distinguishing_ability, mean_hamming_distance, wot
 from dtb_builder.scores.activations import AgreementCounter, visit_activations
+from dtb_builder.scores.az_nas import az_nas
 from dtb_builder.scores.gradients import fisher, gradient_norm, grasp, plain, snip, zico
 from dtb_builder.scores.graph import Graph
 from dtb_builder.scores.jacobian import epe_nas, jacob_cov
+from dtb_builder.scores.meco import meco
 from dtb_builder.scores.names import KERNEL_SCORES, SCORES
+from dtb_builder.scores.rbflex import rbflex
 from dtb_builder.scores.size import l2_norm, multiply_accumulates, num_parameters
 from dtb_builder.scores.swap import PatternCounter
 from dtb_builder.scores.synflow import synflow
+from dtb_builder.scores.te_nas import crops, linear_regions, ntk_condition
 from dtb_builder.scores.wiring import cell_depth, input_edges
 from dtb_builder.scores.zen import zen
 
 __all__ = ["Probe", "Scored", "score_network"]
 
-_ZEN_IMAGES = 16
-_ZEN_SEED = 0
+_DRAWN_IMAGES = 16
+_SEED = 0
+_FEW_IMAGES = 16
+_CROPS = (3, 1000)
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,6 +54,10 @@ class Probe:
             raise ValueError(
                 f"labels must have shape ({len(self.images)},), got {tuple(self.labels.shape)}"
             )
+
+    def first(self, num_images: int) -> "Probe":
+        """That of the first so many images."""
+        return Probe(self.images[:num_images], self.labels[:num_images], self.features)
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -268,15 +278,38 @@ _OF_GRAPH: Mapping[str, tuple[Callable[[Graph], float], tuple[str, ...]]] = Mapp
 
 
 def _of_cells(network: nn.Module) -> tuple[float, float]:
+    genotype = _darts(network).genotype
+    return input_edges(genotype), cell_depth(genotype)
+
+
+def _darts(network: nn.Module) -> Network:
     if not isinstance(network, Network):
         raise ValueError(f"wanted a network of the DARTS space, got {type(network).__name__}")
-    return input_edges(network.genotype), cell_depth(network.genotype)
+    return network
 
 
 def _zen(network: nn.Module, probe: Probe) -> tuple[float]:
-    generator = torch.Generator(probe.images.device).manual_seed(_ZEN_SEED)
-    shape = (_ZEN_IMAGES, *probe.image_shape)
-    return (zen(network, shape, generator, features=probe.features),)
+    shape = (_DRAWN_IMAGES, *probe.image_shape)
+    return (zen(network, shape, _generator(probe), features=probe.features),)
+
+
+def _meco(network: nn.Module, probe: Probe) -> tuple[float]:
+    return (meco(network, probe.image_shape[0], _generator(probe)),)
+
+
+def _regions(network: nn.Module, probe: Probe) -> tuple[float]:
+    batches = crops(probe.images, *_CROPS, torch.Generator().manual_seed(_SEED))
+    return (linear_regions(network, batches),)
+
+
+def _az_nas(network: nn.Module, probe: Probe) -> tuple[float, float, float]:
+    modules = ["stem", *(f"cells.{i}" for i in range(_darts(network).spec.layers))]
+    shape = (_DRAWN_IMAGES, *probe.image_shape)
+    return az_nas(network, shape, _generator(probe), modules=modules)
+
+
+def _generator(probe: Probe) -> torch.Generator:
+    return torch.Generator(probe.images.device).manual_seed(_SEED)
 
 
 _OTHERS: Mapping[tuple[str, ...], Callable[[nn.Module, Probe], tuple[float, ...]]] = (
@@ -291,6 +324,13 @@ _OTHERS: Mapping[tuple[str, ...], Callable[[nn.Module, Probe], tuple[float, ...]
             ("synflow",): lambda network, probe: (synflow(network, probe.image_shape),),
             ("zico",): lambda network, probe: (zico(network, probe.halves),),
             ("zen",): _zen,
+            ("rbflex",): lambda network, probe: (rbflex(network, probe.images[:_FEW_IMAGES]),),
+            ("meco",): _meco,
+            ("ntk_condition",): lambda network, probe: (
+                ntk_condition(network, probe.images[:_FEW_IMAGES]),
+            ),
+            ("linear_regions",): _regions,
+            ("az_expressivity", "az_progressivity", "az_trainability"): _az_nas,
         }
     )
 )

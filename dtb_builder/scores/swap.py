@@ -1,11 +1,13 @@
 """SWAP: how many different patterns units show over the probe images."""
 
+import math
+
 import numpy as np
 from torch import Tensor, nn
 
 from dtb_builder.scores.activations import visit_activations
 
-__all__ = ["PatternCounter", "swap"]
+__all__ = ["PatternCounter", "regularised_swap", "swap"]
 
 
 def swap(network: nn.Module, images: Tensor) -> int:
@@ -18,6 +20,20 @@ def swap(network: nn.Module, images: Tensor) -> int:
     counter = PatternCounter()
     visit_activations(network, images, counter)
     return counter.num_patterns
+
+
+def regularised_swap(
+    num_patterns: float, num_parameters: float, *, centre: float, width: float
+) -> float:
+    """SWAP times exp(-(p - centre)^2 / width) for p thousand parameters.
+
+    Source: Peng et al., ICLR 2024, and its code, pym1024/SWAP. Centre and width are the user's: the
+    size of network that is wanted, and how much others are held back.
+
+    >>> regularised_swap(100, 40_000, centre=40, width=40)
+    100.0
+    """
+    return num_patterns * math.exp(-((num_parameters / 1000 - centre) ** 2) / width)
 
 
 class PatternCounter:

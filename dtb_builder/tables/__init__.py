@@ -1,10 +1,10 @@
-"""Tables of trained networks that others published, read from the files that a user brings."""
+"""Published tables of trained networks, read from files that the user downloads."""
 
-from dtb_builder.tables.nasbench101 import Evaluation, TrainedCell, read_nasbench101
+from dtb_builder.tables.nasbench101 import EvaluationData, TrainedCell, read_nasbench101
 from dtb_builder.tables.nds import Outsider, TrainedGenotype, read_nds
 
 __all__ = [
-    "Evaluation",
+    "EvaluationData",
     "Outsider",
     "TrainedCell",
     "TrainedGenotype",

@@ -20,14 +20,14 @@ _MAX_EDGES = 9
 class Cell101:
     """A cell: a directed graph whose first vertex is its input and whose last is its output.
 
-    Vertices on no path from input to output are left out, for they compute nothing.
+    Vertices that are on no path from input to output are removed, since they do not matter.
 
     Attributes:
         edges: (from, to) pairs of vertices, ascending, with from < to.
         operations: those of the vertices between input and output, by name.
 
     Raises:
-        ValueError: this is no cell of NAS-Bench-101.
+        ValueError: NAS-Bench-101 has no such cell.
     """
 
     edges: tuple[tuple[int, int], ...]
@@ -83,8 +83,8 @@ class Cell101:
     def channels(self, channels_out: int) -> dict[int, int]:
         """How many channels each inner vertex has.
 
-        Those that the output reads share its channels, the first ones taking what is left over;
-        any other has as many as the largest vertex that reads it.
+        Vertices that the output reads divide its channels between them, the first ones taking the
+        remainder. Any other vertex has as many channels as the largest vertex that reads it.
         """
         read = [vertex for vertex in self.predecessors(self.output) if vertex]
         share, rest = divmod(channels_out, len(read)) if read else (0, 0)

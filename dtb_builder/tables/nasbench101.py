@@ -19,15 +19,15 @@ from dtb_builder.errors import TableError
 from dtb_builder.tables.cell101 import Cell101
 from dtb_builder.tables.tfrecord import read_records
 
-__all__ = ["Evaluation", "TrainedCell", "read_nasbench101"]
+__all__ = ["EvaluationData", "TrainedCell", "read_nasbench101"]
 
 
 @dataclass(frozen=True)
-class Evaluation:
-    """How good a network was at one moment of its training.
+class EvaluationData:
+    """A network's metrics at one moment of its training; the name is the publishers'.
 
     Attributes:
-        training_seconds: trained until then, on the TPU of the publishers.
+        training_seconds: of the training until then, on the publishers' TPU.
         train_accuracy: on 10,000 of the training images, in [0, 1].
         valid_accuracy: on images that were not trained on, in [0, 1].
         test_accuracy: on CIFAR-10's test images, in [0, 1].
@@ -41,7 +41,7 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class TrainedCell:
-    """One training of a cell's network; a cell has commonly three for each number of epochs.
+    """One training of a cell's network; most cells have three for each number of epochs.
 
     Attributes:
         module_hash: the table's name of the cell, the same for isomorphic cells.
@@ -56,8 +56,8 @@ class TrainedCell:
     cell: Cell101
     num_epochs: int
     num_parameters: int
-    halfway: Evaluation
-    final: Evaluation
+    halfway: EvaluationData
+    final: EvaluationData
 
 
 def read_nasbench101(file: BinaryIO) -> Iterator[TrainedCell]:
@@ -97,14 +97,14 @@ def _trained_cell(record: bytes) -> TrainedCell:
     )
 
 
-def _evaluation(message: object) -> Evaluation:
+def _evaluation(message: object) -> EvaluationData:
     """Fields 2 to 5 of ``EvaluationData``; 1 is the epoch, 6 the path of a checkpoint."""
     if not isinstance(message, bytes):
         raise TypeError(f"an evaluation must be a message, got {message!r}")
     values = {key: value for key, value in _fields(message) if isinstance(value, float)}
     if not {2, 3, 4, 5} <= values.keys():
         raise ValueError(f"an evaluation must have the fields 2 to 5, got {sorted(values)}")
-    return Evaluation(*(values[key] for key in (2, 3, 4, 5)))
+    return EvaluationData(*(values[key] for key in (2, 3, 4, 5)))
 
 
 def _fields(message: bytes) -> list[tuple[int, int | float | bytes]]:

@@ -57,7 +57,7 @@ class Outsider:
 
     Attributes:
         number: of the network in its file.
-        reason: what keeps it out.
+        reason: why it is outside the space.
     """
 
     number: int

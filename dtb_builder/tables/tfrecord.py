@@ -1,7 +1,7 @@
 """The records of a TFRecord file, without TensorFlow.
 
 A record is its length in 8 bytes, the length's checksum in 4, its bytes, and their checksum in 4;
-all little-endian, checksums being CRC-32C, rotated and shifted as the format's description has it.
+all little-endian. A checksum is CRC-32C, rotated and shifted as `masked_checksum` does.
 """
 
 import struct

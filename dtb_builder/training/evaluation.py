@@ -15,14 +15,14 @@ from dtb_builder.training.recipe import Precision
 from dtb_builder.training.recorded import Recorded, record_cuda_graph
 from dtb_builder.training.resident import LabelledImages, ResidentImages
 
-__all__ = ["EVALUATION_BATCH", "Evaluation", "evaluate"]
+__all__ = ["EVALUATION_BATCH", "LossAndAccuracy", "evaluate"]
 
 EVALUATION_BATCH = 256
 """Images per forward pass. Not a setting: kernels differ between sizes in the last bits."""
 
 
 @dataclass(frozen=True)
-class Evaluation:
+class LossAndAccuracy:
     """What a network makes of some images.
 
     Attributes:
@@ -41,7 +41,7 @@ def evaluate(
     data: ResidentImages,
     *,
     precision: Precision = "float32",
-) -> Evaluation:
+) -> LossAndAccuracy:
     """Classify images as they are, in evaluation mode, and leave the network as it was.
 
     Args:
@@ -62,7 +62,7 @@ def evaluate(
         ):
             totals += classify(LabelledImages(pixels, labels))
     loss, num_correct = totals.tolist()
-    return Evaluation(loss / len(images), num_correct / len(images))
+    return LossAndAccuracy(loss / len(images), num_correct / len(images))
 
 
 def _classified(

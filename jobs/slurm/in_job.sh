@@ -19,8 +19,8 @@ stop_worker() {
 }
 
 # Run dtb_generate with the settings given and exit with its code, after "$at_end" if that is set.
-# In the background, so that this shell hears signals at once; a signal ends the wait early, so it
-# waits until dtb is gone.
+# In the background, so that this shell hears signals at once; a signal ends a wait early, so it waits
+# until dtb is gone, and once more for its code.
 work_in_job() {
   local status=0
   trap 'stop_worker "the time limit is near"' USR1
@@ -29,11 +29,10 @@ work_in_job() {
   (dtb_generate "$@") &
   worker=$!
   [ -z "$told" ] || stop_worker "$told" # told before there was a worker
-  while :; do
-    status=0
-    wait "$worker" || status=$?
-    kill -0 "$worker" 2>/dev/null || break
+  while kill -0 "$worker" 2>/dev/null; do
+    wait "$worker" || true
   done
+  wait "$worker" || status=$?
   [ "$status" -ne 143 ] || status=75 # stopped before dtb listened
   ${at_end:-:}
   if [ "$status" -eq 75 ] && should_be_requeued; then

@@ -12,7 +12,7 @@ from itertools import islice
 from pathlib import Path
 
 from chaos import fake_runs, reading
-from chaos.mutants import damaged, hostile
+from chaos.mutants import OTHER_FACTS, damaged, hostile
 from dtb_builder.dataset.journal import Journal, read_journal
 from dtb_builder.dataset.merge import merge
 from dtb_builder.dataset.shard import write_shard
@@ -24,7 +24,7 @@ __all__ = ["MAX_MIB", "MutantReport", "check_damaged", "check_hostile", "make_fi
 MAX_MIB = 512
 _BATCH = 100
 _SECONDS_PER_BATCH = 120
-GOOD = ("right", "refused", "refused in part")
+GOOD = ("right", "refused", "refused in part", "other facts")
 
 
 @dataclass
@@ -43,6 +43,8 @@ class MutantReport:
 
     def add(self, mutant: str, outcome: str, detail: str, mib: float) -> None:
         """Count one mutant."""
+        if outcome == "WRONG" and mutant in OTHER_FACTS:
+            outcome = "other facts"
         self.outcomes[outcome] += 1
         self.peak_mib = max(self.peak_mib, mib)
         if outcome not in GOOD or mib > MAX_MIB:

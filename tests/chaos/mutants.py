@@ -14,7 +14,7 @@ from dtb_builder.dataset.column import block_checksums, list_checksum
 from dtb_builder.dataset.index import row_checksums
 from dtb_builder.dataset.opening import dataset_at
 
-__all__ = ["HOSTILE", "damaged", "hostile", "regions", "seal", "seal_columns"]
+__all__ = ["HOSTILE", "OTHER_FACTS", "damaged", "hostile", "regions", "seal", "seal_columns"]
 
 INDEX_NAMES = (*schema.TEXTS, *(column.name for column in schema.COLUMNS))
 
@@ -477,3 +477,19 @@ HOSTILE: dict[str, Change] = {
     "there are no volumes": _text("volumes", [b"nowhere.h5"]),
 }
 """What somebody might do to a file on purpose."""
+
+OTHER_FACTS = frozenset(
+    {
+        "a frame is endless",
+        "a frame is empty",
+        "a base is gone",
+        "a frame is as long as may be",
+        "momentum is endless",
+        "a truth value is neither",
+        "a diverged run goes on",
+        "provenance has another shape",
+        "provenance is not a number",
+    }
+)
+"""Those that say something else by right checksums, as another benchmark might: no reader can tell
+that from the truth, but it must survive them."""

@@ -269,10 +269,14 @@ def stop_in_every_way(folder: Path, run_folder: Path) -> None:
 
     paused = [pause(array, 0), pause(array, 1)]  # so that no task is done before its turn
 
-    with contextlib.suppress(RuntimeError):  # Slurm 22.05 sends it and says that it cannot
-        command("scancel", "--signal=TERM", "--batch", array.name(0))
+    # Slurm 22.05 sends it, says that it could not, and tries again for a minute.
+    telling = subprocess.Popen(
+        ["scancel", "--signal=TERM", "--batch", array.name(0)], stderr=subprocess.DEVNULL
+    )
     os.kill(paused[0], signal.SIGCONT)
     until(lambda: array.state(0) == "F", "task 0 over")
+    telling.kill()
+    telling.wait()
     assert "dtb: told to stop" in array.log(0), array.log(0)
     say(f"TERM to task 0: exit {array.exit_code(0)}, not in the queue again")
     assert array.exit_code(0) == "75:0"
@@ -337,6 +341,7 @@ def compare(one: Path, other: Path) -> None:
 
 
 def main() -> None:
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that it cleans up after itself
     install()
     os.environ["PATH"] = f"{DTB.parent}:{os.environ['PATH']}"
     os.environ.pop("DTB_JOBS", None)

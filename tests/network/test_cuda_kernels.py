@@ -12,6 +12,7 @@ from network.twins import assert_close, pair, spec_of, trained_once
 from torch import Tensor, nn
 
 from dtb_builder.network import NetworkSpec
+from dtb_builder.network.comparison import BOUNDS, differences_from_modules
 from dtb_builder.network.kernels import CudaLibrary, can_be_compiled, cells, find_library
 from dtb_builder.network.operations import MatrixConvolution
 from dtb_builder.space import OPERATIONS, sample_uniform
@@ -89,6 +90,13 @@ def test_emulated_logits_in_float32_are_those_of_the_modules(emulated: CudaLibra
     assert_close([compiled(images).detach()], [modules(images).detach()], 5e-5)
 
 
+def test_emulated_passes_are_as_close_to_the_modules_as_a_new_device_must_be(
+    emulated: CudaLibrary,
+) -> None:
+    found = differences_from_modules(emulated)
+    assert all(found[name] < bound / 10 for name, bound in BOUNDS.items())
+
+
 def test_what_is_not_a_number_stays_so(emulated: CudaLibrary) -> None:
     _, compiled = pair(spec_of(4, 2, 8), 8, emulated)
     images = torch.randn(2, 3, 8, 8)
@@ -115,6 +123,18 @@ def test_a_pass_leaves_nothing_behind_that_only_a_collection_would_free(
         assert [run() for run in runs] == [None]
     finally:
         gc.enable()
+
+
+def test_gradients_of_more_parameters_than_a_launch_takes_are_all_added_up(
+    emulated: CudaLibrary,
+) -> None:
+    library = emulated.begin()
+    shares = [torch.randn(1 + i % 9, 1 + i % 70) for i in range(130)]
+    sums = [torch.full((one.shape[1],), torch.nan) for one in shares]
+    library._shares += zip(shares, sums, strict=True)
+    library.meet()
+    for one, found in zip(shares, sums, strict=True):
+        torch.testing.assert_close(found, one.sum(0))
 
 
 def test_cells_that_the_passes_cannot_compute_are_left_to_the_modules(

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from dtb_builder.scores import (
     Atoms,
-    Moments,
+    Scale,
     das,
     linear,
     log_rank,
@@ -41,7 +41,7 @@ def test_linear_with_weight_zero_is_the_ability(given: Atoms) -> None:
 @given(MANY)
 def test_the_z_sum_of_a_population_with_its_own_moments_has_the_mean_zero(given: Atoms) -> None:
     assume(given.abilities.std() > 1e-3 and np.log(given.units).std() > 1e-3)
-    assert z_sum(given, Moments.of(given)).mean() == pytest.approx(0, abs=1e-6)
+    assert z_sum(given, Scale.of(given)).mean() == pytest.approx(0, abs=1e-6)
 
 
 @given(MANY)
@@ -53,7 +53,7 @@ def test_ranks_ignore_any_rescaling(given: Atoms) -> None:
 
 
 @pytest.mark.parametrize(
-    "rule", [lambda a: linear(a, 0.3), rank_sum, log_rank, lambda a: z_sum(a, Moments.of(a))]
+    "rule", [lambda a: linear(a, 0.3), rank_sum, log_rank, lambda a: z_sum(a, Scale.of(a))]
 )
 def test_more_of_both_atoms_is_a_higher_score(
     rule: Callable[[Atoms], NDArray[np.float64]],
@@ -69,7 +69,7 @@ def test_rules_by_hand() -> None:
     assert linear(three, 2) == pytest.approx(
         [-2 + 2 * math.log(100), -1 + 2 * math.log(10), -1 + 2 * math.log(1000)]
     )
-    moments = Moments(
+    moments = Scale(
         ability_mean=-1, ability_deviation=0.5, units_mean=math.log(10), units_deviation=2
     )
     assert z_sum(three, moments) == pytest.approx([-2 + math.log(10) / 2, 0, math.log(100) / 2])
@@ -102,6 +102,6 @@ def test_what_is_no_number_is_refused() -> None:
     with pytest.raises(ValueError, match="num_images must be at least 2, got 1"):
         atoms([-1], [1], num_images=1)
     with pytest.raises(ValueError, match="deviations must be above 0"):
-        Moments.of(atoms([-1, -1], [1, 2]))
-    with pytest.raises(ValueError, match="moments must be finite"):
-        Moments(float("nan"), 1, 0, 1)
+        Scale.of(atoms([-1, -1], [1, 2]))
+    with pytest.raises(ValueError, match="means and deviations must be finite"):
+        Scale(float("nan"), 1, 0, 1)

@@ -8,9 +8,9 @@ def test_the_face_of_the_scores_is_pinned() -> None:
     assert scores.__all__ == [
         "Agreement",
         "Atoms",
-        "Moments",
         "ProbeImages",
         "ReferenceSample",
+        "Scale",
         "activation_units",
         "agreement",
         "cell_depth",

@@ -70,3 +70,10 @@ def test_other_types_and_shapes_are_refused() -> None:
         ProbeImages(IMAGES, ALL[:3])
     with pytest.raises(ValueError, match="num_images must be at least 2, got 1"):
         choose_probe(IMAGES, ALL, 1, seed=0)
+
+
+def test_the_first_images_of_a_probe_are_those_of_a_smaller_one() -> None:
+    images = np.random.default_rng(0).integers(0, 255, (50, 1, 2, 2), dtype=np.uint8)
+    many, few = (choose_probe(images, np.arange(50), number, seed=3) for number in (20, 7))
+    assert many.first(7).sha256 == few.sha256
+    assert many.first(7).indices.tolist() == few.indices.tolist()

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from dtb_builder.scores import wot
 from dtb_builder.scores.activations import network_agreement
-from dtb_builder.scores.size import multiply_accumulates
+from dtb_builder.scores.size import l2_norm, multiply_accumulates
 from dtb_builder.scores.synflow import synflow
 from dtb_builder.statistics import kendall_tau
 from dtb_builder.tables.network101 import Network101
@@ -57,6 +57,15 @@ def test_the_logarithm_of_synflow_is_the_published_one() -> None:
         network = Network101(cells()[i])
         initialise(network)
         assert np.log(synflow(network, (3, 32, 32))) == pytest.approx(published[i], abs=0.25)
+
+
+def test_l2_norm_is_the_published_one() -> None:
+    published = column("nb101_cells", "l2_norm")
+    for i in range(0, 250, 50):
+        torch.manual_seed(i)
+        network = Network101(cells()[i])
+        initialise(network)
+        assert l2_norm(network) == pytest.approx(published[i], rel=5e-3)
 
 
 def test_wot_ranks_the_cells_as_has_been_published() -> None:

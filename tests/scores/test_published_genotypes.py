@@ -7,7 +7,7 @@ from suite_zero import column, genotypes
 from torch import nn
 
 from dtb_builder.network import NetworkSpec
-from dtb_builder.scores import Atoms, Moments, activation_units, z_sum
+from dtb_builder.scores import Atoms, Scale, activation_units, z_sum
 from dtb_builder.statistics import kendall_tau
 
 ACCURACIES = column("nb301_genotypes", "val_accuracy")
@@ -43,5 +43,5 @@ def test_the_published_wot_splits_into_atoms_of_which_the_z_sum_ranks_better() -
     units = np.array([activation_units(genotype, SPEC) for genotype in genotypes()])
     abilities = column("nb301_genotypes", "nwot") - NUM_IMAGES * np.log(units)
     atoms = Atoms(abilities, units, NUM_IMAGES)
-    scores = [abilities, units, z_sum(atoms, Moments.of(atoms))]
+    scores = [abilities, units, z_sum(atoms, Scale.of(atoms))]
     assert [round(kendall_tau(each, ACCURACIES), 3) for each in scores] == [0.380, 0.423, 0.462]

@@ -11,18 +11,23 @@ from dtb_builder.scores import (
     wot,
 )
 from dtb_builder.scores.activations import network_agreement
+from dtb_builder.scores.az_nas import az_nas
 from dtb_builder.scores.gradients import fisher, gradient_norm, grasp, plain, snip, zico
 from dtb_builder.scores.graph import Graph
 from dtb_builder.scores.jacobian import epe_nas, jacob_cov
+from dtb_builder.scores.meco import meco
 from dtb_builder.scores.names import ARCHITECTURE_SCORES, KERNEL_SCORES, SCORES
+from dtb_builder.scores.rbflex import rbflex
 from dtb_builder.scores.scoring import Probe, score_network
 from dtb_builder.scores.size import l2_norm, multiply_accumulates, num_parameters
 from dtb_builder.scores.swap import swap
 from dtb_builder.scores.synflow import synflow
+from dtb_builder.scores.te_nas import crops, linear_regions, ntk_condition
 from dtb_builder.scores.zen import zen
 from dtb_builder.space import NAMED
 
 SHAPE = (1, 8, 8)
+AZ_PARTS = ("az_expressivity", "az_progressivity", "az_trainability")
 SPEC = NetworkSpec(channels=2, layers=3, num_classes=3, input_channels=1, image_size=8)
 
 
@@ -40,6 +45,12 @@ def test_every_score_is_what_its_own_module_computes(network: nn.Module, probe: 
     images, labels = probe.images, probe.labels
     kernel = network_agreement(network, images)
     generator = torch.Generator().manual_seed(0)
+    az = az_nas(
+        network,
+        (16, *SHAPE),
+        torch.Generator().manual_seed(0),
+        modules=["stem", "cells.0", "cells.1", "cells.2"],
+    )
     expected = {
         "wot": wot(kernel),
         "distinguishing_ability": distinguishing_ability(kernel),
@@ -60,6 +71,13 @@ def test_every_score_is_what_its_own_module_computes(network: nn.Module, probe: 
         "jacob_cov": jacob_cov(Graph(network, images)),
         "swap": swap(network, images),
         "zico": zico(network, [(images[:4], labels[:4]), (images[4:], labels[4:])]),
+        "rbflex": rbflex(network, images),
+        "meco": meco(network, 1, torch.Generator().manual_seed(0)),
+        "ntk_condition": ntk_condition(network, images),
+        "linear_regions": linear_regions(
+            network, crops(images, 3, 1000, torch.Generator().manual_seed(0))
+        ),
+        **dict(zip(AZ_PARTS, az, strict=True)),
         "zen": zen(network, (16, *SHAPE), generator, features="cells.2"),
     }
     scored = score_network(network, probe, SCORES)

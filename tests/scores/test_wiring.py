@@ -8,7 +8,7 @@ from suite_zero import column, genotypes
 from dtb_builder.network import NetworkSpec
 from dtb_builder.scores import (
     Atoms,
-    Moments,
+    Scale,
     activation_units,
     cell_depth,
     das,
@@ -77,7 +77,7 @@ def test_the_third_atom_is_new_to_wot_and_lifts_das_on_published_genotypes() -> 
     inputs = np.array([input_edges(each) for each in genotypes()])
     wot = column("nb301_genotypes", "nwot")
     atoms = Atoms(wot - 32 * np.log(units), units, 32)
-    two = z_sum(atoms, Moments.of(atoms))
+    two = z_sum(atoms, Scale.of(atoms))
     three = two + (inputs - inputs.mean()) / inputs.std()
     assert round(kendall_tau(inputs, wot), 2) == 0.06
     taus = [kendall_tau(each, ACCURACIES) for each in (inputs, wot, two, three)]

@@ -6,7 +6,7 @@ from dtb_builder import tables
 
 def test_the_face_of_the_tables_is_pinned() -> None:
     assert tables.__all__ == [
-        "Evaluation",
+        "EvaluationData",
         "Outsider",
         "TrainedCell",
         "TrainedGenotype",

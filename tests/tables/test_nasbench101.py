@@ -10,7 +10,7 @@ import pytest
 from tfrecords import framed
 
 from dtb_builder import errors
-from dtb_builder.tables import Evaluation, TrainedCell, read_nasbench101
+from dtb_builder.tables import EvaluationData, TrainedCell, read_nasbench101
 from dtb_builder.tables.cell101 import Cell101
 
 CELL = Cell101(((0, 1), (0, 2), (1, 2)), ("conv3x3-bn-relu",))
@@ -61,8 +61,8 @@ def test_a_record_is_a_training_of_a_cell() -> None:
             cell=CELL,
             num_epochs=108,
             num_parameters=8_555_530,
-            halfway=Evaluation(500.5, 0.9, 0.8, 0.7),
-            final=Evaluation(1000.25, 1.0, 0.9375, 0.9),
+            halfway=EvaluationData(500.5, 0.9, 0.8, 0.7),
+            final=EvaluationData(1000.25, 1.0, 0.9375, 0.9),
         )
     ]
 

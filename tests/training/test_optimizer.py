@@ -18,17 +18,17 @@ _TRAINED = """
 import sys
 import torch
 from torch import nn
-from dtb_builder.training import RECIPES
+from dtb_builder.stages.settings.conf import read_conf
+from dtb_builder.training import Recipe
 from dtb_builder.training.loop import train
 from dtb_builder.training.resident import LabelledImages, ResidentImages
 from dtb_builder.training.setup import set_up_torch
-from dataclasses import replace
 
 set_up_torch(threads=1, deterministic=True)
 part = LabelledImages(torch.zeros(8, 3, 8, 8, dtype=torch.uint8), torch.zeros(8, dtype=torch.long))
 data = ResidentImages(part, part, part, torch.ones(3), torch.ones(3))
 network = nn.Sequential(nn.Flatten(), nn.Linear(192, 10))
-recipe = replace(RECIPES["smoke"], num_epochs=2)
+recipe = Recipe(**read_conf("recipe/smoke"))
 for finished in train(network, data, recipe, seed=0):
     finished.optimizer.load_state_dict(finished.optimizer.state_dict())
 print([name for name in sys.modules if name in ("torch._dynamo", "torch._inductor")])

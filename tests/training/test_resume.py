@@ -99,7 +99,7 @@ RESUME_IN_A_NEW_PROCESS = """
 import pickle, sys
 from pathlib import Path
 import torch
-sys.path.insert(0, sys.argv[2])
+sys.path[:0] = [sys.argv[2], str(Path(sys.argv[2]).parent)]
 from conftest import SmallNetwork
 from dtb_builder.training.resume import Checkpoint
 from dtb_builder.training.loop import train

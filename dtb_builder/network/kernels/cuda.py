@@ -14,6 +14,24 @@ from dtb_builder.network.kernels.declared import ADDRESS, declared_kernels
 
 __all__ = ["CudaLibrary", "Kernels"]
 
+
+class _Share(ctypes.Structure):
+    """A Share of passes.cu."""
+
+    _fields_ = (
+        ("from", ctypes.c_void_p),
+        ("to", ctypes.c_void_p),
+        ("rows", ctypes.c_int),
+        ("size", ctypes.c_int),
+    )
+
+
+class _Shares(ctypes.Structure):
+    """Shares of passes.cu: with 24 bytes each, within the 4 KiB that arguments may take."""
+
+    _fields_ = (("of", _Share * 128),)
+
+
 _C_TYPES = {ADDRESS: ctypes.c_void_p, "int": ctypes.c_int, "double": ctypes.c_double}
 # Sums over pixels are added up from so many blocks at most: enough to keep a large GPU busy, and
 # the same on every GPU, since it decides the last bits.
@@ -67,15 +85,29 @@ class CudaLibrary:
         self.device_type = device_type
         # What kernels beside read and write: kept until they are met, lest its memory be reused.
         self._held: list[Any] = []
+        # What blocks have for parameters, and the gradients that this will add up to.
+        self._shares: list[tuple[Tensor, Tensor]] = []
 
     def begin(self) -> "CudaLibrary":
         """The same passes for one pass through a network, which ends with meet."""
         return CudaLibrary(self._kernels, self.device_type)
 
     def meet(self) -> None:
-        """Wait for whatever passes have left to be done beside: gradients of parameters."""
+        """Wait for whatever passes have left to be done beside, and finish what they have begun.
+
+        The gradients of all parameters of convolutions are added up here, in one launch or two.
+        """
         if self._held:
             self._kernels.meet()
+        most = len(_Shares().of)
+        for first in range(0, len(self._shares), most):
+            some = self._shares[first : first + most]
+            rows = (_Share(a.data_ptr(), b.data_ptr(), len(a), b.numel()) for a, b in some)
+            largest = max(out.numel() for _, out in some)
+            blocks = (-(-largest // 32), len(some))
+            dtype = some[0][0].dtype
+            self._launch("add_shares", dtype, blocks, {"shares": _Shares((_Share * most)(*rows))})
+        self._shares.clear()
         self._held.clear()
 
     @property
@@ -148,9 +180,7 @@ class CudaLibrary:
             (num_blocks, _chunks(channels)),
             {**p, "g_between": gradient, "shares": shares, "rows": rows, "mean_rows": mean_rows},
         )
-        self._held.append(shares)
-        with self._kernels.beside():
-            self._add_shares(dtype, shares, p["g_depthwise"])
+        self._shares.append((shares, p["g_depthwise"]))
 
     def _pointwise_forward(self, dtype: torch.dtype, p: dict[str, Any]) -> None:
         self._multiply(dtype, p, active=True)
@@ -202,18 +232,12 @@ class CudaLibrary:
         pixels = _pixels(p)
         num_blocks = _blocks(pixels["num_pixels"], 64)
         shares = p["x"].new_empty((num_blocks, p["Co"], p["C"]))
-        self._held += [p, shares]
+        self._held.append(p)
+        self._shares.append((shares, p["g_weight"]))
         blocks = (num_blocks, _chunks(p["C"]) * _chunks(p["Co"]))
         more = {**pixels, "active": active, "shares": shares}
         with self._kernels.beside():
             self._launch("pointwise_weight", dtype, blocks, {**p, **more})
-            self._add_shares(dtype, shares, p["g_weight"])
-
-    def _add_shares(self, dtype: torch.dtype, shares: Tensor, out: Tensor) -> None:
-        """Add up what blocks have for a parameter."""
-        size = out.numel()
-        arguments = {"shares": shares, "rows": len(shares), "size": size, "out": out}
-        self._launch("add_shares", dtype, (-(-size // 32), 1), arguments)
 
     def _launch(
         self,
@@ -237,8 +261,10 @@ def _kernel_arguments() -> dict[str, Mapping[str, str]]:
     return declared_kernels(Path(__file__).with_name("passes.cu").read_text())
 
 
-def _packed(kind: str, value: Tensor | int | float | None) -> Any:
+def _packed(kind: str, value: Tensor | int | float | _Shares | None) -> Any:
     """An argument as it lies in memory."""
+    if isinstance(value, _Shares):
+        return value
     return _C_TYPES[kind](value.data_ptr() if isinstance(value, Tensor) else value)
 
 

@@ -43,12 +43,17 @@ class Library:
     Args:
         path: the compiled library.
         level: which to use; by default the best that this processor has.
+
+    Raises:
+        ImportError: the library was compiled from other sources, which only a checkout can have.
     """
 
     device_type = "cpu"
 
     def __init__(self, path: Path, level: int | None = None) -> None:
         library = ctypes.CDLL(str(path))
+        if not hasattr(library, "dtb_passes_f32"):
+            raise ImportError(f"{path} is of another version of this package: install it again")
         self._path = path
         self.level = library.dtb_best_level() if level is None else level
         self._passes: dict[tuple[str, torch.dtype], tuple[tuple[str, ...], struct.Struct, Any]] = {}

@@ -4,12 +4,15 @@ import ctypes
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import torch
 
-__all__ = ["CompiledKernels"]
+from dtb_builder.network.kernels.compile_cache import compiled_once
+
+__all__ = ["CompiledKernels", "compiled"]
 
 _ELEMENTS = {torch.float32: b"float", torch.float64: b"double"}
 
@@ -88,7 +91,7 @@ class CompiledKernels:
         module = self._modules.get((device, dtype))
         if module is None:
             module = ctypes.c_void_p()
-            binary = _compiled(self._architecture, dtype)
+            binary = compiled(self._architecture, dtype)
             _check(_toolkit().cuModuleLoadData(ctypes.byref(module), binary), "passes.cu")
             self._modules[device, dtype] = module
         return module
@@ -101,19 +104,28 @@ def _toolkit() -> ctypes.CDLL:
 
 
 @cache
-def _compiled(architecture: str, dtype: torch.dtype) -> bytes:
-    """The binary of all kernels for one type; takes some seconds."""
-    nvrtc = _toolkit()
+def compiled(architecture: str, dtype: torch.dtype) -> bytes:
+    """The binary of all kernels for one type; the first time on a machine it takes some seconds."""
     source = Path(__file__).with_name("passes.cu").read_bytes()
-    program = ctypes.c_void_p()
-    _check(
-        nvrtc.nvrtcCreateProgram(ctypes.byref(program), source, b"passes.cu", 0, None, None),
-        "passes.cu",
-    )
     options = (
         b"--gpu-architecture=" + architecture.encode(),
         b"--std=c++17",
         b"-DELEMENT=" + _ELEMENTS[dtype],
+    )
+    version = (ctypes.c_int(), ctypes.c_int())
+    _check(_toolkit().nvrtcVersion(*map(ctypes.byref, version)), "passes.cu")
+    numbers = "-".join(str(number.value) for number in version)
+    digest = sha256(b"\0".join((*options, source))).hexdigest()
+    name = f"passes-{architecture}-nvrtc-{numbers}-{digest}.cubin"
+    return compiled_once(name, lambda: _compile(architecture, source, options))
+
+
+def _compile(architecture: str, source: bytes, options: tuple[bytes, ...]) -> bytes:
+    nvrtc = _toolkit()
+    program = ctypes.c_void_p()
+    _check(
+        nvrtc.nvrtcCreateProgram(ctypes.byref(program), source, b"passes.cu", 0, None, None),
+        "passes.cu",
     )
     try:
         failed = nvrtc.nvrtcCompileProgram(

@@ -387,19 +387,33 @@ POINTWISE(256, 16)
 POINTWISE(64, 32)
 POINTWISE(32, 64)
 
-// The shares of all blocks of a parameter, added: 32 elements a block, 8 threads each.
-KERNEL add_shares(const T *shares, int rows, int size, T *out) {
+// What all blocks have for a parameter: `rows` of `size` elements.
+struct Share {
+    const T *from;
+    T *to;
+    int rows, size;
+};
+// Of as many parameters as the arguments of a kernel have room for; see cuda.py.
+struct Shares {
+    Share of[128];
+};
+
+// The shares of some parameters, added: 32 elements a block, 8 threads each; y counts parameters.
+KERNEL add_shares(const Shares shares) {
     __shared__ T shared[256];
+    const T *from = shares.of[blockIdx.y].from;
+    const int rows = shares.of[blockIdx.y].rows, size = shares.of[blockIdx.y].size;
+    if (blockIdx.x * 32 >= size) return;
     const int e = blockIdx.x * 32 + threadIdx.x % 32;
     T sum = 0;
     if (e < size) {
-        UNROLLED_8 for (int r = threadIdx.x / 32; r < rows; r += 8) sum += __ldg(shares + (long)r * size + e);
+        UNROLLED_8 for (int r = threadIdx.x / 32; r < rows; r += 8) sum += __ldg(from + (long)r * size + e);
     }
     shared[threadIdx.x] = sum;
     __syncthreads();
     if (threadIdx.x >= 32 || e >= size) return;
     for (int n = 1; n < 8; n++) sum += shared[n * 32 + threadIdx.x];
-    out[e] = sum;
+    shares.of[blockIdx.y].to[e] = sum;
 }
 
 // ---- depthwise convolutions --------------------------------------------------------------------

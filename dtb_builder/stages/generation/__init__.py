@@ -3,7 +3,7 @@
 | verb | reads | writes | run again |
 |---|---|---|---|
 | `plan` | conf, images | `config.yaml`, `provenance.json`, `plan.csv` (last: it marks a whole plan) | same config, same bytes; another config, or an edited file, is refused with the difference |
-| `driver` (`dtb generate`) | plan | `working/shard-NNNNN/` while it runs: a journal and the latest checkpoint of each run; then `shards/shard-NNNNN.h5`; `logs/` | continues after the last finished epoch of every run |
+| `driver` (`dtb generate`) | plan | `working/shard-NNNNN/` while it runs: a journal and the latest checkpoint of each run; then `shards/shard-NNNNN.h5`; `logs/`; `kernels/` on a GPU | continues after the last finished epoch of every run |
 | `merge` | shards | `dtb.h5`, and `states-HASH-NNNNN.h5` with `volume_size` | same shards in any order, same bytes |
 | `status`, `monitor` | the files | nothing | works while nothing runs |
 | `estimate`, `calibrate` | plan, images | nothing that stays | the same numbers; calibrated ones are measured anew |

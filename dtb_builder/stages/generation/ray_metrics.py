@@ -16,9 +16,9 @@ from dtb_builder.stages.settings.shard_range import ShardRange
 if TYPE_CHECKING:
     from ray.util.metrics import Gauge
 
-__all__ = ["METRICS", "metered"]
+__all__ = ["GAUGES", "metered"]
 
-METRICS = {
+GAUGES = {
     "dtb_runs_finished": "runs with all their epochs",
     "dtb_runs_running": "runs that a process trains now",
     "dtb_runs_given_up": "runs that failed as often as allowed",
@@ -65,7 +65,7 @@ def _gauges(folder: RunFolder) -> "dict[str, Gauge]":
     from ray.util.metrics import Gauge
 
     found: dict[str, Gauge] = {}
-    for name, meaning in METRICS.items():
+    for name, meaning in GAUGES.items():
         tags = ("run_folder", "device") if name == "dtb_seconds_per_epoch" else ("run_folder",)
         found[name] = Gauge(name, description=meaning, tag_keys=tags)
         found[name].set_default_tags({"run_folder": folder.path.name})

@@ -29,7 +29,7 @@ from dtb_builder.training.machine import set_up_machine
 from dtb_builder.training.recipe import Recipe
 from dtb_builder.training.resident import ResidentImages, make_resident
 
-__all__ = ["Compared", "environment_differences", "reevaluate", "reproduce"]
+__all__ = ["Recomputed", "environment_changes", "reevaluate", "reproduce"]
 
 _EVALUATED = ("valid_loss", "valid_accuracy", "test_loss", "test_accuracy")
 _LOSS_TOLERANCE = 1e-3
@@ -44,21 +44,21 @@ _FEW_IMAGES = 3
 
 
 @dataclass(frozen=True)
-class Compared:
+class Recomputed:
     """One epoch of a run, computed again.
 
     Attributes:
         number: the run's.
         epoch: which epoch.
-        differences: what is not as stored; empty where all is.
+        mismatches: what is not as stored; empty where all is.
     """
 
     number: int
     epoch: int
-    differences: tuple[str, ...]
+    mismatches: tuple[str, ...]
 
 
-def reproduce(benchmark: Benchmark, number: int, *, root: Path | None) -> Iterator[Compared]:
+def reproduce(benchmark: Benchmark, number: int, *, root: Path | None) -> Iterator[Recomputed]:
     """Train a run again and compare it bit for bit, times apart, epoch by epoch.
 
     A branched run is trained from where it goes on from its parent.
@@ -89,26 +89,26 @@ def reproduce(benchmark: Benchmark, number: int, *, root: Path | None) -> Iterat
     ):
         if finished.epoch > run.num_epochs:
             return  # it diverged then
-        differences = [
+        mismatches = [
             f"{name} {value!r}, stored {run.metric(name, epoch=finished.epoch)!r}"
             for name, value in finished.metrics.items()
             if not name.endswith("seconds") and value != run.metric(name, epoch=finished.epoch)
         ]
         captured = capture(finished.network)
         if crc32c(captured.values.data) != run.state_crc32c(epoch=finished.epoch):
-            differences.append("the checksum of the state")
+            mismatches.append("the checksum of the state")
         if finished.epoch in run.state_epochs:
             stored = run.training_state(epoch=finished.epoch)
-            differences += _state_differences(storing.stored(captured), stored, "the state")
+            mismatches += _floats_that_differ(storing.stored(captured), stored, "the state")
         for step, state in finished.step_states.items():
             stored = run.training_state(step=step)
-            differences += _state_differences(
+            mismatches += _floats_that_differ(
                 storing.stored(state), stored, f"the state of step {step}"
             )
-        yield Compared(number, finished.epoch, tuple(differences))
+        yield Recomputed(number, finished.epoch, tuple(mismatches))
 
 
-def reevaluate(benchmark: Benchmark, *, root: Path | None) -> Iterator[Compared]:
+def reevaluate(benchmark: Benchmark, *, root: Path | None) -> Iterator[Recomputed]:
     """Evaluate every stored state again and compare with what is stored beside it.
 
     Where the device and software are those of the training, the figures must be the same to the
@@ -135,13 +135,13 @@ def reevaluate(benchmark: Benchmark, *, root: Path | None) -> Iterator[Compared]
             try:
                 network = run.network(epoch=epoch).to(data.device)
             except DTBError as error:
-                yield Compared(run.number, epoch, (str(error),))
+                yield Recomputed(run.number, epoch, (str(error),))
                 continue
             valid = evaluate(network, data.valid, data, precision=precision)
             test = evaluate(network, data.test, data, precision=precision)
             found = (valid.loss, valid.accuracy, test.loss, test.accuracy)
-            same = not rounded and not environment_differences(run, epoch)
-            yield Compared(
+            same = not rounded and not environment_changes(run, epoch)
+            yield Recomputed(
                 run.number,
                 epoch,
                 tuple(
@@ -157,7 +157,7 @@ def reevaluate(benchmark: Benchmark, *, root: Path | None) -> Iterator[Compared]
             )
 
 
-def environment_differences(run: Run, epoch: int) -> tuple[str, ...]:
+def environment_changes(run: Run, epoch: int) -> tuple[str, ...]:
     """In what this machine differs from the one that an epoch ran on, as far as it matters."""
     stored = run.environment(epoch=epoch)
     device = str(stored.get("device", "cpu"))
@@ -186,7 +186,7 @@ def _compute(benchmark: Benchmark) -> ComputeConfig:
     return parse(ComputeConfig, benchmark.provenance["config"]["compute"])
 
 
-def _state_differences(found: TrainingState, stored: TrainingState, name: str) -> list[str]:
+def _floats_that_differ(found: TrainingState, stored: TrainingState, name: str) -> list[str]:
     wrong = found.values.view("<u4") != stored.values.view("<u4")
     return [f"{wrong.sum()} of {len(wrong)} floats of {name}"] if wrong.any() else []
 

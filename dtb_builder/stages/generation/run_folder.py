@@ -84,6 +84,7 @@ class RunFolder:
     ``working/``              journals, checkpoints and failures of the shards in progress
     ``damaged/``              damaged shards that a repair has set aside
     ``logs/``                 one text file per run
+    ``kernels/``              on which GPUs the compiled passes were compared with the modules
     ``dtb.h5``                the merged benchmark; ``states-*.h5`` beside it are its volumes
     ========================  ==============================================================
     """
@@ -164,6 +165,11 @@ class RunFolder:
     def log_file(self, run: PlannedRun) -> Path:
         """The log of a run."""
         return self.path / "logs" / f"run-{run.number:08d}.log"
+
+    @property
+    def kernels_folder(self) -> Path:
+        """Where comparisons of compiled passes with the modules are remembered."""
+        return self.path / "kernels"
 
     @property
     def ray_log_file(self) -> Path:

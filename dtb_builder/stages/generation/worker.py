@@ -28,6 +28,7 @@ from dtb_builder.network.state import capture, tensor_table
 from dtb_builder.record import TRAINED_HERE
 from dtb_builder.scores.size import multiply_accumulates, num_parameters
 from dtb_builder.space import Genotype
+from dtb_builder.stages.generation.kernels_check import check_kernels
 from dtb_builder.stages.generation.parent import append_parent, parent_of
 from dtb_builder.stages.generation.run_folder import PlannedRun, RunFolder
 from dtb_builder.stages.generation.state_frames import StateEncoder, Storing
@@ -73,6 +74,7 @@ def train_run(path: Path, run: PlannedRun, time_limit: float | None) -> str | No
         try:
             with folder.run_locked(run):
                 _make_ready(folder.config)  # takes none of the run's time, and is no fault of it
+                check_kernels(folder.config.compute, folder.kernels_folder)
                 with _limited(time_limit):
                     for epoch, metrics in training(folder, run, log):
                         line = "  ".join(f"{name}={value:.4g}" for name, value in metrics.items())

@@ -1,9 +1,9 @@
-"""A benchmark for people.
+"""A benchmark as pages, pictures and tables for people.
 
 | verb | reads | writes | run again |
 |---|---|---|---|
-| `report` | `dtb.h5`, `scores.parquet` where it is | `report.html` | the same bytes, but for ids that plotly draws |
+| `report` | `dtb.h5`, `scores.parquet` if it exists | `report.html` | the same bytes, except for the random ids of plotly |
 | `draw` | a genotype | a picture | the same bytes |
-| `publish` | `dtb.h5`, `scores.parquet` where it is | a new folder with `SHA256SUMS`, which `verify` reads | refused where something is |
-| `tables` (`dtb query`) | `dtb.h5` or a shard | nothing | a read never writes, draws or prints anything else |
+| `publish` | `dtb.h5`, `scores.parquet` if it exists | a new folder with `SHA256SUMS`, which `verify` reads | refused: the folder is not empty |
+| `tables` (`dtb query`) | `dtb.h5` or a shard | nothing | prints the same |
 """

@@ -48,9 +48,8 @@ def draw(genotype: Genotype, path: Path) -> None:
 def genotype_svg(genotype: Genotype) -> str:
     """The normal cell above the reduction cell, as SVG.
 
-    The nodes of a cell stand in a row. The first of a node's two edges is an arc above them, the
-    second one below. An arc is the higher the wider it is, so that no name covers a node or another
-    name.
+    The nodes of a cell form a row. The first of a node's two edges is an arc above the row, the
+    second one below it. Wider arcs are higher, so that no label covers a node or another label.
     """
     parts, top = [], 0.0
     for title, cell in (("normal cell", genotype.normal), ("reduction cell", genotype.reduce)):

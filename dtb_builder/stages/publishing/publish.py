@@ -14,10 +14,9 @@ import yaml
 
 from dtb_builder.dataset import Benchmark
 from dtb_builder.dataset.atomic import whole_folder, write_whole
-from dtb_builder.dataset.export import export_parquet
+from dtb_builder.dataset.export import columns, export_parquet
 from dtb_builder.dataset.manifest import MANIFEST, sha256_of, write_manifest
 from dtb_builder.errors import ConfigError
-from dtb_builder.record import METRICS
 from dtb_builder.stages.publishing.draw import genotype_svg
 from dtb_builder.stages.publishing.report import write_report
 from dtb_builder.stages.ranking.halfway import halfway
@@ -43,21 +42,10 @@ _BEST_CELLS = """The best run's cells, by valid accuracy after the last epoch:
 ![cells](best.svg)
 """
 
-_COLUMNS = {
-    "run": "the run's number in the plan",
-    "epoch": "0 is the initialisation",
-    "genotype": "the architecture, in canonical spelling",
-    "key": "SHA-256 of the genotype's text",
-    "seed": "of the initialisation",
-    "order_seed": "of the data order, augmentation and drop-path",
-    "num_parameters": "trainable parameters, auxiliary head included",
-    "multiply_accumulates": "for one image, without the auxiliary head",
-} | dict(METRICS)
-
 
 @dataclass(frozen=True, kw_only=True)
 class Publication:
-    """What a publisher says of a benchmark that its file cannot.
+    """What a publisher adds to a benchmark's own facts.
 
     Attributes:
         name: of the data set.
@@ -89,14 +77,14 @@ class Publication:
 
 
 def make_folder(benchmark: Benchmark, about: Publication, folder: Path) -> list[Path]:
-    """Fill a new folder with a benchmark and all that tells of it; the list of hashes comes last.
+    """Fill a new folder with a benchmark and its description; the list of hashes is written last.
 
     Returns:
         its files, sorted.
 
     Raises:
-        ConfigError: the folder is there already, or a package of the extra [publish] is not.
-        MissingVolumeError: a file of the benchmark is not there.
+        ConfigError: the folder is not empty, or a package of the extra [publish] is missing.
+        MissingVolumeError: a file of the benchmark is missing.
     """
     if folder.exists() and any(folder.iterdir()):
         raise ConfigError(f"{folder} is not empty: publish into a new folder")
@@ -130,11 +118,11 @@ def upload(folder: Path, repository: str, token: str | None) -> str:
 
     Args:
         folder: with its list of hashes.
-        repository: OWNER/NAME of a data set; it is made if need be.
-        token: None is the one that this machine is logged in with.
+        repository: OWNER/NAME of a data set; it is created if it does not exist.
+        token: None for the one that this machine is logged in with.
 
     Returns:
-        where it is.
+        its address.
 
     Raises:
         ConfigError: the Hub refuses, or huggingface_hub is not installed.
@@ -145,18 +133,20 @@ def upload(folder: Path, repository: str, token: str | None) -> str:
     except ImportError as error:
         raise ConfigError("uploading needs huggingface_hub, in the extra [publish]") from error
     if not (folder / MANIFEST).is_file():
-        raise ConfigError(f"{folder} has no {MANIFEST}: it was not made to be published")
+        raise ConfigError(
+            f"{folder} has no {MANIFEST}: dtb publish did not make it, or did not finish"
+        )
     hub = HfApi(token=token)
     try:
         hub.create_repo(repository, repo_type="dataset", exist_ok=True)
         done = hub.upload_folder(folder_path=folder, repo_id=repository, repo_type="dataset")
     except (HfHubHTTPError, HFValidationError, OSError) as error:
-        raise ConfigError(f"{repository} could not be uploaded to: {error}") from error
+        raise ConfigError(f"cannot upload to {repository}: {error}") from error
     return str(done)
 
 
 def _link_or_copy(source: Path, target: Path) -> None:
-    """A second name for the same bytes, which never change; or a copy on another disk."""
+    """A hard link, since the bytes never change; a copy where the disk allows none."""
     try:
         os.link(source, target)
     except OSError:
@@ -164,12 +154,12 @@ def _link_or_copy(source: Path, target: Path) -> None:
 
 
 def _card(benchmark: Benchmark, about: Publication, names: set[str]) -> str:
-    """The page that people see first: Markdown below settings that the Hub reads.
+    """The data set card: Markdown, below the YAML front matter that the Hub reads.
 
     Args:
         benchmark: an open benchmark.
-        about: what its publisher says.
-        names: of the files beside the page.
+        about: what its publisher adds.
+        names: of the other files in the folder.
     """
     provenance = benchmark.provenance
     front = {
@@ -235,7 +225,7 @@ print(best.genotype, best.metric("test_accuracy", epoch=-1))
 
 
 def _state_example(benchmark: Benchmark) -> str:
-    """The line that reads a state, of one that there is."""
+    """A line of code that reads a stored state; empty if there is none."""
     for best in benchmark.top(1, by="valid_accuracy", epoch=-1):
         if best.state_epochs:
             return f"state = best.state(epoch={best.state_epochs[-1]})\n"
@@ -245,7 +235,7 @@ def _state_example(benchmark: Benchmark) -> str:
 
 
 def _figures(benchmark: Benchmark) -> dict[str, str]:
-    """What there is, in numbers."""
+    """Counts and ranges."""
     figures = {
         "runs": f"{len(benchmark):,} of {benchmark.num_epochs} epochs",
         "failed runs": f"{len(benchmark.failures):,}",
@@ -278,7 +268,7 @@ def _citation_file(about: Publication) -> str:
 
 
 def _write_croissant(benchmark: Benchmark, about: Publication, folder: Path) -> None:
-    """Describe the folder to machines, and read the description back as they would."""
+    """Write the Croissant description, and check it by reading it back."""
     try:
         import mlcroissant as mlc
     except ImportError as error:
@@ -300,18 +290,16 @@ def _write_croissant(benchmark: Benchmark, about: Publication, folder: Path) -> 
         for file in sorted(folder.iterdir())
         if file.suffix in kinds
     ]
-    kind_of: dict[str, Any] = dict.fromkeys(_COLUMNS, mlc.DataType.FLOAT)
-    facts = dict.fromkeys(_COLUMNS.keys() - METRICS.keys(), mlc.DataType.INTEGER)
-    kind_of |= facts | dict.fromkeys(("genotype", "key"), mlc.DataType.TEXT)
+    types: dict[str, Any] = {"double": mlc.DataType.FLOAT, "string": mlc.DataType.TEXT}
     fields = [
         mlc.Field(
             id=f"epochs/{name}",
             name=name,
             description=meaning,
-            data_types=kind_of[name],
+            data_types=types.get(str(kind), mlc.DataType.INTEGER),
             source=mlc.Source(file_object=INDEX, extract=mlc.Extract(column=name)),
         )
-        for name, meaning in _COLUMNS.items()
+        for name, (kind, meaning) in columns().items()
     ]
     described = mlc.Metadata(
         name=about.name,

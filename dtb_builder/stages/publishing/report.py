@@ -1,4 +1,4 @@
-"""One page of HTML about a benchmark, which needs no network: curves, cells, scores, failures."""
+"""One self-contained HTML page about a benchmark: curves, cells, scores, failures."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -22,7 +22,7 @@ __all__ = ["report", "write_report"]
 
 _METRIC = "valid_accuracy"
 _MOST_CURVES = 300
-"""More curves than this cannot be told apart, nor drawn quickly; then every n-th is drawn."""
+"""Of more runs, every n-th curve is drawn: more are unreadable and slow."""
 
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; margin: 2em auto; max-width: 1100px; color: #222 }
@@ -53,10 +53,10 @@ for (const plot of document.querySelectorAll('.js-plotly-plot')) {
 
 
 def report(benchmark: Benchmark, scores: Path | None = None) -> str:
-    """The page, as text.
+    """The page's HTML.
 
     Args:
-        benchmark: which has at least one run.
+        benchmark: with at least one run.
         scores: a file that `dtb score` made of it, or None.
 
     Raises:
@@ -91,7 +91,7 @@ def report(benchmark: Benchmark, scores: Path | None = None) -> str:
 
 
 def write_report(benchmark: Benchmark, path: Path, scores: Path | None = None) -> None:
-    """Write the page, whole or not at all; raises as `report`."""
+    """Write the page atomically; raises as `report`."""
     write_whole(path, report(benchmark, scores).encode())
 
 
@@ -196,7 +196,7 @@ def _cells(benchmark: Benchmark) -> str:
 
 
 def _scores(benchmark: Benchmark, file: Path | None) -> Iterator[str]:
-    """Each score against accuracy, by t: the epoch whose state was scored."""
+    """Plots of each score against accuracy; t is the epoch or step whose state was scored."""
     if file is None:
         return
     import pandas
@@ -208,11 +208,13 @@ def _scores(benchmark: Benchmark, file: Path | None) -> Iterator[str]:
     if not rows:
         return
     table = pandas.DataFrame(rows)
+    # Of several numbers of probe images those of the most.
+    table = table[table["num_images"].isna() | (table["num_images"] == table["num_images"].max())]
     names = [name for name in _score_names(table) if table[name].notna().any()]
     last = benchmark.array(_METRIC, epoch=-1).filled(np.nan)
     accuracy = dict(zip(benchmark.numbers.tolist(), last.tolist(), strict=True))
     table = table.assign(accuracy=table["run"].map(accuracy), t=_moments(table))
-    # A step within the first epoch has none of its own.
+    # A state within the first epoch has no epoch number.
     ordered = table.assign(epoch=table["epoch"].fillna(0.5)).sort_values(["epoch", "step"])
     moments = list(dict.fromkeys(ordered["t"]))
     taus, figure = go.Figure(), go.Figure()
@@ -247,7 +249,7 @@ def _score_names(table: Any) -> list[str]:
 
 
 def _tau(scores: Any, accuracies: Any) -> float | None:
-    """Kendall's tau, or None where it does not exist, as where all have one score."""
+    """Kendall's tau; None where it is undefined, as for constant scores."""
     from dtb_builder.statistics.ranking import kendall_tau  # here: it needs scipy
 
     try:
@@ -257,7 +259,7 @@ def _tau(scores: Any, accuracies: Any) -> float | None:
 
 
 def _moments(table: Any) -> list[str]:
-    """What each row's state is called: its epoch, or its step where it is of none."""
+    """A label for each row's state: its epoch, or its step within the first epoch."""
     return [
         f"step {step:.0f}" if epoch != epoch else f"{epoch:.0f}"  # NaN differs from itself
         for epoch, step in zip(table["epoch"], table["step"], strict=True)

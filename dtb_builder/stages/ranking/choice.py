@@ -1,4 +1,4 @@
-"""Which combination of scores is best at a moment: chosen on one half, reported on the other."""
+"""Choosing the best combination of scores on half of the networks, and testing it on the others."""
 
 import itertools
 from collections.abc import Iterator, Mapping
@@ -14,7 +14,7 @@ from dtb_builder.statistics.rules import Rule, choose_rule, fixed, weighted
 __all__ = ["ChosenRule", "choose_rules", "rules_of"]
 
 ALWAYS = ("das", "wot", "num_parameters")
-"""What a chosen rule is held against."""
+"""The rules that a chosen rule is compared with."""
 
 
 @dataclass(frozen=True)
@@ -28,8 +28,8 @@ class ChosenRule:
         num_rules: how many it was chosen from.
         validated: its cross-validated tau on the chosen half.
         on_other_half: its tau on the networks that had no part in the choice.
-        others: taus there of what it is held against, by name.
-        gains: by how much its tau is larger there, by name.
+        others: taus on that half of the rules that it is compared with, by name.
+        gains: by how much its tau is larger than theirs, by name.
     """
 
     moment: str
@@ -71,7 +71,7 @@ def choose_rules(
 
 
 def rules_of(population: Population) -> dict[str, Rule]:
-    """Every score that all networks have, and every two of them with a fitted weight."""
+    """Every score that all networks have, and every pair of scores with a fitted weight."""
     usable = {
         name: values
         for name, values in population.scores.items()

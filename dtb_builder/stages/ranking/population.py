@@ -1,12 +1,13 @@
-"""The networks of a benchmark at one moment: their scores then, and how good they are at last."""
+"""The networks of a benchmark at one moment: their scores then, and their final accuracies."""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import stats
 
 from dtb_builder.dataset import Benchmark
 from dtb_builder.errors import ConfigError
@@ -21,6 +22,7 @@ from dtb_builder.scores import (
     standardised_input_edges,
     training_speed,
 )
+from dtb_builder.scores.combining import log_rank_sum
 from dtb_builder.scores.names import SCORES
 from dtb_builder.space import Genotype
 from dtb_builder.stages.scoring.fingerprint import rows_of
@@ -39,13 +41,14 @@ __all__ = [
 ]
 
 LINEAR_WEIGHTS = (0.03, 0.1, 0.3)
-"""Of A beside D / n, in the combinations that are ranked; 0 is D and 1 is WOT."""
+"""Weights of A in the ranked sums D / n + weight A; 0 would be D / n, and 1 WOT / n."""
 
 CONDITIONAL = ("rank_sum", "log_rank", "z_sum", "z_sum3", "D_params", "params_I")
-"""Combinations that hang on which networks are ranked; a resample does not compute them anew."""
+CONDITIONAL += ("az_nas", "te_nas")
+"""Combinations whose values depend on which networks are ranked; resamples keep these values."""
 
 EARLY_FIGURES = ("training_speed", "train_loss", "valid_accuracy", "valid_loss")
-"""What the training itself gives, beside which every score must stand."""
+"""Figures of the training curves: the baseline that a score has to beat."""
 
 _DIVERGED = -1.0
 """Less than any accuracy: networks of which a training diverged come last."""
@@ -55,7 +58,7 @@ _CURVES = {
     "valid_loss": ("valid_loss", -1.0),
     "train_loss": ("train_loss", -1.0),
 }
-"""Early figures that stand beside the scores, with the sign that makes more better."""
+"""The metric of each early figure, and the sign that makes larger better."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,18 +66,19 @@ class Population:
     """All networks at one moment.
 
     Attributes:
-        epoch: the epoch that has just ended; None within one.
-        step: training steps until then; None where no state says.
-        networks: what tells them apart, such as their genotypes.
-        accuracies: at the end of the training, shape (networks,); where a training diverged,
-            less than any.
+        epoch: the epoch that has just ended; None within an epoch.
+        step: training steps until then; None where it is not known.
+        networks: a name for each, such as its genotype.
+        accuracies: at the end of the training, shape (networks,); less than any accuracy where a
+            training diverged.
         num_parameters: shape (networks,).
         input_edges: I, shape (networks,), NaN outside the DARTS space.
         scores: by name, float64, shape (networks,), NaN where a network has none.
-        train_seconds: that a network is trained until then, a mean; None if none was measured.
-        score_seconds: that a network's score takes, a mean, by name; none for early figures.
+        train_seconds: mean seconds of a network's training until then; None if not measured.
+        score_seconds: mean seconds that each score takes, by name; early figures have none.
         num_singular: networks whose kernel is singular.
         num_diverged: networks of which a training diverged: they come last.
+        num_images: of the probe, where scores of several numbers stand side by side; else None.
     """
 
     epoch: int | None
@@ -88,43 +92,58 @@ class Population:
     score_seconds: Mapping[str, float] = field(default_factory=dict)
     num_singular: int = 0
     num_diverged: int = 0
+    num_images: int | None = None
 
     @property
     def label(self) -> str:
-        """When this is, as "epoch 3" or "step 10"."""
-        return f"step {self.step}" if self.epoch is None else f"epoch {self.epoch}"
+        """When this is, as "epoch 3" or "step 10"; of several probes "epoch 3, n = 16"."""
+        when = f"step {self.step}" if self.epoch is None else f"epoch {self.epoch}"
+        return when if self.num_images is None else f"{when}, n = {self.num_images}"
 
 
 def populations_of(benchmark: Benchmark, table: ScoreTable, *, accuracy: str) -> list[Population]:
-    """The runs of a benchmark at every moment that was scored, the earlier the sooner.
+    """The runs of a benchmark at every moment that was scored, earliest first.
 
-    Genotypes that were trained from several seeds count once, with the mean of their scores and of
-    their accuracies.
+    A genotype that was trained from several seeds counts once, with the mean of its scores and of
+    its accuracies.
 
     Args:
         benchmark: the benchmark.
         table: its scores.
-        accuracy: how good a network is: this metric at the last epoch.
+        accuracy: the metric whose value at the last epoch the scores should predict.
 
     Raises:
         ConfigError: the scores are not this benchmark's, or no run has the metric.
     """
     if accuracy not in METRICS or not accuracy.endswith("accuracy"):
         raise ConfigError(f"accuracy must be one of the metrics' accuracies, got {accuracy!r}")
-    by_moment: dict[tuple[int | None, int | None], list[Mapping[str, Any]]] = {}
-    for row in rows_of(benchmark, table.rows, "the file of scores"):
-        when = (row["epoch"], row["step"] if row["epoch"] is None else None)
-        by_moment.setdefault(when, []).append(row)
-    moments = sorted(by_moment, key=lambda when: _order(when, by_moment[when]))
-    found = [_population(benchmark, by_moment[when], *when, accuracy) for when in moments]
+    found: list[Population] = []
+    for num_images, rows in by_probe(rows_of(benchmark, table.rows, "the file of scores")).items():
+        by_moment: dict[tuple[int | None, int | None], list[Mapping[str, Any]]] = {}
+        for row in rows:
+            when = (row["epoch"], row["step"] if row["epoch"] is None else None)
+            by_moment.setdefault(when, []).append(row)
+        for when in sorted(by_moment, key=lambda when: _order(when, by_moment[when])):
+            population = _population(benchmark, by_moment[when], *when, accuracy)
+            found.append(replace(population, num_images=num_images))
     ranked = [population for population in found if len(population.accuracies) > 1]
     if not ranked:
         raise ConfigError(f"{benchmark.path}: fewer than 2 networks with scores cannot be ranked")
     return ranked
 
 
+def by_probe(
+    rows: Sequence[Mapping[str, Any]],
+) -> dict[int | None, list[Mapping[str, Any]]]:
+    """Rows by the number of probe images; by None alone where they all have the same."""
+    sizes = sorted({row["num_images"] for row in rows} - {None})
+    if len(sizes) < 2:
+        return {None: list(rows)}
+    return {size: [row for row in rows if row["num_images"] == size] for size in sizes}
+
+
 def training_of(benchmark: Benchmark) -> dict[str, Any]:
-    """What the seconds and the worth of scores hang on: network, recipe and images."""
+    """The settings that a ranking depends on: network, recipe and images."""
     config = benchmark.provenance["config"]
     names = ("name", "num_valid", "num_train")
     images = {name: config["images"].get(name) for name in names}
@@ -137,8 +156,8 @@ def combined(
     """The combinations of scores, shape (networks,), NaN where a part is missing.
 
     Args:
-        columns: scores by name, those of the atoms among them; without I or the parameters there
-            are no combinations with them.
+        columns: scores by name, the atoms included; without I or the parameters there are no
+            combinations with them.
         num_images: of the probe.
     """
     abilities, units = columns["distinguishing_ability"], columns["activation_units"]
@@ -164,6 +183,29 @@ def combined(
     if "das" in columns and inputs is not None:
         whole["das3"] = columns["das"] + standardised_input_edges(inputs)
     return whole
+
+
+def aggregates(columns: Mapping[str, NDArray[np.float64]]) -> dict[str, NDArray[np.float64]]:
+    """AZ-NAS and TE-NAS: the ranks of their parts, put together as their authors do."""
+    found: dict[str, NDArray[np.float64]] = {}
+    for name, (parts, rule) in _AGGREGATES.items():
+        if set(parts) <= columns.keys():
+            values = np.stack([columns[part] for part in parts])
+            there = np.isfinite(values).all(axis=0)
+            found[name] = np.full(values.shape[1], np.nan)
+            found[name][there] = rule(values[:, there])
+    return found
+
+
+def _summed_ranks(parts: NDArray[np.float64]) -> NDArray[np.float64]:
+    return stats.rankdata(parts, axis=1).sum(axis=0)
+
+
+_AZ_PARTS = ("az_expressivity", "az_progressivity", "az_trainability", "multiply_accumulates")
+_AGGREGATES: Mapping[str, tuple[tuple[str, ...], Callable[..., NDArray[np.float64]]]] = {
+    "az_nas": (_AZ_PARTS, log_rank_sum),
+    "te_nas": (("ntk_condition", "linear_regions"), _summed_ranks),
+}
 
 
 def _z_sum(parts: Sequence[NDArray[np.float64] | None]) -> NDArray[np.float64] | None:
@@ -199,17 +241,17 @@ def _population(
     step: int | None,
     accuracy: str,
 ) -> Population:
-    last = benchmark.array(accuracy, epoch=-1).filled(np.nan)
     diverged = benchmark.last_epochs < benchmark.num_epochs
-    last[diverged] = _DIVERGED
+    measured = benchmark.array(accuracy, epoch=-1).filled(np.nan)
+    last = np.where(diverged, _DIVERGED, measured)
     place = {number: i for i, number in enumerate(benchmark.numbers.tolist())}
     rows = [row for row in rows if not np.isnan(last[place[row["run"]]])]
     at = [place[row["run"]] for row in rows]
     genotypes = [row["genotype"] for row in rows]
-    parameters = _by_genotype(benchmark.num_parameters[at].astype(float), genotypes)
     accuracies = _by_genotype(last[at], genotypes)
     has_diverged = _by_genotype(diverged[at].astype(float), genotypes) > 0
     accuracies[has_diverged] = _DIVERGED
+    parameters = _by_genotype(benchmark.num_parameters[at].astype(float), genotypes)
     columns, seconds = scores_of(
         rows,
         [benchmark.run(row["run"]).genotype for row in rows],
@@ -242,13 +284,13 @@ def scores_of(
     networks: Sequence[str] | None = None,
     num_parameters: NDArray[np.float64] | None = None,
 ) -> tuple[dict[str, NDArray[np.float64]], dict[str, float]]:
-    """All scores of some rows by name, combinations too, and the mean seconds that each takes.
+    """All scores of some rows by name, combinations included, and the mean seconds of each.
 
     Args:
         rows: of a `ScoreTable`, at one moment.
         genotypes: of the rows; None for a network of another space.
-        early: figures that stand beside the scores, one per row.
-        networks: rows of one network count once, with their mean; None where each is its own.
+        early: early figures, by name, a value per row.
+        networks: the network of each row; rows of one network are averaged. None: all differ.
         num_parameters: of the networks, for combinations; None where the scores may have them.
     """
     columns = {name: _column(rows, name) for name in (*SCORES, "das")} | dict(early or {})
@@ -259,6 +301,11 @@ def scores_of(
         columns = {name: _by_genotype(values, networks) for name, values in columns.items()}
     columns = {name: values for name, values in columns.items() if np.isfinite(values).sum() > 1}
     seconds = _mean_seconds(rows)
+    ranked = aggregates(columns)
+    seconds |= {
+        name: sum(seconds.get(part, 0.0) for part in set(_AGGREGATES[name][0])) for name in ranked
+    }
+    columns |= ranked
     if {"distinguishing_ability", "activation_units"} <= columns.keys():
         num_images = next(row["num_images"] for row in rows if row["num_images"])
         known = {} if num_parameters is None else {"num_parameters": num_parameters}
@@ -276,7 +323,7 @@ def _column(rows: Iterable[Mapping[str, Any]], name: str) -> NDArray[np.float64]
 def _early(
     benchmark: Benchmark, epoch: int | None, at: list[int]
 ) -> dict[str, NDArray[np.float64]]:
-    """Figures of the curves at an epoch, and training speed, where they were measured."""
+    """The early figures at an epoch, as far as they were measured."""
     if epoch is None:
         return {}
     found = {
@@ -290,7 +337,7 @@ def _early(
 
 
 def _by_genotype(values: NDArray[np.float64], genotypes: Sequence[str]) -> NDArray[np.float64]:
-    """The mean of each genotype's values, in the order in which the genotypes come."""
+    """The mean of each genotype's values, in the order of first appearance."""
     places = {text: i for i, text in enumerate(dict.fromkeys(genotypes))}
     index = np.array([places[text] for text in genotypes], np.int64)
     return np.bincount(index, values, len(places)) / np.bincount(index, minlength=len(places))
@@ -306,7 +353,7 @@ def _mean_seconds(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
 
 
 def _validation_seconds(benchmark: Benchmark, epoch: int | None, at: list[int]) -> dict[str, float]:
-    """What the figures of the validation images take: their share of an epoch's evaluation."""
+    """Seconds of the validation figures: their images' share of an epoch's evaluation."""
     if epoch is None:
         return {}
     sizes = {name: split["size"] for name, split in benchmark.provenance["splits"].items()}
@@ -321,7 +368,7 @@ def _validation_seconds(benchmark: Benchmark, epoch: int | None, at: list[int]) 
 def _train_seconds(
     benchmark: Benchmark, epoch: int | None, step: int | None, at: list[int]
 ) -> float | None:
-    """Mean seconds of training until a moment; within an epoch its share of the steps."""
+    """Mean seconds of training until a moment; in proportion to the steps within an epoch."""
     seconds = benchmark.array("train_seconds").filled(np.nan)[at]
     if epoch is not None:
         sums = seconds[:, 1 : epoch + 1].sum(axis=1)

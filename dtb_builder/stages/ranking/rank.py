@@ -24,14 +24,14 @@ from dtb_builder.statistics.resampling import (
     spearman_rhos,
 )
 
-__all__ = ["Compared", "Ranked", "Ranking", "Ratio", "rank"]
+__all__ = ["Ranked", "Ranking", "Ratio", "ScorePair", "rank"]
 
 TOP_SHARE = 0.1
 SAME_RANKING = 0.9
 """Of tau between WOT and DAS: above it the two are one ranking, and their ratio says nothing."""
 
 _DEFINED = 0.95
-"""Of the resamples, so many must have a partial tau: those that have none are the extreme ones."""
+"""Least share of resamples that must define a partial tau: where it is undefined is not random."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Ranked:
     Attributes:
         score: its name.
         moment: when, as "epoch 3" or "step 10".
-        step: training steps until then; None where no state says.
+        step: training steps until then; None where it is not known.
         num_networks: that have the score.
         tau: Kendall's, to the final accuracy.
         rho: Spearman's.
@@ -53,7 +53,7 @@ class Ranked:
         conditional: whether the score hangs on which networks are ranked, and its intervals hold
             for the scale, or the ranks, of these networks.
         train_seconds: of a network's training until then, a mean; None if none was measured.
-        score_seconds: of the score itself, a mean; 0 for a figure that the training gives.
+        score_seconds: of the score itself, a mean; 0 for a figure of the training curves.
     """
 
     score: str
@@ -77,14 +77,14 @@ class Ranked:
 
 
 @dataclass(frozen=True)
-class Compared:
-    """By how much tau differs between two scores, on the same networks and resamples.
+class ScorePair:
+    """Two scores compared, on the same networks and resamples.
 
     Attributes:
         first: a score and its moment.
         second: another.
-        difference: of the first's tau less the second's.
-        share_better: in which share of the resamples the first was better, ties counting half.
+        difference: the first's tau minus the second's.
+        share_better: share of the resamples in which the first's tau is larger, ties counting half.
     """
 
     first: tuple[str, str]
@@ -94,7 +94,7 @@ class Compared:
 
     @property
     def significant(self) -> bool:
-        """Whether the interval of 95 % leaves 0 out; not adjusted for how many are compared."""
+        """Whether the 95 % interval excludes 0; not adjusted for multiple comparisons."""
         return 0 not in self.difference
 
 
@@ -105,8 +105,8 @@ class Ratio:
     Attributes:
         moment: when.
         agreement: tau between DAS and WOT.
-        ratio: with its interval; None where it says nothing.
-        reason: why it says nothing; None where it stands.
+        ratio: with its interval; None where it is meaningless.
+        reason: why it is meaningless; None where it is not.
         num_infinite: resamples in which the tau of WOT is 0; they are at the interval's ends.
     """
 
@@ -119,17 +119,17 @@ class Ratio:
 
 @dataclass(frozen=True)
 class Ranking:
-    """Everything that is known of how scores order networks.
+    """How well every score orders networks at every moment.
 
     Attributes:
-        ranked: by moment, and there by tau, the best first.
-        compared: each pair of scores at each moment, and each score with itself at the first one.
+        ranked: sorted by moment, then by tau, the best first.
+        compared: each pair of scores at each moment, and each score with itself at first.
         ratios: of DAS to WOT.
         left_out: scores without a tau, with the reason.
     """
 
     ranked: tuple[Ranked, ...]
-    compared: tuple[Compared, ...]
+    compared: tuple[ScorePair, ...]
     ratios: tuple[Ratio, ...]
     left_out: tuple[str, ...]
 
@@ -155,7 +155,7 @@ class _Column:
 def rank(populations: Sequence[Population], *, seed: int, num_resamples: int) -> Ranking:
     """Correlate every score at every moment with the final accuracy.
 
-    All scores see the same resamples of the networks, so that their differences are paired.
+    All scores are resampled together, so that comparisons of two scores are paired.
 
     Args:
         populations: the same networks at several moments.
@@ -163,10 +163,10 @@ def rank(populations: Sequence[Population], *, seed: int, num_resamples: int) ->
         num_resamples: of the bootstrap.
     """
     ranked: list[Ranked] = []
-    compared: list[Compared] = []
+    compared: list[ScorePair] = []
     ratios: list[Ratio] = []
     left_out: list[str] = []
-    first: dict[str, _Column] = {}
+    first: dict[int | None, dict[str, _Column]] = {}
     counts: dict[int, NDArray[np.float64]] = {}
     for population in populations:
         size = len(population.accuracies)
@@ -185,10 +185,11 @@ def rank(populations: Sequence[Population], *, seed: int, num_resamples: int) ->
             columns.append(_Column(name, population, values, taus))
         ranked += sorted(at, key=lambda row: -row.tau.value)
         compared += _pairs(columns, counts[size])
-        compared += _since(columns, first, counts[size])
+        earliest = first.setdefault(population.num_images, {})
+        compared += _since(columns, earliest, counts[size])
         ratios += _ratios(columns, counts[size])
         for column in columns:
-            first.setdefault(column.name, column)
+            earliest.setdefault(column.name, column)
     return Ranking(tuple(ranked), tuple(compared), tuple(ratios), tuple(left_out))
 
 
@@ -231,10 +232,10 @@ def _partial(
     taus: NDArray[np.float64],
     counts: NDArray[np.float64],
 ) -> Interval | None:
-    """The partial tau, with the interval that the three taus of each resample give.
+    """The partial tau with its interval, computed from the three taus of each resample.
 
-    None where it does not exist: of the few networks, or in too many of their resamples, where
-    what is given orders them just as the scores or the accuracies do.
+    None where it is undefined: where what is given orders the networks exactly as the scores or the
+    accuracies do, here or in too many resamples.
     """
     try:
         value = partial_tau(scores, accuracies, given)
@@ -250,22 +251,22 @@ def _partial(
     return interval_of(value, resampled)
 
 
-def _pairs(columns: Sequence[_Column], counts: NDArray[np.float64]) -> Iterator[Compared]:
+def _pairs(columns: Sequence[_Column], counts: NDArray[np.float64]) -> Iterator[ScorePair]:
     for one, other in itertools.combinations(columns, 2):
         yield from _compared(one, other, counts)
 
 
 def _since(
     columns: Iterable[_Column], first: dict[str, _Column], counts: NDArray[np.float64]
-) -> Iterator[Compared]:
-    """Each score with itself at the first moment that has it."""
+) -> Iterator[ScorePair]:
+    """Each score compared with the same score at the first moment that has it."""
     for column in columns:
         if column.name in first and (column.values != first[column.name].values).any():
             yield from _compared(column, first[column.name], counts)
 
 
-def _compared(one: _Column, other: _Column, counts: NDArray[np.float64]) -> Iterator[Compared]:
-    """The paired comparison, on the networks that have both scores; nothing where it has none."""
+def _compared(one: _Column, other: _Column, counts: NDArray[np.float64]) -> Iterator[ScorePair]:
+    """The paired comparison on the networks that have both scores; nothing if it is undefined."""
     accuracies = one.population.accuracies
     if one.population.networks != other.population.networks:
         return
@@ -280,7 +281,7 @@ def _compared(one: _Column, other: _Column, counts: NDArray[np.float64]) -> Iter
         return
     finite = differences[np.isfinite(differences)]
     share = float((finite > 0).mean() + (finite == 0).mean() / 2)
-    yield Compared(one.where, other.where, difference, share)
+    yield ScorePair(one.where, other.where, difference, share)
 
 
 def _on(
@@ -289,7 +290,7 @@ def _on(
     accuracies: NDArray[np.float64],
     counts: NDArray[np.float64],
 ) -> tuple[float, NDArray[np.float64]]:
-    """A score's tau on some of the networks, and in every resample of those."""
+    """A score's tau on some of the networks, and in every resample of them."""
     value = kendall_tau(column.values[both], accuracies[both])
     if (both == column.there).all():
         return value, column.taus
@@ -297,7 +298,7 @@ def _on(
 
 
 def _ratios(columns: Iterable[_Column], counts: NDArray[np.float64]) -> Iterator[Ratio]:
-    """DAS / WOT; where no frozen sample fits, z_sum stands in for DAS."""
+    """DAS / WOT; z_sum replaces DAS where no reference sample fits."""
     by_name = {column.name: column for column in columns}
     das = by_name.get("das") or by_name.get("z_sum")
     wot = by_name.get("wot")

@@ -1,4 +1,4 @@
-"""A ranking for people and for programs: tables, JSON, and a plot in one HTML file."""
+"""A ranking for people and for programs: tables of text, and JSON."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -14,17 +14,34 @@ from dtb_builder.stages.ranking.rank import Ranked, Ranking, Ratio
 from dtb_builder.stages.work.text_table import print_table
 from dtb_builder.statistics import Interval
 
-__all__ = ["print_choices", "print_ranking", "read_ranking", "write_plot", "write_ranking"]
+__all__ = [
+    "FIGURES",
+    "SHOWN",
+    "print_choices",
+    "print_ranking",
+    "ranked_training",
+    "ratio_text",
+    "read_ranking",
+    "write_ranking",
+]
 
 _HELD_AGAINST = ("das", "wot", "distinguishing_ability", "num_parameters")
-_FIGURES = ("tau", "rho", "tau | parameters", "tau | I", "precision", "nDCG")
-_INTERVALS = ("tau", "rho", "partial", "partial_inputs", "precision", "ndcg")
-_SHOWN = ("das", "das3", "wot", "distinguishing_ability", "activation_units", "num_parameters")
-_SHOWN += ("training_speed", "valid_accuracy")
+FIGURES = {
+    "tau": "tau",
+    "rho": "rho",
+    "partial": "tau | parameters",
+    "partial_inputs": "tau | I",
+    "precision": "precision",
+    "ndcg": "nDCG",
+}
+"""Of a row, with what stands above them."""
+
+SHOWN = ("das", "das3", "wot", "distinguishing_ability", "activation_units", "num_parameters")
+SHOWN += ("training_speed", "valid_accuracy")
 
 
 def print_ranking(ranking: Ranking, *, every: bool) -> None:
-    """The taus of all scores at all moments, then intervals: of all, or of those that matter."""
+    """Print the taus of all scores at all moments, then intervals: of all, or of a selection."""
     moments = list(dict.fromkeys(row.moment for row in ranking.ranked))
     scores = list(dict.fromkeys(row.score for row in ranking.ranked))
     at = {(row.score, row.moment): row for row in ranking.ranked}
@@ -38,10 +55,10 @@ def print_ranking(ranking: Ranking, *, every: bool) -> None:
         found = [at.get((score, moment)) for moment in moments]
         lines.append([score, *("-" if row is None else f"{row.tau.value:+.3f}" for row in found)])
     print_table(lines)
-    lines = [["moment", "score", "n", *_FIGURES, "score s"]]
+    lines = [["moment", "score", "n", *FIGURES.values(), "score s"]]
     for moment in moments:
         rows = [row for row in ranking.ranked if row.moment == moment]
-        chosen = rows if every else [r for i, r in enumerate(rows) if i < 3 or r.score in _SHOWN]
+        chosen = rows if every else [r for i, r in enumerate(rows) if i < 3 or r.score in SHOWN]
         lines += [_cells(row) for row in chosen]
     print("\nprecision and nDCG are of the best 10 %; tau | I is Kendall's partial tau given I")
     print_table(lines)
@@ -54,7 +71,7 @@ def print_ranking(ranking: Ranking, *, every: bool) -> None:
 
 
 def print_choices(choices: Sequence[ChosenRule]) -> None:
-    """What was chosen at each moment and split, and how it does on the other half."""
+    """Print the rule chosen at each moment and split, with its tau on the other half."""
     lines = [["moment", "split", "chosen, of how many", "validated", "on the other half"]]
     for choice in choices:
         lines.append(
@@ -76,7 +93,7 @@ def print_choices(choices: Sequence[ChosenRule]) -> None:
 def write_ranking(
     path: Path, ranking: Ranking, choices: Sequence[ChosenRule], about: Mapping[str, Any]
 ) -> None:
-    """Everything, as JSON, whole or not at all."""
+    """Write everything as JSON, atomically."""
     content = {"about": dict(about), **asdict(ranking), "choices": [asdict(c) for c in choices]}
     for entry, compared in zip(content["compared"], ranking.compared, strict=True):
         entry["significant"] = compared.significant
@@ -84,11 +101,11 @@ def write_ranking(
 
 
 def read_ranking(path: Path) -> tuple[Ranked, ...]:
-    """How well scores order networks, from a file that `write_ranking` has written.
+    """Read the ranked scores of a file that `write_ranking` has written.
 
     Raises:
         FileNotFoundError: there is no such file.
-        DamagedFileError: it is no such file.
+        DamagedFileError: it is not a ranking, or damaged.
     """
     try:
         return tuple(_ranked(entry) for entry in json.loads(path.read_text())["ranked"])
@@ -99,55 +116,21 @@ def read_ranking(path: Path) -> tuple[Ranked, ...]:
 
 
 def ranked_training(path: Path) -> dict[str, Any]:
-    """How the networks of a ranking were trained, as far as it is written there."""
+    """How the networks of a ranking were trained, as far as the file says."""
     return json.loads(path.read_text()).get("about", {}).get("trained", {})
-
-
-def write_plot(path: Path, ranking: Ranking, *, title: str) -> None:
-    """Tau by the seconds of training that it needs, as one HTML file that needs nothing else."""
-    import plotly.graph_objects as go
-
-    figure = go.Figure()
-    for score in dict.fromkeys(row.score for row in ranking.ranked):
-        rows = [row for row in ranking.ranked if row.score == score and row.seconds is not None]
-        figure.add_trace(
-            go.Scatter(
-                name=score,
-                x=[row.seconds for row in rows],
-                y=[row.tau.value for row in rows],
-                error_y={
-                    "type": "data",
-                    "symmetric": False,
-                    "array": [row.tau.high - row.tau.value for row in rows],
-                    "arrayminus": [row.tau.value - row.tau.low for row in rows],
-                    "thickness": 0.7,
-                },
-                text=[f"{row.moment}, {row.num_networks} networks" for row in rows],
-                mode="lines+markers",
-                visible=True if score in _SHOWN else "legendonly",
-            )
-        )
-    figure.update_layout(
-        title=title,
-        xaxis_title="seconds for one network: its training until then, and the score",
-        yaxis_title="Kendall tau to the final accuracy, intervals of 95 %",
-        template="plotly_white",
-    )
-    text = figure.to_html(include_plotlyjs=True, full_html=True, div_id="ranking")
-    write_whole(path, text.encode())
 
 
 def _ranked(entry: Mapping[str, Any]) -> Ranked:
     """A row; one of an older version lacks some figures, and has others."""
     intervals = {
-        name: None if entry.get(name) is None else Interval(**entry[name]) for name in _INTERVALS
+        name: None if entry.get(name) is None else Interval(**entry[name]) for name in FIGURES
     }
     kept = {each.name: entry.get(each.name) for each in fields(Ranked)}
     return Ranked(**{**kept, **intervals, "conditional": bool(kept["conditional"])})
 
 
 def _print_costs(ranked: Sequence[Ranked], moments: Sequence[str]) -> None:
-    """The best score and the best early figure of each moment, and what a network costs then."""
+    """Print the best score and the best early figure of each moment, with their costs."""
     whole = max((row.train_seconds or 0.0) for row in ranked)
     lines = [["fast training", "best", "tau", "seconds a network", "of the longest training"]]
     for moment in moments:
@@ -163,13 +146,13 @@ def _print_costs(ranked: Sequence[Ranked], moments: Sequence[str]) -> None:
 
 
 def _is_early(row: Ranked) -> bool:
-    """Whether it is a figure that the training gives."""
+    """Whether it is a figure of the training curves."""
     return row.score in EARLY_FIGURES
 
 
 def _print_differences(ranking: Ranking, moments: Sequence[str]) -> None:
     for ratio in ranking.ratios:
-        print(f"DAS / WOT at {ratio.moment}: {_ratio_text(ratio)}")
+        print(f"DAS / WOT at {ratio.moment}: {ratio_text(ratio)}")
     for moment in moments:
         pairs = [c for c in ranking.compared if c.first[1] == c.second[1] == moment]
         num = sum(c.significant for c in pairs)
@@ -199,10 +182,11 @@ def _cells(row: Ranked) -> list[str]:
 
 
 def _intervals(row: Ranked) -> list[Interval | None]:
-    return [getattr(row, name) for name in _INTERVALS]
+    return [getattr(row, name) for name in FIGURES]
 
 
-def _ratio_text(ratio: Ratio) -> str:
+def ratio_text(ratio: Ratio) -> str:
+    """The ratio with its interval, or why there is none."""
     if ratio.ratio is None:
         return f"no ratio; {ratio.reason}"
     infinite = f", {ratio.num_infinite} resamples infinite" if ratio.num_infinite else ""

@@ -20,7 +20,8 @@ class ScoreConfig:
 
     Attributes:
         scores: which, of `dtb_builder.scores.names.SCORES`.
-        num_images: probe images: n.
+        num_images: probe images: n; or several such numbers, of which the smaller probes are the
+            first images of the largest and each has rows of its own.
         probe_seed: draws them from the training split.
         num_reference: random genotypes that freeze the scale of DAS where no shipped reference
             fits; None for no DAS then.
@@ -28,7 +29,7 @@ class ScoreConfig:
     """
 
     scores: tuple[str, ...]
-    num_images: int
+    num_images: int | tuple[int, ...]
     probe_seed: int
     num_reference: int | None
     compute: ComputeConfig
@@ -38,14 +39,25 @@ class ScoreConfig:
             raise ValueError(f"scores must be different ones, at least 1, got {list(self.scores)}")
         if unknown := sorted(set(self.scores) - SCORES.keys()):
             raise ValueError(f"scores must be of {', '.join(SCORES)}, got {', '.join(unknown)}")
-        if self.num_images < 2:
-            raise ValueError(f"num_images must be at least 2, got {self.num_images}")
+        if not self.sizes or self.sizes[0] < 2 or len(set(self.sizes)) < len(self.sizes):
+            raise ValueError(
+                f"num_images must be at least 2, or different such numbers, got {self.num_images}"
+            )
         if self.probe_seed < 0:
             raise ValueError(f"probe_seed must be at least 0, got {self.probe_seed}")
         if self.num_reference is not None and self.num_reference < MIN_GENOTYPES:
             raise ValueError(
                 f"num_reference must be at least {MIN_GENOTYPES} or null, got {self.num_reference}"
             )
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """All numbers of probe images, ascending."""
+        return (
+            (self.num_images,)
+            if isinstance(self.num_images, int)
+            else tuple(sorted(self.num_images))
+        )
 
     @property
     def wants_das(self) -> bool:

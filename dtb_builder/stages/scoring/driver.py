@@ -13,10 +13,11 @@ from dtb_builder.scores import Atoms, ReferenceSample, das, find_reference
 from dtb_builder.scores.reference import GENOTYPE_SEED, MIN_GENOTYPES
 from dtb_builder.stages.scoring.config import ScoreConfig, ScoreLaunch
 from dtb_builder.stages.scoring.folder import ScoreFolder, check_about
-from dtb_builder.stages.scoring.sources import Moment, Source, Unit
+from dtb_builder.stages.scoring.sources import Source, Unit
 from dtb_builder.stages.scoring.table import ScoreTable, read_scores, write_scores
 from dtb_builder.stages.scoring.worker import (
     ScoreJob,
+    asked,
     chosen_probe,
     record_failure,
     score_reference,
@@ -111,7 +112,7 @@ class _Scoring:
         self._job = job
         self._launch = launch
         self._units = {unit.number: unit for unit in job.source.units()}
-        self._num_wanted = sum(len(unit.moments) for unit in self._units.values())
+        self._num_wanted = sum(map(self._rows_of, self._units.values()))
         self._running: set[int] = set()
         self._to_record: deque[Task] = deque()
         self._left: set[Hashable] = set()
@@ -161,7 +162,7 @@ class _Scoring:
             return None
         if isinstance(key, _Recorded):
             if isinstance(event, Ended):
-                self._count(key.number, len(self._units[key.number].moments), event.result)
+                self._count(key.number, self._rows_of(self._units[key.number]), event.result)
             elif isinstance(event, Failed) and event.given_up:
                 raise event.error
             return None
@@ -170,7 +171,7 @@ class _Scoring:
         if isinstance(event, Ended):
             self._left.discard(key)
             if isinstance(key, int):
-                self._count(key, len(self._units[key].moments), event.result)
+                self._count(key, self._rows_of(self._units[key]), event.result)
             return None
         if not event.given_up:
             return f"{_name(key)} failed, will be tried again: {event.reason}"
@@ -187,6 +188,10 @@ class _Scoring:
         self._finished[number] = (num_states, num_failed)
         self._num_states += num_states - states
         self._num_failed += num_failed - failed
+
+    def _rows_of(self, unit: Unit) -> int:
+        """How many rows a unit has: of each state one for each number of probe images."""
+        return len(unit.moments) * len(self._job.config.sizes)
 
     def _about(self) -> dict[str, Any]:
         """What the scores hang on, as it stands in the file."""
@@ -244,27 +249,31 @@ class _Scoring:
     def _todo(self) -> Iterator[Task]:
         """A task for each unit with states left, and for each part of the reference."""
         number = self._job.config.num_reference
-        spec = self._spec_of_reference()
-        if number is not None and spec is not None:
+        for size, spec in self._specs_of_references().items():
+            assert number is not None
             for start in range(0, number, _REFERENCE_CHUNK):
                 numbers = range(start, min(start + _REFERENCE_CHUNK, number))
-                if len(read_lines(self._folder.reference_file(start))) < len(numbers):
-                    arguments = (self._job, spec, numbers)
-                    yield Task(("reference", start), score_reference, arguments, on_device=True)
+                if len(read_lines(self._folder.reference_file(size, start))) < len(numbers):
+                    arguments = (self._job, spec, size, numbers)
+                    key = ("reference", size, start)
+                    yield Task(key, score_reference, arguments, on_device=True)
         for unit in self._units.values():
-            if self._finished[unit.number][0] < len(unit.moments):
+            if self._finished[unit.number][0] < self._rows_of(unit):
                 yield Task(unit.number, score_unit, (self._job, unit), on_device=True)
 
-    def _spec_of_reference(self) -> NetworkSpec | None:
-        """How a reference's genotypes are grown, where one must be drawn; None where not."""
+    def _specs_of_references(self) -> dict[int, NetworkSpec]:
+        """How genotypes are grown, by the numbers of images of which a reference must be drawn."""
         spec = self._job.source.spec
-        if spec is None or not self._job.config.wants_das:
-            return None
-        try:
-            find_reference(spec, chosen_probe(self._job).sha256)
-        except KeyError:
-            return replace(spec, auxiliary=False)
-        return None
+        config = self._job.config
+        if spec is None or not config.wants_das or config.num_reference is None:
+            return {}
+        wanted: dict[int, NetworkSpec] = {}
+        for size in config.sizes:
+            try:
+                find_reference(spec, chosen_probe(self._job).first(size).sha256)
+            except KeyError:
+                wanted[size] = replace(spec, auxiliary=False)
+        return wanted
 
     def _progress(self) -> ScoreProgress:
         states, failed = self._num_states, self._num_failed
@@ -276,23 +285,26 @@ class _Scoring:
         return ScoreProgress(states, failed, self._num_wanted)
 
     def _write(self, about: dict[str, Any]) -> None:
-        reference = self._reference()
+        references = {size: self._reference(size) for size in self._job.config.sizes}
         rows: list[Mapping[str, Any]] = [
-            _with_das(row, reference)
+            _with_das(row, references.get(row.get("num_images", 0)))
             for unit in self._units.values()
-            for row in _in_order(read_lines(self._folder.lines_file(unit.number)), unit)
+            for row in self._in_order(read_lines(self._folder.lines_file(unit.number)), unit)
         ]
         rows += self._elsewhere  # of runs of the plan that this source has not
-        entry = None if reference is None else asdict(reference)
-        write_scores(self._folder.file, ScoreTable(about | {"reference": entry}, rows))
+        *others, entry = (
+            None if reference is None else asdict(reference) for reference in references.values()
+        )
+        about |= {"reference": entry} | ({"smaller_references": others} if others else {})
+        write_scores(self._folder.file, ScoreTable(about, rows))
         self._folder.clear()
 
-    def _reference(self) -> ReferenceSample | None:
-        """The sample that freezes the scale of DAS, shipped or drawn."""
+    def _reference(self, size: int) -> ReferenceSample | None:
+        """The sample that freezes the scale of DAS of so many images, shipped or drawn."""
         spec = self._job.source.spec
         if spec is None or not self._job.config.wants_das:
             return None
-        chosen = chosen_probe(self._job)
+        chosen = chosen_probe(self._job).first(size)
         try:
             return find_reference(spec, chosen.sha256)
         except KeyError:
@@ -301,7 +313,7 @@ class _Scoring:
         lines = [
             line
             for start in range(0, self._job.config.num_reference, _REFERENCE_CHUNK)
-            for line in read_lines(self._folder.reference_file(start))
+            for line in read_lines(self._folder.reference_file(size, start))
         ]
         regular = [line for line in lines if line["ability"] is not None]
         if len(regular) < MIN_GENOTYPES:
@@ -315,6 +327,16 @@ class _Scoring:
             activation_units=tuple(line["units"] for line in regular),
         )
 
+    def _in_order(self, rows: Iterable[dict[str, Any]], unit: Unit) -> list[dict[str, Any]]:
+        """A unit's rows in the order of its moments, however often it was stopped."""
+        place = {moment: i for i, moment in enumerate(unit.moments)}
+
+        def key(row: Mapping[str, Any]) -> tuple[int, int]:
+            moment, size = asked(row, self._job.config)
+            return place[moment], size
+
+        return sorted(rows, key=key)
+
 
 def _with_das(row: dict[str, Any], reference: ReferenceSample | None) -> dict[str, Any]:
     """A row as it stands in the file, with DAS where both of its atoms are there."""
@@ -324,16 +346,6 @@ def _with_das(row: dict[str, Any], reference: ReferenceSample | None) -> dict[st
         return kept
     atoms = Atoms(np.array([ability]), np.array([int(units)]), kept["num_images"])
     return kept | {"das": float(das(atoms, reference)[0])}
-
-
-def _in_order(rows: Iterable[dict[str, Any]], unit: Unit) -> list[dict[str, Any]]:
-    """A unit's rows in the order of its moments, however often it was stopped."""
-    place = {moment: i for i, moment in enumerate(unit.moments)}
-    return sorted(rows, key=lambda row: place[_asked(row)])
-
-
-def _asked(row: Mapping[str, Any]) -> Moment:
-    return Moment(epoch=row["asked_epoch"], step=row["asked_step"])
 
 
 def _failed(rows: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:

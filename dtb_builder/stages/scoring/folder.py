@@ -47,9 +47,9 @@ class ScoreFolder:
         """The scores of a run's states, one line a state."""
         return self.working / f"run-{number:08d}.lines"
 
-    def reference_file(self, start: int) -> Path:
-        """The atoms of the reference's genotypes from one on."""
-        return self.working / f"reference-{start:08d}.lines"
+    def reference_file(self, num_images: int, start: int) -> Path:
+        """The atoms of the reference's genotypes from one on, for so many probe images."""
+        return self.working / f"reference-{num_images:06d}-{start:08d}.lines"
 
     def begin(self, about: Mapping[str, Any]) -> None:
         """Make the working folder, or see that it belongs to what is scored.
@@ -123,7 +123,11 @@ def check_about(
 
     def compared(about: Mapping[str, Any]) -> dict[str, Any]:
         probe = {key: value for key, value in about["probe"].items() if key != "indices"}
-        kept = {key: value for key, value in about.items() if key != "reference"}
+        kept = {
+            key: value
+            for key, value in about.items()
+            if not key.endswith(("reference", "references"))
+        }
         leaves = flat(kept | {"probe": probe})
         leaves.pop("settings.compute.kernels", None)
         return leaves

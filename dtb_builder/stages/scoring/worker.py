@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -22,7 +22,7 @@ from dtb_builder.scores.reference import GENOTYPE_SEED
 from dtb_builder.scores.scoring import Probe, Scored, score_network
 from dtb_builder.stages.scoring.config import ScoreConfig
 from dtb_builder.stages.scoring.folder import ScoreFolder
-from dtb_builder.stages.scoring.sources import ScoredState, Source, Unit
+from dtb_builder.stages.scoring.sources import Moment, ScoredState, Source, Unit
 from dtb_builder.stages.scoring.table import seconds_name
 from dtb_builder.stages.settings.images import ImagesConfig, load_split_images
 from dtb_builder.stages.work.disk import is_storage_fault, storage_is_named
@@ -30,7 +30,7 @@ from dtb_builder.stages.work.lines import append_line, open_lines
 from dtb_builder.training.environment import environment
 from dtb_builder.training.machine import set_up_machine
 
-__all__ = ["ScoreJob", "chosen_probe", "record_failure", "score_reference", "score_unit"]
+__all__ = ["ScoreJob", "asked", "chosen_probe", "record_failure", "score_reference", "score_unit"]
 
 
 @dataclass(frozen=True)
@@ -67,25 +67,26 @@ def score_unit(job: ScoreJob, unit: Unit) -> int:
     lines = folder.lines_file(unit.number)
     with storage_is_named(job.file.parent), folder.unit_locked(lines):
         rows = open_lines(lines)
-        done = {(row["asked_epoch"], row["asked_step"]) for row in rows}
-        left = {m for m in unit.moments if (m.epoch, m.step) not in done}
+        left = _left(job, unit, rows)
         num_failed = sum(row["errors"] is not None for row in rows)
         if left:
             probe, chosen = _probe(job, unit.number)
             known: dict[str, Any] = {}
             with threadpool_limits(job.config.compute.threads):
                 for state in job.source.states(unit.number):
-                    if state.moment in left:
-                        row = _row(job, unit, state, probe, chosen, known)
-                        append_line(lines, row)
-                        num_failed += row["errors"] is not None
+                    for size in job.config.sizes:
+                        if (state.moment, size) in left:
+                            first = chosen.first(size)
+                            row = _row(job, unit, state, probe.first(size), first, known)
+                            append_line(lines, row)
+                            num_failed += row["errors"] is not None
     return num_failed
 
 
-def score_reference(job: ScoreJob, spec: NetworkSpec, numbers: range) -> None:
+def score_reference(job: ScoreJob, spec: NetworkSpec, size: int, numbers: range) -> None:
     """Find the atoms of some genotypes of the reference, each safe on disk as it ends."""
     folder = ScoreFolder(job.file)
-    lines = folder.reference_file(numbers.start)
+    lines = folder.reference_file(size, numbers.start)
     with storage_is_named(job.file.parent), folder.unit_locked(lines):
         done = len(open_lines(lines))
         if done == len(numbers):
@@ -95,7 +96,8 @@ def score_reference(job: ScoreJob, spec: NetworkSpec, numbers: range) -> None:
             for number in numbers[done:]:
                 line: dict[str, Any] = {"number": number, "ability": None, "units": None}
                 try:
-                    ability, units = draw_atoms(spec, probe.images, number, seed=GENOTYPE_SEED)
+                    images = probe.first(size).images
+                    ability, units = draw_atoms(spec, images, number, seed=GENOTYPE_SEED)
                     line |= {"ability": ability, "units": units}
                 except SingularKernelError as error:
                     line["error"] = str(error)
@@ -113,16 +115,17 @@ def record_failure(job: ScoreJob, unit: Unit, reason: str) -> int:
     lines = folder.lines_file(unit.number)
     with storage_is_named(job.file.parent), folder.unit_locked(lines):
         rows = open_lines(lines)
-        done = {(row["asked_epoch"], row["asked_step"]) for row in rows}
+        left = _left(job, unit, rows)
         for moment in unit.moments:
-            if (moment.epoch, moment.step) not in done:
-                rows.append(error_row(unit, moment.epoch, moment.step, reason))
-                append_line(lines, rows[-1])
+            for size in job.config.sizes:
+                if (moment, size) in left:
+                    rows.append(error_row(unit, moment.epoch, moment.step, size, reason))
+                    append_line(lines, rows[-1])
         return sum(row["errors"] is not None for row in rows)
 
 
 def chosen_probe(job: ScoreJob) -> ProbeImages:
-    """The probe images of a scoring.
+    """The probe images of a scoring; of several numbers the most, of which others are the first.
 
     Raises:
         ImagesError: the images are not here, or not those of the training.
@@ -131,11 +134,14 @@ def chosen_probe(job: ScoreJob) -> ProbeImages:
     return _images_and_probe(job.images, job.images_sha256, job.config, job.file)[1]
 
 
-def error_row(unit: Unit, epoch: int | None, step: int | None, reason: str) -> dict[str, Any]:
+def error_row(
+    unit: Unit, epoch: int | None, step: int | None, num_images: int, reason: str
+) -> dict[str, Any]:
     """The row of a state that could not be scored at all."""
     return {
         "asked_epoch": epoch,
         "asked_step": step,
+        "num_images": num_images,
         "run": unit.number,
         "seed": unit.seed,
         "genotype": unit.genotype,
@@ -144,6 +150,19 @@ def error_row(unit: Unit, epoch: int | None, step: int | None, reason: str) -> d
         "step": step,
         "errors": json.dumps({"state": reason}),
     }
+
+
+def _left(job: ScoreJob, unit: Unit, rows: Sequence[Mapping[str, Any]]) -> set[tuple[Moment, int]]:
+    """The states, and the numbers of probe images, that have no row yet."""
+    done = {asked(row, job.config) for row in rows}
+    return {(moment, size) for moment in unit.moments for size in job.config.sizes} - done
+
+
+def asked(row: Mapping[str, Any], config: ScoreConfig) -> tuple[Moment, int]:
+    """Of which state and with how many probe images a line is."""
+    moment = Moment(epoch=row["asked_epoch"], step=row["asked_step"])
+    # An older version's lines of what could not be scored do not say how many.
+    return moment, row.get("num_images") or config.sizes[-1]
 
 
 def _row(
@@ -168,16 +187,15 @@ def _row(
             error, ImagesError | MissingVolumeError
         ):
             raise
-        return error_row(unit, epoch, step, f"{type(error).__name__}: {error}")
+        return error_row(unit, epoch, step, len(chosen), f"{type(error).__name__}: {error}")
     values = _columns(scored)
     for name in ARCHITECTURE_SCORES & values.keys():
         known |= {name: values[name], seconds_name(name): values[seconds_name(name)]}
     return {
-        **error_row(unit, epoch, num_steps, ""),
+        **error_row(unit, epoch, num_steps, len(chosen), ""),
         **known,
         **values,
         "asked_step": step,
-        "num_images": len(chosen),
         "probe_sha256": chosen.sha256,
         "singular": scored.singular,
         "smallest_eigenvalue": scored.smallest_eigenvalue,
@@ -216,7 +234,7 @@ def _images_and_probe(
         check_images(images, sha256, user=user)
     try:
         probe = choose_probe(
-            images.train_images, split.train, scoring.num_images, seed=scoring.probe_seed
+            images.train_images, split.train, scoring.sizes[-1], seed=scoring.probe_seed
         )
     except ValueError as error:
         raise ConfigError(f"num_images, of {images.name}: {error}") from error

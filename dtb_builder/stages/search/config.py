@@ -13,10 +13,10 @@ from dtb_builder.stages.settings.network import NetworkConfig, check_auxiliary
 from dtb_builder.training.compute import ComputeConfig
 from dtb_builder.training.recipe import Recipe
 
-__all__ = ["SearchConfig", "SearchRule", "affordable_rule", "named_rule"]
+__all__ = ["COMBINED", "SearchConfig", "SearchRule", "affordable_rule", "named_rule"]
 
-_COMBINED = ("das", "z_sum")
-RULES = (*SCORES, *_COMBINED, *EARLY_FIGURES)
+COMBINED = ("das", "z_sum", "das3")
+RULES = (*SCORES, *COMBINED, *EARLY_FIGURES)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,7 +24,8 @@ class SearchRule:
     """What candidates are compared by, and when.
 
     Attributes:
-        score: one of `SCORES`, "das" or "z_sum", which are the same here, or of `EARLY_FIGURES`.
+        score: one of `SCORES`, "das" or "z_sum", which are the same here, "das3", or of
+            `EARLY_FIGURES`.
         epoch: the epoch after which they are compared; None within the first.
         step: the step of the first epoch, from 1; None after a whole one.
     """
@@ -107,7 +108,10 @@ def affordable_rule(ranked: tuple[Ranked, ...], config: SearchConfig) -> SearchR
     def affordable(row: Ranked) -> bool:
         seconds = math.inf if row.seconds is None else row.seconds * config.num_candidates
         steps = (row.step or 0) * config.num_candidates
-        if row.score not in RULES or (row.score in EARLY_FIGURES and row.moment == "epoch 0"):
+        when, _, size = row.moment.partition(", n = ")
+        if size not in ("", str(config.num_images)):
+            return False
+        if row.score not in RULES or (row.score in EARLY_FIGURES and when == "epoch 0"):
             return False
         return (config.budget_seconds is None or seconds <= config.budget_seconds) and (
             config.budget_steps is None or steps <= config.budget_steps
@@ -120,7 +124,7 @@ def affordable_rule(ranked: tuple[Ranked, ...], config: SearchConfig) -> SearchR
             "give a larger budget, or fewer candidates"
         )
     best = max(rows, key=lambda row: row.tau.value)
-    kind, number = best.moment.split()
+    kind, number = best.moment.partition(", n = ")[0].split()
     return SearchRule(
         score=best.score,
         epoch=int(number) if kind == "epoch" else None,

@@ -16,11 +16,17 @@ import numpy as np
 
 from dtb_builder.dataset.atomic import remove_unfinished, write_whole
 from dtb_builder.errors import ConfigError, DamagedFileError, UnfinishedError
-from dtb_builder.scores import Atoms, Moments, z_sum
+from dtb_builder.scores import Atoms, Scale, input_edges, standardised_input_edges, z_sum
 from dtb_builder.space import Genotype, mutate, sample_uniform
 from dtb_builder.stages.generation.run_folder import RunFolder
 from dtb_builder.stages.ranking.report import ranked_training, read_ranking
-from dtb_builder.stages.search.config import SearchConfig, SearchRule, affordable_rule, named_rule
+from dtb_builder.stages.search.config import (
+    COMBINED,
+    SearchConfig,
+    SearchRule,
+    affordable_rule,
+    named_rule,
+)
 from dtb_builder.stages.search.worker import Candidate, steps_of, try_candidate
 from dtb_builder.stages.settings.cluster import ClusterConfig
 from dtb_builder.stages.settings.plain import check_settings, plain, settings_that_differ
@@ -382,19 +388,23 @@ def _compared(
 ) -> list[tuple[int, float]]:
     """Candidates with their score by the rule; those without one are left out.
 
-    The scale of DAS is frozen by the random candidates: z(D / n) + z(A) of them all.
+    The scale of DAS is frozen by the random candidates: z(D / n) + z(A) of them all. That of z(I),
+    which the rule das3 adds, is the whole space's.
     """
     scored = [line for line in lines if line["error"] is None]
-    if rule.score not in ("das", "z_sum"):
+    if rule.score not in COMBINED:
         return [(line["index"], line["scores"][rule.score]) for line in scored]
     frozen = [line for line in scored if line["index"] < config.num_random]
     if len(frozen) < 2:
         return []
     try:
-        moments = Moments.of(_atoms(frozen, config.num_images))
+        scale = Scale.of(_atoms(frozen, config.num_images))
     except ValueError:  # all of them are alike
         return []
-    scores = z_sum(_atoms(scored, config.num_images), moments)
+    scores = z_sum(_atoms(scored, config.num_images), scale)
+    if rule.score == "das3":
+        genotypes = [Genotype.parse(line["genotype"]) for line in scored]
+        scores += standardised_input_edges([input_edges(each) for each in genotypes])
     return [(line["index"], float(value)) for line, value in zip(scored, scores, strict=True)]
 
 

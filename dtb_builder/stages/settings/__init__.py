@@ -1,5 +1,5 @@
-"""What a person can set, as frozen values that are checked where they are made.
+"""All settings, as frozen dataclasses that check their values when they are made.
 
-``conf/`` has the defaults; `config` is what decides the data, `launch` what does not. Nothing is
-written here; `images` reads the image set that a config names.
+``conf/`` holds the defaults. `config` has the settings that decide the data, `launch` those that do
+not. This room writes nothing; `images` reads the image set that a config names.
 """

@@ -1,4 +1,4 @@
-"""Where and how densely runs are placed, as checked settings."""
+"""Where runs train and how many share a device, as checked settings."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -10,20 +10,20 @@ __all__ = ["ClusterConfig"]
 
 @dataclass(frozen=True, kw_only=True)
 class ClusterConfig:
-    """Where and how densely the runs are placed; it never changes their bits.
+    """Where the runs train and how many share a device; it never changes their bits.
 
     Attributes:
         engine: "ray", or "serial" for one run after the other in this process.
         address: of a Ray cluster, "auto" for the one here, None for a new local one.
         num_cpus: cores of a new local cluster, None for all.
-        gpus_per_run: GPUs of a run, a fraction shares one; None is 1 on cuda, 0 on the CPU.
-        max_in_flight: tasks handed to Ray at once, None for twice what can run.
-        runs_per_task: runs that one process trains after another; more save the seconds that each
-            process takes to start, to load the images and to set up its GPU.
-        shards: as FIRST-LAST, those to work on, for one job of several; None for all.
+        gpus_per_run: GPUs of a run; a fraction shares a GPU. None is 1 on cuda, 0 on the CPU.
+        max_in_flight: tasks submitted to Ray at once, None for twice as many as can run.
+        runs_per_task: runs that one process trains one after another. Each process takes seconds to
+            start, to load the images and to set up its GPU.
+        shards: the range FIRST-LAST to work on, for one job of several; None for all.
         max_attempts: how often a run is tried before it is given up.
         time_limit: seconds that one try at a run may take, None for any.
-        tensorboard: whether finished runs' curves are written for TensorBoard, too.
+        tensorboard: whether the curves of finished runs are also written for TensorBoard.
     """
 
     engine: Literal["ray", "serial"]

@@ -97,7 +97,7 @@ class Config:
 
 
 def deciding_settings(config: Config) -> dict[str, Any]:
-    """What decides the data, as plain values: the config without the paths of this machine."""
+    """The config as plain values, without paths, which do not decide the data."""
     settings = plain(config)
     del settings["images"]["root"], settings["space"]["file"]
     if config.branch is None:
@@ -106,15 +106,15 @@ def deciding_settings(config: Config) -> dict[str, Any]:
 
 
 def stored_settings(stored: Mapping[str, Any]) -> dict[str, Any]:
-    """What `deciding_settings` of any version mean, flat.
+    """The `deciding_settings` of a file of any version, flat, with every setting.
 
-    A setting that they lack was not known yet, and had the meaning of its default.
+    Older versions lack some settings; a missing one has its default's value.
     """
     return flat(_defaults(Config)) | flat(stored)
 
 
 def _defaults(kind: type) -> dict[str, Any]:
-    """What is meant where a setting of a dataclass, or of one inside it, is not given."""
+    """The defaults of a dataclass and of the dataclasses in it."""
     nested = {
         name: _defaults(hint)
         for name, hint in get_type_hints(kind).items()

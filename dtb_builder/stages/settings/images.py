@@ -1,4 +1,4 @@
-"""Which images a training uses, as checked settings, and those images themselves."""
+"""Which images a training uses, as checked settings, and loading them."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,11 +29,11 @@ class ImagesConfig:
 
 
 def load_split_images(config: ImagesConfig) -> tuple[Images, Split]:
-    """The images of a config, and which of their training part are for validation.
+    """The images of a config, and their split into training and validation.
 
     Raises:
         ImagesError: they cannot be read.
-        ConfigError: there are not enough to train and to validate with.
+        ConfigError: there are too few for the split.
     """
     images = load_images(config.name, None if config.root is None else Path(config.root))
     try:

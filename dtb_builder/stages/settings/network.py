@@ -1,4 +1,4 @@
-"""How genotypes are grown into networks, as checked settings."""
+"""The size of the networks, as checked settings."""
 
 from dataclasses import dataclass
 
@@ -12,7 +12,7 @@ __all__ = ["NetworkConfig", "check_auxiliary", "network_spec"]
 
 @dataclass(frozen=True, kw_only=True)
 class NetworkConfig:
-    """How every genotype is grown into a network; checked further once the images are known."""
+    """The size of every network; `network_spec` checks it against the images."""
 
     channels: int
     layers: int
@@ -20,10 +20,10 @@ class NetworkConfig:
 
 
 def check_auxiliary(recipe: Recipe, network: NetworkConfig) -> None:
-    """See that an auxiliary loss has its head.
+    """Check that a recipe with an auxiliary loss has a network with an auxiliary head.
 
     Raises:
-        ValueError: it has not.
+        ValueError: the head is missing.
     """
     if recipe.auxiliary_weight > 0 and not network.auxiliary:
         raise ValueError(
@@ -33,10 +33,11 @@ def check_auxiliary(recipe: Recipe, network: NetworkConfig) -> None:
 
 
 def network_spec(network: NetworkConfig, images: Images) -> NetworkSpec:
-    """How a config's networks are grown for its images.
+    """The spec of a config's networks for its images.
 
     Raises:
-        ConfigError: they cannot be.
+        ImagesError: the images are not square.
+        ConfigError: such networks cannot take these images.
     """
     _, channels, height, width = images.train_images.shape
     if height != width:

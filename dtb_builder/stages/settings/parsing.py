@@ -1,4 +1,4 @@
-"""Plain settings, as YAML and JSON have them, as checked values."""
+"""From plain settings, as in YAML and JSON, to checked dataclasses."""
 
 from collections.abc import Mapping
 from typing import Any, Literal, TypeVar, get_args, get_origin
@@ -14,7 +14,7 @@ T = TypeVar("T")
 
 
 def parse(kind: type[T], settings: Mapping[str, Any]) -> T:
-    """The value of a kind that plain settings describe.
+    """The dataclass of this kind with these settings.
 
     Raises:
         ConfigError: a setting is missing, unknown, of the wrong type or out of range.
@@ -52,12 +52,12 @@ def _described(kind: Any) -> str:
 
 
 def _float(value: Any) -> Any:
-    """A whole number where a float is wanted is that float; the type check sees to the rest."""
+    """An int where a float is wanted becomes a float; the type check refuses other types."""
     return float(value) if type(value) in (int, float) else _whole(value)
 
 
 def _whole(value: Any) -> Any:
-    """True and false are no numbers here, though Python takes them for 1 and 0; 1e9 is one."""
+    """Whole floats such as 1e9 become ints; booleans become text, which the type check refuses."""
     if isinstance(value, bool):
         return str(value).lower()
     return int(value) if isinstance(value, float) and value.is_integer() else value

@@ -41,10 +41,10 @@ def check_settings(
     """Refuse settings other than the stored ones.
 
     Args:
-        stored: what something was planned or begun with.
-        given: what it is to go on with.
-        what: how the error begins: what has other settings.
-        instead: how it ends: what a person may do.
+        stored: those of the first call.
+        given: those of this call.
+        what: the first line of the error: what has other settings.
+        instead: its last line: what a person can do.
         then: when the stored ones were given.
 
     Raises:

@@ -1,4 +1,4 @@
-"""A range of a plan's shards: what one of several jobs works on."""
+"""A range of a plan's shards, for one of several jobs."""
 
 import re
 from dataclasses import dataclass
@@ -11,11 +11,11 @@ _TEXT = re.compile(r"(\d+)(?:-(\d+))?")
 
 @dataclass(frozen=True)
 class ShardRange:
-    """Some shards that follow one another.
+    """Consecutive shards.
 
     Attributes:
-        first: the first one's number.
-        last: the last one's, which counts.
+        first: the number of the first.
+        last: the number of the last, inclusive.
 
     >>> 12 in ShardRange.parse("10-19")
     True

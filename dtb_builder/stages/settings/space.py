@@ -11,10 +11,10 @@ class SpaceConfig:
     """Which genotypes are trained.
 
     Attributes:
-        kind: drawn uniformly, read from a file, named, a parent and mutations of it, or, in a
-            branch, those of the runs that it goes on from.
+        kind: uniform draws, a file, published names, a parent and mutations of it, or, in a
+            branch, the genotypes of its parent runs.
         seed: of the draws.
-        num_genotypes: for uniform and mutations: how many to draw, the parent counted in.
+        num_genotypes: for uniform and mutations: how many to draw, the parent included.
         file: for file: a text file, one genotype to a line.
         parent: for mutations: a genotype's name or text.
         names: for named: those wanted; empty means all.

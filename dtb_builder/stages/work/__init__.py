@@ -3,5 +3,6 @@
 | module | reads | writes | run again |
 |---|---|---|---|
 | `locking` | lock files | `.lock`, `.locks/` | a lock is freed by the system when its holder dies |
+| `ray_log` | nothing | a log of Ray's own words, as `logs/ray.log` | appends |
 | `lines` | a file of checksummed lines | appends to it | an incomplete last line is cut off |
 """

@@ -193,9 +193,14 @@ def _answering(address: str) -> str:
     found = canonicalize_bootstrap_address(address)
     if found is None:
         raise ConfigError(f"cluster.address={address}: no Ray runs on this machine")
-    print(f"dtb: joining the Ray cluster at {found}", file=sys.stderr, flush=True)
+    said = f"dtb: joining the Ray cluster at {found}"
+    if os.environ.get("RAY_USE_TLS", "0").lower() in ("1", "true"):
+        print(said, file=sys.stderr, flush=True)
+        return found  # a plain connection would not be answered
     end = time.monotonic() + _JOIN_SECONDS
-    with _sigterm_heard() as heard, grpc.insecure_channel(found) as channel:
+    direct = [("grpc.enable_http_proxy", 0)]  # as Ray's own connections are
+    with _sigterm_heard() as heard, grpc.insecure_channel(found, direct) as channel:
+        print(said, file=sys.stderr, flush=True)
         ready = grpc.channel_ready_future(channel)
         while True:
             with contextlib.suppress(grpc.FutureTimeoutError):

@@ -58,6 +58,8 @@ def ray_works_into(log: Path | None) -> Iterator[None]:
 
 def _write(file: TextIO, data: Mapping[str, Any]) -> None:
     """Lines of one process, with who wrote them."""
+    if data.get("pid") == "autoscaler":
+        return  # thirty lines every five seconds, which Ray has in its own monitor.log
     who = f"({data.get('task_name') or data.get('pid')}, ip={data.get('ip')})"
     file.writelines(f"{who} {line}\n" for line in data["lines"])
     file.flush()

@@ -14,7 +14,7 @@ from dtb_builder.scores import cell_depth, input_edges, standardised_input_edges
 from dtb_builder.scores.names import SCORES
 from dtb_builder.stages.ranking.choice import choose_rules, rules_of
 from dtb_builder.stages.ranking.halfway import halfway
-from dtb_builder.stages.ranking.population import Population, combined, populations_of
+from dtb_builder.stages.ranking.population import Population, aggregates, combined, populations_of
 from dtb_builder.stages.ranking.rank import rank, ratio_of
 from dtb_builder.stages.ranking.report import print_ranking, read_ranking, write_ranking
 from dtb_builder.stages.scoring.fingerprint import fingerprint
@@ -224,6 +224,17 @@ def test_combinations_with_a_third_atom_and_parameters_are_sums_of_z_scores() ->
     assert found["das3"] == pytest.approx(columns["das"] + third)
 
 
+def test_az_nas_and_te_nas_put_the_ranks_of_their_parts_together() -> None:
+    names = ("az_expressivity", "az_progressivity", "az_trainability", "multiply_accumulates")
+    columns = {name: np.array([1.0, 2, np.nan, 3]) for name in names}
+    columns |= {"ntk_condition": np.array([-9.0, -3, -5, -1])}
+    assert aggregates(columns).keys() == {"az_nas"}
+    found = aggregates(columns | {"linear_regions": np.array([4.0, 4, 1, 2])})
+    assert found["az_nas"][[0, 1, 3]] == pytest.approx(4 * np.log([1, 2, 3]))
+    assert np.isnan(found["az_nas"][2])
+    assert found["te_nas"].tolist() == [1 + 3.5, 3 + 3.5, 2 + 1, 4 + 2]
+
+
 def test_rules_are_single_scores_and_pairs_with_a_fitted_weight() -> None:
     partly = np.full(30, np.nan)
     rules = rules_of(population(partly=partly, same=np.ones(30), z_sum=np.arange(30.0)))
@@ -374,7 +385,7 @@ def test_the_command_prints_a_table_and_writes_json_and_a_plot(
     assert dtb("rank", folder / "dtb.h5", "--resamples", 50) == 0
     shown = capsys.readouterr().out
     for word in (
-        "1 epochs; the order of the networks at epoch 0",
+        "2 epochs; the order of the networks at epoch 1",
         "wot",
         "epoch 1",
         "tau | parameters",
@@ -431,9 +442,6 @@ def test_networks_of_which_a_training_diverged_come_last_and_are_counted(
         last = np.array(benchmark.last_epochs)
         last[best] = 1
         monkeypatch.setitem(index._arrays, "runs/num_epochs", last)
-        measured = np.array(index.column("measured/valid_accuracy"))
-        measured[best, 2:] = 0
-        monkeypatch.setitem(index._arrays, "measured/valid_accuracy", measured)
         (first, *_) = populations_of(benchmark, table, accuracy="valid_accuracy")
     assert (before.num_diverged, first.num_diverged) == (0, 1)
     assert len(first.accuracies) == len(before.accuracies)

@@ -15,7 +15,7 @@ from engines import DyingEngine
 from filelock import FileLock
 
 from dtb_builder import Benchmark, Run
-from dtb_builder.scores import Atoms, Moments, z_sum
+from dtb_builder.scores import Atoms, Scale, z_sum
 from dtb_builder.scores.scoring import score_network
 from dtb_builder.stages.scoring import worker as score_worker
 from dtb_builder.stages.scoring.folder import ScoreFolder
@@ -53,12 +53,10 @@ def content(file: Path) -> tuple[Any, list[dict[str, Any]]]:
 
 def when(run: Run) -> list[tuple[int | None, int | None, dict[str, int]]]:
     """Every kept state's epoch or step, in the order in which they were reached."""
-    found: list[tuple[int | None, int | None, dict[str, int]]] = []
-    for epoch in run.state_epochs:
-        found.append((epoch, None, {"epoch": epoch}))
-        if epoch == 0:
-            found += [(None, step, {"step": step}) for step in run.state_steps]
-    return found
+    return [
+        (moment.epoch, moment.step if moment.epoch is None else None, {"step": moment.step})
+        for moment in run.moments
+    ]
 
 
 def stop_after(monkeypatch: pytest.MonkeyPatch, num_lines: int, *, before: bool) -> None:
@@ -226,7 +224,7 @@ def test_a_damaged_state_is_recorded_and_the_others_are_scored(
     benchmark: Path, finished: Path, scored: Path, dtb: Dtb, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with Benchmark(benchmark) as opened:
-        offset = int(opened._store.index.column("difference_index/offset")[1, 1])
+        offset = int(opened._store.index.column("moments/offset")[1, 5])
     data = bytearray(benchmark.read_bytes())
     data[offset + 40] ^= 1
     benchmark.write_bytes(data)
@@ -323,7 +321,7 @@ def test_das_has_the_frozen_scale_of_a_sample_drawn_for_these_networks(
     def atoms(abilities: list[float], units: list[float]) -> Atoms:
         return Atoms(np.array(abilities), np.array(units).astype(np.int64), 8)
 
-    frozen = Moments.of(atoms(reference["abilities"], reference["activation_units"]))
+    frozen = Scale.of(atoms(reference["abilities"], reference["activation_units"]))
     found = atoms(
         [row["distinguishing_ability"] for row in table.rows],
         [row["activation_units"] for row in table.rows],
@@ -375,3 +373,33 @@ def test_ray_gives_the_same_scores_as_no_ray_at_all(benchmark: Path, scored: Pat
     )
     assert done.returncode == 0, done.stderr
     assert content(benchmark.with_name("scores.parquet")) == content(scored)
+
+
+def test_several_numbers_of_images_stand_side_by_side_as_if_scored_alone(
+    benchmark: Path, dtb: Dtb, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = "wot,distinguishing_ability,activation_units,snip,num_parameters"
+    settings = ("cluster=serial", "num_reference=100", f"scores=[{names}]")
+    both, alone = tmp_path / "both.parquet", tmp_path / "alone.parquet"
+    assert dtb("score", benchmark, *settings, "num_images=[8,4]", "--into", both) == 0
+    assert dtb("score", benchmark, *settings, "num_images=4", "--into", alone) == 0
+    table, rows = read_scores(both), content(alone)[1]
+    assert [row["num_images"] for row in table.rows] == [4, 8] * NUM_STATES
+    smaller = [row for row in content(both)[1] if row["num_images"] == 4]
+    assert smaller == rows
+    assert all(row["das"] is not None for row in table.rows)
+    assert table.about["smaller_references"] == [read_scores(alone).about["reference"]]
+    assert dtb("score", benchmark, *settings, "num_images=[8,4]", "--into", both) == 0
+    capsys.readouterr()
+    assert dtb("rank", benchmark, "--scores", both, "--resamples", 20) == 0
+    shown = capsys.readouterr().out
+    for word in ("epoch 0, n = 4", "epoch 3, n = 8", "DAS / WOT at epoch 0, n = 4"):
+        assert word in shown
+
+
+@pytest.mark.parametrize("sizes", ["[]", "[8,8]", "[1,8]"])
+def test_numbers_of_images_must_be_different_and_at_least_2(
+    sizes: str, benchmark: Path, dtb: Dtb, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert dtb("score", benchmark, f"num_images={sizes}") == 2
+    assert "num_images must be at least 2, or different such numbers" in capsys.readouterr().err

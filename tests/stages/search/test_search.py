@@ -15,6 +15,7 @@ from filelock import FileLock
 from dtb_builder import Benchmark, Genotype
 from dtb_builder.errors import ConfigError
 from dtb_builder.network.kernels import Library, find_library
+from dtb_builder.scores import input_edges, standardised_input_edges
 from dtb_builder.space import sample_uniform
 from dtb_builder.stages.ranking.rank import Ranked, Ranking
 from dtb_builder.stages.ranking.report import write_ranking
@@ -104,6 +105,21 @@ def test_the_winner_is_the_best_and_is_trained(searched: Path) -> None:
         (run,) = benchmark
         assert str(run.genotype) == winner
         assert run.state_epochs == (0, 1)
+
+
+@pytest.mark.usefixtures("untrained")
+def test_the_third_atom_counts_on_the_scale_of_the_whole_space(tmp_path: Path, dtb: Dtb) -> None:
+    assert dtb("search", tmp_path, *TINY, "rule=das3") == 0
+    lines = content(tmp_path)
+    scores = np.zeros(len(lines))
+    for name, form in (("distinguishing_ability", lambda d: d / 8), ("activation_units", np.log)):
+        atom = form(np.array([line["scores"][name] for line in lines]))
+        scores += (atom - atom[:4].mean()) / atom[:4].std(ddof=1)
+    inputs = [input_edges(Genotype.parse(line["genotype"])) for line in lines]
+    scores += standardised_input_edges(inputs)
+    assert (
+        SearchFolder(tmp_path).winner_file.read_text().strip() == lines[scores.argmax()]["genotype"]
+    )
 
 
 @pytest.mark.usefixtures("untrained")
@@ -275,13 +291,13 @@ def test_candidates_are_trained_in_compiled_passes(
     if library is None:
         pytest.skip("installed without a C++ compiler")
     calls: Counter[str] = Counter()
-    run = Library.run
+    prepared = Library.prepared
 
-    def counted(self: Library, name: str, *arguments: Any) -> None:
+    def counted(self: Library, name: str, *arguments: Any, **named: Any) -> Any:
         calls[name] += 1
-        run(self, name, *arguments)
+        return prepared(self, name, *arguments, **named)
 
-    monkeypatch.setattr(Library, "run", counted)
+    monkeypatch.setattr(Library, "prepared", counted)
     few = ("num_candidates=2", "num_random=2", "rule=valid_loss", "at=epoch 1")
     assert dtb("search", tmp_path / "on", *TINY, *few) == 0
     assert calls["norm_forward"] > 0

@@ -1,0 +1,1 @@
+"""The launchers, shipped as a package so that `dtb jobs` finds them."""
