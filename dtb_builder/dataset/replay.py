@@ -177,11 +177,11 @@ def start_of(run: "Run", epoch: int) -> "Start":
 
 def _nearest_start(run: "Run", epoch: int) -> "Start | None":
     """The nearest start before an epoch; None is the initialisation."""
-    origin = run.origin
-    if origin.get("kind") == "branched" and epoch <= int(origin["epoch"]):
+    began, origin = run.branch_epoch, run.origin
+    if began is not None and epoch <= began:
         raise StateNotKeptError(
-            f"run {run.number} branches from epoch {origin['epoch']}: replay run {origin['run']} "
-            f"of the benchmark whose provenance has SHA-256 {origin['provenance_sha256']}"
+            f"run {run.number} branches from epoch {began}: replay run {origin.get('run')} of the "
+            f"benchmark whose provenance has SHA-256 {origin.get('provenance_sha256')}"
         )
     earlier = [known for known in run.checkpoint_epochs if known < epoch]
     return start_of(run, earlier[-1]) if earlier else None

@@ -103,6 +103,15 @@ class Run:
         return self._listed(self._store.origins, "origin", int(self._column("runs/origin")))
 
     @property
+    def branch_epoch(self) -> int | None:
+        """The epoch of its parent from which it goes on; None of a run from its initialisation."""
+        origin = self.origin
+        if origin.get("kind") != "branched":
+            return None
+        with damage_is_named(self.file):
+            return int(origin["epoch"])
+
+    @property
     def crc32c(self) -> int:
         """The run's own checksum, by which it is known wherever it is merged to."""
         return int(self._column("runs/crc32c"))
@@ -134,7 +143,7 @@ class Run:
 
         Their state is kept as it was trained, and so is their momentum where the recipe has some.
         """
-        began = int(self.origin["epoch"]) if self.origin.get("kind") == "branched" else 0
+        began = self.branch_epoch or 0
         with damage_is_named(self.file):
             config = self.provenance["config"]
             states, auxiliary = config["states"], self.provenance["network"]["auxiliary"]
@@ -218,7 +227,7 @@ class Run:
             raise DamagedFileError(
                 f"{self._store.path} has {len(texts)} {what}s, none of number {number}"
             )
-        return texts[number]
+        return dict(texts[number])
 
     def curve(self, metric: str) -> np.ma.MaskedArray:
         """A metric at every epoch, float64 of shape (num_epochs + 1,), masked where not measured.

@@ -21,13 +21,14 @@ from dtb_builder.dataset.journal import (
 )
 from dtb_builder.dataset.replay import start_of
 from dtb_builder.dataset.shard import write_shard
-from dtb_builder.errors import PlanMismatchError
+from dtb_builder.errors import DamagedFileError, PlanMismatchError
 from dtb_builder.record import METRICS, Moment
 from dtb_builder.stages.generation.run_folder import PlannedRun, RunFolder
 from dtb_builder.stages.settings.branch import BranchConfig
 
 __all__ = [
     "append_parent",
+    "check_parents",
     "origin_of",
     "parent_of",
     "parents",
@@ -109,6 +110,23 @@ def parents(path: Path, branch: BranchConfig) -> Iterator[Run]:
         yield from benchmark
 
 
+def check_parents(folder: RunFolder) -> None:
+    """Check that a branch has the runs that it was planned to go on from.
+
+    Raises:
+        DamagedFileError: they are not there, or damaged.
+        PlanMismatchError: they are others.
+    """
+    if folder.config.branch is None:
+        return
+    if not folder.parent_file.exists():
+        raise DamagedFileError(
+            f"{folder.parent_file} is not there, from which the runs of the branch go on"
+        )
+    for _ in parents(folder.parent_file, folder.config.branch):
+        pass
+
+
 def parents_provenance(path: Path) -> dict[str, Any]:
     """The parent's provenance."""
     with Benchmark(path) as benchmark:
@@ -120,16 +138,20 @@ def parent_of(folder: RunFolder, run: PlannedRun) -> Iterator[Run | None]:
     """The run that a planned one goes on from, its file open meanwhile; None outside branches.
 
     Raises:
-        DamagedFileError: it is not there.
         PlanMismatchError: it is not the one that the branch was planned with.
     """
-    if folder.config.branch is None:
+    branch = folder.config.branch
+    if branch is None:
         yield None
         return
     num_order_seeds = len(folder.config.order_seeds or (None,))
     with Benchmark(folder.parent_file) as benchmark:
         parent = benchmark.run(int(benchmark.numbers[run.number // num_order_seeds]))
-        if (str(parent.genotype), parent.seed) != (run.genotype, run.seed):
+        found = (str(parent.genotype), parent.seed, parent.branch_epoch)
+        if (
+            found != (run.genotype, run.seed, branch.epoch)
+            or parent.origin["provenance_sha256"] != branch.provenance_sha256
+        ):
             raise PlanMismatchError(f"{folder.parent_file} has not the parent of run {run.number}")
         yield parent
 

@@ -82,8 +82,8 @@ def reproduce(benchmark: Benchmark, number: int, *, root: Path | None) -> Iterat
     settings = parse(StatesConfig, benchmark.provenance["config"]["states"])
     storing = Storing(settings, tensor_table(network))
     steps = run.state_steps
-    origin = run.origin
-    start = start_of(run, int(origin["epoch"])) if origin.get("kind") == "branched" else None
+    began = run.branch_epoch
+    start = None if began is None else start_of(run, began)
     for finished in train(
         network, data, recipe, seed=run.order_seed, state_steps=steps, resume=start
     ):

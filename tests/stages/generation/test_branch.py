@@ -227,7 +227,9 @@ def test_a_planned_branch_is_planned_again_by_the_same_command_alone(
         assert "was planned with another config" in capsys.readouterr().err
 
 
-def test_a_branch_knows_its_parents_file(parent: Path, tmp_path: Path, dtb: Dtb) -> None:
+def test_a_branch_knows_its_parents_file(
+    parent: Path, tmp_path: Path, dtb: Dtb, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert dtb("branch", parent, tmp_path / "a", "--runs", 0, "--from", FROM) == 0
     assert dtb("branch", parent, tmp_path / "b", "--runs", 1, "--from", FROM) == 0
     folder, other = RunFolder(tmp_path / "a"), RunFolder(tmp_path / "b")
@@ -235,6 +237,11 @@ def test_a_branch_knows_its_parents_file(parent: Path, tmp_path: Path, dtb: Dtb)
     (run,) = folder.plan()
     with pytest.raises(PlanMismatchError, match="the parent of run 0"):
         next(training(folder, run, logging.getLogger("test")))
+    assert dtb("generate", tmp_path / "a", "cluster=serial") == 2
+    assert "has other runs than the branch was planned with" in capsys.readouterr().err
+    folder.parent_file.unlink()
+    assert dtb("generate", tmp_path / "a", "cluster=serial") == 2
+    assert "parent.h5 is not there, from which" in capsys.readouterr().err
 
 
 def test_status_counts_only_the_epochs_that_a_branch_trains(
