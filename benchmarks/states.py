@@ -2,6 +2,8 @@
 
     python benchmarks/states.py FOLDER --train     trains three DARTS networks on the digits
     python benchmarks/states.py FOLDER             prints the tables
+    python benchmarks/states.py FOLDER --replay    trains runs under three ways to keep states, and
+                                                   prints bytes and seconds of making others again
 
 Needs `pip install safetensors`. Every format holds the same named float32 tensors; nothing waits
 for the disk, and reads are from the page cache.
@@ -24,6 +26,7 @@ from numpy.typing import NDArray
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from dtb_builder import NAMED, Benchmark
+from dtb_builder.cli import main as main_of_dtb
 from dtb_builder.dataset import codec
 from dtb_builder.dataset.journal import (
     JournalRun,
@@ -63,9 +66,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--train", action="store_true")
+    parser.add_argument("--replay", action="store_true")
+    parser.add_argument("--runs", type=int, default=3, help="of --replay")
+    parser.add_argument("--epochs", type=int, default=40, help="of --replay, at least 10")
     parser.add_argument("--turns", type=int, default=7, help="of every format, A B C D A B C D")
     parser.add_argument("--sizes", nargs="*", choices=SIZES, default=list(SIZES)[:-1])
     arguments = parser.parse_args()
+    if arguments.replay:
+        print_replays(arguments.folder, arguments.runs, arguments.epochs)
+        return
     set_up_torch(threads=1, deterministic=True)
     if arguments.train:
         arguments.folder.mkdir(parents=True, exist_ok=True)
@@ -405,6 +414,55 @@ def print_rounding(folder: Path, sizes: list[str]) -> None:
             f"| {100 * max(losses):.2f} % |",
             flush=True,
         )
+
+
+KEPT = {
+    "all": ("states.epochs=all",),
+    "all, key_every=3": ("states.epochs=all", "states.key_every=3"),
+    "every tenth, with momentum": ("states.epochs=EVERY_TENTH", "states.momentum=all"),
+}
+"""Which states of a training are kept, as settings."""
+
+
+def print_replays(folder: Path, num_runs: int, num_epochs: int) -> None:
+    """Bytes of the same training under each of KEPT, and what making its other states again takes.
+
+    The network has 8 channels in 3 cells; the training is the default's, a cosine over all epochs.
+    """
+    every_tenth = "[" + ",".join(map(str, range(0, num_epochs + 1, 10))) + "]"
+    sizes, shards = {}, {}
+    for name, settings in KEPT.items():
+        path = folder / name.replace(",", "").replace(" ", "-").replace("=", "-")
+        command = [
+            *("generate", str(path), "images=digits", "network.channels=8", "network.layers=3"),
+            *(f"recipe.num_epochs={num_epochs}", f"space.num_genotypes={num_runs}"),
+            *(f"shard_size={num_runs}", "cluster=serial"),
+            *(setting.replace("EVERY_TENTH", every_tenth) for setting in settings),
+        ]
+        assert main_of_dtb(command) == 0
+        shards[name] = path / "shards" / "shard-00000.h5"
+        sizes[name] = shards[name].stat().st_size
+    print("\n| kept | bytes of a run | of all |\n|---|---|---|")
+    for name, size in sizes.items():
+        print(f"| {name} | {size / num_runs:,.0f} | {size / sizes['all']:.3f} |")
+    seconds: dict[int, list[float]] = {}
+    train_seconds = []
+    with Benchmark(shards["every tenth, with momentum"]) as benchmark:
+        for run in benchmark:
+            train_seconds += run.curve("train_seconds").compressed().tolist()
+            benchmark.run(run.number).replay(epoch=1)  # what a process does once
+            for epoch in range(1, num_epochs + 1):
+                found = run.replay(epoch=epoch)
+                assert found.is_same, found.verdict
+                seconds.setdefault(epoch - found.start, []).append(found.seconds)
+    print("\n| epochs to train again | replays | median seconds | longest |\n|---|---|---|---|")
+    for distance, taken in sorted(seconds.items()):
+        print(f"| {distance} | {len(taken)} | {statistics.median(taken):.2f} | {max(taken):.2f} |")
+    every = [second for taken in seconds.values() for second in taken]
+    print(
+        f"\nall {len(every)} have the bits of the training; median {statistics.median(every):.2f}"
+    )
+    print(f"an epoch's training took {statistics.median(train_seconds):.3f} seconds")
 
 
 def restore_into(network: Network, values: NDArray[np.float32], num_batches: int) -> None:

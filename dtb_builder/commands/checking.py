@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from dtb_builder.commands.adding import add_command, here
+from dtb_builder.commands.adding import add_command, here, target
 from dtb_builder.errors import ConfigError
 
 __all__ = ["add_commands"]
@@ -34,6 +34,16 @@ def add_commands(commands: Any) -> None:
     reproduce.add_argument("file", metavar="FILE", type=here)
     reproduce.add_argument("--run", metavar="NUMBER", type=int, required=True, help="which run")
     reproduce.add_argument("--root", metavar="FOLDER", type=Path, help="where the images are")
+    replay = add_command(
+        commands, "replay", _replay, "Make a state that was not kept, by training to it again."
+    )
+    replay.add_argument("file", metavar="FILE", type=here)
+    replay.add_argument("--run", metavar="NUMBER", type=int, required=True, help="which run")
+    replay.add_argument("--epoch", metavar="E", type=int, required=True, help="-1 is the last")
+    replay.add_argument(
+        "--into", metavar="STATE", type=target, help="ends with .pt or .safetensors"
+    )
+    replay.add_argument("--root", metavar="FOLDER", type=Path, help="where the images are")
 
 
 def _verify(given: argparse.Namespace) -> int:
@@ -119,3 +129,23 @@ def _reproduce(given: argparse.Namespace) -> int:
                 "\n".join(("this machine differs in", *found)) if found else "on an equal machine"
             )
     return 0 if same else 1
+
+
+def _replay(given: argparse.Namespace) -> int:
+    from dtb_builder.dataset import Benchmark
+    from dtb_builder.dataset.replay import replay
+    from dtb_builder.dataset.weights import check_weights_name
+
+    if given.into is not None:
+        try:
+            check_weights_name(given.into)
+        except ValueError as error:
+            raise ConfigError(f"--into: {error}") from error
+    with Benchmark(given.file) as benchmark:
+        found = replay(benchmark.run(given.run), epoch=given.epoch, root=given.root)
+    print(found.verdict)
+    print(f"{found.seconds:.3g} seconds")
+    if given.into is not None:
+        found.export(given.into)
+        print(given.into)
+    return 0 if found.is_same else 1

@@ -11,7 +11,14 @@ if TYPE_CHECKING:
     from dtb_builder.stages.generation.run_folder import RunFolder
     from dtb_builder.stages.settings.launch import LaunchConfig
 
-__all__ = ["compose", "ensure_planned", "is_launch_setting", "is_own_config", "launch_config"]
+__all__ = [
+    "compose",
+    "ensure_planned",
+    "given_settings",
+    "is_launch_setting",
+    "is_own_config",
+    "launch_config",
+]
 
 
 def compose(settings: Sequence[str], root: str = "config") -> dict[str, Any]:
@@ -45,6 +52,23 @@ def compose(settings: Sequence[str], root: str = "config") -> dict[str, Any]:
         raise ConfigError(f"{reason}\n{hint} every setting") from error
     assert isinstance(plain, dict)
     return {str(key): value for key, value in plain.items()}
+
+
+def given_settings(settings: Sequence[str]) -> dict[str, Any]:
+    """Those settings of the data alone that were given, nested, as checked by `compose`."""
+    composed = compose(settings)
+    found: dict[str, Any] = {}
+    for setting in settings:
+        if is_launch_setting(setting):
+            continue
+        *path, name = setting.partition("=")[0].split(".")
+        of, into = composed, found
+        for part in path:
+            of, into = of.get(part, {}), into.setdefault(part, {})
+        if name not in of:
+            raise ConfigError(f"{setting}: a setting is given as key=value")
+        into[name] = of[name]
+    return found
 
 
 def is_launch_setting(setting: str) -> bool:

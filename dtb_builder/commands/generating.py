@@ -7,10 +7,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from dtb_builder.commands.adding import add_command, add_folder_command
+from dtb_builder.commands.adding import add_command, add_folder_command, here
 from dtb_builder.commands.composing import (
     compose,
     ensure_planned,
+    given_settings,
     is_launch_setting,
     is_own_config,
     launch_config,
@@ -32,6 +33,20 @@ def add_commands(commands: Any) -> None:
         "--calibrate",
         action="store_true",
         help="train two epochs of three genotypes, for a closer estimate",
+    )
+    branch = add_command(
+        commands, "branch", _branch, "Plan runs that go on from stored states of others."
+    )
+    branch.add_argument("file", metavar="FILE", type=here)
+    branch.add_argument("run_folder", metavar="NEW_FOLDER", type=Path)
+    branch.add_argument(
+        "--runs", metavar="FIRST-LAST", help="their numbers, as in 0-9 or 0,4; all without"
+    )
+    branch.add_argument(
+        "--from", dest="epoch", metavar="EPOCH", type=int, required=True, help="at whose end"
+    )
+    branch.add_argument(
+        "settings", metavar="SETTING", nargs="*", help="of recipe, order_seeds or states"
     )
     add_folder_command(
         commands,
@@ -105,6 +120,38 @@ def _plan(given: argparse.Namespace) -> int:
         about = "about" if cost.device == "cuda" else "less than"
         print(f"price       {about} {price * cost.hours:,.2f}, at {price:g} an hour of a GPU")
     return 0
+
+
+def _branch(given: argparse.Namespace) -> int:
+    from dtb_builder.dataset import Benchmark
+    from dtb_builder.stages.generation.branch import branch
+    from dtb_builder.stages.generation.run_folder import RunFolder
+
+    changed = given_settings(given.settings)
+    folder = RunFolder(given.run_folder)
+    with Benchmark(given.file) as benchmark:
+        numbers = benchmark.numbers.tolist() if given.runs is None else _numbers(given.runs)
+        branch(benchmark, folder, numbers, epoch=given.epoch, changed=changed)
+    num_epochs = folder.config.recipe.num_epochs
+    print(
+        f"{folder.path}: {folder.num_runs} runs, planned from epoch {folder.config.first_epoch} "
+        f"to {num_epochs}; dtb generate {folder.path} trains them"
+    )
+    return 0
+
+
+def _numbers(text: str) -> list[int]:
+    """The numbers of ``0-9,12``."""
+    from dtb_builder.stages.settings.shard_range import ShardRange
+
+    numbers: list[int] = []
+    try:
+        for part in text.split(","):
+            span = ShardRange.parse(part.strip())
+            numbers += range(span.first, span.last + 1)
+    except ValueError as error:
+        raise ConfigError(f"--runs wants numbers, as in 0-9 or 0,4; got {text!r}") from error
+    return numbers
 
 
 def _generate(given: argparse.Namespace) -> int:

@@ -1,7 +1,8 @@
 """One run of a benchmark: its metrics and its training states."""
 
 import os
-from collections.abc import Callable, Mapping
+import warnings
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,9 +10,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dtb_builder.dataset.atomic import write_whole
 from dtb_builder.dataset.opening import damage_is_named
+from dtb_builder.dataset.replay import Replayed, replay
+from dtb_builder.dataset.source import Location
 from dtb_builder.dataset.store import Store
+from dtb_builder.dataset.weights import write_weights
 from dtb_builder.errors import (
     DamagedFileError,
     NoSuchRunError,
@@ -96,8 +99,22 @@ class Run:
 
     @property
     def origin(self) -> dict[str, Any]:
-        """Where the run comes from: trained here, or taken from another benchmark."""
+        """Where the run comes from: trained here, or branched from a run of another benchmark."""
         return self._listed(self._store.origins, "origin", int(self._column("runs/origin")))
+
+    @property
+    def branch_epoch(self) -> int | None:
+        """The epoch of its parent from which it goes on; None of a run from its initialisation."""
+        origin = self.origin
+        if origin.get("kind") != "branched":
+            return None
+        with damage_is_named(self.file):
+            return int(origin["epoch"])
+
+    @property
+    def crc32c(self) -> int:
+        """The run's own checksum, by which it is known wherever it is merged to."""
+        return int(self._column("runs/crc32c"))
 
     @property
     def moments(self) -> tuple[Moment, ...]:
@@ -119,6 +136,57 @@ class Run:
         """The epochs at whose ends the run's momentum is kept."""
         epochs = (self._store.index.moments[i].epoch for i in self._kept("momentum_length"))
         return tuple(epoch for epoch in epochs if epoch is not None)
+
+    @property
+    def checkpoint_epochs(self) -> tuple[int, ...]:
+        """The epochs from whose ends a training can go on: see `replay` and ``dtb branch``.
+
+        Their state is kept as it was trained, and so is their momentum where the recipe has some.
+        """
+        began = self.branch_epoch or 0
+        with damage_is_named(self.file):
+            config = self.provenance["config"]
+            states, auxiliary = config["states"], self.provenance["network"]["auxiliary"]
+            is_exact = states.get("dtype", "float32") == "float32" and (
+                not auxiliary or states.get("auxiliary_head", True)
+            )
+            without = config["recipe"]["momentum"] == 0
+        known = self.momentum_epochs
+        return tuple(
+            epoch
+            for epoch in self.state_epochs
+            if is_exact and (without or epoch in known or epoch == began)
+        )
+
+    def replay(self, *, epoch: int, root: str | os.PathLike[str] | None = None) -> Replayed:
+        """Make a state that was not kept, by training from the nearest earlier checkpoint.
+
+        It has the bits of the training on the same class of device with the same software; a
+        warning names both where it has not.
+
+        Args:
+            epoch: -1 is the benchmark's last.
+            root: where the images are, or None for their usual place.
+
+        Raises:
+            KeyError: there is no such epoch, the run diverged before, or another benchmark has it.
+            ImagesError: the images here are not those it was trained on.
+            ConfigError: the device or the compiled passes that it was trained with are not here.
+        """
+        found = replay(self, epoch=epoch, root=None if root is None else Path(root))
+        if not found.is_same:
+            warnings.warn(found.verdict, stacklevel=2)
+        return found
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """How the run's file was made."""
+        return self._store.provenance
+
+    @property
+    def file(self) -> Location:
+        """The file that has the run."""
+        return self._store.path
 
     def _kept(self, column: str) -> list[int]:
         length = self._column(f"moments/{column}")
@@ -159,7 +227,7 @@ class Run:
             raise DamagedFileError(
                 f"{self._store.path} has {len(texts)} {what}s, none of number {number}"
             )
-        return texts[number]
+        return dict(texts[number])
 
     def curve(self, metric: str) -> np.ma.MaskedArray:
         """A metric at every epoch, float64 of shape (num_epochs + 1,), masked where not measured.
@@ -255,24 +323,15 @@ class Run:
             ModuleNotFoundError: the package safetensors, or torch, is not installed.
             KeyError: and TypeError: as `training_state`.
         """
-        target = Path(path)
         state = self.training_state(epoch=epoch, step=step)
-        tensors = self.tensors.unpack(state.values)
-        if target.suffix == ".safetensors":
-            about = {
-                "genotype": str(self.genotype),
-                "run": str(self.number),
-                "seed": str(self.seed),
-                "order_seed": str(self.order_seed),
-                "step": str(state.num_batches_tracked),
-            }
-            write_whole(target, _safetensors(tensors, about))
-        elif target.suffix == ".pt":
-            from dtb_builder.network.state import torch_file
-
-            write_whole(target, torch_file(tensors))
-        else:
-            raise ValueError(f"expected a name that ends in .safetensors or .pt, got {target.name}")
+        about = {
+            "genotype": str(self.genotype),
+            "run": str(self.number),
+            "seed": str(self.seed),
+            "order_seed": str(self.order_seed),
+            "step": str(state.num_batches_tracked),
+        }
+        write_weights(Path(path), self.tensors.unpack(state.values), about)
 
     def network(self, *, epoch: int | None = None, step: int | None = None) -> "Network":
         """The network after an epoch or a step, as a torch module in evaluation mode.
@@ -310,16 +369,6 @@ def numbered_run(store: Store, number: int) -> Run:
         span = f", {numbers[0]} to {numbers[-1]}" if len(numbers) else ""
         raise NoSuchRunError(f"{store.path} has no run {number}; it has {len(numbers)} runs{span}")
     return Run(store, row)
-
-
-def _safetensors(tensors: Mapping[str, NDArray[np.float32]], about: dict[str, str]) -> bytes:
-    try:
-        from safetensors.numpy import save
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            "files of safetensors take a package: pip install 'darts-training-bench[export]'"
-        ) from error
-    return save({name: values.copy() for name, values in tensors.items()}, about)
 
 
 def spans(numbers: tuple[int, ...] | list[int]) -> str:

@@ -4,6 +4,7 @@ import json
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -131,12 +132,12 @@ class Store:
             raise DamagedFileError(f"{self.path}: expected one provenance, got {len(texts)}")
         return texts[0]
 
-    @property
+    @cached_property
     def environments(self) -> tuple[dict[str, Any], ...]:
         """The devices and software that epochs ran on."""
         return tuple(map(self._object, self.index.texts(schema.ENVIRONMENTS)))
 
-    @property
+    @cached_property
     def origins(self) -> tuple[dict[str, Any], ...]:
         """Where runs come from."""
         return tuple(map(self._object, self.index.texts(schema.ORIGINS)))

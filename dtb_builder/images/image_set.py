@@ -4,11 +4,14 @@ import hashlib
 import math
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Images", "channel_statistics"]
+from dtb_builder.errors import ImagesError
+
+__all__ = ["Images", "channel_statistics", "check_images"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,6 +84,19 @@ def channel_statistics(
         means.append(total / (255 * channel.size))
         stds.append(math.sqrt(channel.size * squares - total**2) / (255 * channel.size))
     return np.array(means), np.array(stds)
+
+
+def check_images(images: Images, expected_sha256: str, *, user: Path | str) -> None:
+    """Check that images are those that a run folder or a file was made with.
+
+    Raises:
+        ImagesError: they are not.
+    """
+    if images.sha256 != expected_sha256:
+        raise ImagesError(
+            f"{images.name} on this machine is not what {user} was made with: "
+            f"SHA-256 {images.sha256[:12]}, expected {expected_sha256[:12]}"
+        )
 
 
 def _check(

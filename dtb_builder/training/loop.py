@@ -4,11 +4,12 @@ import time
 from collections.abc import Callable, Collection, Generator
 from contextlib import nullcontext
 from functools import partial
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import CosineAnnealingLR
+from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler
 
 from dtb_builder.network.kernels import Library
 from dtb_builder.network.network import Network
@@ -21,14 +22,26 @@ from dtb_builder.training.optimizer import make_optimizer
 from dtb_builder.training.recipe import Recipe
 from dtb_builder.training.recorded import Recorded, record_cuda_graph
 from dtb_builder.training.resident import ResidentImages
-from dtb_builder.training.resume import Checkpoint
 from dtb_builder.training.seeds import epoch_rng, seeded_torch
 from dtb_builder.training.step import train_on_batch
 
-__all__ = ["train"]
+__all__ = ["StartingPoint", "train"]
 
 Step = Callable[[BatchDraws], Tensor]
 """Trains on a batch; see train_on_batch."""
+
+
+class StartingPoint(Protocol):
+    """The end of an epoch after which a training goes on: a `Checkpoint`, or a `Start`."""
+
+    @property
+    def epoch(self) -> int:
+        """The epoch."""
+        ...
+
+    def restore(self, network: nn.Module, optimizer: Optimizer, scheduler: LRScheduler) -> None:
+        """Bring a training's parts to where they were."""
+        ...
 
 
 def train(
@@ -38,7 +51,7 @@ def train(
     *,
     seed: int,
     state_steps: Collection[int] = (),
-    resume: Checkpoint | None = None,
+    resume: StartingPoint | None = None,
 ) -> Generator[FinishedEpoch, None, None]:
     """Train a network in place, and stop after each epoch for the caller to look.
 
@@ -84,7 +97,7 @@ def _epochs(
     recipe: Recipe,
     seed: int,
     state_steps: Collection[int],
-    resume: Checkpoint | None,
+    resume: StartingPoint | None,
 ) -> Generator[FinishedEpoch, None, None]:
     # pyright finds no overload with both arguments; there is one at run time.
     network.to(device=data.device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]

@@ -3,10 +3,11 @@
 import contextlib
 import ctypes
 import os
+from collections.abc import Iterator
 
 import torch
 
-__all__ = ["set_up_torch"]
+__all__ = ["set_up_torch", "torch_as_it_was"]
 
 
 def set_up_torch(*, threads: int, deterministic: bool) -> None:
@@ -36,6 +37,25 @@ def set_up_torch(*, threads: int, deterministic: bool) -> None:
     # float32 means float32: TF32 keeps 10 of its 23 bits.
     torch.set_float32_matmul_precision("highest")
     torch.backends.cudnn.allow_tf32 = False
+
+
+@contextlib.contextmanager
+def torch_as_it_was() -> Iterator[None]:
+    """Undo at the end what `set_up_torch` changes of torch in the body."""
+    threads, mode = torch.get_num_threads(), torch.get_deterministic_debug_mode()
+    precision, allow_tf32 = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
+    deterministic, benchmark = torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark
+    filling = torch.utils.deterministic.fill_uninitialized_memory  # pyright: ignore[reportAttributeAccessIssue]
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+        torch.set_deterministic_debug_mode(mode)
+        torch.set_float32_matmul_precision(precision)
+        torch.backends.cudnn.deterministic = deterministic
+        torch.backends.cudnn.benchmark = benchmark
+        torch.backends.cudnn.allow_tf32 = allow_tf32
+        torch.utils.deterministic.fill_uninitialized_memory = filling  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def _keep_freed_memory() -> None:

@@ -68,12 +68,14 @@ def calibrate(folder: RunFolder) -> Estimate:
     of the plan's first genotypes; so that they stand for all of them. Nothing is left behind.
 
     Raises:
-        ConfigError: the folder is not planned, or its device is not here.
+        ConfigError: the folder is not planned or a branch, or its device is not here.
         ImagesError: the images are not here.
     """
     config = folder.config
     if config.compute.device == "cuda" and not torch.cuda.is_available():
         raise ConfigError("--calibrate times the plan's own device, and this machine has no cuda")
+    if config.branch is not None:
+        raise ConfigError("--calibrate times runs from their initialisation, not a branch's")
     num_epochs = config.recipe.num_epochs
     timings = _timings(folder, _representative(folder))
     # What only the first one does, a worker on the CPU does once, and one on a GPU for every task.
@@ -86,7 +88,7 @@ def calibrate(folder: RunFolder) -> Estimate:
         t.table_bytes
         + (len(folder.moments) - num_differences) * t.state_bytes
         + num_differences * t.difference_bytes
-        + len(config.states.momentum_epochs(num_epochs)) * t.momentum_bytes
+        + len(config.momentum_epochs) * t.momentum_bytes
         for t in timings
     )
     run_bytes += _ROW_BYTES * (num_epochs + 1) + _MOMENT_BYTES * len(folder.moments)

@@ -9,6 +9,7 @@ from pathlib import Path
 from dtb_builder.dataset.journal import count_epochs
 from dtb_builder.errors import ConfigError
 from dtb_builder.stages.generation.outcomes import close_shard, is_finished
+from dtb_builder.stages.generation.parent import check_parents
 from dtb_builder.stages.generation.run_folder import PlannedRun, RunFolder
 from dtb_builder.stages.settings.launch import LaunchConfig
 from dtb_builder.stages.work.disk import storage_is_named
@@ -85,12 +86,14 @@ def generate(
         LockedError: somebody else works on the folder, or on these shards.
         ConfigError: it is not planned or has no such shards, the cluster has no room for a run, or
             a machine cannot compute as planned.
-        PlanMismatchError: its config or its plan was edited since it was planned.
+        PlanMismatchError: its config, plan or parents were edited since it was planned.
+        DamagedFileError: it is a branch, whose parents are not there or damaged.
         StorageError: the folder cannot be written to any more; nothing finished is harmed.
         ImagesError: a worker has not the images of the plan.
     """
     folder.config  # noqa: B018 - raises where there is none, before anything is started
     folder.check_plan()
+    check_parents(folder)
     folder.check_writeable()
     if train is None:
         from dtb_builder.stages.generation.worker import train_run as train  # here: it needs torch
@@ -128,7 +131,8 @@ class _Driver:
         self._open: dict[int, _OpenShard] = {}
         self._running: set[PlannedRun] = set()
         self._to_close: deque[Task] = deque()
-        self._num_epochs = folder.config.recipe.num_epochs
+        self._first_epoch = folder.config.first_epoch
+        self._num_epochs = folder.config.recipe.num_epochs - self._first_epoch
         self._num_done = 0
 
     def events(self) -> Iterator[Event]:
@@ -237,4 +241,4 @@ class _Driver:
         return isinstance(task.key, PlannedRun) and is_finished(self._folder, task.key)
 
     def _count(self, run: PlannedRun) -> int:
-        return max(0, count_epochs(self._folder.journal_file(run)) - 1)
+        return max(0, count_epochs(self._folder.journal_file(run)) - 1 - self._first_epoch)

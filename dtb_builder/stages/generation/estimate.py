@@ -74,14 +74,14 @@ def estimate(folder: RunFolder) -> Estimate:
         torch.set_num_threads(threads)
     per_image = seconds / num_images
     num_evaluated = len(split.valid) + len(images.test_labels)
-    num_epochs = config.recipe.num_epochs
+    num_epochs = config.recipe.num_epochs - config.first_epoch
     run_seconds = per_image * (
         num_epochs * len(split.train) + (num_epochs + 1) * num_evaluated * _FORWARD_SHARE
     )
     num_runs = sum(1 for _ in folder.plan())
     num_differences = sum(moment.base is not None for moment in folder.moments)
     num_whole = len(folder.moments) - num_differences
-    num_whole += len(config.states.momentum_epochs(num_epochs))  # it takes as much as a state
+    num_whole += len(config.momentum_epochs)  # it takes as much as a state
     state_bytes = num_whole * _BYTES_PER_FLOAT[config.states.dtype]
     state_bytes += num_differences * _BYTES_PER_DIFFERENCE[config.states.dtype]
     tables = [Storing(config.states, tensor_table(network)).tensors for network in networks]

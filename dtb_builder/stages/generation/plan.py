@@ -11,11 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dtb_builder.errors import ConfigError, PlanMismatchError
-from dtb_builder.images.image_set import Images
+from dtb_builder.images.image_set import Images, check_images
 from dtb_builder.images.splits import Split, indices_sha256
 from dtb_builder.space import NAMED, Genotype, mutate, read_genotypes, sample_uniform
 from dtb_builder.space.listing import find_genotype
 from dtb_builder.space.sampling import uniform_text
+from dtb_builder.stages.generation.parent import parents, parents_provenance
 from dtb_builder.stages.generation.run_folder import PlannedRun, RunFolder
 from dtb_builder.stages.settings.config import Config, deciding_settings
 from dtb_builder.stages.settings.images import load_split_images
@@ -52,10 +53,16 @@ def plan(folder: RunFolder, config: Config) -> None:
     compute = with_kernels_settled(config.compute, config.recipe, channels=config.network.channels)
     settled = replace(config, compute=compute)
     # Uniform draws never run out; whatever else is wrong is known before anything is written.
-    runs = _runs(settled) if config.space.kind == "uniform" else list(_runs(settled))
+    runs = _runs(folder, settled)
+    if config.space.kind != "uniform":
+        runs = iter(list(runs))
     images, split = load_split_images(config.images)
     _check_moments(config, len(split.train))
     provenance = _provenance(settled, images, split)
+    if config.branch is not None:
+        provenance["parent"] = parents_provenance(folder.parent_file)
+        sha256 = provenance["parent"]["images"]["sha256"]
+        check_images(images, sha256, user="the benchmark that is branched from")
     folder.check_writeable()
     with storage_is_named(folder.path), folder.locked(seconds=_PLAN_SECONDS):
         if not folder.is_planned:
@@ -70,7 +77,7 @@ def _check_planned(folder: RunFolder, config: Config) -> None:
         kernels = folder.config.compute.kernels
         config = replace(config, compute=replace(config.compute, kernels=kernels))
     folder.check_config(config)
-    _check_runs(folder, _runs(config))
+    _check_runs(folder, _runs(folder, config))
     if config.images.root not in (None, folder.config.images.root):
         with storage_is_named(folder.path), folder.locked():
             folder.write_config(replace(folder.config, images=config.images))
@@ -115,6 +122,8 @@ def genotypes_of(space: SpaceConfig) -> Iterator[Genotype]:
         except OSError as error:
             raise ConfigError(f"space.file cannot be read: {error}") from error
         yield from _listed_once(genotypes, f"space.file {space.file}")
+    elif space.kind == "branch":
+        raise ConfigError("space.kind=branch has no genotypes of its own")
     else:
         names = space.names or tuple(NAMED)
         if unknown := sorted(set(names) - set(NAMED)):
@@ -168,14 +177,21 @@ def _listed_once(genotypes: Sequence[Genotype], where: str) -> Iterator[Genotype
         yield genotype
 
 
-def _runs(config: Config) -> Iterator[PlannedRun]:
-    """Every genotype with every seed and order seed, numbered in this order."""
+def _runs(folder: RunFolder, config: Config) -> Iterator[PlannedRun]:
+    """Every genotype with every seed and order seed, numbered in this order.
+
+    Those of a branch are every run that it goes on from with every order seed.
+    """
+    if config.branch is None:
+        drawn = ((text, seed, seed) for text in _texts_of(config.space) for seed in config.seeds)
+    else:
+        runs = parents(folder.parent_file, config.branch)
+        drawn = ((str(run.genotype), run.seed, run.order_seed) for run in runs)
     number = 0
-    for text in _texts_of(config.space):
-        for seed in config.seeds:
-            for order_seed in (seed,) if config.order_seeds is None else config.order_seeds:
-                yield PlannedRun(number, number // config.shard_size, seed, order_seed, text)
-                number += 1
+    for text, seed, own in drawn:
+        for order_seed in (own,) if config.order_seeds is None else config.order_seeds:
+            yield PlannedRun(number, number // config.shard_size, seed, order_seed, text)
+            number += 1
 
 
 def _check_runs(folder: RunFolder, runs: Iterator[PlannedRun]) -> None:

@@ -8,14 +8,16 @@ from typing import Any
 
 from dtb_builder.dataset import Benchmark, Run
 from dtb_builder.dataset.codec import crc32c
+from dtb_builder.dataset.replay import start_of
 from dtb_builder.errors import DTBError
+from dtb_builder.images.image_set import check_images
+from dtb_builder.network.initial import initial_network
 from dtb_builder.network.kernels import find_library
 from dtb_builder.network.spec import NetworkSpec
 from dtb_builder.network.state import capture, tensor_table
 from dtb_builder.record import TrainingState
 from dtb_builder.stages.generation.state_frames import Storing
-from dtb_builder.stages.generation.worker import initial_network
-from dtb_builder.stages.settings.images import ImagesConfig, check_images, load_split_images
+from dtb_builder.stages.settings.images import ImagesConfig, load_split_images
 from dtb_builder.stages.settings.parsing import parse
 from dtb_builder.stages.settings.states import StatesConfig
 from dtb_builder.training.compute import ComputeConfig
@@ -59,6 +61,8 @@ class Recomputed:
 def reproduce(benchmark: Benchmark, number: int, *, root: Path | None) -> Iterator[Recomputed]:
     """Train a run again and compare it bit for bit, times apart, epoch by epoch.
 
+    A branched run is trained from where it goes on from its parent.
+
     Args:
         benchmark: an open benchmark or shard.
         number: which run.
@@ -78,7 +82,11 @@ def reproduce(benchmark: Benchmark, number: int, *, root: Path | None) -> Iterat
     settings = parse(StatesConfig, benchmark.provenance["config"]["states"])
     storing = Storing(settings, tensor_table(network))
     steps = run.state_steps
-    for finished in train(network, data, recipe, seed=run.order_seed, state_steps=steps):
+    began = run.branch_epoch
+    start = None if began is None else start_of(run, began)
+    for finished in train(
+        network, data, recipe, seed=run.order_seed, state_steps=steps, resume=start
+    ):
         if finished.epoch > run.num_epochs:
             return  # it diverged then
         mismatches = [

@@ -30,7 +30,10 @@ __all__ = ["Failures", "PlannedRun", "RunFolder"]
 _RUN_LOCK_SECONDS = 60
 """Longer than a worker outlives its cluster."""
 
-_OWN_FILES = ("config.yaml", "provenance.json", "plan.csv", "dtb.h5", "states-*.h5", ".lock.json")
+_OWN_FILES = (
+    *("config.yaml", "provenance.json", "plan.csv", "parent.h5"),
+    *("dtb.h5", "states-*.h5", ".lock.json"),
+)
 """What is written here only by who holds the folder; reports and exports need no lock."""
 
 _PLAN_FIELDS = ("run", "shard", "seed", "order_seed", "genotype")
@@ -81,6 +84,7 @@ class RunFolder:
     ``config.yaml``           what decides the data
     ``provenance.json``       that, with the images' and the splits' hashes: goes into every file
     ``plan.csv``              a line for every run; written last, so that it marks a whole plan
+    ``parent.h5``             of a branch: the runs that it goes on from, up to there
     ``shards/``               finished shards
     ``working/``              journals, checkpoints and failures of the shards in progress
     ``damaged/``              damaged shards that a repair has set aside
@@ -106,6 +110,11 @@ class RunFolder:
     def plan_file(self) -> Path:
         """The plan, as CSV."""
         return self.path / "plan.csv"
+
+    @property
+    def parent_file(self) -> Path:
+        """The runs that a branch goes on from."""
+        return self.path / "parent.h5"
 
     @property
     def benchmark_file(self) -> Path:

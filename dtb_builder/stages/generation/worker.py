@@ -9,9 +9,7 @@ from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 
-import torch
-
-from dtb_builder.dataset import codec
+from dtb_builder.dataset import Run, codec
 from dtb_builder.dataset.atomic import write_whole
 from dtb_builder.dataset.journal import (
     Journal,
@@ -22,30 +20,32 @@ from dtb_builder.dataset.journal import (
     open_journal,
     read_journal,
 )
+from dtb_builder.dataset.replay import start_of
 from dtb_builder.errors import DamagedFileError, DivergedError, TimeLimitError
-from dtb_builder.images.image_set import Images
-from dtb_builder.network.network import Network
-from dtb_builder.network.spec import NetworkSpec
+from dtb_builder.images.image_set import Images, check_images
+from dtb_builder.network.initial import initial_network
 from dtb_builder.network.state import capture, tensor_table
+from dtb_builder.record import TRAINED_HERE
 from dtb_builder.scores.size import multiply_accumulates, num_parameters
 from dtb_builder.space import Genotype
 from dtb_builder.stages.generation.kernels_check import check_kernels
+from dtb_builder.stages.generation.parent import append_parent, parent_of
 from dtb_builder.stages.generation.run_folder import PlannedRun, RunFolder
 from dtb_builder.stages.generation.state_frames import StateEncoder, Storing
 from dtb_builder.stages.settings.config import Config
-from dtb_builder.stages.settings.images import ImagesConfig, check_images, load_split_images
+from dtb_builder.stages.settings.images import ImagesConfig, load_split_images
 from dtb_builder.stages.settings.network import network_spec
 from dtb_builder.stages.work.disk import storage_is_named
 from dtb_builder.training.environment import environment
 from dtb_builder.training.finished import FinishedEpoch
 from dtb_builder.training.kernels import kernels_name, library_of
-from dtb_builder.training.loop import train
+from dtb_builder.training.loop import StartingPoint, train
 from dtb_builder.training.machine import set_up_machine
 from dtb_builder.training.momentum import capture_momentum
 from dtb_builder.training.resident import ResidentImages, make_resident
 from dtb_builder.training.resume import Checkpoint
 
-__all__ = ["initial_network", "train_run", "training"]
+__all__ = ["train_run", "training"]
 
 
 def train_run(path: Path, run: PlannedRun, time_limit: float | None) -> str | None:
@@ -86,13 +86,6 @@ def train_run(path: Path, run: PlannedRun, time_limit: float | None) -> str | No
             raise
 
 
-def initial_network(genotype: Genotype, spec: NetworkSpec, seed: int) -> Network:
-    """The network of a run before its training, the same on every device."""
-    with torch.random.fork_rng([]):
-        torch.default_generator.manual_seed(seed)
-        return Network(genotype, spec)
-
-
 def training(
     folder: RunFolder, run: PlannedRun, log: logging.Logger
 ) -> Iterator[tuple[int, Mapping[str, float]]]:
@@ -107,19 +100,21 @@ def training(
     network = initial_network(Genotype.parse(run.genotype), spec, run.seed)
     shape = images.train_images.shape[1:]
     storing = Storing(config.states, tensor_table(network))
-    about = JournalRun(
-        number=run.number,
-        genotype=run.genotype,
-        seed=run.seed,
-        order_seed=run.order_seed,
-        plan=folder.plan_id,
-        num_parameters=num_parameters(network),
-        multiply_accumulates=multiply_accumulates(network, (shape[0], shape[1], shape[2])),
-        tensors=storing.tensors,
-    )
     network.use_kernels(library_of(config.compute))
     folder.working_folder(run.shard).mkdir(parents=True, exist_ok=True)
-    journal, checkpoint = _recovered(folder, run, about, log)
+    with parent_of(folder, run) as parent:
+        about = JournalRun(
+            number=run.number,
+            genotype=run.genotype,
+            seed=run.seed,
+            order_seed=run.order_seed,
+            plan=folder.plan_id,
+            num_parameters=num_parameters(network),
+            multiply_accumulates=multiply_accumulates(network, (shape[0], shape[1], shape[2])),
+            tensors=storing.tensors,
+            origin=TRAINED_HERE if parent is None else parent.origin,
+        )
+        journal, start = _recovered(folder, run, about, parent, log)
     if journal.is_finished(config.recipe.num_epochs):
         return
     facts = environment(config.compute.device, kernels=kernels_name(config.compute))
@@ -130,7 +125,7 @@ def training(
         config.recipe,
         seed=run.order_seed,
         state_steps=[moment.step for moment in folder.moments if moment.epoch is None],
-        resume=checkpoint,
+        resume=start,
     ):
         if diverged := _not_finite(finished):
             if finished.epoch == 0:
@@ -145,20 +140,33 @@ def training(
 
 
 def _recovered(
-    folder: RunFolder, run: PlannedRun, about: JournalRun, log: logging.Logger
-) -> tuple[Journal, Checkpoint | None]:
-    """The run's journal, and the checkpoint to go on from after its last epoch."""
+    folder: RunFolder, run: PlannedRun, about: JournalRun, parent: Run | None, log: logging.Logger
+) -> tuple[Journal, StartingPoint | None]:
+    """The run's journal, and where to go on after its last epoch.
+
+    Without a checkpoint it begins again: with nothing, or with what it has from its parent.
+    """
     journal = open_journal(folder.journal_file(run), about)
-    if journal.last_epoch is None or journal.is_finished(folder.config.recipe.num_epochs):
+    if journal.is_finished(folder.config.recipe.num_epochs):
         return journal, None
-    file = folder.checkpoint_file(run, journal.last_epoch)
-    try:
-        checkpoint = Checkpoint.from_bytes(file.read_bytes())
-    except (FileNotFoundError, DamagedFileError) as error:
-        log.warning("begins again: no checkpoint of epoch %d: %s", journal.last_epoch, error)
-        return cut_journal(journal, num_epochs=0), None
-    log.info("goes on after epoch %d", journal.last_epoch)
-    return journal, checkpoint
+    first = folder.config.first_epoch
+    num_given = 0 if parent is None else first + 1
+    if journal.last_epoch is not None and len(journal.epochs) > num_given:
+        try:
+            file = folder.checkpoint_file(run, journal.last_epoch)
+            checkpoint = Checkpoint.from_bytes(file.read_bytes())
+        except (FileNotFoundError, DamagedFileError) as error:
+            log.warning("begins again: no checkpoint of epoch %d: %s", journal.last_epoch, error)
+        else:
+            log.info("goes on after epoch %d", journal.last_epoch)
+            return journal, checkpoint
+    if len(journal.epochs) < num_given or parent is None:
+        journal = cut_journal(journal, num_epochs=0)
+    if parent is None:
+        return journal, None
+    if not journal.epochs:
+        journal = append_parent(journal, parent, first)
+    return cut_journal(journal, num_epochs=num_given), start_of(parent, first)
 
 
 def _store(
@@ -177,7 +185,7 @@ def _store(
     begin = time.perf_counter()
     state = capture(finished.network)
     momentum = None
-    if epoch in config.states.momentum_epochs(config.recipe.num_epochs):
+    if epoch in config.momentum_epochs:
         momentum = capture_momentum(finished.network, finished.optimizer)
     kept = [encoder.frames(storing.stored(within)) for within in finished.step_states.values()]
     if encoder.keeps(state.num_batches_tracked):

@@ -14,12 +14,12 @@ from dtb_builder.errors import ConfigError, DivergedError, ImagesError
 from dtb_builder.images.image_set import Images
 from dtb_builder.images.splits import Split
 from dtb_builder.network import NetworkSpec
+from dtb_builder.network.initial import initial_network
 from dtb_builder.scores import ProbeImages, choose_probe
 from dtb_builder.scores.names import SCORES
 from dtb_builder.scores.probed import probe_tensor
 from dtb_builder.scores.scoring import Probe, score_network
 from dtb_builder.space import Genotype
-from dtb_builder.stages.generation.worker import initial_network
 from dtb_builder.stages.ranking.population import EARLY_FIGURES
 from dtb_builder.stages.search.config import SearchConfig, SearchRule
 from dtb_builder.stages.settings.images import load_split_images

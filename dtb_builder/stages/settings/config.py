@@ -7,6 +7,7 @@ from typing import Any, get_type_hints
 
 from dtb_builder.errors import ConfigError
 from dtb_builder.record import Moment
+from dtb_builder.stages.settings.branch import BranchConfig
 from dtb_builder.stages.settings.images import ImagesConfig
 from dtb_builder.stages.settings.network import NetworkConfig, check_auxiliary
 from dtb_builder.stages.settings.plain import flat, plain
@@ -31,6 +32,7 @@ class Config:
     seeds: tuple[int, ...]
     shard_size: int
     order_seeds: tuple[int, ...] | None = None
+    branch: BranchConfig | None = None
 
     def __post_init__(self) -> None:
         for name in ("seeds", "order_seeds"):
@@ -40,6 +42,7 @@ class Config:
         if self.shard_size < 1:
             raise ValueError(f"shard_size must be at least 1, got {self.shard_size}")
         check_auxiliary(self.recipe, self.network)
+        self._check_branch()
         momentum = self.states.momentum
         if momentum != "none" and self.network.auxiliary and not self.states.auxiliary_head:
             raise ValueError(
@@ -52,6 +55,33 @@ class Config:
             if outside := [e for e in listed if e != -1 and not first <= e <= last]:
                 raise ValueError(f"states.{name} must be in {first}..{last}, or -1, got {outside}")
 
+    @property
+    def first_epoch(self) -> int:
+        """The epoch from whose end the runs are trained: 0, but for a branch."""
+        return 0 if self.branch is None else self.branch.epoch
+
+    @property
+    def momentum_epochs(self) -> set[int]:
+        """The epochs trained here after which the momentum is kept."""
+        return self.states.momentum_epochs(self.recipe.num_epochs, first=self.first_epoch)
+
+    def _check_branch(self) -> None:
+        if (self.branch is None) != (self.space.kind != "branch"):
+            raise ValueError("space.kind=branch is what dtb branch plans, and nothing else")
+        if self.branch is None:
+            return
+        if self.recipe.num_epochs <= self.branch.epoch:
+            raise ValueError(
+                f"recipe.num_epochs must be beyond epoch {self.branch.epoch}, from which the "
+                f"branch goes on, got {self.recipe.num_epochs}"
+            )
+        is_whole = self.states.auxiliary_head or not self.network.auxiliary
+        if self.states.dtype != "float32" or not is_whole:
+            raise ValueError(
+                "a branch keeps the state that it goes on from as it is: it needs "
+                "states.dtype=float32 and states.auxiliary_head=true"
+            )
+
     def moments(self, num_images: int) -> tuple[Moment, ...]:
         """The moments at which every run's state is kept, trained on so many images.
 
@@ -60,7 +90,8 @@ class Config:
         """
         num_steps = self.recipe.num_steps(num_images)
         try:
-            return self.states.moments(self.recipe.num_epochs, num_steps)
+            first = None if self.branch is None else self.branch.epoch
+            return self.states.moments(self.recipe.num_epochs, num_steps, first=first)
         except ValueError as error:
             raise ConfigError(f"{error}; {num_images} images make {num_steps} steps") from error
 
@@ -69,6 +100,8 @@ def deciding_settings(config: Config) -> dict[str, Any]:
     """The config as plain values, without paths, which do not decide the data."""
     settings = plain(config)
     del settings["images"]["root"], settings["space"]["file"]
+    if config.branch is None:
+        del settings["branch"]
     return settings
 
 

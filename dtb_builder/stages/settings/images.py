@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from dtb_builder.errors import ConfigError, ImagesError
+from dtb_builder.errors import ConfigError
 from dtb_builder.images import Images, Split, load_images, stratified_split
 
-__all__ = ["ImagesConfig", "check_images", "load_split_images"]
+__all__ = ["ImagesConfig", "load_split_images"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,16 +43,3 @@ def load_split_images(config: ImagesConfig) -> tuple[Images, Split]:
     except ValueError as error:
         raise ConfigError(f"images.{error}") from error
     return images, split
-
-
-def check_images(images: Images, expected_sha256: str, *, user: Path | str) -> None:
-    """Check that images are those that a run folder or a file was made with.
-
-    Raises:
-        ImagesError: they are not.
-    """
-    if images.sha256 != expected_sha256:
-        raise ImagesError(
-            f"{images.name} on this machine is not what {user} was made with: "
-            f"SHA-256 {images.sha256[:12]}, expected {expected_sha256[:12]}"
-        )

@@ -11,7 +11,8 @@ class SpaceConfig:
     """Which genotypes are trained.
 
     Attributes:
-        kind: uniform draws, a file, published names, or a parent and mutations of it.
+        kind: uniform draws, a file, published names, a parent and mutations of it, or, in a
+            branch, the genotypes of its parent runs.
         seed: of the draws.
         num_genotypes: for uniform and mutations: how many to draw, the parent included.
         file: for file: a text file, one genotype to a line.
@@ -19,7 +20,7 @@ class SpaceConfig:
         names: for named: those wanted; empty means all.
     """
 
-    kind: Literal["uniform", "file", "named", "mutations"]
+    kind: Literal["uniform", "file", "named", "mutations", "branch"]
     seed: int
     num_genotypes: int | None
     file: str | None

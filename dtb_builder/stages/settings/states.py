@@ -47,12 +47,15 @@ class StatesConfig:
         """Whether ``epochs`` has an epoch, of a run of so many."""
         return _has(self.epochs, epoch, num_epochs)
 
-    def moments(self, num_epochs: int, num_steps: int) -> tuple[Moment, ...]:
+    def moments(
+        self, num_epochs: int, num_steps: int, *, first: int | None = None
+    ) -> tuple[Moment, ...]:
         """The moments at which the states of a run are kept.
 
         Args:
             num_epochs: of the run.
             num_steps: of each epoch.
+            first: of a branch: the epoch from whose end its runs go on, whose state is kept.
 
         Raises:
             ValueError: there are not so many steps, or a state is not kept whose momentum is.
@@ -71,6 +74,9 @@ class StatesConfig:
             )
         ends = {step // num_steps for step in steps if step % num_steps == 0}
         ends |= {epoch for epoch in range(num_epochs + 1) if self.keeps(epoch, num_epochs)}
+        if first is not None:
+            steps = tuple(step for step in steps if step > first * num_steps)
+            ends = {first} | {epoch for epoch in ends if epoch > first}
         points: dict[int, int | None] = dict.fromkeys(steps)
         points |= {epoch * num_steps: epoch for epoch in ends}
         order = sorted(points)
@@ -83,18 +89,18 @@ class StatesConfig:
             else:
                 key = max(key for key in whole if key < epoch)
                 moments.append(Moment(step, epoch, order.index(key * num_steps)))
-        if missing := sorted(self.momentum_epochs(num_epochs) - ends):
+        if missing := sorted(self.momentum_epochs(num_epochs, first=first or 0) - ends):
             raise ValueError(
                 f"states.momentum must be of epochs whose state is kept, got {missing}"
             )
         return tuple(moments)
 
-    def momentum_epochs(self, num_epochs: int) -> set[int]:
-        """The epochs after which the momentum is kept, as far as ``momentum`` alone says."""
+    def momentum_epochs(self, num_epochs: int, *, first: int = 0) -> set[int]:
+        """The epochs beyond ``first`` after which the momentum is kept, as ``momentum`` says."""
         chosen = self.momentum
         if chosen == "none":
             return set()
-        every = range(1, num_epochs + 1)
+        every = range(first + 1, num_epochs + 1)
         return {
             epoch
             for epoch in every

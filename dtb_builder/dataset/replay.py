@@ -1,0 +1,214 @@
+"""Training again to a state that was not kept, from the nearest one before that was."""
+
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dtb_builder.dataset.codec import crc32c
+from dtb_builder.dataset.opening import damage_is_named
+from dtb_builder.dataset.weights import write_weights
+from dtb_builder.errors import DamagedFileError, StateNotKeptError
+from dtb_builder.images import Images, Split, load_images, stratified_split
+from dtb_builder.images.image_set import check_images
+from dtb_builder.record import TensorTable, TrainingState
+
+if TYPE_CHECKING:
+    from dtb_builder.dataset.run import Run
+    from dtb_builder.training.resident import ResidentImages
+    from dtb_builder.training.start import Start
+
+__all__ = ["Replayed", "replay", "start_of"]
+
+
+@dataclass(frozen=True, eq=False)
+class Replayed:
+    """A state that was trained again, and whether it is the training's own.
+
+    Attributes:
+        number: of the run.
+        epoch: after which the state is.
+        start: the epoch that it was trained on from; 0 is the initialisation.
+        state: of all the network's tensors, as trained.
+        tensors: where each of them lies in it.
+        crc32c: of the state.
+        trained_crc32c: of the state of the training, from its file.
+        trained_on: device and software of the training.
+        replayed_on: device and software here.
+        seconds: that it took, images and network included.
+    """
+
+    number: int
+    epoch: int
+    start: int
+    state: TrainingState
+    tensors: TensorTable
+    crc32c: int
+    trained_crc32c: int
+    trained_on: Mapping[str, Any]
+    replayed_on: Mapping[str, Any]
+    seconds: float
+
+    @property
+    def is_same(self) -> bool:
+        """Whether it has the bits of the training's."""
+        return self.crc32c == self.trained_crc32c
+
+    @property
+    def verdict(self) -> str:
+        """That in words; where it differs, with both environments."""
+        about = f"run {self.number}, epoch {self.epoch}, trained on from epoch {self.start}"
+        if self.is_same:
+            return f"{about}: the bits of the training, CRC-32C {self.crc32c:08x}"
+        return (
+            f"{about}: the state DIFFERS from the training's, CRC-32C {self.crc32c:08x}, not "
+            f"{self.trained_crc32c:08x}\n"
+            f"trained on {_listed(self.trained_on)}\n"
+            f"replayed on {_listed(self.replayed_on)}"
+        )
+
+    def named(self) -> dict[str, NDArray[np.float32]]:
+        """The state as named arrays."""
+        return self.tensors.unpack(self.state.values)
+
+    def export(self, path: str | os.PathLike[str]) -> None:
+        """Write the state as a file that other tools load; as `Run.export`."""
+        about = {
+            "run": str(self.number),
+            "step": str(self.state.num_batches_tracked),
+            "replayed": "the bits of the training" if self.is_same else "differs",
+        }
+        write_weights(Path(path), self.named(), about)
+
+
+def replay(run: "Run", *, epoch: int, root: Path | None = None) -> Replayed:
+    """Train a run again up to an epoch, from its nearest earlier checkpoint.
+
+    Without any it trains from the initialisation. Torch is set up as for the training, and put
+    back at the end.
+
+    Args:
+        run: of an open benchmark or shard.
+        epoch: -1 is the benchmark's last.
+        root: where the images are, or None for their usual place.
+
+    Raises:
+        KeyError: there is no such epoch, the run diverged before, or another benchmark has it.
+        ImagesError: the images here are not those it was trained on.
+        ConfigError: the device or the compiled passes that it was trained with are not here.
+    """
+    from dtb_builder.network.initial import initial_network
+    from dtb_builder.network.spec import NetworkSpec
+    from dtb_builder.network.state import capture, tensor_table
+    from dtb_builder.training.compute import ComputeConfig
+    from dtb_builder.training.environment import environment
+    from dtb_builder.training.kernels import kernels_name, library_of
+    from dtb_builder.training.loop import train
+    from dtb_builder.training.machine import set_up_machine
+    from dtb_builder.training.recipe import Recipe
+    from dtb_builder.training.setup import torch_as_it_was
+
+    begin = time.perf_counter()
+    trained_crc32c = run.state_crc32c(epoch=epoch)
+    trained_on = run.environment(epoch=epoch)
+    epoch = run.num_epochs if epoch == -1 else epoch
+    start = _nearest_start(run, epoch)
+    provenance = run.provenance
+    with damage_is_named(run.file):
+        config = provenance["config"]
+        spec = NetworkSpec(**provenance["network"])
+        recipe = Recipe(**config["recipe"])
+        compute = ComputeConfig(**config["compute"])
+    images, split = _images(run, root)
+    with torch_as_it_was():
+        set_up_machine(compute)
+        network = initial_network(run.genotype, spec, run.seed)
+        network.use_kernels(library_of(compute))
+        data = _without_evaluation(images, split, compute.device)
+        epochs = train(network, data, recipe, seed=run.order_seed, resume=start)
+        # Epoch 0 is given by a training from the initialisation, which has no start.
+        finished = next(each for each in epochs if each.epoch == epoch)
+        state, tensors = capture(finished.network), tensor_table(finished.network)
+        replayed_on = environment(compute.device, kernels=kernels_name(compute))
+    return Replayed(
+        number=run.number,
+        epoch=epoch,
+        start=0 if start is None else start.epoch,
+        state=state,
+        tensors=tensors,
+        crc32c=_checksum(state.values),
+        trained_crc32c=trained_crc32c,
+        trained_on=trained_on,
+        replayed_on=replayed_on,
+        seconds=time.perf_counter() - begin,
+    )
+
+
+def start_of(run: "Run", epoch: int) -> "Start":
+    """What a training goes on from after an epoch; see `Run.checkpoint_epochs`.
+
+    Raises:
+        StateNotKeptError: it cannot.
+        DamagedFileError: the state is not the one that was trained.
+    """
+    from dtb_builder.training.start import Start
+
+    known = run.checkpoint_epochs
+    if epoch not in known:
+        raise StateNotKeptError(
+            f"no training goes on from epoch {epoch} of run {run.number}: epochs with a whole "
+            f"float32 state and its momentum are {', '.join(map(str, known)) or 'none'}"
+        )
+    state = run.training_state(epoch=epoch)
+    if _checksum(state.values) != run.state_crc32c(epoch=epoch):
+        raise DamagedFileError(
+            f"{run.file}: the state of epoch {epoch} of run {run.number} is not the one trained"
+        )
+    momentum = None
+    if epoch in run.momentum_epochs:
+        momentum = np.concatenate([part.ravel() for part in run.momentum(epoch=epoch).values()])
+    return Start(epoch, state, momentum)
+
+
+def _nearest_start(run: "Run", epoch: int) -> "Start | None":
+    """The nearest start before an epoch; None is the initialisation."""
+    began, origin = run.branch_epoch, run.origin
+    if began is not None and epoch <= began:
+        raise StateNotKeptError(
+            f"run {run.number} branches from epoch {began}: replay run {origin.get('run')} of the "
+            f"benchmark whose provenance has SHA-256 {origin.get('provenance_sha256')}"
+        )
+    earlier = [known for known in run.checkpoint_epochs if known < epoch]
+    return start_of(run, earlier[-1]) if earlier else None
+
+
+def _images(run: "Run", root: Path | None) -> tuple[Images, Split]:
+    with damage_is_named(run.file):
+        settings, stored = run.provenance["config"]["images"], run.provenance["images"]["sha256"]
+        name, num_train = settings["name"], settings.get("num_train")
+        num_valid, seed = settings["num_valid"], settings["split_seed"]
+    images = load_images(name, root)
+    check_images(images, stored, user=run.file)
+    return images, stratified_split(images.train_labels, num_valid, seed, num_train=num_train)
+
+
+def _without_evaluation(images: Images, split: Split, device: str) -> "ResidentImages":
+    """The images to train on, and one of each other part: evaluating takes time, and no part."""
+    from dtb_builder.training.resident import LabelledImages, make_resident
+
+    data = make_resident(images, split, device)
+    one = LabelledImages(data.valid.images[:1], data.valid.labels[:1])
+    return replace(data, valid=one, test=one)
+
+
+def _checksum(values: NDArray[np.float32]) -> int:
+    return crc32c(values.astype("<f4", copy=False).data)
+
+
+def _listed(environment: Mapping[str, Any]) -> str:
+    return ", ".join(f"{key}={value}" for key, value in sorted(environment.items()))

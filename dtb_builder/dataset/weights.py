@@ -1,0 +1,51 @@
+"""A state as a file that other tools load."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dtb_builder.dataset.atomic import write_whole
+
+__all__ = ["check_weights_name", "write_weights"]
+
+_SUFFIXES = (".safetensors", ".pt")
+
+
+def check_weights_name(path: Path) -> None:
+    """See that a file's name says what it is to be.
+
+    Raises:
+        ValueError: it does not.
+    """
+    if path.suffix not in _SUFFIXES:
+        raise ValueError(f"expected a name that ends in .safetensors or .pt, got {path.name}")
+
+
+def write_weights(
+    path: Path, tensors: Mapping[str, NDArray[np.float32]], about: dict[str, str]
+) -> None:
+    """Write named tensors, whole or not at all; a file of safetensors says what they are about.
+
+    Raises:
+        ValueError: the name ends otherwise than in .safetensors or .pt.
+        ModuleNotFoundError: the package safetensors, or torch, is not installed.
+    """
+    check_weights_name(path)
+    if path.suffix == ".safetensors":
+        write_whole(path, _safetensors(tensors, about))
+    else:
+        from dtb_builder.network.state import torch_file
+
+        write_whole(path, torch_file(tensors))
+
+
+def _safetensors(tensors: Mapping[str, NDArray[np.float32]], about: dict[str, str]) -> bytes:
+    try:
+        from safetensors.numpy import save
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            "files of safetensors take a package: pip install 'darts-training-bench[export]'"
+        ) from error
+    return save({name: values.copy() for name, values in tensors.items()}, about)

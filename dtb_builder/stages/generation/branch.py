@@ -1,0 +1,104 @@
+"""From stored runs to a plan of others that go on from them."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from dtb_builder.dataset import Benchmark, Run
+from dtb_builder.errors import ConfigError
+from dtb_builder.stages.generation.parent import origin_of, runs_sha256, write_parents
+from dtb_builder.stages.generation.plan import plan
+from dtb_builder.stages.generation.run_folder import RunFolder
+from dtb_builder.stages.settings.config import Config
+from dtb_builder.stages.settings.images import ImagesConfig
+from dtb_builder.stages.settings.parsing import parse
+from dtb_builder.stages.settings.plain import plain
+from dtb_builder.stages.work.disk import storage_is_named
+from dtb_builder.training.recipe import Recipe
+
+__all__ = ["branch"]
+
+_CHANGEABLE = ("recipe", "order_seeds", "states", "images", "shard_size")
+_NO_SPACE = {"seed": 0, "num_genotypes": None, "file": None, "parent": None, "names": ()}
+
+
+def branch(
+    benchmark: Benchmark,
+    folder: RunFolder,
+    numbers: Sequence[int],
+    *,
+    epoch: int,
+    changed: Mapping[str, Any],
+) -> None:
+    """Plan a run folder whose runs go on from the end of an epoch of stored ones.
+
+    Each goes on with its own order seed or, where ``changed`` has some, with each of those. The
+    same arguments on a planned folder change nothing.
+
+    Args:
+        benchmark: an open benchmark or shard, of a branch or not.
+        folder: to plan.
+        numbers: of the runs.
+        epoch: at whose end the runs go on.
+        changed: settings other than the benchmark's, nested as in a config.
+
+    Raises:
+        KeyError: the benchmark has no such run or epoch.
+        ConfigError: a run has not what it takes to go on from there, or a setting cannot be.
+        PlanMismatchError: the folder was planned with another config, or from other runs.
+        DamagedFileError: a state is not the one that was trained.
+        ImagesError: the images cannot be read.
+    """
+    runs = [benchmark.run(number) for number in sorted(set(numbers))]
+    if not runs:
+        raise ConfigError("say which runs to go on from")
+    epoch = benchmark.epoch_row(epoch)
+    for run in runs:
+        _check_start(run, epoch)
+    provenance = benchmark.provenance_text
+    sha256 = hashlib.sha256(provenance.encode()).hexdigest()
+    origins = [origin_of(run, epoch, sha256) for run in runs]
+    started = {
+        "epoch": epoch,
+        "provenance_sha256": sha256,
+        "runs_sha256": runs_sha256(origins),
+    }
+    config = _config(benchmark.provenance["config"], changed, started)
+    if not folder.is_planned:
+        folder.check_writeable()
+        with storage_is_named(folder.path), folder.locked():
+            write_parents(folder.parent_file, runs, origins, provenance)
+    plan(folder, config)
+
+
+def _check_start(run: Run, epoch: int) -> None:
+    """See that a run can go on from an epoch.
+
+    Raises:
+        ConfigError: naming those from which it can.
+    """
+    if epoch not in (known := run.checkpoint_epochs):
+        raise ConfigError(
+            f"run {run.number} cannot go on from epoch {epoch}: it has a whole float32 state and "
+            f"its momentum after epochs {', '.join(map(str, known)) or '(none)'}; "
+            "states.momentum keeps the momentum"
+        )
+
+
+def _config(parent: Mapping[str, Any], changed: Mapping[str, Any], started: object) -> Config:
+    """The parent's config with what is changed, and where its runs begin."""
+    if other := sorted(changed.keys() - set(_CHANGEABLE)):
+        raise ConfigError(f"a branch may have other {', '.join(_CHANGEABLE)}, not {other[0]}")
+    settings: dict[str, Any] = {**parent, "order_seeds": None, "branch": started}
+    settings["space"] = {**_NO_SPACE, "kind": "branch"}
+    settings["images"] = {"root": None, **parent["images"]}
+    for key, value in changed.items():
+        known = settings.get(key)
+        settings[key] = {**known, **value} if isinstance(known, Mapping) else value
+    config = parse(Config, settings)
+    images = parse(ImagesConfig, {"root": None, **parent["images"]})
+    if plain(config.images) | {"root": None} != plain(images):
+        raise ConfigError("a branch trains on its parent's images")
+    if config.recipe.batch_size != parse(Recipe, parent["recipe"]).batch_size:
+        raise ConfigError("recipe.batch_size cannot change in a branch: steps are counted on")
+    return config

@@ -1,0 +1,186 @@
+"""The runs that a branch goes on from, as its run folder keeps them."""
+
+import hashlib
+import json
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dtb_builder.dataset import Benchmark, Run, codec
+from dtb_builder.dataset.journal import (
+    Journal,
+    JournalRun,
+    MomentFrames,
+    append_epoch,
+    open_journal,
+    read_journal,
+)
+from dtb_builder.dataset.replay import start_of
+from dtb_builder.dataset.shard import write_shard
+from dtb_builder.errors import DamagedFileError, PlanMismatchError
+from dtb_builder.record import METRICS, Moment
+from dtb_builder.stages.generation.run_folder import PlannedRun, RunFolder
+from dtb_builder.stages.settings.branch import BranchConfig
+
+__all__ = [
+    "append_parent",
+    "check_parents",
+    "origin_of",
+    "parent_of",
+    "parents",
+    "parents_provenance",
+    "runs_sha256",
+    "write_parents",
+]
+
+
+def origin_of(run: Run, epoch: int, provenance_sha256: str) -> dict[str, Any]:
+    """What a branch says of where one of its runs comes from.
+
+    Args:
+        run: of the parent.
+        epoch: at whose end the branch goes on.
+        provenance_sha256: of the parent's provenance text.
+    """
+    return {
+        "kind": "branched",
+        "epoch": epoch,
+        "provenance_sha256": provenance_sha256,
+        "run": run.number,
+        "crc32c": run.crc32c,
+        "state_crc32c": run.state_crc32c(epoch=epoch),
+    }
+
+
+def runs_sha256(origins: Sequence[dict[str, Any]]) -> str:
+    """A hash of which runs of which benchmark a branch goes on from."""
+    return hashlib.sha256("\n".join(map(_text, origins)).encode()).hexdigest()
+
+
+def write_parents(
+    path: Path, runs: Sequence[Run], origins: Sequence[dict[str, Any]], provenance: str
+) -> None:
+    """Write the runs up to where their branches begin, as a shard with that one moment of each.
+
+    Args:
+        path: of the shard.
+        runs: of the parent, by number.
+        origins: of their branches.
+        provenance: the parent's text.
+    """
+    epoch = int(origins[0]["epoch"])
+    journals: list[Journal] = []
+    with tempfile.TemporaryDirectory(prefix=".branch-", dir=path.parent) as folder:
+        for run, origin in zip(runs, origins, strict=True):
+            file = Path(folder) / f"run-{run.number:08d}.journal"
+            about = JournalRun(
+                number=run.number,
+                genotype=str(run.genotype),
+                seed=run.seed,
+                order_seed=run.order_seed,
+                plan=origin["provenance_sha256"],
+                num_parameters=run.num_parameters,
+                multiply_accumulates=run.multiply_accumulates,
+                tensors=run.tensors,
+                origin=origin,
+            )
+            journals.append(append_parent(open_journal(file, about), run, epoch))
+        write_shard(
+            path,
+            journals,
+            provenance=provenance,
+            num_epochs=epoch,
+            moments=[journals[0].moments[0].moment],
+        )
+
+
+def parents(path: Path, branch: BranchConfig) -> Iterator[Run]:
+    """The runs that were written, by number; the file is open meanwhile.
+
+    Raises:
+        PlanMismatchError: they are not those that the branch was planned with.
+    """
+    with Benchmark(path) as benchmark:
+        if runs_sha256([run.origin for run in benchmark]) != branch.runs_sha256:
+            raise PlanMismatchError(f"{path} has other runs than the branch was planned with")
+        yield from benchmark
+
+
+def check_parents(folder: RunFolder) -> None:
+    """Check that a branch has the runs that it was planned to go on from.
+
+    Raises:
+        DamagedFileError: they are not there, or damaged.
+        PlanMismatchError: they are others.
+    """
+    if folder.config.branch is None:
+        return
+    if not folder.parent_file.exists():
+        raise DamagedFileError(
+            f"{folder.parent_file} is not there, from which the runs of the branch go on"
+        )
+    for _ in parents(folder.parent_file, folder.config.branch):
+        pass
+
+
+def parents_provenance(path: Path) -> dict[str, Any]:
+    """The parent's provenance."""
+    with Benchmark(path) as benchmark:
+        return benchmark.provenance
+
+
+@contextmanager
+def parent_of(folder: RunFolder, run: PlannedRun) -> Iterator[Run | None]:
+    """The run that a planned one goes on from, its file open meanwhile; None outside branches.
+
+    Raises:
+        PlanMismatchError: it is not the one that the branch was planned with.
+    """
+    branch = folder.config.branch
+    if branch is None:
+        yield None
+        return
+    num_order_seeds = len(folder.config.order_seeds or (None,))
+    with Benchmark(folder.parent_file) as benchmark:
+        parent = benchmark.run(int(benchmark.numbers[run.number // num_order_seeds]))
+        found = (str(parent.genotype), parent.seed, parent.branch_epoch)
+        if (
+            found != (run.genotype, run.seed, branch.epoch)
+            or parent.origin["provenance_sha256"] != branch.provenance_sha256
+        ):
+            raise PlanMismatchError(f"{folder.parent_file} has not the parent of run {run.number}")
+        yield parent
+
+
+def append_parent(journal: Journal, run: Run, epoch: int) -> Journal:
+    """A new run's journal with another's epochs up to one, and its state and momentum there."""
+    start = start_of(run, epoch)
+    step = start.state.num_batches_tracked
+    momentum = b"" if start.momentum is None else codec.encode(start.momentum)
+    frames = MomentFrames(Moment(step, start.epoch), codec.encode(start.state.values), momentum)
+    curves = {name: run.curve(name) for name in METRICS}
+    for row in range(epoch + 1):
+        measured = {
+            name: float(curve[row])
+            for name, curve in curves.items()
+            if not np.ma.getmaskarray(curve)[row]
+        }
+        append_epoch(
+            journal.path,
+            epoch=row,
+            metrics=measured,
+            environment=run.environment(epoch=row),
+            state_crc32c=run.state_crc32c(epoch=row),
+            moments=[frames] if row == epoch else [],
+        )
+    found = read_journal(journal.path)
+    assert found is not None, "it has just been written"
+    return found
+
+
+def _text(origin: dict[str, Any]) -> str:
+    return json.dumps(origin, sort_keys=True)
