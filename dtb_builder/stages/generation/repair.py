@@ -60,8 +60,8 @@ class SetAside:
 def repair_folder(folder: RunFolder) -> Iterator[Repair | SetAside]:
     """Take apart every damaged shard of a run folder, so that generation makes it whole again.
 
-    The shard's intact runs become finished journals. The file itself is kept in ``damaged/``, and so
-    are shards of other plans.
+    The intact runs become finished journals. The file itself is kept in ``damaged/``, and so are
+    shards of other plans.
 
     Yields:
         each damaged or foreign shard, once it is dealt with.
