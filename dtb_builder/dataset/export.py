@@ -14,7 +14,7 @@ from dtb_builder.dataset.query import Benchmark
 from dtb_builder.record import METRICS
 from dtb_builder.space import Genotype
 
-__all__ = ["columns", "export_csv", "export_parquet"]
+__all__ = ["columns", "export_csv", "export_parquet", "table"]
 
 _BLOCK_RUNS = 1024
 _FACTS = {
@@ -62,6 +62,16 @@ def export_csv(benchmark: Benchmark, path: Path) -> None:
     with whole_file(path) as temporary, pyarrow.csv.CSVWriter(temporary, schema) as writer:
         for batch in _batches(benchmark, schema):
             writer.write_batch(batch)
+
+
+def table(benchmark: Benchmark) -> pa.Table:
+    """The same table in memory.
+
+    Raises:
+        DamagedFileError: the benchmark's bytes are not those that were written.
+    """
+    schema = _schema(benchmark)
+    return pa.Table.from_batches(_batches(benchmark, schema), schema)
 
 
 def columns() -> dict[str, tuple[pa.DataType, str]]:

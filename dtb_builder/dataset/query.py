@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from dtb_builder.dataset.evaluation import Evaluation, evaluate_run
-from dtb_builder.dataset.opening import damage_is_named
 from dtb_builder.dataset.run import Run, numbered_run
 from dtb_builder.dataset.schema import COLUMNS, VOLUMES
 from dtb_builder.dataset.source import Location
@@ -23,7 +22,7 @@ from dtb_builder.errors import (
     NoSuchRunError,
     NotFoundError,
 )
-from dtb_builder.record import HIGHER_IS_BETTER, METRICS, Moment, whole_number
+from dtb_builder.record import HIGHER_IS_BETTER, Moment, whole_number
 from dtb_builder.space import Genotype
 from dtb_builder.space.listing import find_genotype
 from dtb_builder.space.numbering import number_of, numbers_of
@@ -398,25 +397,9 @@ class Benchmark:
 
     def to_dataframe(self) -> "pandas.DataFrame":
         """One row per run and epoch; a metric that was not measured is NaN, as pandas has it."""
-        import pandas
+        from dtb_builder.dataset.export import table  # here: reading needs no pyarrow
 
-        num_rows = self.num_epochs + 1
-        keys = [bytes(key).hex() for key in self._store.index.column("runs/key")]
-        with damage_is_named(self.path):
-            genotypes = [str(run.genotype) for run in self]
-        columns: dict[str, Any] = {
-            "run": np.repeat(self.numbers, num_rows),
-            "epoch": np.tile(np.arange(num_rows), len(self)),
-            "genotype": np.repeat(np.array(genotypes, object), num_rows),
-            "key": np.repeat(np.array(keys, object), num_rows),
-            "seed": np.repeat(self.seeds, num_rows),
-            "order_seed": np.repeat(self.order_seeds, num_rows),
-            "num_parameters": np.repeat(self.num_parameters, num_rows),
-            "multiply_accumulates": np.repeat(self.multiply_accumulates, num_rows),
-        }
-        for name in METRICS:
-            columns[name] = self.array(name).filled(np.nan).reshape(-1)
-        return pandas.DataFrame(columns)
+        return table(self).to_pandas()
 
     def _runs(self, rows: Iterable[int]) -> tuple[Run, ...]:
         return tuple(Run(self._store, row) for row in rows)
