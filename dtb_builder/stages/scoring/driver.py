@@ -132,7 +132,9 @@ class _Scoring:
         todo = list(self._todo())
         yield self._progress()
         if todo:
-            with open_engine(self._launch.cluster, self._job.config.compute) as engine:
+            with open_engine(
+                self._launch.cluster, self._job.config.compute, self._folder.ray_log_file
+            ) as engine:
                 attempts = self._launch.cluster.max_attempts
                 for event in run_tasks(engine, self._batches(todo), max_attempts=attempts):
                     message = self._told(event)

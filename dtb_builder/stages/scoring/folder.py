@@ -43,6 +43,11 @@ class ScoreFolder:
         """What is scored, with which settings."""
         return self.working / "settings.json"
 
+    @property
+    def ray_log_file(self) -> Path:
+        """What Ray itself says meanwhile."""
+        return self.working / "ray.log"
+
     def lines_file(self, number: int) -> Path:
         """The scores of a run's states, one line a state."""
         return self.working / f"run-{number:08d}.lines"

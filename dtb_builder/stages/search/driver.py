@@ -56,6 +56,7 @@ class SearchFolder:
     ``candidates.lines``  every candidate that was tried, one line each
     ``winner.txt``        the genotype that won
     ``winner/``           its training: a run folder
+    ``ray.log``           what Ray itself says meanwhile
     ====================  ==================================================================
     """
 
@@ -75,6 +76,11 @@ class SearchFolder:
     def winner_file(self) -> Path:
         """The genotype that won."""
         return self.path / "winner.txt"
+
+    @property
+    def ray_log_file(self) -> Path:
+        """What Ray itself says meanwhile."""
+        return self.path / "ray.log"
 
     @property
     def run_folder(self) -> Path:
@@ -225,7 +231,9 @@ class _Search:
         self._lines = {line["index"]: line for line in open_lines(self._folder.candidates_file)}
         yield self._progress()
         if not self._folder.winner_file.exists():
-            with open_engine(self._cluster, self._config.compute) as engine:
+            with open_engine(
+                self._cluster, self._config.compute, self._folder.ray_log_file
+            ) as engine:
                 for batch in self._batches():
                     yield from self._tried(engine, batch)
         yield self._found()
