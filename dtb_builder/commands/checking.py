@@ -84,7 +84,7 @@ def _verify_deep(file: Path, root: Path | None) -> int:
 
 
 def _repair(given: argparse.Namespace) -> int:
-    from dtb_builder.stages.generation.repair import repair_file, repair_folder
+    from dtb_builder.stages.generation.repair import Repair, repair_file, repair_folder
     from dtb_builder.stages.generation.run_folder import RunFolder
 
     if given.path.is_dir():
@@ -95,6 +95,9 @@ def _repair(given: argparse.Namespace) -> int:
     if not repairs:
         print(f"{given.path}: nothing is damaged")
     for repair in repairs:
+        if not isinstance(repair, Repair):
+            print(f"{repair.path}: {repair.reason}; set aside as {repair.aside}")
+            continue
         print(f"{repair.path}: {repair.num_saved} runs saved to {repair.rebuilt}")
         for lost in repair.lost:
             which = "a run" if lost.number is None else f"run {lost.number}"
@@ -103,7 +106,8 @@ def _repair(given: argparse.Namespace) -> int:
             print(f"  the list of failed runs is lost: {repair.lost_failures}")
     if repairs and given.path.is_dir():
         print(f"dtb generate {given.path} trains what is lost and makes the shards whole")
-    return 1 if any(repair.lost or repair.lost_failures for repair in repairs) else 0
+    losses = (each for each in repairs if isinstance(each, Repair))
+    return 1 if any(repair.lost or repair.lost_failures for repair in losses) else 0
 
 
 def _reproduce(given: argparse.Namespace) -> int:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, TypeVar
 
 from dtb_builder.dataset import codec
-from dtb_builder.dataset.atomic import sync_folder
+from dtb_builder.dataset.appended import append, create, cut
 from dtb_builder.errors import DamagedFileError
 from dtb_builder.record import METRICS, TRAINED_HERE, Moment, TensorTable
 
@@ -247,16 +247,15 @@ def open_journal(path: Path, run: JournalRun) -> Journal:
     """
     journal = read_journal(path) if path.exists() else None
     if journal is None:
-        with path.open("wb") as file:
-            num_bytes = _append(file.fileno(), _RUN, _run_text(run), b"")
-        sync_folder(path.parent)
-        return Journal(path, run, (), num_bytes)
+        create(path)
+        append(path, first := _record(_RUN, _run_text(run), b""))
+        return Journal(path, run, (), len(first))
     if journal.run != run:
         raise DamagedFileError(
             f"{path} is the journal of run {journal.run.number} of plan {journal.run.plan[:12]}, "
             f"not of run {run.number} of plan {run.plan[:12]}"
         )
-    _truncate(path, journal.num_bytes)
+    cut(path, journal.num_bytes)
     return journal
 
 
@@ -265,15 +264,8 @@ def cut_journal(journal: Journal, *, num_epochs: int) -> Journal:
     dropped = journal.epochs[num_epochs:]
     if not dropped:
         return journal
-    _truncate(journal.path, dropped[0].offset)
+    cut(journal.path, dropped[0].offset)
     return Journal(journal.path, journal.run, journal.epochs[:num_epochs], dropped[0].offset)
-
-
-def _truncate(path: Path, num_bytes: int) -> None:
-    if path.stat().st_size != num_bytes:
-        with path.open("r+b") as file:
-            file.truncate(num_bytes)
-            os.fsync(file.fileno())
 
 
 def append_epoch(
@@ -302,36 +294,21 @@ def append_epoch(
         "state_crc32c": state_crc32c,
         "moments": [[*kept.moment, len(kept.frame), len(kept.momentum)] for kept in moments],
     }
-    _add(path, _EPOCH, text, b"".join(data for kept in moments for data in kept[1:]))
+    frames = b"".join(data for kept in moments for data in kept[1:])
+    append(path, _record(_EPOCH, text, frames))
 
 
 def append_end(path: Path, reason: str) -> None:
     """Say that the run ends with the last epoch that the journal has; as `append_epoch`."""
-    _add(path, _END, {"ended": reason}, b"")
+    append(path, _record(_END, {"ended": reason}, b""))
 
 
-def _add(path: Path, kind: int, text: Mapping[str, Any], frames: bytes) -> None:
-    with path.open("r+b", buffering=0) as file:
-        before = file.seek(0, os.SEEK_END)
-        try:
-            _append(file.fileno(), kind, text, frames)
-        except BaseException:
-            file.truncate(before)
-            raise
-
-
-def _append(descriptor: int, kind: int, text: Mapping[str, Any], frames: bytes) -> int:
-    """Write one record and have it reach the disk; returns its number of bytes."""
+def _record(kind: int, text: Mapping[str, Any], frames: bytes) -> bytes:
+    """One record, as it stands in the file."""
     body = json.dumps(text, sort_keys=True).encode()
     checksum = codec.crc32c(frames, codec.crc32c(body))
     header = _HEADER.pack(_MAGIC, kind, 0, len(body), len(frames), checksum, bytes(24))
-    header += _OWN_CHECKSUM.pack(codec.crc32c(header))
-    data = memoryview(header + body + frames)
-    left = data
-    while left:
-        left = left[os.write(descriptor, left) :]
-    os.fdatasync(descriptor)
-    return len(data)
+    return header + _OWN_CHECKSUM.pack(codec.crc32c(header)) + body + frames
 
 
 class _Header(NamedTuple):

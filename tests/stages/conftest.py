@@ -82,3 +82,11 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert main(["generate", str(folder), *TINY, "cluster=serial"]) == 0
     assert main(["merge", str(folder)]) == 0
     return folder
+
+
+@pytest.fixture(scope="session")
+def other_study(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A trained run folder of other genotypes with the same settings; not to be written to."""
+    folder = tmp_path_factory.mktemp("other") / "run"
+    assert main(["generate", str(folder), *TINY, "cluster=serial", "space.seed=7"]) == 0
+    return folder

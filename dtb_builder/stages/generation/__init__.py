@@ -8,6 +8,6 @@
 | `merge` | shards | `dtb.h5`, and `states-HASH-NNNNN.h5` with `volume_size` | same shards in any order, same bytes |
 | `status`, `monitor` | the files | nothing | works while nothing runs |
 | `estimate`, `calibrate` | plan, images | nothing that stays | the same numbers; calibrated ones are measured anew |
-| `repair` | a damaged shard or benchmark | the intact runs: as finished journals for generate, or `*.repaired.h5` | a stopped repair can be repeated |
+| `repair` | a damaged shard or benchmark, shards of other plans | the intact runs: as finished journals for generate, or `*.repaired.h5`; the files themselves go to `damaged/` | a stopped repair can be repeated |
 | `reproduce` | a benchmark | nothing: it trains one run again and compares | |
 """

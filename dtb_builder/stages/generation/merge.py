@@ -5,7 +5,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from dtb_builder.dataset.merge import MergedRun, merge, remove_old_volumes
-from dtb_builder.errors import MissingShardError, UnfinishedError
+from dtb_builder.errors import MissingShardError, PlanMismatchError, UnfinishedError
+from dtb_builder.stages.generation.foreign import foreign_shards
 from dtb_builder.stages.generation.outcomes import finished_and_failed, write_planned_shard
 from dtb_builder.stages.generation.run_folder import PlannedRun, RunFolder
 from dtb_builder.stages.settings.launch import LaunchConfig
@@ -26,13 +27,18 @@ def merge_folder(folder: RunFolder, launch: LaunchConfig) -> Iterator[MergedRun]
         MissingShardError: shards of the plan are not there, and nobody said that this is fine.
         UnfinishedError: there is nothing to merge.
         ConfigError: the folder is not planned.
-        PlanMismatchError: its config or its plan was edited since it was planned.
+        PlanMismatchError: the folder's config or plan was edited, or a shard is of another plan.
         LockedError: somebody else works on the folder.
         StorageError: the disk gave out; the benchmark that was there before is still there.
     """
     folder.config  # noqa: B018 - raises where there is none, or not the one that was planned
     folder.check_plan()
     with storage_is_named(folder.path), folder.locked(), contextlib.ExitStack() as stack:
+        for file, reason in foreign_shards(folder):
+            raise PlanMismatchError(
+                f"{file} is not a shard of {folder.path}: {reason}; dtb repair {folder.path} sets "
+                "it aside"
+            )
         missing = [
             (shard, runs)
             for shard, runs in folder.shards()

@@ -16,10 +16,11 @@ from dtb_builder.dataset.shard import write_shard
 from dtb_builder.dataset.store import FailedRun, Store
 from dtb_builder.dataset.verify import verify
 from dtb_builder.errors import DTBError, MissingVolumeError, SchemaVersionError, UnfinishedError
+from dtb_builder.stages.generation.foreign import NO_SUCH_SHARD, why_foreign
 from dtb_builder.stages.generation.run_folder import PlannedRun, RunFolder
 from dtb_builder.stages.work.disk import storage_is_named
 
-__all__ = ["Repair", "repair_file", "repair_folder"]
+__all__ = ["Repair", "SetAside", "repair_file", "repair_folder"]
 
 
 @dataclass(frozen=True)
@@ -41,19 +42,43 @@ class Repair:
     lost_failures: str | None = None
 
 
-def repair_folder(folder: RunFolder) -> Iterator[Repair]:
+@dataclass(frozen=True)
+class SetAside:
+    """A sound file that lay among the shards, though the plan did not make it.
+
+    Attributes:
+        path: where it lay.
+        reason: what is foreign about it.
+        aside: where it is now.
+    """
+
+    path: Path
+    reason: str
+    aside: Path
+
+
+def repair_folder(folder: RunFolder) -> Iterator[Repair | SetAside]:
     """Take apart every damaged shard of a run folder, so that generation makes it whole again.
 
-    The shard's intact runs become finished journals; the file itself is kept in ``damaged/``.
+    The intact runs become finished journals. The file itself is kept in ``damaged/``, and so are
+    shards of other plans.
 
     Yields:
-        each damaged shard, once it is dealt with.
+        each damaged or foreign shard, once it is dealt with.
     """
     with storage_is_named(folder.path), folder.locked():
+        surplus = set(folder.shard_files())
         for shard, runs in folder.shards():
             file = folder.shard_file(shard)
-            if file.exists() and _is_damaged(file):
+            if file not in surplus:
+                continue
+            surplus.remove(file)
+            if _is_damaged(file):
                 yield _take_apart(folder, shard, runs)
+            elif reason := why_foreign(folder, file, runs):
+                yield SetAside(file, reason, _set_aside(folder, file))
+        for file in sorted(surplus):
+            yield SetAside(file, NO_SUCH_SHARD, _set_aside(folder, file))
 
 
 def repair_file(path: Path, *, without_volumes: bool = False) -> Repair | None:
@@ -135,10 +160,14 @@ def _take_apart(folder: RunFolder, shard: int, runs: list[PlannedRun]) -> Repair
     lost = (*lost, *(LostRun(number, "it is gone") for number in sorted(planned.keys() - found)))
     # Rows without a number stand for runs that are listed by theirs.
     lost = tuple(run for run in lost if run.number is not None)
-    aside = _unused(folder.damaged_file(shard))
-    aside.parent.mkdir(exist_ok=True)
-    file.replace(aside)
+    _set_aside(folder, file)
     return Repair(file, len(saved), lost, working)
+
+
+def _set_aside(folder: RunFolder, file: Path) -> Path:
+    aside = _unused(folder.damaged_file(file))
+    aside.parent.mkdir(exist_ok=True)
+    return file.replace(aside)
 
 
 def _unused(path: Path) -> Path:

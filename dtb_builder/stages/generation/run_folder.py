@@ -57,6 +57,11 @@ class PlannedRun:
     order_seed: int
     genotype: str
 
+    @property
+    def key(self) -> bytes:
+        """SHA-256 of the genotype's canonical text, as ``runs/key`` has it."""
+        return sha256(self.genotype.encode()).digest()
+
 
 @dataclass(frozen=True)
 class Failures:
@@ -154,9 +159,9 @@ class RunFolder:
         """What there is of a shard in progress, while a merge takes it along."""
         return self.working_folder(shard) / "partial.h5"
 
-    def damaged_file(self, shard: int) -> Path:
-        """Where a repair sets a damaged shard aside."""
-        return self.path / "damaged" / self.shard_file(shard).name
+    def damaged_file(self, file: Path) -> Path:
+        """Where a repair sets a shard aside."""
+        return self.path / "damaged" / file.name
 
     def failures_file(self, run: PlannedRun) -> Path:
         """The failed attempts at a run."""

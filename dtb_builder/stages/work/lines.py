@@ -5,12 +5,12 @@ checksum holds, and only while every line before it counts.
 """
 
 import json
-import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from dtb_builder.dataset.atomic import sync_folder, write_whole
+from dtb_builder.dataset.appended import append, create, cut
+from dtb_builder.dataset.atomic import write_whole
 from dtb_builder.dataset.codec import crc32c
 
 __all__ = ["append_line", "open_lines", "read_lines", "write_lines"]
@@ -29,28 +29,16 @@ def open_lines(path: Path) -> list[dict[str, Any]]:
     The caller holds the file: nobody else appends to it.
     """
     lines, num_bytes = _read(path)
-    if not path.exists():
-        path.touch()
-        sync_folder(path.parent)
-    elif path.stat().st_size != num_bytes:
-        with path.open("r+b") as file:
-            file.truncate(num_bytes)
-            os.fsync(file.fileno())
+    if path.exists():
+        cut(path, num_bytes)
+    else:
+        create(path)
     return lines
 
 
 def append_line(path: Path, value: Mapping[str, Any]) -> None:
     """Add a line; it has reached the disk when this returns, and is cut off where it cannot."""
-    data = memoryview(_line(value))
-    with path.open("r+b", buffering=0) as file:
-        before = file.seek(0, os.SEEK_END)
-        try:
-            while data:
-                data = data[os.write(file.fileno(), data) :]
-            os.fdatasync(file.fileno())
-        except BaseException:
-            file.truncate(before)
-            raise
+    append(path, _line(value))
 
 
 def write_lines(path: Path, values: Iterable[Mapping[str, Any]]) -> None:
