@@ -14,12 +14,11 @@ from dtb_builder.dataset.codec import crc32c
 from dtb_builder.dataset.opening import damage_is_named
 from dtb_builder.dataset.weights import write_weights
 from dtb_builder.errors import DamagedFileError, StateNotKeptError
-from dtb_builder.images import Images, Split, load_images, stratified_split
-from dtb_builder.images.image_set import check_images
 from dtb_builder.record import TensorTable, TrainingState
 
 if TYPE_CHECKING:
     from dtb_builder.dataset.run import Run
+    from dtb_builder.images import Images, Split
     from dtb_builder.training.resident import ResidentImages
     from dtb_builder.training.start import Start
 
@@ -187,7 +186,10 @@ def _nearest_start(run: "Run", epoch: int) -> "Start | None":
     return start_of(run, earlier[-1]) if earlier else None
 
 
-def _images(run: "Run", root: Path | None) -> tuple[Images, Split]:
+def _images(run: "Run", root: Path | None) -> "tuple[Images, Split]":
+    from dtb_builder.images import load_images, stratified_split
+    from dtb_builder.images.image_set import check_images
+
     with damage_is_named(run.file):
         settings, stored = run.provenance["config"]["images"], run.provenance["images"]["sha256"]
         name, num_train = settings["name"], settings.get("num_train")
@@ -197,7 +199,7 @@ def _images(run: "Run", root: Path | None) -> tuple[Images, Split]:
     return images, stratified_split(images.train_labels, num_valid, seed, num_train=num_train)
 
 
-def _without_evaluation(images: Images, split: Split, device: str) -> "ResidentImages":
+def _without_evaluation(images: "Images", split: "Split", device: str) -> "ResidentImages":
     """The images to train on, and one of each other part: evaluating takes time, and no part."""
     from dtb_builder.training.resident import LabelledImages, make_resident
 
