@@ -22,8 +22,8 @@ def top_overlap(scores: ArrayLike, accuracies: ArrayLike, *, share: float) -> fl
 
     >>> top_overlap([1, 2, 3, 4], [1, 3, 2, 4], share=0.5)
     0.5
-    >>> top_overlap([1, 1, 1, 1], [1, 3, 2, 4], share=0.5)
-    0.5
+    >>> round(top_overlap([1, 1, 1, 2], [1, 3, 2, 4], share=0.5), 3)  # three share the second place
+    0.667
     """
     x, y = checked(scores, accuracies)
     return float(top_overlaps(x, y, np.ones((1, len(x))), share=share)[0])

@@ -57,6 +57,6 @@ def test_rays_endpoint_tells_runs_and_epochs(finished: Path) -> None:
         line.partition("{")[0]: float(line.rpartition(" ")[2]) for line in done.stdout.splitlines()
     }
     assert values["ray_dtb_runs_finished"] == 2
-    assert values["ray_dtb_epochs"] == 8
+    assert values["ray_dtb_epochs"] == 6
     assert values["ray_dtb_runs_given_up"] == 0
     assert f'run_folder="{finished.name}"' in done.stdout
