@@ -10,8 +10,11 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
+
+from on_ray import dtb_on_ray
 
 from dtb_builder.dataset import Benchmark
 from dtb_builder.dataset.journal import read_journal
@@ -157,8 +160,7 @@ def _listens(pid: int) -> bool:
 
 def _finish(folder: Path, report: KillReport) -> None:
     # With another number of workers than before, which must not matter either.
-    command = _command("generate", folder, "cluster.num_cpus=1")
-    done = subprocess.run(command, check=False, **_quiet())
+    done = dtb_on_ray("generate", folder, "cluster.num_cpus=1")
     if done.returncode:
         report.notes.append(f"going on ended with {done.returncode}: {done.stderr[-500:]}")
     subprocess.run(_command("merge", folder), check=True, **_quiet())
@@ -186,13 +188,34 @@ def _started(folder: Path, *settings: str) -> subprocess.Popen[str]:
 @contextmanager
 def _running(folder: Path, *settings: str) -> Iterator[subprocess.Popen[str]]:
     """A generation in whose midst every run is: three epochs are finished, one of each run."""
-    process = _started(folder, *settings)
+    process = _amidst(folder, *settings)
     try:
-        _wait_until(lambda: _num_epochs(folder) >= 3 and min(_epochs_of_runs(folder)) >= 1)
         yield process
     finally:
         _kill_tree(process.pid)
         process.communicate()
+
+
+def _amidst(folder: Path, *settings: str) -> subprocess.Popen[str]:
+    """A generation that is in its midst, started again where Ray did not start in time."""
+    while True:
+        process = _started(folder, *settings)
+        try:
+            _wait_until(partial(_is_amidst_or_ended, folder, process))
+        except TimeoutError:
+            _kill_tree(process.pid)
+            raise
+        if process.poll() != 75:
+            return process
+        process.communicate()
+
+
+def _is_amidst_or_ended(folder: Path, process: subprocess.Popen[str]) -> bool:
+    return process.poll() is not None or _is_amidst(folder)
+
+
+def _is_amidst(folder: Path) -> bool:
+    return _num_epochs(folder) >= 3 and min(_epochs_of_runs(folder)) >= 1
 
 
 def _wait_until(condition: Callable[[], bool]) -> None:

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from engines import DyingEngine
 from filelock import FileLock
+from on_ray import dtb_on_ray
 
 from dtb_builder import Benchmark, Run
 from dtb_builder.scores import Atoms, Scale, z_sum
@@ -361,16 +362,7 @@ def test_a_bad_setting_is_refused_and_explained(
 
 @pytest.mark.ray
 def test_ray_gives_the_same_scores_as_no_ray_at_all(benchmark: Path, scored: Path) -> None:
-    command = [sys.executable, "-m", "dtb_builder.cli", "score", str(benchmark), *QUICK[:-1]]
-    environment = os.environ | {"RAY_AUTH_MODE": "disabled"}
-    done = subprocess.run(
-        [*command, "cluster.num_cpus=2"],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=300,
-        env=environment,
-    )
+    done = dtb_on_ray("score", benchmark, *QUICK[:-1], "cluster.num_cpus=2")
     assert done.returncode == 0, done.stderr
     assert content(benchmark.with_name("scores.parquet")) == content(scored)
 

@@ -10,25 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from on_ray import dtb_on_ray
 
 from dtb_builder.cli import main
 from dtb_builder.errors import ConfigError
 from dtb_builder.stages.generation.run_folder import RunFolder
 
 pytestmark = pytest.mark.ray
-
-
-def dtb(*arguments: object) -> subprocess.CompletedProcess[str]:
-    """The command, in a process of its own, so that Ray starts afresh."""
-    environment = os.environ | {"RAY_AUTH_MODE": "disabled"}
-    return subprocess.run(
-        [sys.executable, "-m", "dtb_builder.cli", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=300,
-        env=environment,
-    )
 
 
 def copy_plan(finished: Path, folder: Path) -> None:
@@ -56,9 +44,9 @@ def test_one_worker_and_two_give_the_same_content_as_no_ray_at_all(
         folder = tmp_path / str(num_workers)
         folder.mkdir()
         copy_plan(finished, folder)
-        done = dtb("generate", folder, f"cluster.num_cpus={num_workers}")
+        done = dtb_on_ray("generate", folder, f"cluster.num_cpus={num_workers}")
         assert done.returncode == 0, done.stderr
-        assert dtb("merge", folder).returncode == 0
+        assert dtb_on_ray("merge", folder).returncode == 0
         assert content(folder / "dtb.h5") == content(finished / "dtb.h5")
 
 
@@ -72,9 +60,9 @@ def test_a_started_cluster_of_several_nodes_gives_the_same_content(
     for _ in range(2):
         cluster.add_node(num_cpus=1, num_gpus=8, object_store_memory=80 * 2**20)
     settings = (f"cluster.address={cluster.address}", "cluster.gpus_per_run=0.5")
-    done = dtb("generate", tmp_path, *settings)
+    done = dtb_on_ray("generate", tmp_path, *settings)
     assert done.returncode == 0, done.stderr
-    assert dtb("merge", tmp_path).returncode == 0
+    assert dtb_on_ray("merge", tmp_path).returncode == 0
     assert content(tmp_path / "dtb.h5") == content(finished / "dtb.h5")
 
 
@@ -97,8 +85,8 @@ def test_on_a_started_cluster_runs_wait_for_machines_that_join_it(
 
 
 def test_a_local_cluster_without_room_for_a_run_is_refused(tmp_path: Path) -> None:
-    assert dtb("plan", tmp_path, "compute.threads=3").returncode == 0
-    done = dtb("generate", tmp_path, "cluster.num_cpus=2")
+    assert dtb_on_ray("plan", tmp_path, "compute.threads=3").returncode == 0
+    done = dtb_on_ray("generate", tmp_path, "cluster.num_cpus=2")
     assert done.returncode == 2
     assert "a run needs {'num_cpus': 3" in done.stderr
     assert not RunFolder(tmp_path).shard_files()
