@@ -97,8 +97,8 @@ class DilatedConvolution(nn.Conv2d):
 class MatrixConvolution(nn.Conv2d):
     """A dense convolution of stride 1, on CUDA a matrix product over the windows of the map.
 
-    For the few convolutions that are neither depthwise nor 1x1: cuDNN's ways back in float32 take
-    several times as long, most of all the deterministic ones.
+    For the few convolutions that are neither depthwise nor 1x1: cuDNN's backward passes in float32
+    take several times as long, most of all the deterministic ones.
     """
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - the name in nn.Conv2d

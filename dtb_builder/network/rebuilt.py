@@ -29,7 +29,7 @@ def rebuilt(
     Raises:
         ValueError: its tensors are others than those of the state, by name or shape.
     """
-    # What a file merely claims takes no memory: a network is made if its state could be its own.
+    # A file may claim any network. Allocate it only if the state is large enough to be its own.
     if spec.layers <= len(tensors.names) and _least_floats(spec) <= len(state.values):
         with _INITIALISING, torch.random.fork_rng([]):
             network = Network(genotype, spec).float()

@@ -1,4 +1,4 @@
-"""What beside config and seed decides the bits of a training."""
+"""What decides the bits of a training besides config and seeds."""
 
 import platform
 from pathlib import Path

@@ -23,10 +23,10 @@ _LOG = logging.getLogger(__name__)
 class Recorded(Generic[Batch]):
     """The same function of a batch; calls with a full batch are replays of one recording.
 
-    To be made anew wherever numbers of the host have changed that the function reads, such as an
-    epoch's learning rate. The first batch goes through the function as usual, so that whatever is
-    made on the first use, such as momentum, is there. Where recording fails, so does nothing else:
-    every batch then goes through it as usual.
+    A recording holds the host's numbers that the function read, such as an epoch's learning rate:
+    make a new one when they change. The function is called as usual for the first batch, so that
+    whatever it makes on first use, such as momentum, exists before the recording. If recording
+    fails, every batch is computed by a usual call.
 
     Args:
         function: what to record; all else that it reads of the host must be in its argument.

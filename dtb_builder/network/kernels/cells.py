@@ -236,8 +236,8 @@ class _Cells(torch.autograd.Function):
     def forward(ctx: Any, run: _Run, stem: Tensor, *parameters: Tensor) -> tuple[Tensor, ...]:
         ctx.run, ctx.parameters = run, parameters
         ctx.save_for_backward(stem, *parameters)
-        # What the run keeps must not lead back to this function: neither could be freed, and what
-        # the optimiser's parameters had of one stream would stay for a step recorded on another.
+        # The run must not keep a reference to this function. Neither could be freed then, and
+        # tensors of one CUDA stream would still be alive when a step is recorded on another.
         outputs = run.forward(stem.detach())
         return tuple(output.detach() for output in outputs)
 

@@ -49,7 +49,7 @@ class Kernels(Protocol):
 
     @property
     def name(self) -> str:
-        """What beside the version of the code decides the bits, such as "sm_90"."""
+        """What decides the bits besides the version of the code, such as "sm_90"."""
         ...
 
     def launch(
@@ -83,7 +83,7 @@ class CudaLibrary:
     def __init__(self, kernels: Kernels, device_type: str = "cuda") -> None:
         self._kernels = kernels
         self.device_type = device_type
-        # What kernels beside read and write: kept until they are met, lest its memory be reused.
+        # Tensors of kernels on the second stream, kept alive until the streams have met.
         self._held: list[Any] = []
         # What blocks have for parameters, and the gradients that this will add up to.
         self._shares: list[tuple[Tensor, Tensor]] = []
@@ -112,7 +112,7 @@ class CudaLibrary:
 
     @property
     def name(self) -> str:
-        """What beside the version of the code decides the bits: the architecture."""
+        """What decides the bits besides the version of the code: the architecture."""
         return self._kernels.name
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -228,7 +228,7 @@ class CudaLibrary:
         self._launch(f"pointwise_input_{width}", dtype, blocks, {**p, **pixels}, threads=threads)
 
     def _weight_back(self, dtype: torch.dtype, p: dict[str, Any], *, active: bool) -> None:
-        """The gradient of a 1x1 convolution's weight, beside what follows: only the end waits."""
+        """The gradient of a 1x1 convolution's weight, on a second stream: only the end waits."""
         pixels = _pixels(p)
         num_blocks = _blocks(pixels["num_pixels"], 64)
         shares = p["x"].new_empty((num_blocks, p["Co"], p["C"]))

@@ -67,7 +67,7 @@ class Library:
 
     @property
     def name(self) -> str:
-        """What beside the version of the code decides the bits: the instruction set."""
+        """What decides the bits besides the version of the code: the instruction set."""
         return LEVELS[self.level]
 
     def __reduce__(self) -> tuple[Any, ...]:

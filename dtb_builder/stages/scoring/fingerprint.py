@@ -23,7 +23,7 @@ def fingerprint(run: Run) -> str:
 def rows_of(
     benchmark: Benchmark, rows: Sequence[Mapping[str, Any]], where: Path | str
 ) -> list[Mapping[str, Any]]:
-    """The rows of a file of scores that are of a benchmark's runs; others may stand beside them.
+    """The rows of a file of scores that are of a benchmark's runs; the file may hold others, too.
 
     Args:
         benchmark: the benchmark.
