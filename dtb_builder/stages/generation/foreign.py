@@ -10,25 +10,18 @@ from dtb_builder.dataset import schema
 from dtb_builder.dataset.store import Store
 from dtb_builder.stages.generation.run_folder import PlannedRun, RunFolder
 
-__all__ = ["NO_SUCH_SHARD", "foreign_shards", "why_foreign"]
-
-NO_SUCH_SHARD = "the plan has no such shard"
+__all__ = ["shards_present", "why_foreign"]
 
 
-def foreign_shards(folder: RunFolder) -> Iterator[tuple[Path, str]]:
-    """Each file of a folder's ``shards/`` that the plan did not make, with the reason.
-
-    Raises:
-        DamagedFileError: a shard is damaged, so that it cannot be told; as are other DTBErrors.
-    """
+def shards_present(folder: RunFolder) -> Iterator[tuple[Path, list[PlannedRun]]]:
+    """Each file in ``shards/`` with the runs planned for it: none where the plan has no such shard."""
     surplus = set(folder.shard_files())
     for shard, runs in folder.shards():
         file = folder.shard_file(shard)
         if file in surplus:
             surplus.remove(file)
-            if reason := why_foreign(folder, file, runs):
-                yield file, reason
-    yield from ((file, NO_SUCH_SHARD) for file in sorted(surplus))
+            yield file, runs
+    yield from ((file, []) for file in sorted(surplus))
 
 
 def why_foreign(folder: RunFolder, file: Path, runs: list[PlannedRun]) -> str | None:
@@ -37,6 +30,8 @@ def why_foreign(folder: RunFolder, file: Path, runs: list[PlannedRun]) -> str | 
     Raises:
         DTBError: the file cannot be read.
     """
+    if not runs:
+        return "the plan has no such shard"
     with contextlib.closing(Store(file)) as store:
         if store.index.texts(schema.PROVENANCE)[0] != folder.provenance:
             return "it was made from another plan"

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from dtb_builder.dataset.merge import MergedRun, merge, remove_old_volumes
 from dtb_builder.errors import MissingShardError, PlanMismatchError, UnfinishedError
-from dtb_builder.stages.generation.foreign import foreign_shards
+from dtb_builder.stages.generation.foreign import shards_present, why_foreign
 from dtb_builder.stages.generation.outcomes import finished_and_failed, write_planned_shard
 from dtb_builder.stages.generation.run_folder import PlannedRun, RunFolder
 from dtb_builder.stages.settings.launch import LaunchConfig
@@ -34,11 +34,12 @@ def merge_folder(folder: RunFolder, launch: LaunchConfig) -> Iterator[MergedRun]
     folder.config  # noqa: B018 - raises where there is none, or not the one that was planned
     folder.check_plan()
     with storage_is_named(folder.path), folder.locked(), contextlib.ExitStack() as stack:
-        for file, reason in foreign_shards(folder):
-            raise PlanMismatchError(
-                f"{file} is not a shard of {folder.path}: {reason}; dtb repair {folder.path} sets "
-                "it aside"
-            )
+        for file, runs in shards_present(folder):
+            if reason := why_foreign(folder, file, runs):
+                raise PlanMismatchError(
+                    f"{file} is not a shard of {folder.path}: {reason}; "
+                    f"dtb repair {folder.path} sets it aside"
+                )
         missing = [
             (shard, runs)
             for shard, runs in folder.shards()

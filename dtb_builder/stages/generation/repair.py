@@ -16,7 +16,7 @@ from dtb_builder.dataset.shard import write_shard
 from dtb_builder.dataset.store import FailedRun, Store
 from dtb_builder.dataset.verify import verify
 from dtb_builder.errors import DTBError, MissingVolumeError, SchemaVersionError, UnfinishedError
-from dtb_builder.stages.generation.foreign import NO_SUCH_SHARD, why_foreign
+from dtb_builder.stages.generation.foreign import shards_present, why_foreign
 from dtb_builder.stages.generation.run_folder import PlannedRun, RunFolder
 from dtb_builder.stages.work.disk import storage_is_named
 
@@ -67,18 +67,11 @@ def repair_folder(folder: RunFolder) -> Iterator[Repair | SetAside]:
         each damaged or foreign shard, once it is dealt with.
     """
     with storage_is_named(folder.path), folder.locked():
-        surplus = set(folder.shard_files())
-        for shard, runs in folder.shards():
-            file = folder.shard_file(shard)
-            if file not in surplus:
-                continue
-            surplus.remove(file)
-            if _is_damaged(file):
-                yield _take_apart(folder, shard, runs)
+        for file, runs in shards_present(folder):
+            if runs and _is_damaged(file):
+                yield _take_apart(folder, runs)
             elif reason := why_foreign(folder, file, runs):
                 yield SetAside(file, reason, _set_aside(folder, file))
-        for file in sorted(surplus):
-            yield SetAside(file, NO_SUCH_SHARD, _set_aside(folder, file))
 
 
 def repair_file(path: Path, *, without_volumes: bool = False) -> Repair | None:
@@ -146,7 +139,8 @@ def _is_damaged(path: Path) -> bool:
         return True
 
 
-def _take_apart(folder: RunFolder, shard: int, runs: list[PlannedRun]) -> Repair:
+def _take_apart(folder: RunFolder, runs: list[PlannedRun]) -> Repair:
+    shard = runs[0].shard
     file = folder.shard_file(shard)
     working = folder.working_folder(shard)
     working.mkdir(parents=True, exist_ok=True)
