@@ -14,7 +14,7 @@ __all__ = ["shards_present", "why_foreign"]
 
 
 def shards_present(folder: RunFolder) -> Iterator[tuple[Path, list[PlannedRun]]]:
-    """Each file in ``shards/`` with the runs planned for it: none where the plan has no such shard."""
+    """Each file in ``shards/`` with the runs planned for it: none where the plan lacks it."""
     surplus = set(folder.shard_files())
     for shard, runs in folder.shards():
         file = folder.shard_file(shard)
