@@ -1,21 +1,27 @@
 """The passes for a GPU compute what the modules define; without a GPU they are emulated."""
 
 import copy
+import dataclasses
 import gc
 import pickle
 import weakref
 
+import numpy as np
 import pytest
 import torch
 from emulation import EmulatedKernels, compile_emulation
 from network.twins import assert_close, pair, spec_of, trained_once
+from recipes import RECIPES
 from torch import Tensor, nn
+from training.in_turns import alone_and_together
 
+from dtb_builder.images import Images, Split
 from dtb_builder.network import NetworkSpec
 from dtb_builder.network.comparison import BOUNDS, differences_from_modules
 from dtb_builder.network.kernels import CudaLibrary, can_be_compiled, cells, find_library
 from dtb_builder.network.operations import MatrixConvolution
 from dtb_builder.space import OPERATIONS, sample_uniform
+from dtb_builder.training.resident import make_resident
 
 on_gpu = (
     pytest.mark.gpu,
@@ -95,6 +101,17 @@ def test_emulated_passes_are_as_close_to_the_modules_as_a_new_device_must_be(
 ) -> None:
     found = differences_from_modules(emulated)
     assert all(found[name] < bound / 10 for name, bound in BOUNDS.items())
+
+
+def test_runs_that_take_turns_have_the_bits_that_each_has_alone(
+    emulated: CudaLibrary, images: Images
+) -> None:
+    data = make_resident(images, Split(train=np.arange(4), valid=np.arange(50, 60)), "cpu")
+    recipe = dataclasses.replace(
+        RECIPES["darts"], num_epochs=1, batch_size=2, auxiliary_weight=0.0, drop_path_ramp=False
+    )
+    alone, in_turns = alone_and_together(emulated, data, recipe, [0, 8])
+    assert in_turns == alone
 
 
 def test_what_is_not_a_number_stays_so(emulated: CudaLibrary) -> None:

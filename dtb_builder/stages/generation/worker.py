@@ -4,7 +4,7 @@ import logging
 import math
 import signal
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
@@ -39,19 +39,27 @@ from dtb_builder.stages.work.disk import storage_is_named
 from dtb_builder.training.environment import environment
 from dtb_builder.training.finished import FinishedEpoch
 from dtb_builder.training.kernels import kernels_name, library_of
-from dtb_builder.training.loop import StartingPoint, train
+from dtb_builder.training.loop import StartingPoint, train_in_turns
 from dtb_builder.training.machine import set_up_machine
 from dtb_builder.training.momentum import capture_momentum
 from dtb_builder.training.resident import ResidentImages, make_resident
 from dtb_builder.training.resume import Checkpoint
+from dtb_builder.training.turns import on_own_stream
 
 __all__ = ["train_run", "training"]
 
 
-def train_run(path: Path, run: PlannedRun, time_limit: float | None) -> str | None:
+Turn = tuple[int, Mapping[str, float]] | None
+"""An epoch that is safe on disk, with its metrics; or None, after a part of one."""
+
+
+def train_run(
+    path: Path, run: PlannedRun, time_limit: float | None
+) -> Generator[None, None, str | None]:
     """Train a run from its last finished epoch to its end, each epoch safe on disk as it ends.
 
-    What goes wrong is written to the run's log and raised.
+    At each yield other runs may go on in this process. What goes wrong is written to the run's log
+    and raised.
 
     Returns:
         why the run ended before its last epoch, or None: it diverged.
@@ -59,7 +67,7 @@ def train_run(path: Path, run: PlannedRun, time_limit: float | None) -> str | No
     Args:
         path: the run folder.
         run: which run.
-        time_limit: seconds that it may take, or None.
+        time_limit: seconds that it may take, those of other runs' turns included, or None.
 
     Raises:
         StorageError: the run folder cannot be written to. That is no fault of the run.
@@ -75,10 +83,15 @@ def train_run(path: Path, run: PlannedRun, time_limit: float | None) -> str | No
             with folder.run_locked(run):
                 _make_ready(folder.config)  # takes none of the run's time, and is no fault of it
                 check_kernels(folder.config.compute, folder.kernels_folder)
-                with _limited(time_limit):
-                    for epoch, metrics in training(folder, run, log):
+                turns = training(folder, run, log)
+                if folder.config.compute.device == "cuda":
+                    turns = on_own_stream(turns)
+                for turn in _limited(turns, time_limit):
+                    if turn is not None:
+                        epoch, metrics = turn
                         line = "  ".join(f"{name}={value:.4g}" for name, value in metrics.items())
                         log.info("epoch %d: %s", epoch, line)
+                    yield
                 journal = read_journal(folder.journal_file(run))
                 return None if journal is None else journal.ended
         except Exception:
@@ -88,8 +101,8 @@ def train_run(path: Path, run: PlannedRun, time_limit: float | None) -> str | No
 
 def training(
     folder: RunFolder, run: PlannedRun, log: logging.Logger
-) -> Iterator[tuple[int, Mapping[str, float]]]:
-    """Train a run and store it; each epoch with its metrics, once it is safe on disk.
+) -> Generator[Turn, None, None]:
+    """Train a run and store it, in turns.
 
     The caller holds the run. What goes wrong is raised, and recorded nowhere.
     """
@@ -119,7 +132,7 @@ def training(
         return
     facts = environment(config.compute.device, kernels=kernels_name(config.compute))
     encoder = StateEncoder(folder.moments, journal)
-    for finished in train(
+    for finished in train_in_turns(
         network,
         data,
         config.recipe,
@@ -127,6 +140,9 @@ def training(
         state_steps=[moment.step for moment in folder.moments if moment.epoch is None],
         resume=start,
     ):
+        if finished is None:
+            yield None
+            continue
         if diverged := _not_finite(finished):
             if finished.epoch == 0:
                 raise DivergedError(diverged)
@@ -225,23 +241,27 @@ def _images(config: ImagesConfig, device: str) -> tuple[Images, ResidentImages]:
     return images, make_resident(images, split, device)
 
 
-@contextmanager
-def _limited(seconds: float | None) -> Iterator[None]:
-    """Raise `TimeLimitError` in the body after so many seconds; needs the main thread."""
+def _limited(turns: Iterator[Turn], seconds: float | None) -> Iterator[Turn]:
+    """Raise `TimeLimitError` in a turn when all have taken so long; needs the main thread."""
     if seconds is None:
-        yield
+        yield from turns
         return
 
     def expired(_signal: int, _frame: object) -> None:
         raise TimeLimitError(f"took longer than cluster.time_limit = {seconds:g} seconds")
 
-    before = signal.signal(signal.SIGALRM, expired)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
+    end = time.monotonic() + seconds
+    while True:
+        before = signal.signal(signal.SIGALRM, expired)
+        signal.setitimer(signal.ITIMER_REAL, max(end - time.monotonic(), 1e-6))
+        try:
+            turn = next(turns)
+        except StopIteration:
+            return
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, before)
+        yield turn
 
 
 @contextmanager

@@ -18,8 +18,9 @@ class ClusterConfig:
         num_cpus: cores of a new local cluster, None for all.
         gpus_per_run: GPUs of a run; a fraction shares a GPU. None is 1 on cuda, 0 on the CPU.
         max_in_flight: tasks submitted to Ray at once, None for twice as many as can run.
-        runs_per_task: runs that one process trains one after another. Each process takes seconds to
-            start, to load the images and to set up its GPU.
+        runs_per_task: runs that one process trains. Each process takes seconds to start, to load
+            the images and to set up its GPU.
+        together: how many of them train at the same time, on a CUDA stream each.
         shards: the range FIRST-LAST to work on, for one job of several; None for all.
         max_attempts: how often a run is tried before it is given up.
         time_limit: seconds that one try at a run may take, None for any.
@@ -34,6 +35,7 @@ class ClusterConfig:
     max_attempts: int
     time_limit: float | None
     runs_per_task: int = 1
+    together: int = 1
     shards: str | int | None = None
     tensorboard: bool = False
 
@@ -50,6 +52,11 @@ class ClusterConfig:
             raise ValueError(f"cluster.max_in_flight must be at least 1, got {self.max_in_flight}")
         if self.runs_per_task < 1:
             raise ValueError(f"cluster.runs_per_task must be at least 1, got {self.runs_per_task}")
+        if not 1 <= self.together <= self.runs_per_task:
+            raise ValueError(
+                f"cluster.together must be in 1..{self.runs_per_task}, as many as "
+                f"cluster.runs_per_task, got {self.together}"
+            )
         try:
             self.shard_range  # noqa: B018 - raises where there is none
         except ValueError as error:

@@ -3,7 +3,7 @@
 import pickle
 import traceback
 from collections import deque
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Generator, Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,7 +31,8 @@ class Task:
 
     Attributes:
         key: by which its events are known.
-        function: a module-level function.
+        function: a module-level function; a generator function does its work in turns with others
+            of its process, and its yields mean nothing else.
         arguments: what it is called with.
         on_device: whether it computes on the run's device; otherwise it takes one core.
         num_failed: attempts that failed before, in an earlier process.
@@ -107,6 +108,7 @@ def run_tasks(
     batches: Iterator[Sequence[Task]],
     *,
     max_attempts: int,
+    at_once: int = 1,
     is_done: Callable[[Task], bool] = lambda _: False,
 ) -> Iterator[Event]:
     """Run tasks on an engine until there are no more; a bounded number is in memory at once.
@@ -121,6 +123,7 @@ def run_tasks(
         batches: in the order of their start; one process runs the tasks of a batch, one after
             another. An empty one where none is ready until another task has ended.
         max_attempts: how often a task may fail before it is given up.
+        at_once: how many tasks of a batch take turns; a task that was stopped is tried again alone.
         is_done: whether a task has done its work, though its attempt failed or its process died
             afterwards.
 
@@ -133,7 +136,7 @@ def run_tasks(
     loop = _Loop(batches, max_attempts, is_done)
     while True:
         while engine.has_room() and (batch := loop.next_batch()):
-            engine.submit(_call(batch))
+            engine.submit(_call(batch, at_once))
             loop.running[batch[0].key] = batch
             yield from map(Started, batch)
         if engine.is_idle():
@@ -144,9 +147,9 @@ def run_tasks(
         yield Waited()
 
 
-def _call(batch: tuple[Task, ...]) -> Call:
+def _call(batch: tuple[Task, ...], at_once: int) -> Call:
     first = batch[0]
-    return Call(first.key, attempt, (batch,), first.on_device, first.function.__name__)
+    return Call(first.key, attempt, (batch, at_once), first.on_device, first.function.__name__)
 
 
 @dataclass(frozen=True)
@@ -158,19 +161,39 @@ class _Attempt:
     traceback: str = ""
 
 
-def attempt(tasks: tuple[Task, ...]) -> list[_Attempt]:
-    """Run tasks one after another in this process; what one of them raises stops no other.
+def attempt(tasks: tuple[Task, ...], at_once: int) -> list[_Attempt]:
+    """Run tasks in this process, so many in turns; what one of them raises stops no other.
 
     Raises:
         StorageError, ImagesError, ConfigError, MissingVolumeError: a task did; the others that are
             left would, too.
     """
-    return [_attempt(task) for task in tasks]
-
-
-def _attempt(task: Task) -> _Attempt:
+    waiting = deque((task, _attempt(task)) for task in tasks)
+    running: deque[tuple[Task, Generator[None, None, _Attempt]]] = deque()
+    ended: dict[Hashable, _Attempt] = {}
     try:
-        return _Attempt(task.function(*task.arguments))
+        while waiting or running:
+            while waiting and len(running) < at_once:
+                running.append(waiting.popleft())
+            task, turns = running.popleft()
+            try:
+                next(turns)
+            except StopIteration as end:
+                ended[task.key] = end.value
+            else:
+                running.append((task, turns))
+    finally:
+        for _, turns in running:  # those that another's error stops
+            turns.close()
+    return [ended[task.key] for task in tasks]
+
+
+def _attempt(task: Task) -> Generator[None, None, _Attempt]:
+    try:
+        result = task.function(*task.arguments)
+        if isinstance(result, Generator):
+            result = yield from result
+        return _Attempt(result)
     except _STOPPING:
         raise
     except Exception as error:  # noqa: BLE001 - the loop decides what it means
