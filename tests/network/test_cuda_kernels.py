@@ -5,6 +5,7 @@ import dataclasses
 import gc
 import pickle
 import weakref
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,8 +18,11 @@ from training.in_turns import alone_and_together
 
 from dtb_builder.images import Images, Split
 from dtb_builder.network import NetworkSpec
+from dtb_builder.network.cell import DropPath
 from dtb_builder.network.comparison import BOUNDS, differences_from_modules
 from dtb_builder.network.kernels import CudaLibrary, can_be_compiled, cells, find_library
+from dtb_builder.network.kernels.maps import Maps, Term
+from dtb_builder.network.kernels.passes import NetworkPasses
 from dtb_builder.network.operations import MatrixConvolution
 from dtb_builder.space import OPERATIONS, sample_uniform
 from dtb_builder.training.resident import make_resident
@@ -101,6 +105,33 @@ def test_emulated_passes_are_as_close_to_the_modules_as_a_new_device_must_be(
 ) -> None:
     found = differences_from_modules(emulated)
     assert all(found[name] < bound / 10 for name, bound in BOUNDS.items())
+
+
+def test_the_block_that_writes_a_gradient_last_gathers_the_sums_of_its_batch_norm(
+    emulated: CudaLibrary, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    launched: list[str] = []
+    launch, edge = EmulatedKernels.launch, NetworkPasses.edge
+
+    def noted(self: EmulatedKernels, name: str, *rest: Any) -> None:
+        launched.append(name)
+        launch(self, name, *rest)
+
+    def never_last(self: NetworkPasses, operation: nn.Module, maps: Maps, path: DropPath) -> Term:
+        maps.num_readers += 1
+        return edge(self, operation, maps, path)
+
+    monkeypatch.setattr(EmulatedKernels, "launch", noted)
+    images = torch.ones(2, 3, 8, 8, dtype=torch.float64)
+    found: list[tuple[int, list[Tensor]]] = []
+    for function in (never_last, edge):
+        monkeypatch.setattr(NetworkPasses, "edge", function)
+        launched.clear()
+        _, compiled = pair(spec_of(4, 1, 8), 3, emulated, torch.float64)
+        gradients = trained_once(compiled, images, 0.3)
+        found.append((launched.count("norm_sums"), gradients))
+    assert found[1][0] < found[0][0]
+    assert_close(found[1][1], found[0][1], 1e-12)
 
 
 def test_runs_that_take_turns_have_the_bits_that_each_has_alone(

@@ -80,6 +80,8 @@ class CudaLibrary:
         device_type: where the maps are; another than "cuda" for kernels that only act as if.
     """
 
+    gathers_sums = True  # see Library
+
     def __init__(self, kernels: Kernels, device_type: str = "cuda") -> None:
         self._kernels = kernels
         self.device_type = device_type

@@ -39,6 +39,8 @@ class Library:
     Attributes:
         level: of LEVELS; "portable" uses only what every processor of this kind has.
         device_type: where the maps are.
+        gathers_sums: whether block_backward gathers the sums of any batch norm after which the
+            gradient is that it writes, given the maps before it; else only of one within a block.
 
     Args:
         path: the compiled library.
@@ -49,6 +51,7 @@ class Library:
     """
 
     device_type = "cpu"
+    gathers_sums = False
 
     def __init__(self, path: Path, level: int | None = None) -> None:
         library = ctypes.CDLL(str(path))

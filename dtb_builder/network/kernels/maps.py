@@ -17,11 +17,15 @@ class Maps:
         values: shape (images, channels, height, width), channels last.
         stride: elements from a pixel to the next.
         gradient: of the same layout, or None before the first has come.
+        term: of whose batch norm these are the output, alone or in a sum; or None.
+        num_readers: operations of the cell whose gradients are still to come.
     """
 
     values: Tensor
     stride: int
     gradient: "Maps | None" = field(default=None, repr=False)
+    term: "Term | None" = field(default=None, repr=False)
+    num_readers: int = 0
 
     def room(self, channels: int | None = None, *, stride: int = 1) -> "Maps":
         """Room for what an operation makes of these, of as many channels unless told otherwise."""
@@ -60,6 +64,7 @@ class Maps:
 
     def gradient_to_write(self) -> tuple["Maps", bool]:
         """Where the next gradient goes, and whether it is to be added to what is there."""
+        self.num_readers -= 1
         if self.gradient is not None:
             return self.gradient, True
         self.gradient = self.room()
@@ -74,12 +79,14 @@ class Norm:
         scale: per channel, after which comes shift.
         mean: of the batch, float64, in the first element of each row.
         inverse: one over the batch's deviation, float64.
+        sums: of norm_sums, once the pass that wrote the gradient has gathered them.
     """
 
     scale: Tensor
     shift: Tensor
     mean: Tensor
     inverse: Tensor
+    sums: dict[str, Tensor] | None = None
 
     @property
     def affine(self) -> dict[str, Tensor]:
@@ -95,11 +102,10 @@ class Term:
         maps: before the batch norm and drop-path.
         norm: None where the operation ends without one.
         weights: what drop-path multiplies each image with, or None.
-        backward: takes the gradient of the share and its weights, and passes it on; that of a
-            block also the sums of norm_sums, where they are known.
+        backward: takes the gradient of the share and its weights, and passes it on.
     """
 
     maps: Maps
     norm: Norm | None
-    backward: "Callable[..., None]"
+    backward: Callable[[Maps, Tensor | None], None]
     weights: Tensor | None = None

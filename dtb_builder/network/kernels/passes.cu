@@ -467,9 +467,11 @@ __device__ void depthwise_forward(const T *x, int x_stride, const T *scale, cons
 }
 
 // Gradients of what a depthwise convolution read, before its ReLU and affine map, and of its kernel:
-// a block's share. With an affine map, also the sums of the batch norm that it belongs to.
+// a block's share. With `normed`, the maps before a batch norm after which the gradient is, also the
+// sums of norm_sums.
 template <int K, int D, int S>
 __device__ void depthwise_backward(const T *g, const T *x, int x_stride, const T *scale, const T *shift,
+                                   const T *normed, int normed_stride, const T *normed_weights,
                                    const double *x_mean, int mean_rows, int images, int H, int W, int C,
                                    const T *weight, T *x_gradient, int x_gradient_stride, int add, T *shares,
                                    double *g_sums, double *gx_sums, int rows) {
@@ -523,18 +525,20 @@ __device__ void depthwise_backward(const T *g, const T *x, int x_stride, const T
                 }
             }
         }
-        const T mean[2] = {scale ? T(x_mean[(long)c * mean_rows]) : T(0),
-                           scale ? T(x_mean[(long)(c + 1) * mean_rows]) : T(0)};
+        const T mean[2] = {normed ? T(x_mean[(long)c * mean_rows]) : T(0),
+                           normed ? T(x_mean[(long)(c + 1) * mean_rows]) : T(0)};
+        const T image_weight = normed_weights ? __ldg(normed_weights + n) : T(1);
         T some_g[2] = {}, some_gx[2] = {};
         EACH_OF_4(r) {
             if (j0 + r >= W) break;
-            const Pair in = read_pair(x + (at + r) * x_stride + c);
+            const Pair in = normed ? read_pair(normed + (at + r) * normed_stride + c) : Pair{};
             Pair *to = (Pair *)(x_gradient + (at + r) * x_gradient_stride + c);
             UNROLLED for (int k = 0; k < 2; k++) {
                 if (active[r].v[k] <= 0) out[r].v[k] = 0;
-                some_g[k] += out[r].v[k];
-                some_gx[k] += out[r].v[k] * (in.v[k] - mean[k]);
                 if (add) out[r].v[k] += to->v[k];
+                const T weighted = image_weight * out[r].v[k];
+                some_g[k] += weighted;
+                some_gx[k] += weighted * (in.v[k] - mean[k]);
             }
             *to = out[r];
         }
@@ -553,7 +557,7 @@ __device__ void depthwise_backward(const T *g, const T *x, int x_stride, const T
         }
         __syncthreads();
     }
-    if (!scale) return;
+    if (!normed) return;
     double *sums = (double *)room;
     if (lane < lanes) UNROLLED for (int k = 0; k < 2; k++) {
             sums[(lane * 4 + k) * pairs + q / 2] = of_g[k];
@@ -577,11 +581,12 @@ __device__ void depthwise_backward(const T *g, const T *x, int x_stride, const T
     }                                                                                               \
     BOUNDED(256, 2) depthwise_backward_##K##D##S(                                                   \
         const T *g_between, const T *x, int x_stride, const T *scale, const T *shift,               \
+        const T *normed, int normed_stride, const T *normed_weights,                                \
         const double *x_mean, int mean_rows, int N, int H, int W, int C, const T *depthwise,        \
         T *x_gradient, int x_gradient_stride, int add, T *shares, double *g_sums, double *gx_sums,  \
         int rows) {                                                                                 \
-        depthwise_backward<K, D, S>(g_between, x, x_stride, scale, shift, x_mean, mean_rows, N, H,  \
-                                    W, C, depthwise, x_gradient, x_gradient_stride, add, shares,    \
+        depthwise_backward<K, D, S>(g_between, x, x_stride, scale, shift, normed, normed_stride,    \
+                                    normed_weights, x_mean, mean_rows, N, H, W, C, depthwise, x_gradient, x_gradient_stride, add, shares,    \
                                     g_sums, gx_sums, rows);                                         \
     }
 

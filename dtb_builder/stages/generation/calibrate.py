@@ -130,11 +130,9 @@ def _timings(folder: RunFolder, runs: Sequence[PlannedRun]) -> list[_Timing]:
 def _timing(folder: RunFolder, run: PlannedRun) -> _Timing:
     quiet = logging.Logger("calibrate", logging.CRITICAL)
     moments = [time.perf_counter()]
-    for turn in training(folder, run, quiet):
-        if turn is None:
-            continue
+    for epoch, _ in training(folder, run, quiet):
         moments.append(time.perf_counter())
-        if turn[0] == min(_TIMED_EPOCHS, folder.config.recipe.num_epochs):
+        if epoch == min(_TIMED_EPOCHS, folder.config.recipe.num_epochs):
             break
     journal = read_journal(folder.journal_file(run))
     assert journal is not None, "training has just written it"

@@ -46,11 +46,11 @@ from dtb_builder.training.resident import ResidentImages, make_resident
 from dtb_builder.training.resume import Checkpoint
 from dtb_builder.training.turns import on_own_stream
 
-__all__ = ["train_run", "training"]
+__all__ = ["train_run", "training", "training_in_turns"]
 
 
-Turn = tuple[int, Mapping[str, float]] | None
-"""An epoch that is safe on disk, with its metrics; or None, after a part of one."""
+Epoch = tuple[int, Mapping[str, float]]
+"""An epoch that is safe on disk, with its metrics."""
 
 
 def train_run(
@@ -83,7 +83,7 @@ def train_run(
             with folder.run_locked(run):
                 _make_ready(folder.config)  # takes none of the run's time, and is no fault of it
                 check_kernels(folder.config.compute, folder.kernels_folder)
-                turns = training(folder, run, log)
+                turns = training_in_turns(folder, run, log)
                 if folder.config.compute.device == "cuda":
                     turns = on_own_stream(turns)
                 for turn in _limited(turns, time_limit):
@@ -99,10 +99,18 @@ def train_run(
             raise
 
 
-def training(
+def training(folder: RunFolder, run: PlannedRun, log: logging.Logger) -> Iterator[Epoch]:
+    """Train a run and store it; each epoch, once it is safe on disk.
+
+    The caller holds the run. What goes wrong is raised, and recorded nowhere.
+    """
+    return (turn for turn in training_in_turns(folder, run, log) if turn is not None)
+
+
+def training_in_turns(
     folder: RunFolder, run: PlannedRun, log: logging.Logger
-) -> Generator[Turn, None, None]:
-    """Train a run and store it, in turns.
+) -> Generator[Epoch | None, None, None]:
+    """The same, with None after each part of an epoch, where other runs may go on.
 
     The caller holds the run. What goes wrong is raised, and recorded nowhere.
     """
@@ -241,7 +249,9 @@ def _images(config: ImagesConfig, device: str) -> tuple[Images, ResidentImages]:
     return images, make_resident(images, split, device)
 
 
-def _limited(turns: Iterator[Turn], seconds: float | None) -> Iterator[Turn]:
+def _limited(
+    turns: Generator[Epoch | None, None, None], seconds: float | None
+) -> Iterator[Epoch | None]:
     """Raise `TimeLimitError` in a turn when all have taken so long; needs the main thread."""
     if seconds is None:
         yield from turns
