@@ -30,6 +30,12 @@ struct double2 {
 struct uchar4 {
     unsigned char x, y, z, w;
 };
+struct ushort2 {
+    unsigned short x, y;
+};
+struct ushort4 {
+    unsigned short x, y, z, w;
+};
 template <class A> static A __ldg(const A *p) { return *p; }
 static double __shfl_xor_sync(unsigned, double value, int lane) {
     static double exchanged[1024];

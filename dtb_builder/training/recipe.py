@@ -4,10 +4,13 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-__all__ = ["Precision", "Recipe"]
+__all__ = ["Activations", "Precision", "Recipe"]
 
 Precision = Literal["float32", "bfloat16"]
 """What the forward pass is computed in; weights, gradients and losses are float32 in both."""
+
+Activations = Literal["float32", "bfloat16"]
+"""What a GPU's compiled passes store maps and their gradients in; they compute in float32."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +34,7 @@ class Recipe:
         cutout_length: side, in pixels, of the square that is set to the mean; 0 turns it off.
         mixup_alpha: both parameters of mixup's Beta distribution; 0 turns mixup off.
         precision: what the forward pass is computed in.
+        activations: what maps and their gradients are stored in between compiled passes.
     """
 
     num_epochs: int
@@ -49,6 +53,7 @@ class Recipe:
     cutout_length: int
     mixup_alpha: float
     precision: Precision
+    activations: Activations = "float32"  # files made before it was a setting had this
 
     def __post_init__(self) -> None:
         # Two images, because batch norm cannot train on one pixel of one image.
@@ -84,6 +89,8 @@ class Recipe:
             )
         if self.precision not in ("float32", "bfloat16"):
             raise ValueError(f"precision must be float32 or bfloat16, got {self.precision!r}")
+        if self.activations not in ("float32", "bfloat16"):
+            raise ValueError(f"activations must be float32 or bfloat16, got {self.activations!r}")
 
     def drop_path_at(self, epoch: int) -> float:
         """The chance that an edge is dropped during an epoch, 1 being the first trained one."""

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from emulation import EmulatedKernels, compile_emulation
+from emulation import EmulatedKernels, can_emulate
 from network.twins import assert_close, pair, spec_of, trained_once
 from recipes import RECIPES
 from torch import Tensor, nn
@@ -46,9 +46,9 @@ LARGE = [
 
 @pytest.fixture(scope="session")
 def emulated(tmp_path_factory: pytest.TempPathFactory) -> CudaLibrary:
-    folder = tmp_path_factory.mktemp("emulation")
-    if not compile_emulation(folder):
+    if not can_emulate():
         pytest.skip("there is no g++ to compile the emulation with")
+    folder = tmp_path_factory.mktemp("emulation")
     return CudaLibrary(EmulatedKernels(folder), device_type="cpu")
 
 
@@ -143,6 +143,51 @@ def test_runs_that_take_turns_have_the_bits_that_each_has_alone(
     )
     alone, in_turns = alone_and_together(emulated, data, recipe, [0, 8])
     assert in_turns == alone
+
+
+def test_maps_are_rounded_to_bfloat16_as_torch_rounds_them(emulated: CudaLibrary) -> None:
+    maps = torch.randn(256, 4).bfloat16()
+    maps[0, 0], maps[1, 1] = torch.nan, torch.inf
+    weights = torch.randn(256)
+    weights[2:9] = 1 + 2.0 ** -torch.arange(7, 14)  # halfway between two, or nearly
+    maps[2:9] = 1
+    out = torch.empty_like(maps)
+    shape = {"C": 4, "N": 256, "pixels": 1, "x_stride": 4, "out_stride": 4}
+    emulated.storing_bfloat16().run(
+        "copy", maps.dtype, x=maps, scale=None, shift=None, weights=weights, out=out, add=0, **shape
+    )
+    torch.testing.assert_close(
+        out, (maps.float() * weights[:, None]).bfloat16(), rtol=0, atol=0, equal_nan=True
+    )
+
+
+def test_maps_in_bfloat16_move_a_training_less_than_torchs_own_autocast(
+    emulated: CudaLibrary,
+) -> None:
+    modules, compiled = pair(spec_of(4, 2, 8), 3, emulated.storing_bfloat16())
+    images = torch.randn(8, 3, 8, 8)
+    exact, stored = (
+        trained_once(copy.deepcopy(modules), images, 0.3),
+        trained_once(compiled, images, 0.3),
+    )
+    with torch.autocast("cpu", torch.bfloat16):
+        rounded = trained_once(modules, images, 0.3)
+
+    def distance(found: list[Tensor], parts: slice) -> float:
+        one, two = (torch.cat([t.flatten().float() for t in ts[parts]]) for ts in (found, exact))
+        return float((one - two).norm() / two.norm())
+
+    for parts in (slice(0, 1), slice(1, None)):
+        assert 0 < distance(stored, parts) < distance(rounded, parts) < 0.1
+
+
+def test_a_network_whose_maps_must_be_in_bfloat16_does_not_go_back_to_its_modules(
+    emulated: CudaLibrary,
+) -> None:
+    _, compiled = pair(spec_of(4, 1, 8), 0, emulated.storing_bfloat16())
+    compiled.cells.register_forward_hook(lambda *_: None)
+    with pytest.raises(RuntimeError, match="stored in bfloat16 by the compiled passes alone"):
+        compiled(torch.randn(2, 3, 8, 8))
 
 
 def test_what_is_not_a_number_stays_so(emulated: CudaLibrary) -> None:

@@ -78,13 +78,20 @@ class CudaLibrary:
     Args:
         kernels: compiled for the device.
         device_type: where the maps are; another than "cuda" for kernels that only act as if.
+        maps_dtype: in which maps are stored, with their gradients; None for the network's own.
     """
 
     gathers_sums = True  # see Library
 
-    def __init__(self, kernels: Kernels, device_type: str = "cuda") -> None:
+    def __init__(
+        self,
+        kernels: Kernels,
+        device_type: str = "cuda",
+        maps_dtype: torch.dtype | None = None,
+    ) -> None:
         self._kernels = kernels
         self.device_type = device_type
+        self._maps_dtype = maps_dtype
         # Tensors of kernels on the second stream, kept alive until the streams have met.
         self._held: list[Any] = []
         # What blocks have for parameters, and the gradients that this will add up to.
@@ -92,7 +99,15 @@ class CudaLibrary:
 
     def begin(self) -> "CudaLibrary":
         """The same passes for one pass through a network, which ends with meet."""
-        return CudaLibrary(self._kernels, self.device_type)
+        return CudaLibrary(self._kernels, self.device_type, self._maps_dtype)
+
+    def storing_bfloat16(self) -> "CudaLibrary":
+        """The same passes for a network in float32 whose maps are stored in bfloat16."""
+        return CudaLibrary(self._kernels, self.device_type, torch.bfloat16)
+
+    def maps_dtype(self, dtype: torch.dtype) -> torch.dtype:
+        """In which the maps of a network of this type are stored."""
+        return self._maps_dtype or dtype
 
     def meet(self) -> None:
         """Wait for whatever passes have left to be done beside, and finish what they have begun.
@@ -107,7 +122,7 @@ class CudaLibrary:
             rows = (_Share(a.data_ptr(), b.data_ptr(), len(a), b.numel()) for a, b in some)
             largest = max(out.numel() for _, out in some)
             blocks = (-(-largest // 32), len(some))
-            dtype = some[0][0].dtype
+            dtype = self.maps_dtype(some[0][0].dtype)
             self._launch("add_shares", dtype, blocks, {"shares": _Shares((_Share * most)(*rows))})
         self._shares.clear()
         self._held.clear()
@@ -118,7 +133,7 @@ class CudaLibrary:
         return self._kernels.name
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return CudaLibrary, (self._kernels, self.device_type)
+        return CudaLibrary, (self._kernels, self.device_type, self._maps_dtype)
 
     def sums(self, channels: int, num_pixels: int, like: Tensor) -> tuple[Tensor, Tensor]:
         """Room for two sums per channel over pixels, float64; each block writes its column."""
@@ -175,7 +190,7 @@ class CudaLibrary:
         if p["g_sums"] is not None:
             rows, mean_rows = p["g_sums"].shape[1], p["x_mean"].shape[1]
             num_blocks = min(num_blocks, rows)
-        shares = gradient.new_empty((num_blocks, *p["g_depthwise"].shape))
+        shares = p["g_depthwise"].new_empty((num_blocks, *p["g_depthwise"].shape))
         self._launch(
             f"depthwise_backward_{p['k']}{p['d']}{p['s']}",
             dtype,
@@ -233,7 +248,7 @@ class CudaLibrary:
         """The gradient of a 1x1 convolution's weight, on a second stream: only the end waits."""
         pixels = _pixels(p)
         num_blocks = _blocks(pixels["num_pixels"], 64)
-        shares = p["x"].new_empty((num_blocks, p["Co"], p["C"]))
+        shares = p["g_weight"].new_empty((num_blocks, p["Co"], p["C"]))
         self._held.append(p)
         self._shares.append((shares, p["g_weight"]))
         blocks = (num_blocks, _chunks(p["C"]) * _chunks(p["Co"]))

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from dtb_builder.errors import ConfigError
 from dtb_builder.network.kernels.declared import ADDRESS, declared_arguments
 
 __all__ = ["LEVELS", "Library"]
@@ -82,6 +83,14 @@ class Library:
 
     def meet(self) -> None:
         """Wait for whatever passes have left to be done: nothing."""
+
+    def storing_bfloat16(self) -> "Library":
+        """Passes that store maps in bfloat16: there are none for a CPU."""
+        raise ConfigError("recipe.activations=bfloat16 needs a GPU: see compute.device")
+
+    def maps_dtype(self, dtype: torch.dtype) -> torch.dtype:
+        """In which the maps of a network of this type are stored."""
+        return dtype
 
     def sums(self, channels: int, num_pixels: int, like: Tensor) -> tuple[Tensor, Tensor]:  # noqa: ARG002
         """Room for two sums per channel over pixels, float64."""

@@ -41,6 +41,7 @@ class NetworkPasses:
     ) -> None:
         self._library = library.begin()
         self._dtype = dtype
+        self._computed_dtype = torch.promote_types(dtype, torch.float32)
         self._record = record
         self._batches_tracked: list[Tensor] = []
         self.gradients: dict[Tensor, Tensor] = {}
@@ -58,7 +59,8 @@ class NetworkPasses:
             term = self._blocks(list(operation.op), maps)  # pyright: ignore[reportArgumentType]
         if drop_path.training and drop_path.probability > 0:
             kept = 1 - drop_path.probability
-            weights = maps.values.new_empty((len(maps.values), 1, 1, 1))
+            shape, dtype = (len(maps.values), 1, 1, 1), self._computed_dtype
+            weights = maps.values.new_empty(shape, dtype=dtype)
             self._do(lambda: weights.bernoulli_(kept).div_(kept))
             term.weights = weights
         return term

@@ -82,7 +82,9 @@ def train_run(
         try:
             with folder.run_locked(run):
                 _make_ready(folder.config)  # takes none of the run's time, and is no fault of it
-                check_kernels(folder.config.compute, folder.kernels_folder)
+                check_kernels(
+                    folder.config.compute, folder.config.recipe.activations, folder.kernels_folder
+                )
                 turns = training_in_turns(folder, run, log)
                 if folder.config.compute.device == "cuda":
                     turns = on_own_stream(turns)
@@ -121,7 +123,7 @@ def training_in_turns(
     network = initial_network(Genotype.parse(run.genotype), spec, run.seed)
     shape = images.train_images.shape[1:]
     storing = Storing(config.states, tensor_table(network))
-    network.use_kernels(library_of(config.compute))
+    network.use_kernels(library_of(config.compute, config.recipe.activations))
     folder.working_folder(run.shard).mkdir(parents=True, exist_ok=True)
     with parent_of(folder, run) as parent:
         about = JournalRun(
