@@ -121,7 +121,8 @@ class FactorizedReduce(nn.Module):
 
     A map of odd size is padded with a last row and column of zeros, so that both convolutions give
     ceil(n / 2) pixels. The pixels are selected before the convolutions: in torch 2.13 on a CPU with
-    AVX2, the backward pass of a strided 1x1 convolution of few channels to one writes out of bounds.
+    AVX2, the backward pass of a strided 1x1 convolution from few channels to one writes outside its
+    memory.
     """
 
     def __init__(self, channels_in: int, channels_out: int) -> None:
