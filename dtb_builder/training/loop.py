@@ -55,7 +55,7 @@ def train(
 ) -> Generator[FinishedEpoch, None, None]:
     """Train a network in place, and stop after each epoch for the caller to look.
 
-    Epoch 0 is the network as it came; it is evaluated only. A loss that is not finite is
+    Epoch 0 is the network as it came; it is at most evaluated. A loss that is not finite is
     reported as it is and does not stop the training.
 
     Args:
@@ -113,7 +113,7 @@ def _epochs(
     def finished(
         epoch: int, trained: dict[str, float], step_states: dict[int, TrainingState]
     ) -> FinishedEpoch:
-        metrics = {**trained, **_evaluated(network, data, recipe)}
+        metrics = trained | (_evaluated(network, data, recipe) if recipe.evaluates(epoch) else {})
         return FinishedEpoch(epoch, metrics, network, optimizer, scheduler, step_states)
 
     if resume is None:

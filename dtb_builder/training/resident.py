@@ -37,7 +37,7 @@ class ResidentImages:
     Attributes:
         train: trained on.
         valid: taken from the training images; not trained on.
-        test: the image set's own test images.
+        test: the image set's own test images, or some of them.
         mean: mean of each channel with pixels scaled to [0, 1], float32, shape (channels,).
         std: standard deviation of each channel, likewise.
     """
@@ -69,6 +69,8 @@ def make_resident(images: Images, split: Split, device: torch.device | str) -> R
             f"split must be of {len(images.train_images)} training images, got an index {last}"
         )
 
+    test = slice(None) if split.test is None else split.test
+
     def labelled(images: np.ndarray, labels: np.ndarray) -> LabelledImages:
         return LabelledImages(
             torch.tensor(images, device=device), torch.tensor(labels, device=device)
@@ -77,7 +79,7 @@ def make_resident(images: Images, split: Split, device: torch.device | str) -> R
     return ResidentImages(
         train=labelled(images.train_images[split.train], images.train_labels[split.train]),
         valid=labelled(images.train_images[split.valid], images.train_labels[split.valid]),
-        test=labelled(images.test_images, images.test_labels),
+        test=labelled(images.test_images[test], images.test_labels[test]),
         mean=torch.tensor(images.mean, dtype=torch.float32, device=device),
         std=torch.tensor(images.std, dtype=torch.float32, device=device),
     )
