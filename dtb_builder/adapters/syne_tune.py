@@ -19,8 +19,9 @@ ELAPSED = "elapsed_seconds"
 
 
 def tabular_blackbox(benchmark: Benchmark, *, metrics: tuple[str, ...]) -> "BlackboxTabular":
-    """Every genotype with its metrics after epochs 1 to num_epochs; masked metrics are NaN.
+    """Every genotype with its metrics after the epochs at which runs have all of them.
 
+    What a run alone lacks, as one that diverged, is NaN.
     Objectives are the metrics and, at the end, ELAPSED. Syne Tune minimises unless told otherwise.
 
     Args:
@@ -42,16 +43,22 @@ def tabular_blackbox(benchmark: Benchmark, *, metrics: tuple[str, ...]) -> "Blac
         found = sorted(set(counts.tolist()))
         raise ValueError(f"wanted as many runs of each genotype, got {found}")
     order = np.lexsort((benchmark.seeds, groups.reshape(-1)))  # by genotype, then by seed
-    columns = [benchmark.array(name)[:, 1:].filled(np.nan) for name in metrics]
-    seconds = (benchmark.array(name)[:, 1:] for name in ("train_seconds", "evaluation_seconds"))
-    columns.append(np.cumsum(sum(part.filled(np.nan) for part in seconds), axis=1))
-    shape = (len(genotypes), -1, benchmark.num_epochs, len(columns))
+    curves = [benchmark.array(name)[:, 1:] for name in metrics]
+    measured = ~np.any([np.ma.getmaskarray(curve) for curve in curves], axis=0)
+    epochs = np.flatnonzero(measured.any(axis=0))
+    training, evaluation = (
+        benchmark.array(name)[:, 1:].filled(missing)
+        for name, missing in (("train_seconds", np.nan), ("evaluation_seconds", 0.0))
+    )
+    columns = [curve.filled(np.nan) for curve in curves]
+    columns.append(np.cumsum(training + evaluation, axis=1))
+    objectives = np.stack(columns, axis=-1)[order][:, epochs]
     configurations = [configuration_of(Genotype.from_array(array)) for array in genotypes]
     return BlackboxTabular(
         hyperparameters=pandas.DataFrame(configurations),
         configuration_space={name: choice(list(values)) for name, values in CHOICES.items()},
         fidelity_space={FIDELITY: randint(1, benchmark.num_epochs)},
-        objectives_evaluations=np.stack(columns, axis=-1)[order].reshape(shape),
-        fidelity_values=np.arange(1, benchmark.num_epochs + 1),
+        objectives_evaluations=objectives.reshape(len(genotypes), -1, *objectives.shape[1:]),
+        fidelity_values=epochs + 1,
         objectives_names=[*metrics, ELAPSED],
     )

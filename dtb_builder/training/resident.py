@@ -36,8 +36,8 @@ class ResidentImages:
 
     Attributes:
         train: the images to train on.
-        valid: validation images, taken from the image set's training images.
-        test: the image set's test images.
+        valid: validation images, taken from the training images of the image set.
+        test: the test images of the image set, or some of them.
         mean: mean of each channel with pixels scaled to [0, 1], float32, shape (channels,).
         std: standard deviation of each channel, likewise.
     """
@@ -73,6 +73,8 @@ def make_resident(images: Images, split: Split, device: torch.device | str) -> R
             f"split must be of {len(images.train_images)} training images, got an index {last}"
         )
 
+    test = slice(None) if split.test is None else split.test
+
     def labelled(images: np.ndarray, labels: np.ndarray) -> LabelledImages:
         return LabelledImages(
             torch.tensor(images, device=device), torch.tensor(labels, device=device)
@@ -81,7 +83,7 @@ def make_resident(images: Images, split: Split, device: torch.device | str) -> R
     return ResidentImages(
         train=labelled(images.train_images[split.train], images.train_labels[split.train]),
         valid=labelled(images.train_images[split.valid], images.train_labels[split.valid]),
-        test=labelled(images.test_images, images.test_labels),
+        test=labelled(images.test_images[test], images.test_labels[test]),
         mean=torch.tensor(images.mean, dtype=torch.float32, device=device),
         std=torch.tensor(images.std, dtype=torch.float32, device=device),
     )
