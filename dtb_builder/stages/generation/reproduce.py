@@ -11,13 +11,13 @@ from dtb_builder.dataset.codec import crc32c
 from dtb_builder.dataset.replay import start_of
 from dtb_builder.errors import DTBError
 from dtb_builder.images.image_set import check_images
+from dtb_builder.images.settings import ImagesConfig, load_split_images
 from dtb_builder.network.initial import initial_network
 from dtb_builder.network.kernels import find_library
 from dtb_builder.network.spec import NetworkSpec
 from dtb_builder.network.state import capture, tensor_table
 from dtb_builder.record import TrainingState
 from dtb_builder.stages.generation.state_frames import Storing
-from dtb_builder.stages.settings.images import ImagesConfig, load_split_images
 from dtb_builder.stages.settings.parsing import parse
 from dtb_builder.stages.settings.states import StatesConfig
 from dtb_builder.training.compute import ComputeConfig
