@@ -15,6 +15,7 @@ from dtb_builder.dataset.schema import COLUMNS, VOLUMES
 from dtb_builder.dataset.source import Location
 from dtb_builder.dataset.states import check_plain
 from dtb_builder.dataset.store import FailedRun, Store
+from dtb_builder.dataset.trained_images import TrainedImages, images_of, parts_of
 from dtb_builder.errors import (
     DamagedFileError,
     GenotypeError,
@@ -60,6 +61,16 @@ class Benchmark:
         except BaseException:
             self._store.close()
             raise
+
+    @classmethod
+    def example(cls) -> Self:
+        """The small benchmark inside the package: 6 genotypes from 2 seeds, trained on digits.
+
+        >>> bench = Benchmark.example()
+        >>> bench.run(0).state(epoch=5)["classifier.weight"].shape
+        (10, 48)
+        """
+        return cls(Path(__file__).parents[1] / "example.h5")
 
     def __reduce__(self) -> tuple[type["Benchmark"], tuple[Location]]:
         """Another process opens the file for itself."""
@@ -378,6 +389,24 @@ class Benchmark:
         if not 0 <= whole_number("epochs", epochs) <= run.num_epochs:
             raise NotFoundError(f"no {epochs} epochs: run {run.number} has 0 to {run.num_epochs}")
         return evaluate_run(run, epochs)
+
+    def images(self, root: str | os.PathLike[str] | None = None) -> TrainedImages:
+        """The images that its runs were trained, validated and tested on, as networks see them.
+
+        They are found as ``dtb generate`` finds them, and held against the hashes in the file.
+
+        Args:
+            root: where they are, or None for their usual place.
+
+        Raises:
+            ImagesError: they are not here, or others than those it was trained on.
+
+        >>> test = Benchmark.example().images().test
+        >>> test.images.shape, test.labels.shape
+        ((359, 1, 8, 8), (359,))
+        """
+        root = None if root is None else Path(root)
+        return parts_of(*images_of(self.provenance, root, user=self.path))
 
     def streamed(self, names: Sequence[str], num_runs: int) -> Iterator[dict[str, NDArray[Any]]]:
         """Columns of the schema, such as ``metrics/valid_loss``, for so many runs at a time.
