@@ -5,12 +5,13 @@ import operator
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from types import MappingProxyType
 from typing import NamedTuple, SupportsIndex
 
 import numpy as np
 from numpy.typing import NDArray
+
+from dtb_builder.remembered import remembered
 
 __all__ = [
     "HIGHER_IS_BETTER",
@@ -108,7 +109,7 @@ class TensorTable:
         if any(size < 0 for shape in self.shapes for size in shape):
             raise ValueError("tensor shapes must not be negative")
 
-    @cached_property
+    @remembered
     def offsets(self) -> tuple[int, ...]:
         """Each tensor's first position in the vector, and the vector's length at the end."""
         offsets = [0]

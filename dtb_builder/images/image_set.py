@@ -3,13 +3,13 @@
 import hashlib
 import math
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dtb_builder.errors import ImagesError
+from dtb_builder.remembered import remembered
 
 __all__ = ["Images", "channel_statistics", "check_images"]
 
@@ -57,7 +57,7 @@ class Images:
         if not (np.isfinite(self.std).all() and (self.std > 0).all()):
             raise ValueError(f"std must be finite and > 0, got {self.std}")
 
-    @cached_property
+    @remembered
     def sha256(self) -> str:
         """Hash of all pixels, labels and shapes, in hexadecimal; it tells two sets apart."""
         digest = hashlib.sha256()

@@ -2,12 +2,12 @@
 
 import hashlib
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dtb_builder.errors import GenotypeError
+from dtb_builder.remembered import remembered
 from dtb_builder.space.cell import (
     NUM_EDGES,
     OPERATIONS,
@@ -104,12 +104,12 @@ class Genotype:
         """The same genotype with every node's edges sorted by predecessor."""
         return Genotype(*self._canonical_cells)
 
-    @cached_property
+    @remembered
     def key(self) -> str:
         """SHA-256 of the canonical text, in hexadecimal: the same for all spellings."""
         return hashlib.sha256(_text(*self._canonical_cells).encode()).hexdigest()
 
-    @cached_property
+    @remembered
     def iso_key(self) -> str:
         """The smallest isomorphic genotype's ``key``.
 
@@ -132,7 +132,7 @@ class Genotype:
     def __str__(self) -> str:
         return _text(self.normal, self.reduce)
 
-    @cached_property
+    @remembered
     def _canonical_cells(self) -> tuple[tuple[Edge, ...], tuple[Edge, ...]]:
         return canonical_cell(self.normal), canonical_cell(self.reduce)
 
