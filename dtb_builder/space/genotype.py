@@ -4,7 +4,7 @@ import hashlib
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from dtb_builder.errors import GenotypeError
 from dtb_builder.remembered import remembered
@@ -70,12 +70,16 @@ class Genotype:
         return cls(checked_cell(normal, "normal"), checked_cell(reduce, "reduce"))
 
     @classmethod
-    def from_array(cls, array: NDArray[np.integer]) -> "Genotype":
-        """The genotype whose ``to_array`` is ``array``.
+    def from_array(cls, array: ArrayLike) -> "Genotype":
+        """The genotype whose ``to_array`` is ``array``, which may be a list or a tensor.
 
         Raises:
             GenotypeError: The array's shape, type or numbers are not those of a genotype.
         """
+        try:
+            array = np.asarray(array)
+        except ValueError as error:  # lists of different lengths
+            raise GenotypeError(f"wanted an array of genotypes: {error}") from None
         if array.shape != (2, NUM_EDGES, 2) or not np.issubdtype(array.dtype, np.integer):
             raise GenotypeError(
                 f"wanted an integer array of shape (2, {NUM_EDGES}, 2), "
