@@ -2,13 +2,13 @@
 
 import os
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from dtb_builder.dataset.opening import damage_is_named
 from dtb_builder.dataset.replay import Replayed, replay
@@ -333,13 +333,28 @@ class Run:
         }
         write_weights(Path(path), self.tensors.unpack(state.values), about)
 
-    def network(self, *, epoch: int | None = None, step: int | None = None) -> "Network":
+    def network(
+        self,
+        *,
+        epoch: int | None = None,
+        step: int | None = None,
+        state: Mapping[str, ArrayLike] | NDArray[np.float32] | None = None,
+    ) -> "Network":
         """The network after an epoch or a step, as a torch module in evaluation mode.
 
-        Takes what `training_state` does. It has no auxiliary head where none was stored.
+        It has no auxiliary head where none was stored.
+
+        Args:
+            epoch: as `training_state` takes it.
+            step: likewise.
+            state: one that you made yourself instead, such as an average of some: named tensors as
+                `state` gives, or one vector as `training_state`. Its batch norms may need
+                `dtb_builder.network.recalibration`.
 
         Raises:
             KeyError: there is no such epoch or step, or its state was not kept.
+            ValueError: your state has other tensors than the run's.
+            TypeError: not just one of the three is given.
             DamagedFileError: the state does not fit the network, tensor for tensor.
         """
         from dtb_builder.network.rebuilt import rebuilt
@@ -347,11 +362,17 @@ class Run:
 
         with damage_is_named(self._store.path):
             spec = NetworkSpec(**self._store.provenance["network"])
-        state = self.training_state(epoch=epoch, step=step)
+        if state is None:
+            weights = self.training_state(epoch=epoch, step=step)
+        elif epoch is None and step is None:
+            named = state if isinstance(state, Mapping) else self.tensors.unpack(state)
+            weights = TrainingState(self.tensors.pack(named), 0)
+        else:
+            raise TypeError("a state of your own is of no epoch and no step")
         if not any(name.startswith(AUXILIARY_HEAD) for name in self.tensors.names):
             spec = replace(spec, auxiliary=False)  # it was trained with, but stored without
         try:
-            return rebuilt(self.genotype, spec, self.tensors, state)
+            return rebuilt(self.genotype, spec, self.tensors, weights)
         except ValueError as error:
             where = f"run {self.number} of {self._store.path}"
             raise DamagedFileError(f"{where}: {error}") from error
