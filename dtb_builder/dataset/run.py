@@ -53,7 +53,8 @@ class Run:
         return numbered_run, (self._store, self.number)
 
     def __repr__(self) -> str:
-        return f"<Run {self.number} of {self._store.path}: seed {self.seed}, {self.genotype}>"
+        name = self.genotype.short_name
+        return f"<Run {self.number} of {self._store.path}: {name}, seed {self.seed}>"
 
     @property
     def number(self) -> int:
