@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from dtb_builder.dataset import Benchmark
+from dtb_builder.extras import extras_are_named
 from dtb_builder.space.configuration import CHOICES, configuration_of
 
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ ELAPSED = "elapsed_seconds"
 """Seconds of training and evaluation since the run began, as they were measured."""
 
 
+@extras_are_named("tabular_blackbox")
 def tabular_blackbox(benchmark: Benchmark, *, metrics: tuple[str, ...]) -> "BlackboxTabular":
     """Every genotype with its metrics after epochs 1 to num_epochs, for each seed.
 

@@ -23,12 +23,15 @@ from dtb_builder.errors import (
     NoSuchRunError,
     NotFoundError,
 )
+from dtb_builder.extras import extras_are_named
 from dtb_builder.record import HIGHER_IS_BETTER, Moment, whole_number
 from dtb_builder.space.listing import GenotypeLike, find_genotype
 from dtb_builder.space.numbering import number_of, numbers_of
 
 if TYPE_CHECKING:
     import pandas
+    import pyarrow
+    import xarray
 
 __all__ = ["Benchmark"]
 
@@ -418,11 +421,24 @@ class Benchmark:
             raise NotFoundError(f"no column {unknown[0]!r} in the schema")
         return self._store.index.streamed(names, num_runs)
 
+    @extras_are_named("to_dataframe")
     def to_dataframe(self) -> "pandas.DataFrame":
         """One row per run and epoch; a metric that was not measured is NaN, as pandas has it."""
+        return self.to_arrow().to_pandas()
+
+    @extras_are_named("to_arrow")
+    def to_arrow(self) -> "pyarrow.Table":
+        """One row per run and epoch; a metric that was not measured is null."""
         from dtb_builder.dataset.export import table  # here: reading needs no pyarrow
 
-        return table(self).to_pandas()
+        return table(self)
+
+    @extras_are_named("to_xarray")
+    def to_xarray(self) -> "xarray.Dataset":
+        """Metrics by run and epoch, NaN where not measured; facts of the runs are coordinates."""
+        from dtb_builder.dataset.labelled import labelled  # here: reading needs no xarray
+
+        return labelled(self)
 
     def by_genotype(self) -> ByGenotype:
         """The runs by genotype and seeds: metrics of shape (genotypes, seeds, epochs)."""

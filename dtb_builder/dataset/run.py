@@ -21,6 +21,7 @@ from dtb_builder.errors import (
     NotMeasuredError,
     StateNotKeptError,
 )
+from dtb_builder.extras import extras_are_named
 from dtb_builder.record import Moment, TensorTable, TrainingState, whole_number
 from dtb_builder.space import Genotype
 
@@ -159,6 +160,7 @@ class Run:
             if is_exact and (without or epoch in known or epoch == began)
         )
 
+    @extras_are_named("replay")
     def replay(self, *, epoch: int, root: str | os.PathLike[str] | None = None) -> Replayed:
         """Make a state that was not kept, by training from the nearest earlier checkpoint.
 
@@ -321,7 +323,7 @@ class Run:
 
         Raises:
             ValueError: the name ends otherwise.
-            ModuleNotFoundError: the package safetensors, or torch, is not installed.
+            MissingPackageError: the package safetensors, or torch, is not installed.
             KeyError: and TypeError: as `training_state`.
         """
         state = self.training_state(epoch=epoch, step=step)
@@ -334,6 +336,7 @@ class Run:
         }
         write_weights(Path(path), self.tensors.unpack(state.values), about)
 
+    @extras_are_named("network")
     def network(
         self,
         *,
