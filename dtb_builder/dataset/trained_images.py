@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from dtb_builder.errors import ImagesError
 from dtb_builder.images.image_set import Images, check_images, normalised
 from dtb_builder.images.settings import ImagesConfig, load_split_images
 from dtb_builder.images.splits import Split, indices_sha256
+from dtb_builder.remembered import remembered
 
 __all__ = ["TrainedImages", "TrainedPart", "images_of", "parts_of"]
 
@@ -38,7 +38,7 @@ class TrainedPart:
     def __len__(self) -> int:
         return len(self.labels)
 
-    @cached_property
+    @remembered
     def images(self) -> NDArray[np.float32]:
         """The images as networks see them, before augmentation; of the shape of the pixels."""
         return normalised(self.pixels, self.mean, self.std)

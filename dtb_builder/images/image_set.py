@@ -3,7 +3,6 @@
 import hashlib
 import math
 from dataclasses import dataclass, replace
-from functools import cached_property
 from pathlib import Path
 from typing import Self
 
@@ -11,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dtb_builder.errors import ImagesError
+from dtb_builder.remembered import remembered
 
 __all__ = ["Images", "channel_statistics", "check_images", "normalised"]
 
@@ -58,7 +58,7 @@ class Images:
         if not (np.isfinite(self.std).all() and (self.std > 0).all()):
             raise ValueError(f"std must be finite and > 0, got {self.std}")
 
-    @cached_property
+    @remembered
     def sha256(self) -> str:
         """Hash of all pixels, labels and shapes, in hexadecimal; it tells two sets apart."""
         digest = hashlib.sha256()

@@ -1,7 +1,6 @@
 """Image sets that stay on the training device."""
 
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 import torch
@@ -9,6 +8,7 @@ from torch import Tensor
 
 from dtb_builder.images.image_set import Images
 from dtb_builder.images.splits import Split
+from dtb_builder.remembered import remembered
 from dtb_builder.training.augmentation import normalise
 
 __all__ = ["LabelledImages", "ResidentImages", "make_resident"]
@@ -53,7 +53,7 @@ class ResidentImages:
         """The device of all tensors."""
         return self.train.images.device
 
-    @cached_property
+    @remembered
     def levels(self) -> Tensor:
         """The normalised value of each pixel value 0 to 255, float32, shape (channels, 256)."""
         values = torch.arange(256, dtype=torch.uint8, device=self.device)

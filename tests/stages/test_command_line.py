@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+import dtb_builder
 from dtb_builder import Benchmark
 from dtb_builder.record import METRICS
 from dtb_builder.stages.generation.run_folder import RunFolder
@@ -111,6 +112,13 @@ def test_a_planned_folder_shows_its_own_settings(
     shown = capsys.readouterr().out
     assert "num_epochs: 7" in shown
     assert "engine: serial" in shown
+
+
+def test_the_version_is_told(dtb: Dtb, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        dtb("--version")
+    assert stop.value.code == 0
+    assert capsys.readouterr().out == f"dtb {dtb_builder.__version__}\n"
 
 
 def test_an_unknown_option_is_refused(
