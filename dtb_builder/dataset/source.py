@@ -9,9 +9,19 @@ from typing import Protocol
 
 import h5py
 
-from dtb_builder.errors import ClosedError, DamagedFileError
+from dtb_builder.errors import ClosedError, DamagedFileError, DTBError
 
-__all__ = ["FileSource", "Location", "Source", "Span", "Url", "located", "masked", "sibling"]
+__all__ = [
+    "FileSource",
+    "Location",
+    "Source",
+    "Span",
+    "Url",
+    "located",
+    "masked",
+    "sibling",
+    "wrong_bytes",
+]
 
 
 class Url(str):
@@ -105,6 +115,10 @@ class Source(Protocol):
         """The bytes of several spans, asked for at once where that is quicker."""
         ...
 
+    def changed(self) -> DTBError | None:
+        """An error that says that another file has taken the place of this one, or None."""
+        ...
+
     def close(self) -> None:
         """Give the file back."""
         ...
@@ -137,6 +151,9 @@ class FileSource:
         """The bytes of several spans."""
         return [self.read(offset, length) for offset, length in spans]
 
+    def changed(self) -> None:
+        """Never: it keeps to its file."""
+
     def close(self) -> None:
         """Give the file back; the number stays this reader's, but has no bytes any more."""
         if self._is_open:
@@ -153,6 +170,11 @@ class FileSource:
             if not self._is_open:
                 raise ClosedError(f"{self.location} was closed before this was read")
             raise DamagedFileError(f"{self.location} was cut short while it was open")
+
+
+def wrong_bytes(source: Source, what: str) -> DTBError:
+    """The error for bytes of a file that are not those that were written there."""
+    return source.changed() or DamagedFileError(what)
 
 
 def check_span(source: Source, offset: int, length: int) -> None:
