@@ -13,7 +13,6 @@ from dtb_builder.dataset.evaluation import Evaluation, evaluate_run
 from dtb_builder.dataset.grouping import ByGenotype, Means, grouped
 from dtb_builder.dataset.run import Run, numbered_run
 from dtb_builder.dataset.schema import COLUMNS, VOLUMES
-from dtb_builder.dataset.source import Location
 from dtb_builder.dataset.states import check_plain
 from dtb_builder.dataset.store import FailedRun, Store
 from dtb_builder.dataset.trained_images import TrainedImages, images_of, parts_of
@@ -77,7 +76,7 @@ class Benchmark:
         """
         return cls(Path(__file__).parents[1] / "example.h5")
 
-    def __reduce__(self) -> tuple[type["Benchmark"], tuple[Location]]:
+    def __reduce__(self) -> tuple[type["Benchmark"], tuple[Path | str]]:
         """Another process opens the file for itself."""
         return Benchmark, (self.path,)
 
@@ -97,19 +96,20 @@ class Benchmark:
         self.close()
 
     def __repr__(self) -> str:
-        return f"<Benchmark {self.path}: {len(self)} runs of {self.num_epochs} epochs>"
+        return f"<Benchmark {self._store.path}: {len(self)} runs of {self.num_epochs} epochs>"
 
     # The whole.
 
     @property
-    def path(self) -> Location:
-        """The file, or its URL."""
-        return self._store.path
+    def path(self) -> Path | str:
+        """The file, or its URL with all that is in it."""
+        path = self._store.path
+        return path if isinstance(path, Path) else path.raw
 
     @property
     def file_name(self) -> str:
         """The file's name without its folder."""
-        return str(self.path).rpartition("/")[2]
+        return str(self._store.path).rpartition("/")[2]
 
     @property
     def files(self) -> tuple[Path, ...]:
@@ -118,7 +118,7 @@ class Benchmark:
         Raises:
             ValueError: they are on a server.
         """
-        path = self.path
+        path = self._store.path
         if not isinstance(path, Path):
             raise ValueError(f"{path} is on a server, not a file here")
         names = [name for name in self._store.index.texts(VOLUMES) if name]
@@ -268,7 +268,7 @@ class Benchmark:
         others = [run.number for run in self.isomorphic_to(wanted)]
         hint = f"; runs {others} are of isomorphic genotypes" if others else ""
         raise NoSuchRunError(
-            f"{self.path}, of {len(self)} runs, has none of {wanted.canonical()}{hint}"
+            f"{self._store.path}, of {len(self)} runs, has none of {wanted.canonical()}{hint}"
         )
 
     def top(self, k: int, *, by: str, epoch: int) -> tuple[Run, ...]:

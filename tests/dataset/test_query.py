@@ -1,11 +1,14 @@
+import contextlib
 import os
 import pickle
 import random
 import shutil
 import subprocess
 import sys
+import time
 from collections import namedtuple
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +18,7 @@ import pytest
 
 from dtb_builder import Benchmark, Genotype
 from dtb_builder.dataset.merge import merge
-from dtb_builder.errors import DTBError, GenotypeError, NotDTBFileError
+from dtb_builder.errors import ClosedError, DTBError, GenotypeError, NotDTBFileError
 from dtb_builder.record import METRICS
 from dtb_builder.space import NAMED, Edge, sample_uniform
 
@@ -524,3 +527,27 @@ def test_without_safetensors_it_says_what_to_install(
     ):
         benchmark.run(5).export(tmp_path / "state.safetensors", epoch=0)
     assert not list(tmp_path.glob("*.safetensors"))
+
+
+def test_threads_that_read_while_it_is_closed_read_right_or_are_told(shard: Path) -> None:
+    with Benchmark(shard) as benchmark:
+        truth = {(3, e): benchmark.run(3).training_state(epoch=e).values.tobytes() for e in (0, 1)}
+    for i in range(20):
+        benchmark, others, wrong = Benchmark(shard), [], []
+
+        def read(benchmark: Benchmark = benchmark, wrong: list[object] = wrong) -> None:
+            for (number, epoch), values in truth.items():
+                with contextlib.suppress(ClosedError):
+                    found = benchmark.run(number).training_state(epoch=epoch).values.tobytes()
+                    if found != values:
+                        wrong.append(found)
+
+        with ThreadPoolExecutor(8) as pool:
+            done = [pool.submit(read) for _ in range(40)]
+            time.sleep(0.0005 * (i % 8))
+            benchmark.close()
+            others += [shard.open("rb") for _ in range(20)]  # they take numbers that are free
+            assert [each.exception() for each in done if each.exception()] == []
+        for other in others:
+            other.close()
+        assert wrong == []
