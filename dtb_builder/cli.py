@@ -35,6 +35,7 @@ _EXTRAS = {
     "dacite": "build",
     "filelock": "build",
     "fsspec": "remote",
+    "hdf5plugin": "build",
     "huggingface_hub": "publish",
     "hydra": "build",
     "mlcroissant": "publish",
