@@ -58,6 +58,8 @@ def _names(folder: Path) -> list[str]:
 
 
 def _read(file: Path) -> dict[str, str]:
+    if file.exists() and not file.is_file():  # reading a pipe would block
+        raise DamagedFileError(f"{file} is not a file")
     try:
         lines = file.read_text().splitlines()
     except FileNotFoundError:
