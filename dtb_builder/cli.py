@@ -5,7 +5,7 @@ import logging
 import sys
 from collections.abc import Sequence
 
-from dtb_builder.commands import checking, generating, launching, reading, scoring
+from dtb_builder.commands import checking, generating, launching, reading, scoring, studies
 from dtb_builder.commands.signals import Terminated
 from dtb_builder.errors import DTBError, NotStartedError
 
@@ -101,7 +101,7 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    for module in (generating, launching, reading, checking, scoring):
+    for module in (generating, launching, reading, studies, checking, scoring):
         module.add_commands(commands)
     return parser
 

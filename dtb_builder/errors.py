@@ -2,6 +2,7 @@
 
 __all__ = [
     "ConfigError",
+    "ContradictionError",
     "DTBError",
     "DamagedFileError",
     "DivergedError",
@@ -95,6 +96,10 @@ class MissingVolumeError(DTBError, FileNotFoundError):
 
 class DuplicateRunError(DTBError):
     """One run stands in two shards."""
+
+
+class ContradictionError(DTBError):
+    """One run has different bits in two places, as two kinds of processor make them."""
 
 
 class NotDTBFileError(DTBError, ValueError):

@@ -7,7 +7,9 @@ from typing import Any
 
 import h5py
 
-__all__ = ["add_command", "add_folder_command", "here", "target"]
+from dtb_builder.errors import ConfigError
+
+__all__ = ["add_command", "add_folder_command", "here", "numbers", "target"]
 
 Command = Callable[[Any], int]
 """Takes the given arguments; returns the exit code."""
@@ -44,3 +46,21 @@ def target(text: str) -> Path:
     if h5py.is_hdf5(text):
         raise argparse.ArgumentTypeError(f"{text} is an HDF5 file: choose another name")
     return Path(text)
+
+
+def numbers(text: str) -> list[int]:
+    """The numbers of ``0-9,12``, as ``--runs`` takes them.
+
+    Raises:
+        ConfigError: it says something else.
+    """
+    from dtb_builder.stages.settings.shard_range import ShardRange
+
+    found: list[int] = []
+    try:
+        for part in text.split(","):
+            span = ShardRange.parse(part.strip())
+            found += range(span.first, span.last + 1)
+    except ValueError as error:
+        raise ConfigError(f"--runs wants numbers, as in 0-9 or 0,4; got {text!r}") from error
+    return found
