@@ -8,7 +8,14 @@ import uuid
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-__all__ = ["remove_unfinished", "sync_folder", "whole_file", "whole_folder", "write_whole"]
+__all__ = [
+    "remove_unfinished",
+    "scratch_folder",
+    "sync_folder",
+    "whole_file",
+    "whole_folder",
+    "write_whole",
+]
 
 
 @contextlib.contextmanager
@@ -47,6 +54,17 @@ def whole_folder(path: Path) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+@contextlib.contextmanager
+def scratch_folder(path: Path) -> Iterator[Path]:
+    """A temporary folder for what ``path`` is made from; `remove_unfinished` knows its name."""
+    temporary = _beside(path)
+    temporary.mkdir()
+    try:
+        yield temporary
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
 def write_whole(path: Path, data: bytes) -> None:
     """Make ``path`` hold just ``data``; a crash leaves the old file or the new one."""
     with whole_file(path) as temporary:
@@ -62,7 +80,10 @@ def remove_unfinished(folder: Path, names: Iterable[str]) -> None:
     """
     for name in names:
         for temporary in folder.glob(f".{name}.*.writing"):
-            temporary.unlink(missing_ok=True)
+            if temporary.is_dir():
+                shutil.rmtree(temporary, ignore_errors=True)
+            else:
+                temporary.unlink(missing_ok=True)
 
 
 def _beside(path: Path) -> Path:
