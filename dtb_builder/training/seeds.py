@@ -1,4 +1,4 @@
-"""Where an epoch's randomness comes from: its run's seed and its number, nothing else."""
+"""The random generators of an epoch, which depend only on the run's seed and the epoch's number."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,7 +10,7 @@ __all__ = ["EpochNumbers", "epoch_rng"]
 
 
 def epoch_rng(seed: int, epoch: int) -> np.random.Generator:
-    """What decides about an epoch's images."""
+    """The generator for an epoch's order of images and their augmentation."""
     return np.random.default_rng(_sequences(seed, epoch)[0])
 
 

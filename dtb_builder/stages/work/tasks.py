@@ -120,8 +120,8 @@ def run_tasks(
 
     Args:
         engine: that is started.
-        batches: in the order of their start; one process runs the tasks of a batch, one after
-            another. An empty one where none is ready until another task has ended.
+        batches: in the order of their start; one process runs the tasks of a batch, begun in
+            order. An empty one where none is ready until another task has ended.
         max_attempts: how often a task may fail before it is given up.
         at_once: how many tasks of a batch take turns; a task that was stopped is tried again alone.
         is_done: whether a task has done its work, though its attempt failed or its process died
