@@ -1,5 +1,6 @@
 """One run of a benchmark: its metrics and its training states."""
 
+import hashlib
 import os
 import warnings
 from collections.abc import Callable
@@ -182,6 +183,11 @@ class Run:
     def provenance(self) -> dict[str, Any]:
         """How the run's file was made."""
         return self._store.provenance
+
+    @property
+    def provenance_sha256(self) -> str:
+        """The SHA-256 of the text of the provenance, by which branches and copies name the file."""
+        return hashlib.sha256(self._store.provenance_text.encode()).hexdigest()
 
     @property
     def file(self) -> Location:

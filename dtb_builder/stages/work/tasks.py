@@ -9,6 +9,7 @@ from typing import Any
 
 from dtb_builder.errors import (
     ConfigError,
+    ContradictionError,
     DivergedError,
     ImagesError,
     LockedError,
@@ -21,7 +22,7 @@ __all__ = ["Ended", "Event", "Failed", "Postponed", "Started", "Task", "Waited",
 
 _POLL_SECONDS = 1.0
 
-_STOPPING = (StorageError, ImagesError, ConfigError, MissingVolumeError)
+_STOPPING = (StorageError, ImagesError, ConfigError, MissingVolumeError, ContradictionError)
 """Errors of the machine or of the settings: every other task would meet them, too."""
 
 
@@ -129,6 +130,7 @@ def run_tasks(
         ImagesError: likewise.
         ConfigError: likewise.
         MissingVolumeError: likewise.
+        ContradictionError: likewise.
     """
     loop = _Loop(batches, max_attempts, is_done)
     while True:
@@ -162,8 +164,8 @@ def attempt(tasks: tuple[Task, ...]) -> list[_Attempt]:
     """Run tasks one after another in this process; what one of them raises stops no other.
 
     Raises:
-        StorageError, ImagesError, ConfigError, MissingVolumeError: a task did; the others that are
-            left would, too.
+        StorageError, ImagesError, ConfigError, MissingVolumeError, ContradictionError: a task did;
+            the others that are left would, too.
     """
     return [_attempt(task) for task in tasks]
 
