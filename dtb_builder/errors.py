@@ -1,6 +1,7 @@
 """The errors that a person who uses DTB may want to catch."""
 
 __all__ = [
+    "ClosedError",
     "ConfigError",
     "ContradictionError",
     "DTBError",
@@ -10,6 +11,7 @@ __all__ = [
     "GenotypeError",
     "ImagesError",
     "LockedError",
+    "MissingPackageError",
     "MissingShardError",
     "MissingVolumeError",
     "NoSuchRunError",
@@ -82,6 +84,10 @@ class TimeLimitError(DTBError):
     """A try at a run took longer than it may."""
 
 
+class MissingPackageError(DTBError, ModuleNotFoundError):
+    """A package is needed that is not installed; the message says how to install it."""
+
+
 class UnfinishedError(DTBError):
     """Something was asked for that work still to be done must make first."""
 
@@ -100,6 +106,10 @@ class DuplicateRunError(DTBError):
 
 class ContradictionError(DTBError):
     """One run has different bits in two places, as two kinds of processor make them."""
+
+
+class ClosedError(DTBError, ValueError):
+    """A benchmark was closed before something of it was read."""
 
 
 class NotDTBFileError(DTBError, ValueError):

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from dtb_builder.errors import ConfigError, PlanMismatchError
 from dtb_builder.images.image_set import Images, check_images
+from dtb_builder.images.settings import load_split_images
 from dtb_builder.images.splits import Split, indices_sha256
 from dtb_builder.space import NAMED, Genotype, mutate, read_genotypes, sample_uniform
 from dtb_builder.space.listing import find_genotype
@@ -20,7 +21,6 @@ from dtb_builder.stages.generation.adopt import Wanted, check_studies
 from dtb_builder.stages.generation.parent import parents, parents_provenance
 from dtb_builder.stages.generation.run_folder import PlannedRun, RunFolder
 from dtb_builder.stages.settings.config import Config, deciding_settings
-from dtb_builder.stages.settings.images import load_split_images
 from dtb_builder.stages.settings.network import network_spec
 from dtb_builder.stages.settings.space import SpaceConfig
 from dtb_builder.stages.work.disk import storage_is_named
@@ -242,7 +242,9 @@ def _check_moments(config: Config, num_images: int) -> None:
 
 def _provenance(config: Config, images: Images, split: Split) -> dict[str, Any]:
     """What every file of the plan says of its making; without the paths of this machine."""
-    test = np.arange(len(images.test_labels), dtype=np.int64)
+    test = split.test
+    if test is None:
+        test = np.arange(len(images.test_labels), dtype=np.int64)
     return {
         "config": deciding_settings(config),
         "network": asdict(network_spec(config.network, images)),

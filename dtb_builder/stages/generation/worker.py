@@ -6,6 +6,7 @@ import signal
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from dtb_builder.dataset.replay import start_of
 from dtb_builder.dataset.stored_journal import adopted_from, measured
 from dtb_builder.errors import ContradictionError, DamagedFileError, DivergedError, TimeLimitError
 from dtb_builder.images.image_set import Images, check_images
+from dtb_builder.images.settings import ImagesConfig, load_split_images
 from dtb_builder.network.initial import initial_network
 from dtb_builder.network.state import capture, tensor_table
 from dtb_builder.record import TRAINED_HERE
@@ -36,7 +38,6 @@ from dtb_builder.stages.generation.parent import append_parent, parent_of
 from dtb_builder.stages.generation.run_folder import PlannedRun, RunFolder
 from dtb_builder.stages.generation.state_frames import StateEncoder, Storing
 from dtb_builder.stages.settings.config import Config
-from dtb_builder.stages.settings.images import ImagesConfig, load_split_images
 from dtb_builder.stages.settings.network import network_spec
 from dtb_builder.stages.work.disk import storage_is_named
 from dtb_builder.training.environment import environment
@@ -118,8 +119,9 @@ def training(
     storing = Storing(config.states, tensor_table(network))
     network.use_kernels(library_of(config.compute))
     folder.working_folder(run.shard).mkdir(parents=True, exist_ok=True)
+    recipe = config.recipe
     if known is not None:
-        data = without_evaluation(data)
+        data, recipe = without_evaluation(data), replace(recipe, evaluate_epochs=())
     known_origin = TRAINED_HERE if known is None else adopted_from(known)
     with parent_of(folder, run) as parent:
         about = JournalRun(
@@ -141,7 +143,7 @@ def training(
     for finished in train(
         network,
         data,
-        config.recipe,
+        recipe,
         seed=run.order_seed,
         state_steps=[moment.step for moment in folder.moments if moment.epoch is None],
         resume=start,
