@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from dtb_builder.dataset.journal import count_epochs
-from dtb_builder.errors import ConfigError
+from dtb_builder.errors import ConfigError, UnfinishedError
 from dtb_builder.stages.generation.adopt import Wanted, check_studies
 from dtb_builder.stages.generation.foreign import check_shards
 from dtb_builder.stages.generation.outcomes import UnfinishedRuns, close_shard, is_finished
@@ -151,6 +151,7 @@ class _Driver:
         self._running: set[PlannedRun] = set()
         self._ready: deque[Sequence[Task]] = deque()
         self._found: deque[PlannedRun] = deque()
+        self._reopened: set[int] = set()
         self._first_epoch = folder.config.first_epoch
         self._num_epochs = folder.config.recipe.num_epochs - self._first_epoch
         self._num_done = 0
@@ -269,8 +270,17 @@ class _Driver:
             self._ready.append([Task(f"shard {number}", close_shard, arguments, on_device=False)])
 
     def _reopen(self, left: UnfinishedRuns) -> None:
-        """Train those runs of a shard whose journals turned out to be damaged."""
+        """Train those runs of a shard whose journals turned out to be damaged.
+
+        Raises:
+            UnfinishedError: they were trained again already.
+        """
         numbers = {run.number for run in left.unfinished}
+        if again := sorted(numbers & self._reopened):
+            raise UnfinishedError(
+                f"runs {again} ended twice without a whole journal in {self._folder.path}"
+            )
+        self._reopened |= numbers
         self._open[left.runs[0].shard] = _OpenShard(left.runs, numbers)
         self._num_done -= len(numbers) * self._num_epochs
         self._ready.extend([self._training(run)] for run in left.unfinished)
