@@ -104,12 +104,12 @@ class DuplicateRunError(DTBError):
     """One run stands in two shards."""
 
 
-class ContradictionError(DTBError):
-    """One run has different bits in two places, as two kinds of processor make them."""
-
-
 class ClosedError(DTBError, ValueError):
     """A benchmark was closed before something of it was read."""
+
+
+class ContradictionError(DTBError):
+    """One run has different bits in two places, as two kinds of processor make them."""
 
 
 class NotDTBFileError(DTBError, ValueError):
