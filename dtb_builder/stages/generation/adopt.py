@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from dtb_builder.dataset.atomic import remove_unfinished
 from dtb_builder.dataset.copying import Sources
 from dtb_builder.dataset.identity import identities, identity
 from dtb_builder.dataset.kept import Kept
@@ -182,6 +183,7 @@ def adopt(
         for shard, planned in folder.shards(shards):
             if folder.shard_file(shard).exists():
                 continue
+            remove_unfinished(folder.working_folder(shard), ["run-*.journal"])
             for run in planned:
                 found = None if is_finished(folder, run) else runs.find(folder, run)
                 if found is not None:
