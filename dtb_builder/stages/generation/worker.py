@@ -122,8 +122,8 @@ def training(
     recipe = config.recipe
     if known is not None:
         data, recipe = without_evaluation(data), replace(recipe, evaluate_epochs=())
-    known_origin = TRAINED_HERE if known is None else adopted_from(known)
     with parent_of(folder, run) as parent:
+        origin = TRAINED_HERE if parent is None else parent.origin
         about = JournalRun(
             number=run.number,
             genotype=run.genotype,
@@ -133,7 +133,7 @@ def training(
             num_parameters=num_parameters(network),
             multiply_accumulates=multiply_accumulates(network, (shape[0], shape[1], shape[2])),
             tensors=storing.tensors,
-            origin=known_origin if parent is None else parent.origin,
+            origin=origin if known is None else adopted_from(known),
         )
         journal, start = _recovered(folder, run, about, parent, log)
     if journal.is_finished(config.recipe.num_epochs):
