@@ -189,7 +189,7 @@ def _generate(given: argparse.Namespace) -> int:
     ensure_planned(folder, given.settings, settings, adopting=adopting, widening=widening)
     if widening:
         known = num_known(folder, widening)
-        print(f"{known} runs are trained again: each epoch is held against what it was")
+        print(f"{known} runs are known: each of their epochs is held against what it was")
     if adopting:
         _adopt(folder, adopting, launch, sigterm)
     before = status(folder, launch.cluster.shard_range)

@@ -193,7 +193,7 @@ def test_more_states_are_kept_by_training_again_to_the_same_bits(
     finished: Path, tmp_path: Path, dtb: Dtb, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert dtb("generate", tmp_path, *WIDER, "--widen", finished) == 0
-    assert "2 runs are trained again" in capsys.readouterr().out
+    assert "2 runs are known" in capsys.readouterr().out
     assert dtb("merge", tmp_path) == 0
     assert dtb("verify", tmp_path / "dtb.h5", "--deep") == 0
     with Benchmark(tmp_path / "dtb.h5") as wide, Benchmark(finished / "dtb.h5") as old:
