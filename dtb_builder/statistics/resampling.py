@@ -1,9 +1,9 @@
-"""The bootstrap of rank correlations, many resamples at once.
+"""The bootstrap of rank correlations, for many resamples at once.
 
-A resample is how often each network was drawn. Copies of a network are tied in everything, so that
-both correlations of a resample follow from those counts and from the pairs of the networks
-themselves, as matrix products: hundreds of times faster than `ranking.bootstrap`, with the values
-that `kendall_tau` and `spearman_rho` have of the repeated networks.
+A resample is a count of how often each network was drawn. Copies of a network are tied, so both
+correlations of a resample follow from the counts and from the pairs of networks, as matrix
+products. That is hundreds of times faster than to call `kendall_tau` and `spearman_rho` with the
+repeated networks, and gives the same values.
 """
 
 import numpy as np
@@ -31,7 +31,7 @@ def draw_resamples(
 def kendall_taus(
     scores: NDArray[np.float64], accuracies: NDArray[np.float64], counts: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """Kendall's tau-b of each resample, shape (resamples,); NaN where all of one are tied.
+    """Kendall's tau-b of each resample, shape (resamples,); NaN where all numbers are tied.
 
     Args:
         scores: finite, shape (networks,).
@@ -59,7 +59,7 @@ def spearman_rhos(
 
 
 def interval_of(value: float, resampled: NDArray[np.float64], *, level: float = 0.95) -> Interval:
-    """A statistic with the percentile interval of its resamples, those that are NaN left out.
+    """A statistic with the percentile interval of its resamples, without those that are NaN.
 
     Raises:
         ValueError: no resample has a value.
@@ -72,6 +72,6 @@ def interval_of(value: float, resampled: NDArray[np.float64], *, level: float = 
 
 
 def _centred_ranks(values: NDArray[np.float64], counts: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Ranks in each resample less their mean, ties sharing theirs, shape (resamples, networks)."""
+    """Ranks in each resample minus their mean; ties have their mean rank. (resamples, networks)."""
     below = (values[:, None] < values[None, :]) + 0.5 * (values[:, None] == values[None, :])
     return counts @ below - counts.sum(1, keepdims=True) / 2
