@@ -11,7 +11,7 @@ from dtb_builder.images.splits import stratified_split
 __all__ = ["load_digits"]
 
 _NUM_TEST = 359
-_TEST_SEED = 1797  # frozen: another one would be another test set
+_TEST_SEED = 1797  # fixed, since it decides the test set
 
 
 def load_digits(root: Path | None) -> Images:
@@ -23,7 +23,7 @@ def load_digits(root: Path | None) -> Images:
     except ImportError as error:
         raise ImagesError("digits need scikit-learn: pip install scikit-learn") from error
     pixels, labels = datasets.load_digits(return_X_y=True)
-    # 16 is white.
+    # Pixels are 0 to 16.
     images = np.rint(np.asarray(pixels) * (255 / 16)).astype(np.uint8).reshape(-1, 1, 8, 8)
     labels = np.asarray(labels, np.int64)
     split = stratified_split(labels, _NUM_TEST, _TEST_SEED)

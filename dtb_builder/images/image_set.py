@@ -19,12 +19,12 @@ class Images:
     """The training and the test images of a classification problem.
 
     Attributes:
-        name: what the set is called, as in ``load_images``.
+        name: the set's name in ``load_images``.
         train_images: uint8, shape (images, channels, height, width).
         train_labels: int64, shape (images,), in 0..num_classes-1.
         test_images: uint8, of the same channels, height and width.
         test_labels: int64, shape (test images,).
-        num_classes: how many classes there are, whether or not each has an image.
+        num_classes: the number of classes, including those without an image.
         mean: mean of each channel with pixels scaled to [0, 1], shape (channels,).
         std: standard deviation of each channel, likewise.
     """
@@ -59,7 +59,7 @@ class Images:
 
     @cached_property
     def sha256(self) -> str:
-        """Hash of all pixels, labels and shapes, in hexadecimal; it tells two sets apart."""
+        """The SHA-256 of all pixels, labels and shapes, in hexadecimal."""
         digest = hashlib.sha256()
         for array in (self.train_images, self.train_labels, self.test_images, self.test_labels):
             digest.update(f"{array.shape} ".encode())
@@ -75,7 +75,7 @@ def channel_statistics(
     Args:
         images: shape (images, channels, height, width).
     """
-    # From counts of the 256 grey levels, in whole numbers: exact, and without floats of all images.
+    # From integer counts of the 256 grey levels: exact, and without a float copy of all images.
     means, stds = [], []
     levels = np.arange(256)
     for channel in images.swapaxes(0, 1):
@@ -87,10 +87,15 @@ def channel_statistics(
 
 
 def check_images(images: Images, expected_sha256: str, *, user: Path | str) -> None:
-    """Check that images are those that a run folder or a file was made with.
+    """Check that images are the ones with which a run folder or a file was made.
+
+    Args:
+        images: the images of this machine.
+        expected_sha256: the hash that the run folder or file has.
+        user: the run folder or file, for the message.
 
     Raises:
-        ImagesError: they are not.
+        ImagesError: the hashes differ.
     """
     if images.sha256 != expected_sha256:
         raise ImagesError(
