@@ -1,4 +1,4 @@
-"""A benchmark as a blackbox of Syne Tune, which simulates tuning by table look-up."""
+"""A benchmark as a tabular blackbox of Syne Tune."""
 
 from typing import TYPE_CHECKING
 
@@ -15,16 +15,16 @@ __all__ = ["ELAPSED", "FIDELITY", "tabular_blackbox"]
 
 FIDELITY = "epoch"
 ELAPSED = "elapsed_seconds"
-"""Seconds of training and evaluation since the run began, as they were measured."""
+"""Measured seconds of training and evaluation since the start of the run."""
 
 
 def tabular_blackbox(benchmark: Benchmark, *, metrics: tuple[str, ...]) -> "BlackboxTabular":
     """Every genotype with its metrics after epochs 1 to num_epochs; masked metrics are NaN.
 
-    Objectives are the metrics and, at the end, ELAPSED. Syne Tune minimises unless told otherwise.
+    The objectives are the metrics, then ELAPSED. Syne Tune minimises an objective by default.
 
     Args:
-        benchmark: an open benchmark in which every genotype has as many runs, its seeds.
+        benchmark: an open benchmark in which all genotypes have the same number of runs (seeds).
         metrics: names of `dtb_builder.record.METRICS`.
 
     Raises:
@@ -39,8 +39,8 @@ def tabular_blackbox(benchmark: Benchmark, *, metrics: tuple[str, ...]) -> "Blac
         benchmark.genotypes, axis=0, return_inverse=True, return_counts=True
     )
     if len(set(counts.tolist())) > 1:
-        found = sorted(set(counts.tolist()))
-        raise ValueError(f"wanted as many runs of each genotype, got {found}")
+        numbers = sorted(set(counts.tolist()))
+        raise ValueError(f"wanted the same number of runs of each genotype, got {numbers}")
     order = np.lexsort((benchmark.seeds, groups.reshape(-1)))  # by genotype, then by seed
     columns = [benchmark.array(name)[:, 1:].filled(np.nan) for name in metrics]
     seconds = (benchmark.array(name)[:, 1:] for name in ("train_seconds", "evaluation_seconds"))

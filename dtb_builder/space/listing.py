@@ -1,4 +1,4 @@
-"""Files that list genotypes, one a line."""
+"""Read files that list genotypes, one per line."""
 
 from pathlib import Path
 
@@ -10,14 +10,14 @@ __all__ = ["find_genotype", "read_genotypes"]
 
 
 def read_genotypes(path: str | Path) -> tuple[Genotype, ...]:
-    """The genotypes of a text file, in its order, each in the spelling it has there.
+    """The genotypes of a text file, in the file's order and spelling.
 
-    A line holds the published text of a genotype or the name of one in NAMED. What follows a
-    ``#`` is a comment; lines without anything else are skipped.
+    A line is the published text of a genotype or a name in NAMED. Text after a ``#`` is a comment;
+    empty lines are skipped.
 
     Raises:
-        GenotypeError: A line is neither, the file is not UTF-8, or it lists nothing.
-        OSError: The file cannot be read.
+        GenotypeError: a line is neither, the file is not UTF-8, or it has no genotypes.
+        OSError: the file cannot be read.
     """
     try:
         lines = Path(path).read_text(encoding="utf-8-sig").split("\n")
@@ -35,15 +35,15 @@ def read_genotypes(path: str | Path) -> tuple[Genotype, ...]:
             except GenotypeError as error:
                 raise GenotypeError(f"{path}, line {number}: {error}") from error
     if not genotypes:
-        raise GenotypeError(f"{path}: wanted one genotype a line, got none")
+        raise GenotypeError(f"{path}: wanted one genotype per line, got none")
     return tuple(genotypes)
 
 
 def find_genotype(entry: str) -> Genotype:
-    """The genotype of this name in NAMED, or of this published text.
+    """The genotype with this name in NAMED, or with this published text.
 
     Raises:
-        GenotypeError: It is neither.
+        GenotypeError: there is no such name, or the text is not a genotype.
     """
     if not entry.isidentifier():
         return Genotype.parse(entry)
