@@ -1,4 +1,4 @@
-"""How commands are added to the command line."""
+"""Helpers to add commands to the command line."""
 
 import argparse
 from collections.abc import Callable
@@ -40,7 +40,7 @@ def here(text: str) -> Path:
 
 
 def target(text: str) -> Path:
-    """The path of a file to write. It may exist, but a benchmark is never overwritten."""
+    """The path of a file to write, which may exist; but a benchmark is never overwritten."""
     if h5py.is_hdf5(text):
         raise argparse.ArgumentTypeError(f"{text} is an HDF5 file: choose another name")
     return Path(text)

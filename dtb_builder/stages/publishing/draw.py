@@ -1,4 +1,4 @@
-"""Pictures of a genotype's two cells, as SVG or PNG."""
+"""Draw a genotype's two cells as SVG or PNG."""
 
 from collections.abc import Iterator, Sequence
 from html import escape
@@ -27,10 +27,10 @@ _COLOURS = {
 
 
 def draw(genotype: Genotype, path: Path) -> None:
-    """Write a picture of a genotype, in the format that the file's ending names.
+    """Write a picture of a genotype, as SVG or PNG by the file's suffix.
 
     Raises:
-        ConfigError: the ending is neither .svg nor .png, or PNG's renderer is not installed.
+        ConfigError: the suffix is neither .svg nor .png, or resvg-py is not installed.
     """
     svg = genotype_svg(genotype)
     if path.suffix == ".svg":
@@ -39,10 +39,12 @@ def draw(genotype: Genotype, path: Path) -> None:
         try:
             from resvg_py import svg_to_bytes
         except ImportError as error:
-            raise ConfigError("PNG needs resvg-py, in the extra [report]; SVG does not") from error
+            raise ConfigError(
+                "PNG needs resvg-py, in the extra [report]; SVG needs nothing"
+            ) from error
         write_whole(path, bytes(svg_to_bytes(svg_string=svg, background="#ffffff", zoom=2)))
     else:
-        raise ConfigError(f"a picture's file ends with .svg or .png, got {path}")
+        raise ConfigError(f"a picture's file must end with .svg or .png, got {path}")
 
 
 def genotype_svg(genotype: Genotype) -> str:
@@ -105,10 +107,10 @@ def _x(node: int) -> float:
 
 
 def _rise(distance: int) -> float:
-    """How high an arc over so many columns is."""
+    """The height of an arc over a number of columns."""
     return 14 + _RISE * distance
 
 
 def _height(edges: Sequence[Edge]) -> float:
-    """Of the highest arc on one side of a cell, given each node's edge on that side."""
+    """The height of the highest arc on one side of a cell, given each node's edge on that side."""
     return max(_rise(node - edge.predecessor) for node, edge in enumerate(edges, start=2))
