@@ -1,6 +1,7 @@
 """The errors that a person who uses DTB may want to catch."""
 
 __all__ = [
+    "ClosedError",
     "ConfigError",
     "DTBError",
     "DamagedFileError",
@@ -9,6 +10,7 @@ __all__ = [
     "GenotypeError",
     "ImagesError",
     "LockedError",
+    "MissingPackageError",
     "MissingShardError",
     "MissingVolumeError",
     "NoSuchRunError",
@@ -81,6 +83,10 @@ class TimeLimitError(DTBError):
     """An attempt at a run exceeded its time limit."""
 
 
+class MissingPackageError(DTBError, ModuleNotFoundError):
+    """A package is needed that is not installed; the message says how to install it."""
+
+
 class UnfinishedError(DTBError):
     """A command needs results that do not exist yet."""
 
@@ -95,6 +101,10 @@ class MissingVolumeError(DTBError, FileNotFoundError):
 
 class DuplicateRunError(DTBError):
     """A run is in two shards."""
+
+
+class ClosedError(DTBError, ValueError):
+    """A benchmark was closed before something of it was read."""
 
 
 class NotDTBFileError(DTBError, ValueError):

@@ -6,7 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dtb_builder.commands.adding import add_command, add_folder_command, here
+from dtb_builder.commands.adding import add_command, add_folder_command, here, named, target
 from dtb_builder.commands.composing import compose
 from dtb_builder.commands.progress import progress
 from dtb_builder.commands.signals import Sigterm
@@ -31,7 +31,7 @@ def add_commands(commands: Any) -> None:
     score.add_argument("file", metavar="FILE", type=here)
     score.add_argument("settings", metavar="SETTING", nargs="*", help="key=value or group=name")
     score.add_argument(
-        "--into", metavar="FILE", type=Path, help="default: scores.parquet in FILE's folder"
+        "--into", metavar="FILE", type=target, help="default: scores.parquet in FILE's folder"
     )
     rank = add_command(
         commands,
@@ -39,7 +39,7 @@ def add_commands(commands: Any) -> None:
         _rank,
         "Measure how well each score orders a benchmark's networks, at each moment.",
     )
-    rank.add_argument("file", metavar="FILE", type=Path)
+    rank.add_argument("file", metavar="FILE", type=named)
     rank.add_argument("settings", metavar="SETTING", nargs="*", help="with --benchmark: key=value")
     rank.add_argument(
         "--benchmark",
@@ -47,7 +47,7 @@ def add_commands(commands: Any) -> None:
         help="nasbench101 or nds: FILE is that table, whose networks are scored first",
     )
     rank.add_argument(
-        "--scores", metavar="FILE", type=Path, help="default: scores.parquet in FILE's folder"
+        "--scores", metavar="FILE", type=named, help="default: scores.parquet in FILE's folder"
     )
     rank.add_argument(
         "--into",

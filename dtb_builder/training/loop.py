@@ -55,8 +55,8 @@ def train(
 ) -> Generator[FinishedEpoch, None, None]:
     """Train a network in place, and yield after each epoch.
 
-    Epoch 0 is the network before training; it is only evaluated. A loss that is not finite is
-    yielded like any other and does not stop the training.
+    Epoch 0 is the network before training. A loss that is not finite is yielded like any other
+    and does not stop the training.
 
     Args:
         network: returns logits or, in training mode, a pair of logits and the auxiliary head's
@@ -113,7 +113,7 @@ def _epochs(
     def finished(
         epoch: int, trained: dict[str, float], step_states: dict[int, TrainingState]
     ) -> FinishedEpoch:
-        metrics = {**trained, **_evaluated(network, data, recipe)}
+        metrics = trained | (_evaluated(network, data, recipe) if recipe.evaluates(epoch) else {})
         return FinishedEpoch(epoch, metrics, network, optimizer, scheduler, step_states)
 
     if resume is None:

@@ -31,6 +31,8 @@ class Recipe:
         cutout_length: the side, in pixels, of the square that is set to the mean; 0 turns it off.
         mixup_alpha: both parameters of mixup's Beta distribution; 0 turns mixup off.
         precision: the precision of the forward pass.
+        evaluate_epochs: the epochs after which the network is evaluated; the last epoch always is,
+            and 0 is the initialisation. None is all epochs.
     """
 
     num_epochs: int
@@ -49,6 +51,7 @@ class Recipe:
     cutout_length: int
     mixup_alpha: float
     precision: Precision
+    evaluate_epochs: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
         # At least two images, because batch norm cannot train on a single value.
@@ -84,12 +87,20 @@ class Recipe:
             )
         if self.precision not in ("float32", "bfloat16"):
             raise ValueError(f"precision must be float32 or bfloat16, got {self.precision!r}")
+        listed = self.evaluate_epochs
+        if listed is not None and not all(0 <= epoch <= self.num_epochs for epoch in listed):
+            raise ValueError(f"evaluate_epochs must be in 0..{self.num_epochs}, got {listed}")
 
     def drop_path_at(self, epoch: int) -> float:
         """The probability that an edge is dropped during an epoch; training starts at epoch 1."""
         if not self.drop_path_ramp:
             return self.drop_path_probability
         return self.drop_path_probability * (epoch - 1) / self.num_epochs
+
+    def evaluates(self, epoch: int) -> bool:
+        """Whether the network is evaluated after an epoch."""
+        listed = self.evaluate_epochs
+        return listed is None or epoch in listed or epoch == self.num_epochs
 
     def num_steps(self, num_images: int) -> int:
         """The number of training steps of an epoch over `num_images` training images."""

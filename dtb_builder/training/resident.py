@@ -1,7 +1,6 @@
 """Image sets that stay on the training device."""
 
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 import torch
@@ -9,6 +8,7 @@ from torch import Tensor
 
 from dtb_builder.images.image_set import Images
 from dtb_builder.images.splits import Split
+from dtb_builder.remembered import remembered
 from dtb_builder.training.augmentation import normalise
 
 __all__ = ["LabelledImages", "ResidentImages", "make_resident"]
@@ -36,8 +36,8 @@ class ResidentImages:
 
     Attributes:
         train: the images to train on.
-        valid: validation images, taken from the image set's training images.
-        test: the image set's test images.
+        valid: validation images, taken from the training images of the image set.
+        test: the test images of the image set, or some of them.
         mean: mean of each channel with pixels scaled to [0, 1], float32, shape (channels,).
         std: standard deviation of each channel, likewise.
     """
@@ -53,7 +53,7 @@ class ResidentImages:
         """The device of all tensors."""
         return self.train.images.device
 
-    @cached_property
+    @remembered
     def levels(self) -> Tensor:
         """The normalised value of each pixel value 0 to 255, float32, shape (channels, 256)."""
         values = torch.arange(256, dtype=torch.uint8, device=self.device)
@@ -73,6 +73,8 @@ def make_resident(images: Images, split: Split, device: torch.device | str) -> R
             f"split must be of {len(images.train_images)} training images, got an index {last}"
         )
 
+    test = slice(None) if split.test is None else split.test
+
     def labelled(images: np.ndarray, labels: np.ndarray) -> LabelledImages:
         return LabelledImages(
             torch.tensor(images, device=device), torch.tensor(labels, device=device)
@@ -81,7 +83,7 @@ def make_resident(images: Images, split: Split, device: torch.device | str) -> R
     return ResidentImages(
         train=labelled(images.train_images[split.train], images.train_labels[split.train]),
         valid=labelled(images.train_images[split.valid], images.train_labels[split.valid]),
-        test=labelled(images.test_images, images.test_labels),
+        test=labelled(images.test_images[test], images.test_labels[test]),
         mean=torch.tensor(images.mean, dtype=torch.float32, device=device),
         std=torch.tensor(images.std, dtype=torch.float32, device=device),
     )

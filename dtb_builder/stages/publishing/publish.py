@@ -149,7 +149,11 @@ def upload(folder: Path, repository: str, token: str | None) -> str:
 
 
 def _link_or_copy(source: Path, target: Path) -> None:
-    """Make a hard link, since the file never changes; copy it if the disk allows no link."""
+    """Make a hard link, since the file never changes; copy it if the disk allows no link.
+
+    A symbolic link is followed, since a publication must contain the data.
+    """
+    source = source.resolve()
     try:
         os.link(source, target)
     except OSError:

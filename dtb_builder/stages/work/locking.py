@@ -187,6 +187,7 @@ def _signed(signature: Path, path: Path) -> Iterator[None]:
     """Write who holds a lock to a file, and remove the file at the end."""
     if signature.exists():
         _logger.warning("%s was left by %s, which died", path, _text(signature))
+        signature.unlink()  # it may be a link by now
     about = {
         "host": socket.gethostname(),
         "process": os.getpid(),
