@@ -52,7 +52,7 @@ def add_commands(commands: Any) -> None:
     rank.add_argument(
         "--into",
         metavar="STEM",
-        type=Path,
+        type=named,
         help="writes STEM.json and STEM.html; default: rank in FILE's folder",
     )
     rank.add_argument(
