@@ -123,10 +123,10 @@ class TensorTable:
         return self.offsets[-1]
 
     def pack(self, tensors: Mapping[str, ArrayLike]) -> NDArray[np.float32]:
-        """The vector of named tensors, such as a ``state_dict``, whose batch counters do not count.
+        """The vector of named tensors, such as a ``state_dict``; batch counters are ignored.
 
         Raises:
-            ValueError: they are others than the table's, by name or shape.
+            ValueError: the names or shapes differ from the table's.
         """
         given = {name for name in tensors if not name.endswith("num_batches_tracked")}
         if wrong := sorted(given ^ set(self.names)):

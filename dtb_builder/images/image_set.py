@@ -68,15 +68,15 @@ class Images:
         return digest.hexdigest()
 
     def pooled(self, side: int) -> Self:
-        """Smaller images: each pixel is the mean of a square of pixels, rounded half up.
+        """The images after average pooling: each pixel is the mean of a square, rounded half up.
 
-        Mean and standard deviation are those of the smaller training images.
+        Mean and standard deviation are those of the pooled training images.
 
         Args:
-            side: of the square; it divides height and width.
+            side: the side of the squares in pixels; it must divide height and width.
 
         Raises:
-            ValueError: it does not, or the smaller images are of one grey level.
+            ValueError: the side does not fit, or the pooled images have only one grey level.
         """
         height, width = self.train_images.shape[2:]
         if side < 2 or height % side or width % side:
@@ -112,11 +112,11 @@ def channel_statistics(
 def normalised(
     pixels: NDArray[np.uint8], mean: NDArray[np.float64], std: NDArray[np.float64]
 ) -> NDArray[np.float32]:
-    """Images as networks see them, float32, with the bits of torch on a CPU.
+    """Normalised images, float32, of the same shape, with the same bits as torch on a CPU.
 
     Args:
-        pixels: shape (images, channels, height, width).
-        mean: of each channel with pixels scaled to [0, 1], shape (channels,).
+        pixels: uint8, shape (images, channels, height, width).
+        mean: mean of each channel with pixels scaled to [0, 1], shape (channels,).
         std: standard deviation of each channel, likewise.
     """
     scaled = pixels.astype(np.float32) / np.float32(255)
@@ -143,7 +143,7 @@ def check_images(images: Images, expected_sha256: str, *, user: Path | str) -> N
 
 
 def _pooled(images: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
-    """In whole numbers: no rounding of floats decides a pixel."""
+    """Average pooling in integers, so that no rounding of floats decides a pixel."""
     number, channels, height, width = images.shape
     sums = np.zeros((number, channels, height // side, width // side), np.uint32)
     for row, column in np.ndindex(side, side):

@@ -35,7 +35,7 @@ class ImagesConfig:
 
 
 def load_split_images(config: ImagesConfig) -> tuple[Images, Split]:
-    """The images of a config, pooled, and which of them train, validate and test.
+    """The images of a config, pooled if it says so, and their split.
 
     Raises:
         ImagesError: the images cannot be read.

@@ -117,7 +117,7 @@ def shown(value: object) -> str:
 
 
 def _flattened(pairs: Sequence[object]) -> Sequence[object]:
-    """The pairs without the lists that hold those of a node, if all stand in such lists."""
+    """The pairs as a flat list, if they are grouped in a list for each node."""
     nodes = [
         node
         for node in pairs

@@ -135,7 +135,7 @@ class Genotype:
         >>> sample_uniform(0, 0).short_name
         'f9a0494a'
         """
-        from dtb_builder.space.named import NAMED  # here, because it has genotypes itself
+        from dtb_builder.space.named import NAMED  # here, because that module imports this one
 
         names = (name for name, genotype in NAMED.items() if genotype == self)
         return next(names, self.key[:8])
@@ -153,10 +153,10 @@ class Genotype:
         return {name: sum(edge.operation == name for edge in edges) for name in OPERATIONS}
 
     def distance(self, other: "Genotype") -> int:
-        """The fewest operations and predecessors that must change to make one the other.
+        """The smallest number of operations and predecessors that change one into the other.
 
-        However the inner nodes of each cell are numbered and a node's edges are ordered: it is a
-        metric between genotypes, and 0 between isomorphic ones.
+        The numbering of each cell's inner nodes and the order of a node's edges do not matter. It
+        is a metric; isomorphic genotypes have the distance 0.
 
         >>> from dtb_builder.space import NAMED
         >>> NAMED["DARTS_V1"].distance(NAMED["DARTS_V2"])

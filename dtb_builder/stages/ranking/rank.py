@@ -205,8 +205,8 @@ def _ranked(
 ) -> tuple[Ranked, NDArray[np.float64]]:
     """A score's row, and its tau in every resample.
 
-    ``known`` has the taus to the accuracies of what partial taus are given: they are the same for
-    all scores of the same networks.
+    ``known`` caches the taus between accuracies and the number that a partial tau is given, since
+    these are the same for all scores of the same networks.
     """
     there = np.isfinite(values)
     scores, accuracies = values[there], population.accuracies[there]
