@@ -172,7 +172,7 @@ def test_a_damaged_shard_of_a_branch_is_trained_again_from_its_parent(
         (("--from", 2, "--runs", "all"), "--runs must be numbers"),
         (("--from", 4, "recipe.num_epochs=4"), "recipe.num_epochs must be larger than 4"),
         (("--from", 2, "recipe.batch_size=32"), "recipe.batch_size cannot change"),
-        (("--from", 2, "states.dtype=bfloat16", "states.momentum=none"), "a branch keeps the"),
+        (("--from", 2, "states.dtype=bfloat16", "states.momentum=none"), "a branch stores the"),
         (("--from", 2, "network.channels=4"), "not network"),
         (("--from", 2, "images.num_valid=100"), "its parent's images"),
         (("--from", 2, "recipe.speed=3"), "there is no setting"),

@@ -348,7 +348,7 @@ def test_a_machine_without_the_device_fails_no_state(
         ("num_reference=5", "num_reference must be at least 100 or null"),
         ("cluster.time_limit=5", "cluster.time_limit has no effect on scores"),
         ("cluster.shards=0-1", "cluster.shards has no effect on scores"),
-        ("cluster.runs_per_task=2", "cluster.runs_per_task and tensorboard mean nothing"),
+        ("cluster.runs_per_task=2", "cluster.runs_per_task and tensorboard have no"),
         ("recipe.num_epochs=5", "conf/score.yaml lists every setting"),
     ],
 )
