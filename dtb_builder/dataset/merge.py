@@ -17,8 +17,8 @@ from dtb_builder.dataset.codec import crc32c
 from dtb_builder.dataset.index import IndexWriter
 from dtb_builder.dataset.moments import moment_columns
 from dtb_builder.dataset.opening import create, damage_is_named
-from dtb_builder.dataset.shard import failure_columns
-from dtb_builder.dataset.states import frame_rows, write_states
+from dtb_builder.dataset.shard import failure_columns, text_places
+from dtb_builder.dataset.states import write_states
 from dtb_builder.dataset.store import FailedRun, Store
 from dtb_builder.errors import DTBError, DuplicateRunError, PlanMismatchError
 from dtb_builder.record import Moment
@@ -106,7 +106,7 @@ def _merge(
     numbers = _all_numbers(outlines)
     failures = _open_failures(outlines, numbers)
     listed = {
-        name: sorted({text for outline in outlines for text in outline.listed[name]})
+        name: text_places(text for outline in outlines for text in outline.listed[name])
         for name in _LISTED
     }
     first = outlines[0]
@@ -152,8 +152,8 @@ def _merge(
         index.finish(
             {
                 schema.PROVENANCE: [first.provenance],
-                schema.ENVIRONMENTS: listed["environment"],
-                schema.ORIGINS: listed["origin"],
+                schema.ENVIRONMENTS: list(listed["environment"]),
+                schema.ORIGINS: list(listed["origin"]),
                 schema.VOLUMES: volumes.names,
                 schema.FAILURE_MESSAGES: [failure.message for failure in failures],
             }
@@ -325,11 +325,11 @@ class _Block:
             for number, outline in zip(numbers.tolist(), outlines, strict=True)
         ]
 
-    def columns(self, listed: Mapping[str, Sequence[str]]) -> dict[str, NDArray[Any]]:
+    def columns(self, listed: Mapping[str, Mapping[str, int]]) -> dict[str, NDArray[Any]]:
         """The rows of all columns but those that lead to states.
 
         Args:
-            listed: the texts of the benchmark that columns are positions of.
+            listed: where each text stands in the benchmark, of the columns that are such places.
         """
         found: dict[str, NDArray[Any]] = {}
         for positions, outline, rows in self._by_shard():
@@ -338,7 +338,7 @@ class _Block:
             # A shard's runs are in order as the block's are: those of a block follow one another.
             columns = source.index.rows(names, rows[0], rows[-1] + 1)
             for name, texts in outline.listed.items():
-                local = np.array([listed[name].index(text) for text in texts], np.int32)
+                local = np.array([listed[name][text] for text in texts], np.int32)
                 with damage_is_named(outline.path):
                     columns[f"runs/{name}"] = local[columns[f"runs/{name}"]]
             for name, values in columns.items():
@@ -372,10 +372,10 @@ def _copied(
             volumes.file_for(num_bytes),
             number,
             np.frombuffer(source.states.table_bytes(places), schema.TENSOR_DTYPE),
-            frame_rows(moments, places.length, places.momentum_length),
+            moments,
+            (places.length, places.momentum_length),
             lambda name, position: source.states.frames(places, name, [position])[0],
             num_floats=places.num_floats,
-            num_moments=len(moments),
         )
     except DTBError as error:
         error.add_note(f"in the states of run {number}")

@@ -187,7 +187,12 @@ def integer_attribute(owner: h5py.File | h5py.Dataset, path: Location, name: str
         DamagedFileError: there is none.
     """
     with reading_hdf5(path):
-        return int(np.asarray(owner.attrs[name]))
+        found = h5py.h5a.open(owner.id, name.encode())  # h5py's lower layer: there are many
+        value = np.zeros(found.shape, found.dtype)
+        if value.dtype.kind not in "iu" or value.shape != ():
+            raise DamagedFileError(f"attribute {name}: expected a whole number")
+        found.read(value)
+        return int(value)
 
 
 @contextlib.contextmanager

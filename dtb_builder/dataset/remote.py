@@ -31,7 +31,7 @@ class RemoteSource:
     """
 
     whole_up_to = 2**22
-    is_far = True
+    streamed_bytes = 2**22
 
     def __init__(self, url: str) -> None:
         self.location: Location = url

@@ -25,7 +25,7 @@ from dtb_builder.errors import DamagedFileError, NotFoundError, SchemaVersionErr
 from dtb_builder.record import METRICS, whole_number
 from dtb_builder.space import Genotype
 
-__all__ = ["FailedRun", "Store"]
+__all__ = ["FailedRun", "Store", "metric_columns"]
 
 
 @dataclass(frozen=True)
@@ -189,35 +189,6 @@ class Store:
             raise NotFoundError(f"no epoch {epoch}: epochs are 0 to {num_epochs}, -1 is the last")
         return epoch
 
-    def metric(self, name: str) -> tuple[NDArray[np.float64], NDArray[np.uint8]]:
-        """A metric of all runs and epochs, and 0 where it was not measured, (runs, num_epochs + 1).
-
-        Raises:
-            KeyError: there is no such metric.
-        """
-        values, measured = _metric_columns(name)
-        return self.index.column(values), self.index.column(measured)
-
-    def metric_at(self, name: str, epoch: int) -> tuple[NDArray[np.float64], NDArray[np.uint8]]:
-        """A metric of all runs at an epoch, and 0 where it was not measured, shape (runs,).
-
-        Raises:
-            KeyError: there is no such metric or epoch.
-        """
-        values, measured = _metric_columns(name)
-        epoch_row = self.epoch_row(epoch)
-        return self.index.at_epoch(values, epoch_row), self.index.at_epoch(measured, epoch_row)
-
-    def curve(self, name: str, row: int) -> tuple[NDArray[np.float64], NDArray[np.uint8]]:
-        """A metric of a row at every epoch, and 0 where it was not measured, (num_epochs + 1,).
-
-        Raises:
-            KeyError: there is no such metric.
-        """
-        names = _metric_columns(name)
-        cells = self.index.cells(names, row)
-        return cells[names[0]], cells[names[1]]
-
 
 def _within(count: int) -> Callable[[NDArray[np.int32]], NDArray[np.bool_]]:
     """Whether all entries of each row are positions in a list of so many."""
@@ -229,7 +200,12 @@ def _within(count: int) -> Callable[[NDArray[np.int32]], NDArray[np.bool_]]:
     return within
 
 
-def _metric_columns(name: str) -> tuple[str, str]:
+def metric_columns(name: str) -> tuple[str, str]:
+    """The columns of a metric: its values, and where they were measured.
+
+    Raises:
+        KeyError: there is no such metric.
+    """
     if name not in METRICS:
         raise NotFoundError(f"no metric {name!r}: metrics are {', '.join(METRICS)}")
     return f"metrics/{name}", f"measured/{name}"
