@@ -2,19 +2,15 @@
 
 import json
 import os
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
 
 from dtb_builder.dataset import schema
 from dtb_builder.dataset.index import IndexReader
 from dtb_builder.dataset.opening import (
     damage_is_named,
-    is_of_newer_minor,
+    is_newer,
     opened,
     reading_hdf5,
 )
@@ -26,6 +22,8 @@ from dtb_builder.record import METRICS, whole_number
 from dtb_builder.space import Genotype
 
 __all__ = ["FailedRun", "Store", "metric_columns"]
+
+_BLOCK_RUNS = 2**10
 
 
 @dataclass(frozen=True)
@@ -68,8 +66,6 @@ class Store:
         self.path = located(path)
         self._file, self._source = opened(self.path)
         try:
-            if isinstance(self._source, RemoteSource):
-                self._source.check_ranges()
             self.index = IndexReader(self._file, self._source)
             if isinstance(self._source, RemoteSource):
                 self.index.fetch()
@@ -111,8 +107,8 @@ class Store:
             SchemaVersionError: it may.
         """
         with reading_hdf5(self.path):
-            is_newer = is_of_newer_minor(self._file, self.path)
-        if is_newer:
+            may_lose = is_newer(self._file, self.path)
+        if may_lose:
             raise SchemaVersionError(
                 f"{self.path} has schema version {self.schema_version}, newer than "
                 f"{schema.SCHEMA_VERSION} of this dtb_builder, which can read it but would lose "
@@ -149,9 +145,10 @@ class Store:
             DamagedFileError: one cannot.
         """
         for name, listed in (("environment", self.environments), ("origin", self.origins)):
-            is_there = self.index.reduced(f"runs/{name}", _within(len(listed)), np.bool_)
-            if not is_there.all():
-                raise DamagedFileError(f"{self.path}: runs have {name}s that are not there")
+            for rows in self.index.streamed([f"runs/{name}"], _BLOCK_RUNS):
+                positions = rows[f"runs/{name}"]
+                if ((positions < 0) | (positions >= len(listed))).any():
+                    raise DamagedFileError(f"{self.path}: runs have {name}s that are not there")
 
     def _object(self, text: str) -> dict[str, Any]:
         with damage_is_named(self.path):
@@ -188,16 +185,6 @@ class Store:
         if not 0 <= epoch <= num_epochs:
             raise NotFoundError(f"no epoch {epoch}: epochs are 0 to {num_epochs}, -1 is the last")
         return epoch
-
-
-def _within(count: int) -> Callable[[NDArray[np.int32]], NDArray[np.bool_]]:
-    """Whether all entries of each row are positions in a list of so many."""
-
-    def within(rows: NDArray[np.int32]) -> NDArray[np.bool_]:
-        is_there = (rows >= 0) & (rows < count)
-        return np.asarray(is_there.all(axis=tuple(range(1, rows.ndim))))
-
-    return within
 
 
 def metric_columns(name: str) -> tuple[str, str]:
