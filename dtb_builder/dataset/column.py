@@ -14,8 +14,7 @@ from numpy.typing import NDArray
 
 from dtb_builder.dataset.codec import crc32c
 from dtb_builder.dataset.schema import BLOCK_BYTES
-from dtb_builder.dataset.source import Source, Span
-from dtb_builder.errors import DamagedFileError
+from dtb_builder.dataset.source import Source, Span, wrong_bytes
 
 __all__ = ["StoredColumn", "aligned_rows", "block_checksums", "list_checksum", "read_rows"]
 
@@ -45,6 +44,7 @@ class StoredColumn:
         name: path in the file.
         dtype: of its numbers.
         shape: rows first.
+        source: the file.
         offset: of its first byte.
         list_offset: of the first byte of its checksums.
         list_checksum: proves the checksums.
@@ -54,6 +54,7 @@ class StoredColumn:
     name: str
     dtype: np.dtype
     shape: tuple[int, ...]
+    source: Source
     offset: int
     list_offset: int = 0
     list_checksum: int = 0
@@ -77,7 +78,7 @@ class StoredColumn:
     def take_list(self, checksums: bytes) -> None:
         """Prove the checksums that were read, and keep them."""
         if list_checksum(self.name, checksums) != self.list_checksum:
-            raise DamagedFileError(f"{self.name}: the list of its checksums is wrong")
+            raise wrong_bytes(self.source, f"{self.name}: the list of its checksums is wrong")
         self.checksums = np.frombuffer(checksums, "<u4")
 
     def proved(self, first: int, stop: int, data: bytes) -> NDArray[Any]:
@@ -86,7 +87,7 @@ class StoredColumn:
         begin = self.span(first, stop)[0] - self.offset
         block, found = begin // BLOCK_BYTES, block_checksums(data)
         if found != self.checksums[block : block + len(found)].tolist():
-            raise DamagedFileError(f"{self.name}: a checksum of its bytes is wrong")
+            raise wrong_bytes(self.source, f"{self.name}: a checksum of its bytes is wrong")
         start = first * self.row_bytes - begin
         return self.array(data[start : start + (stop - first) * self.row_bytes], stop - first)
 
@@ -95,14 +96,13 @@ class StoredColumn:
         return np.frombuffer(data, self.dtype).reshape(num_rows, *self.shape[1:])
 
 
-def read_rows(
-    source: Source, columns: Sequence[StoredColumn], first: int, stop: int
-) -> list[NDArray[Any]]:
+def read_rows(columns: Sequence[StoredColumn], first: int, stop: int) -> list[NDArray[Any]]:
     """The same rows of several columns of a file, asked for at once, not writeable.
 
     Raises:
         DamagedFileError: their bytes are not those that were written.
     """
+    source = columns[0].source
     listless = [column for column in columns if column.checksums is None]
     lists = source.read_many([column.list_span for column in listless])
     for column, checksums in zip(listless, lists, strict=True):

@@ -27,7 +27,7 @@ from dtb_builder.dataset.opening import (
     reading_hdf5,
 )
 from dtb_builder.dataset.source import Source, Span
-from dtb_builder.errors import DamagedFileError, NotDTBFileError
+from dtb_builder.errors import ClosedError, DamagedFileError, NotDTBFileError
 from dtb_builder.record import Moment
 
 __all__ = ["IndexReader", "IndexWriter", "row_checksums"]
@@ -145,7 +145,7 @@ class IndexReader:
 
     Raises:
         NotDTBFileError: the file holds a benchmark's states and has no index.
-        ValueError: in any method: the file was closed before this was read.
+        ClosedError: in any method: the file was closed before this was read.
         DamagedFileError: here or in any method: the bytes are not those that were written.
     """
 
@@ -158,7 +158,7 @@ class IndexReader:
         self._stored: dict[str, StoredColumn] = {}
         self._moments: tuple[Moment, ...] | None = None
         self._numbers: NDArray[np.int64] | None = None
-        with reading_hdf5(self._path):
+        with reading_hdf5(self._path, self._file):
             kind = file.attrs[schema.KIND_ATTRIBUTE]
             if isinstance(kind, str) and kind == schema.FileKind.STATES:
                 raise NotDTBFileError(
@@ -208,7 +208,7 @@ class IndexReader:
         """The moments of the file's runs, in order."""
         if self._moments is None:
             columns = {column.name: self.column(column.name) for column in schema.MOMENTS}
-            with damage_is_named(self._path):
+            with damage_is_named(self._path, self._file):
                 self._moments = moments_from(columns, self.num_epochs)
         return self._moments
 
@@ -286,7 +286,7 @@ class IndexReader:
         columns += [self._place(name) for name in schema.TEXTS]
         spans = [span for c in columns for span in (c.list_span, c.span(0, c.shape[0]))]
         parts = iter(_fetched(self._source, spans))
-        with damage_is_named(self._path):
+        with damage_is_named(self._path, self._file):
             for column in columns:
                 column.take_list(next(parts))
                 values = column.proved(0, column.shape[0], next(parts))
@@ -299,7 +299,7 @@ class IndexReader:
         """A column whatever its checksums, or None where not even its shape is right."""
         try:
             stored = self._located(name, are_proved=False)
-            with damage_is_named(self._path):
+            with damage_is_named(self._path, self._file):
                 data = self._source.read(stored.offset, stored.num_bytes)
         except DamagedFileError:
             return None
@@ -309,7 +309,7 @@ class IndexReader:
         """One of the schema's string datasets."""
         if name not in self._texts:
             stored = self._place(name)
-            with damage_is_named(self._path):
+            with damage_is_named(self._path, self._file):
                 self._texts[name] = _decoded(self._read([stored], 0, stored.shape[0])[0])
         return self._texts[name]
 
@@ -317,18 +317,18 @@ class IndexReader:
         """See that the file can still be read.
 
         Raises:
-            ValueError: it was closed.
+            ClosedError: it was closed.
         """
         if not self._file:
-            raise ValueError(f"{self._path} was closed before this was read")
+            raise ClosedError(f"{self._path} was closed before this was read")
 
     def _is_short(self, name: str) -> bool:
         """Whether a column is in memory, or may as well be."""
         return name in self._arrays or self._place(name).num_bytes <= self._source.whole_up_to
 
     def _read(self, columns: Sequence[StoredColumn], first: int, stop: int) -> list[NDArray[Any]]:
-        with damage_is_named(self._path):
-            return read_rows(self._source, columns, first, stop)
+        with damage_is_named(self._path, self._file):
+            return read_rows(columns, first, stop)
 
     def _place(self, name: str) -> StoredColumn:
         """Where a column or text lies, once its type, shape and layout are known to be right."""
@@ -339,7 +339,7 @@ class IndexReader:
 
     def _located(self, name: str, *, are_proved: bool = True) -> StoredColumn:
         """The same, read from HDF5; a column whose checksums may be gone goes without them."""
-        with reading_hdf5(self._path):
+        with reading_hdf5(self._path, self._file):
             _, dtype, shape, offset = self._contiguous(name)
             if name in schema.TEXTS:
                 if dtype.kind != "S" or len(shape) != 1:
@@ -353,7 +353,7 @@ class IndexReader:
                     "moments": self.num_moments,
                 }
                 _check_type(name, (dtype, shape), (column.dtype, _shape(column, sizes)))
-            stored = StoredColumn(name, dtype, shape, offset)
+            stored = StoredColumn(name, dtype, shape, self._source, offset)
             if are_proved:
                 list_name = schema.checksums_of(name)
                 listed, *found, stored.list_offset = self._contiguous(list_name)
