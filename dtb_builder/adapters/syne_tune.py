@@ -20,10 +20,11 @@ ELAPSED = "elapsed_seconds"
 
 @extras_are_named("tabular_blackbox")
 def tabular_blackbox(benchmark: Benchmark, *, metrics: tuple[str, ...]) -> "BlackboxTabular":
-    """Every genotype with its metrics after epochs 1 to num_epochs, for each seed.
+    """Every genotype with its metrics after the epochs at which runs have all of them, by seed.
 
-    NaN stands where a genotype has no run of a seed, or a metric was not measured. Objectives are
-    the metrics and, at the end, ELAPSED. Syne Tune minimises unless told otherwise.
+    NaN stands where a genotype has no run of a seed, and for what a run alone lacks, as one that
+    diverged. Objectives are the metrics and, at the end, ELAPSED. Syne Tune minimises unless told
+    otherwise.
 
     Args:
         benchmark: an open benchmark; its seeds are those of `Benchmark.by_genotype`, in that order.
@@ -37,14 +38,20 @@ def tabular_blackbox(benchmark: Benchmark, *, metrics: tuple[str, ...]) -> "Blac
     from syne_tune.config_space import choice, randint  # pyright: ignore[reportMissingImports]
 
     groups = benchmark.by_genotype()
-    columns = [groups.array(name)[..., 1:].filled(np.nan) for name in metrics]
-    seconds = (groups.array(name)[..., 1:] for name in ("train_seconds", "evaluation_seconds"))
-    columns.append(np.cumsum(sum(part.filled(np.nan) for part in seconds), axis=-1))
+    curves = [groups.array(name)[..., 1:] for name in metrics]
+    measured = ~np.any([np.ma.getmaskarray(curve) for curve in curves], axis=0)
+    epochs = np.flatnonzero(measured.any(axis=(0, 1)))
+    training, evaluation = (
+        groups.array(name)[..., 1:].filled(missing)
+        for name, missing in (("train_seconds", np.nan), ("evaluation_seconds", 0.0))
+    )
+    columns = [curve.filled(np.nan) for curve in curves]
+    columns.append(np.cumsum(training + evaluation, axis=-1))
     return BlackboxTabular(
         hyperparameters=pandas.DataFrame(map(configuration_of, groups.genotypes)),
         configuration_space={name: choice(list(values)) for name, values in CHOICES.items()},
         fidelity_space={FIDELITY: randint(1, benchmark.num_epochs)},
-        objectives_evaluations=np.stack(columns, axis=-1),
-        fidelity_values=np.arange(1, benchmark.num_epochs + 1),
+        objectives_evaluations=np.stack(columns, axis=-1)[:, :, epochs],
+        fidelity_values=epochs + 1,
         objectives_names=[*metrics, ELAPSED],
     )

@@ -4,6 +4,7 @@ import os
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -121,7 +122,7 @@ def replay(run: "Run", *, epoch: int, root: Path | None = None) -> Replayed:
     with damage_is_named(run.file):
         config = provenance["config"]
         spec = NetworkSpec(**provenance["network"])
-        recipe = Recipe(**config["recipe"])
+        recipe = Recipe(**config["recipe"] | {"evaluate_epochs": ()})
         compute = ComputeConfig(**config["compute"])
     images, split = _images(run, root)
     with torch_as_it_was():
@@ -187,16 +188,15 @@ def _nearest_start(run: "Run", epoch: int) -> "Start | None":
 
 
 def _images(run: "Run", root: Path | None) -> "tuple[Images, Split]":
-    from dtb_builder.images import load_images, stratified_split
     from dtb_builder.images.image_set import check_images
+    from dtb_builder.images.prepared import load_prepared
 
     with damage_is_named(run.file):
         settings, stored = run.provenance["config"]["images"], run.provenance["images"]["sha256"]
-        name, num_train = settings["name"], settings.get("num_train")
-        num_valid, seed = settings["num_valid"], settings["split_seed"]
-    images = load_images(name, root)
+        load = partial(load_prepared, root=root, **settings)
+    images, split = load()
     check_images(images, stored, user=run.file)
-    return images, stratified_split(images.train_labels, num_valid, seed, num_train=num_train)
+    return images, split
 
 
 def _without_evaluation(images: "Images", split: "Split", device: str) -> "ResidentImages":

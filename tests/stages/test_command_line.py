@@ -47,7 +47,7 @@ Dtb = Callable[..., int]
         ("images.num_train=9999", "images.num_train must be in 1..1238, got 9999"),
         ("images.num_train=1", "at least 2 images must be trained on"),
         ("recipe.auxiliary_weight=0.4", "recipe.auxiliary_weight needs network.auxiliary"),
-        ("compute.kernels=on recipe.precision=bfloat16", "compute.kernels=on means nothing with"),
+        ("compute.kernels=on recipe.precision=bfloat16", "compute.kernels=on does not support"),
         ("network.auxiliary=true", "images of 29 to 40 pixels would fit"),
         ("'unclosed", "unclosed"),
         ("images.root=/a=b", "wants quotes"),

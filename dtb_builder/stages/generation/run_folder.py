@@ -243,7 +243,7 @@ class RunFolder:
     def _check_settings(self, config: Config, otherwise: str) -> None:
         check_settings(
             stored_settings(self.provenance_settings["config"]),
-            deciding_settings(config),
+            stored_settings(deciding_settings(config)),
             what=otherwise,
             instead="use the folder's settings, or another run folder",
             then="when it was planned",

@@ -1,10 +1,9 @@
 """Which images a training uses, as checked settings, and loading them."""
 
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import asdict, dataclass
 
-from dtb_builder.errors import ConfigError
-from dtb_builder.images import Images, Split, load_images, stratified_split
+from dtb_builder.images import Images, Split
+from dtb_builder.images.prepared import load_prepared
 
 __all__ = ["ImagesConfig", "load_split_images"]
 
@@ -19,6 +18,8 @@ class ImagesConfig:
         num_valid: images taken from the training part for validation.
         split_seed: of that division.
         num_train: images trained on, of those that are left; None is all of them.
+        num_test: test images, of the image set's own; None is all of them.
+        pool: side of the squares of pixels of which an image has the means; None leaves it as is.
     """
 
     name: str
@@ -26,20 +27,10 @@ class ImagesConfig:
     num_valid: int
     split_seed: int
     num_train: int | None = None  # files made before it was a setting trained on all
+    num_test: int | None = None
+    pool: int | None = None
 
 
 def load_split_images(config: ImagesConfig) -> tuple[Images, Split]:
-    """The images of a config, and their split into training and validation.
-
-    Raises:
-        ImagesError: they cannot be read.
-        ConfigError: there are too few for the split.
-    """
-    images = load_images(config.name, None if config.root is None else Path(config.root))
-    try:
-        split = stratified_split(
-            images.train_labels, config.num_valid, config.split_seed, num_train=config.num_train
-        )
-    except ValueError as error:
-        raise ConfigError(f"images.{error}") from error
-    return images, split
+    """The images of a config and their split; errors as in `load_prepared`."""
+    return load_prepared(**asdict(config))
