@@ -1,6 +1,7 @@
 """The errors that a person who uses DTB may want to catch."""
 
 __all__ = [
+    "ClosedError",
     "ConfigError",
     "DTBError",
     "DamagedFileError",
@@ -100,6 +101,10 @@ class MissingVolumeError(DTBError, FileNotFoundError):
 
 class DuplicateRunError(DTBError):
     """One run stands in two shards."""
+
+
+class ClosedError(DTBError, ValueError):
+    """A benchmark was closed before something of it was read."""
 
 
 class NotDTBFileError(DTBError, ValueError):

@@ -22,9 +22,8 @@ ELAPSED = "elapsed_seconds"
 def tabular_blackbox(benchmark: Benchmark, *, metrics: tuple[str, ...]) -> "BlackboxTabular":
     """Every genotype with its metrics after the epochs at which runs have all of them, by seed.
 
-    NaN stands where a genotype has no run of a seed, and for what a run alone lacks, as one that
-    diverged. Objectives are the metrics and, at the end, ELAPSED. Syne Tune minimises unless told
-    otherwise.
+    NaN stands where a genotype has no run of a seed, or a run diverged before. Objectives are the
+    metrics and, at the end, ELAPSED. Syne Tune minimises unless told otherwise.
 
     Args:
         benchmark: an open benchmark; its seeds are those of `Benchmark.by_genotype`, in that order.

@@ -14,9 +14,9 @@ from dtb_builder.dataset.facts import facts_html, facts_of
 from dtb_builder.dataset.grouping import ByGenotype, Means, grouped
 from dtb_builder.dataset.run import Run, numbered_run, spans
 from dtb_builder.dataset.schema import COLUMNS, VOLUMES
-from dtb_builder.dataset.source import Location
 from dtb_builder.dataset.states import check_plain
 from dtb_builder.dataset.store import FailedRun, Store
+from dtb_builder.dataset.trained_images import TrainedImages, images_of, parts_of
 from dtb_builder.errors import (
     DamagedFileError,
     GenotypeError,
@@ -67,7 +67,17 @@ class Benchmark:
             self._store.close()
             raise
 
-    def __reduce__(self) -> tuple[type["Benchmark"], tuple[Location]]:
+    @classmethod
+    def example(cls) -> Self:
+        """The small benchmark inside the package: 6 genotypes from 2 seeds, trained on digits.
+
+        >>> bench = Benchmark.example()
+        >>> bench.run(0).state(epoch=5)["classifier.weight"].shape
+        (10, 48)
+        """
+        return cls(Path(__file__).parents[1] / "example.h5")
+
+    def __reduce__(self) -> tuple[type["Benchmark"], tuple[Path | str]]:
         """Another process opens the file for itself."""
         return Benchmark, (self.path,)
 
@@ -87,7 +97,7 @@ class Benchmark:
         self.close()
 
     def __repr__(self) -> str:
-        return f"<Benchmark {self.path}: {len(self)} runs of {self.num_epochs} epochs>"
+        return f"<Benchmark {self._store.path}: {len(self)} runs of {self.num_epochs} epochs>"
 
     def _repr_html_(self) -> str:
         """What notebooks show."""
@@ -102,14 +112,15 @@ class Benchmark:
     # The whole.
 
     @property
-    def path(self) -> Location:
-        """The file, or its URL."""
-        return self._store.path
+    def path(self) -> Path | str:
+        """The file, or its URL with all that is in it."""
+        path = self._store.path
+        return path if isinstance(path, Path) else path.raw
 
     @property
     def file_name(self) -> str:
         """The file's name without its folder."""
-        return str(self.path).rpartition("/")[2]
+        return str(self._store.path).rpartition("/")[2]
 
     @property
     def files(self) -> tuple[Path, ...]:
@@ -118,7 +129,7 @@ class Benchmark:
         Raises:
             ValueError: they are on a server.
         """
-        path = self.path
+        path = self._store.path
         if not isinstance(path, Path):
             raise ValueError(f"{path} is on a server, not a file here")
         names = [name for name in self._store.index.texts(VOLUMES) if name]
@@ -268,7 +279,7 @@ class Benchmark:
         others = [run.number for run in self.isomorphic_to(wanted)]
         hint = f"; runs {others} are of isomorphic genotypes" if others else ""
         raise NoSuchRunError(
-            f"{self.path}, of {len(self)} runs, has none of {wanted.canonical()}{hint}"
+            f"{self._store.path}, of {len(self)} runs, has none of {wanted.canonical()}{hint}"
         )
 
     def top(self, k: int, *, by: str, epoch: int) -> tuple[Run, ...]:
@@ -415,6 +426,24 @@ class Benchmark:
         if not 0 <= whole_number("epochs", epochs) <= run.num_epochs:
             raise NotFoundError(f"no {epochs} epochs: run {run.number} has 0 to {run.num_epochs}")
         return evaluate_run(run, epochs)
+
+    def images(self, root: str | os.PathLike[str] | None = None) -> TrainedImages:
+        """The images that its runs were trained, validated and tested on, as networks see them.
+
+        They are found as ``dtb generate`` finds them, and held against the hashes in the file.
+
+        Args:
+            root: where they are, or None for their usual place.
+
+        Raises:
+            ImagesError: they are not here, or others than those it was trained on.
+
+        >>> test = Benchmark.example().images().test
+        >>> test.images.shape, test.labels.shape
+        ((359, 1, 8, 8), (359,))
+        """
+        root = None if root is None else Path(root)
+        return parts_of(*images_of(self.provenance, root, user=self.path))
 
     def streamed(self, names: Sequence[str], num_runs: int) -> Iterator[dict[str, NDArray[Any]]]:
         """Columns of the schema, such as ``metrics/valid_loss``, for so many runs at a time.

@@ -5,12 +5,13 @@ import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from dtb_builder.dataset.opening import damage_is_named
+from dtb_builder.dataset.reevaluation import reevaluate_state
 from dtb_builder.dataset.replay import Replayed, replay
 from dtb_builder.dataset.source import Location
 from dtb_builder.dataset.store import Store
@@ -27,6 +28,7 @@ from dtb_builder.space import Genotype
 
 if TYPE_CHECKING:
     from dtb_builder.network.network import Network
+    from dtb_builder.training.evaluation import LossAndAccuracy
 
 __all__ = ["Run", "numbered_run"]
 
@@ -343,6 +345,7 @@ class Run:
         epoch: int | None = None,
         step: int | None = None,
         state: Mapping[str, ArrayLike] | NDArray[np.float32] | None = None,
+        contiguous: bool = False,
     ) -> "Network":
         """The network after an epoch or a step, as a torch module in evaluation mode.
 
@@ -354,6 +357,9 @@ class Run:
             state: one that you made yourself instead, such as an average of some: named tensors as
                 `state` gives, or one vector as `training_state`. Its batch norms may need
                 `dtb_builder.network.recalibration`.
+            contiguous: for hooks that flatten maps by ``view``: the weights lie as torch has them
+                by default, not channels last as in the training, and the last bits of what it
+                computes are others.
 
         Raises:
             KeyError: there is no such epoch or step, or its state was not kept.
@@ -376,10 +382,38 @@ class Run:
         if not any(name.startswith(AUXILIARY_HEAD) for name in self.tensors.names):
             spec = replace(spec, auxiliary=False)  # it was trained with, but stored without
         try:
-            return rebuilt(self.genotype, spec, self.tensors, weights)
+            network = rebuilt(self.genotype, spec, self.tensors, weights)
         except ValueError as error:
             where = f"run {self.number} of {self._store.path}"
             raise DamagedFileError(f"{where}: {error}") from error
+        return network.contiguous() if contiguous else network
+
+    def evaluate(
+        self,
+        *,
+        epoch: int | None = None,
+        step: int | None = None,
+        split: Literal["train", "valid", "test"],
+        root: str | os.PathLike[str] | None = None,
+    ) -> "LossAndAccuracy":
+        """Evaluate the state after an epoch or a step anew, on images as they are.
+
+        A float32 state has its stored loss and accuracy to the last bit on the class of device
+        that trained it with the same software; elsewhere what ``dtb reproduce`` tolerates. Where
+        there is no GPU, the CPU evaluates what a GPU has trained.
+
+        Args:
+            epoch: as `training_state`.
+            step: likewise.
+            split: which images.
+            root: where the images are, or None for their usual place.
+
+        Raises:
+            KeyError: there is no such epoch or step, or its state was not kept.
+            ImagesError: the images here are not those it was trained on.
+        """
+        root = None if root is None else Path(root)
+        return reevaluate_state(self, epoch=epoch, step=step, split=split, root=root)
 
     def _column(self, name: str) -> NDArray[Any]:
         return self._store.index.cell(name, self._row)

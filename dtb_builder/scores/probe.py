@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from dtb_builder.images.image_set import normalised
 from dtb_builder.remembered import remembered
 
 __all__ = ["ProbeImages", "choose_probe"]
@@ -67,10 +68,7 @@ class ProbeImages:
             mean: of each channel with pixels scaled to [0, 1], shape (channels,).
             std: standard deviation of each channel, likewise.
         """
-        scaled = self.pixels.astype(np.float32) / np.float32(255)
-        shape = (1, -1, 1, 1)
-        mean, std = mean.reshape(shape), std.reshape(shape)
-        return (scaled - mean.astype(np.float32)) / std.astype(np.float32)
+        return normalised(self.pixels, mean, std)
 
 
 def choose_probe(

@@ -1,3 +1,4 @@
+import contextlib
 import json
 import os
 import pickle
@@ -5,8 +6,10 @@ import random
 import shutil
 import subprocess
 import sys
+import time
 from collections import namedtuple
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +19,7 @@ import pytest
 
 from dtb_builder import Benchmark, Genotype
 from dtb_builder.dataset.merge import merge
-from dtb_builder.errors import DTBError, GenotypeError, NotDTBFileError
+from dtb_builder.errors import ClosedError, DTBError, GenotypeError, NotDTBFileError
 from dtb_builder.record import METRICS
 from dtb_builder.space import NAMED, Edge, sample_uniform
 
@@ -413,15 +416,25 @@ def test_a_volume_is_no_benchmark(shard: Path, tmp_path: Path) -> None:
         Benchmark(next(tmp_path.glob("states-*.h5")))
 
 
-def test_reading_needs_neither_torch_nor_ray(shard: Path) -> None:
+def test_reading_needs_only_the_base_packages(shard: Path, tmp_path: Path) -> None:
     code = f"""
-import sys, dtb_builder
-bench = dtb_builder.Benchmark({str(shard)!r})
-bench.run(3).curve("valid_loss"); bench.run(3).state(epoch=0); bench.array("valid_loss", epoch=0)
-print(sorted({{"torch", "ray", "pandas", "hydra"}} & set(sys.modules)))
+import sys
+for name in ("torch", "ray", "hydra", "scipy", "hdf5plugin"):
+    sys.modules[name] = None
+from pathlib import Path
+from dtb_builder import Benchmark, cli
+from dtb_builder.dataset.salvage import SavedRun, salvage
+bench = Benchmark({str(shard)!r})
+bench.run(3).curve("valid_loss"); bench.array("valid_loss", epoch=0)
+bench.run(3).state(epoch=1); bench.run(3).momentum(epoch=1)
+folder = Path({str(tmp_path)!r})
+print({{type(read) for read in salvage(bench.path, folder, plan="p")}} == {{SavedRun}})
+print(cli.main(["verify", str(bench.path)]), sorted({{"pandas", "pyarrow"}} & set(sys.modules)))
+print(cli.main(["export", str(bench.path), "--csv", str(folder / "table.csv")]))
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
+    lines = done.stdout.splitlines()
+    assert (lines[0], lines[-3], lines[-1]) == ("True", "0 []", "0")
 
 
 def test_other_readers_need_only_h5py_and_for_states_the_zstd_filter(shard: Path) -> None:
@@ -549,3 +562,27 @@ def test_without_safetensors_it_says_what_to_install(
     ):
         benchmark.run(5).export(tmp_path / "state.safetensors", epoch=0)
     assert not list(tmp_path.glob("*.safetensors"))
+
+
+def test_threads_that_read_while_it_is_closed_read_right_or_are_told(shard: Path) -> None:
+    with Benchmark(shard) as benchmark:
+        truth = {(3, e): benchmark.run(3).training_state(epoch=e).values.tobytes() for e in (0, 1)}
+    for i in range(20):
+        benchmark, others, wrong = Benchmark(shard), [], []
+
+        def read(benchmark: Benchmark = benchmark, wrong: list[object] = wrong) -> None:
+            for (number, epoch), values in truth.items():
+                with contextlib.suppress(ClosedError):
+                    found = benchmark.run(number).training_state(epoch=epoch).values.tobytes()
+                    if found != values:
+                        wrong.append(found)
+
+        with ThreadPoolExecutor(8) as pool:
+            done = [pool.submit(read) for _ in range(40)]
+            time.sleep(0.0005 * (i % 8))
+            benchmark.close()
+            others += [shard.open("rb") for _ in range(20)]  # they take numbers that are free
+            assert [each.exception() for each in done if each.exception()] == []
+        for other in others:
+            other.close()
+        assert wrong == []

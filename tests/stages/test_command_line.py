@@ -1,3 +1,4 @@
+import contextlib
 import csv
 import errno
 import io
@@ -5,6 +6,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -366,3 +368,40 @@ def test_no_benchmark_is_written_over(
     assert left.value.code == 2
     assert f"{file} is an HDF5 file: choose another name" in capsys.readouterr().err
     assert file.read_bytes() == (finished / "dtb.h5").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--csv", ""], "the name is empty"),
+        (["--csv", "."], ". is a folder: name a file in it"),
+        (["--csv", "x", "--parquet", "./x"], "--parquet and --csv are both x: name two files"),
+    ],
+)
+def test_what_cannot_be_an_output_is_refused(
+    arguments: list[str],
+    message: str,
+    finished: Path,
+    dtb: Dtb,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with contextlib.suppress(SystemExit):
+        assert dtb("export", finished / "dtb.h5", *arguments) == 2
+    assert message in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_table_goes_to_standard_output_or_into_a_pipe(
+    finished: Path, tmp_path: Path, dtb: Dtb, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    assert dtb("export", finished / "dtb.h5", "--csv", "-") == 0
+    printed = capfdbinary.readouterr().out
+    assert len(printed.splitlines()) == 1 + 2 * 4
+    os.mkfifo(tmp_path / "pipe")
+    with ThreadPoolExecutor(1) as beside:
+        read = beside.submit((tmp_path / "pipe").read_bytes)
+        assert dtb("export", finished / "dtb.h5", "--csv", tmp_path / "pipe") == 0
+        assert read.result(10) == printed

@@ -11,11 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from dtb_builder.errors import ConfigError, TableError
+from dtb_builder.images.settings import ImagesConfig, load_split_images
 from dtb_builder.network.spec import NetworkSpec
 from dtb_builder.scores import activation_units
 from dtb_builder.space import Genotype
 from dtb_builder.stages.scoring.sources import Moment, ScoredState, Unit
-from dtb_builder.stages.settings.images import ImagesConfig, load_split_images
 from dtb_builder.tables import (
     Outsider,
     TrainedCell,
