@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 
 from dtb_builder import __version__
-from dtb_builder.commands import checking, generating, launching, reading, scoring
+from dtb_builder.commands import checking, generating, launching, reading, scoring, studies
 from dtb_builder.commands.signals import Terminated
 from dtb_builder.errors import DTBError, NotStartedError
 from dtb_builder.extras import extras_are_named
@@ -74,7 +74,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"dtb {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    for module in (generating, launching, reading, checking, scoring):
+    for module in (generating, launching, reading, studies, checking, scoring):
         module.add_commands(commands)
     return parser
 

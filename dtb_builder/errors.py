@@ -3,6 +3,7 @@
 __all__ = [
     "ClosedError",
     "ConfigError",
+    "ContradictionError",
     "DTBError",
     "DamagedFileError",
     "DivergedError",
@@ -105,6 +106,10 @@ class DuplicateRunError(DTBError):
 
 class ClosedError(DTBError, ValueError):
     """A benchmark was closed before something of it was read."""
+
+
+class ContradictionError(DTBError):
+    """One run has different bits in two places, as two kinds of processor make them."""
 
 
 class NotDTBFileError(DTBError, ValueError):

@@ -8,8 +8,9 @@ from typing import Any
 import h5py
 
 from dtb_builder.dataset.source import masked
+from dtb_builder.errors import ConfigError
 
-__all__ = ["add_command", "add_folder_command", "here", "named", "target"]
+__all__ = ["add_command", "add_folder_command", "here", "named", "numbers", "target"]
 
 Command = Callable[[Any], int]
 """Takes the given arguments; returns the exit code."""
@@ -56,3 +57,21 @@ def target(text: str) -> Path:
     if path.is_file() and h5py.is_hdf5(text):  # HDF5 would wait for the writer of a pipe
         raise argparse.ArgumentTypeError(f"{text} is an HDF5 file: choose another name")
     return path
+
+
+def numbers(text: str) -> list[int]:
+    """The numbers of ``0-9,12``, as ``--runs`` takes them.
+
+    Raises:
+        ConfigError: it says something else.
+    """
+    from dtb_builder.stages.settings.shard_range import ShardRange
+
+    found: list[int] = []
+    try:
+        for part in text.split(","):
+            span = ShardRange.parse(part.strip())
+            found += range(span.first, span.last + 1)
+    except ValueError as error:
+        raise ConfigError(f"--runs wants numbers, as in 0-9 or 0,4; got {text!r}") from error
+    return found

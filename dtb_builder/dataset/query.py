@@ -443,7 +443,7 @@ class Benchmark:
         ((359, 1, 8, 8), (359,))
         """
         root = None if root is None else Path(root)
-        return parts_of(*images_of(self.provenance, root, user=self.path))
+        return parts_of(*images_of(self.provenance, root, user=self._store.path))
 
     def streamed(self, names: Sequence[str], num_runs: int) -> Iterator[dict[str, NDArray[Any]]]:
         """Columns of the schema, such as ``metrics/valid_loss``, for so many runs at a time.

@@ -11,6 +11,7 @@ import numpy as np
 from dtb_builder.dataset import Benchmark, Run
 from dtb_builder.dataset.codec import crc32c
 from dtb_builder.dataset.replay import start_of
+from dtb_builder.dataset.source import located
 from dtb_builder.dataset.trained_images import images_of
 from dtb_builder.errors import DTBError
 from dtb_builder.network.initial import initial_network
@@ -202,7 +203,7 @@ def _is_rounded(benchmark: Benchmark) -> bool:
 
 def _images(benchmark: Benchmark, root: Path | None) -> ResidentImages:
     """The benchmark's images on its device, with torch set up as for its training."""
-    images, split = images_of(benchmark.provenance, root, user=benchmark.path)
+    images, split = images_of(benchmark.provenance, root, user=located(benchmark.path))
     compute = _compute(benchmark)
     set_up_machine(compute)
     return make_resident(images, split, compute.device)
