@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from dtb_builder.dataset.evaluation import Evaluation, evaluate_run
+from dtb_builder.dataset.facts import facts_html, facts_of
 from dtb_builder.dataset.grouping import ByGenotype, Means, grouped
-from dtb_builder.dataset.run import Run, numbered_run
+from dtb_builder.dataset.run import Run, numbered_run, spans
 from dtb_builder.dataset.schema import COLUMNS, VOLUMES
 from dtb_builder.dataset.states import check_plain
 from dtb_builder.dataset.store import FailedRun, Store, metric_columns
@@ -97,6 +98,16 @@ class Benchmark:
 
     def __repr__(self) -> str:
         return f"<Benchmark {self._store.path}: {len(self)} runs of {self.num_epochs} epochs>"
+
+    def _repr_html_(self) -> str:
+        """What notebooks show."""
+        kept = spans([moment.epoch for moment in self.moments if moment.epoch is not None])
+        facts = {
+            "runs": f"{len(self)} of {self.num_epochs} epochs",
+            "states": f"at {len(self.moments)} moments of a run, after epochs {kept}",
+            **facts_of(self.provenance),
+        }
+        return facts_html(f"Benchmark {self.file_name}", facts)
 
     # The whole.
 
