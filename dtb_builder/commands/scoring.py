@@ -44,7 +44,8 @@ def add_commands(commands: Any) -> None:
     rank.add_argument(
         "--benchmark",
         metavar="TABLE",
-        help="nasbench101 or nds: FILE is that table, whose networks are scored first",
+        help="nasbench101, nds, nasbench301, oncenas or retrained: FILE is that table, whose "
+        "networks are scored first",
     )
     rank.add_argument(
         "--scores", metavar="FILE", type=named, help="default: scores.parquet in FILE's folder"

@@ -2,7 +2,6 @@
 
 import operator
 from collections.abc import Iterator, Sequence
-from itertools import permutations
 from typing import NamedTuple
 
 from dtb_builder.errors import GenotypeError
@@ -95,16 +94,24 @@ def relabelled_cells(edges: tuple[Edge, ...]) -> Iterator[tuple[Edge, ...]]:
 
     All are in canonical spelling; some may be equal.
     """
-    for order in permutations(range(NUM_NODES)):
+    needs = [{edge.predecessor - 2 for edge in edges[i : i + 2]} for i in range(0, NUM_EDGES, 2)]
+    orders: list[tuple[int, ...]] = [()]
+    for _ in range(NUM_NODES):
+        orders = [
+            (*order, node)
+            for order in orders
+            for node in range(NUM_NODES)
+            if node not in order and needs[node] <= {-2, -1, *order}
+        ]
+    for order in orders:
         label = [0, 1, *(2 + order.index(node) for node in range(NUM_NODES))]
-        if all(label[edge.predecessor] < label[2 + i // 2] for i, edge in enumerate(edges)):
-            yield canonical_cell(
-                tuple(
-                    Edge(operation, label[predecessor])
-                    for node in order
-                    for operation, predecessor in edges[2 * node : 2 * node + 2]
-                )
+        yield canonical_cell(
+            tuple(
+                Edge(operation, label[predecessor])
+                for node in order
+                for operation, predecessor in edges[2 * node : 2 * node + 2]
             )
+        )
 
 
 def shown(value: object) -> str:

@@ -18,6 +18,7 @@ from dtb_builder.space.cell import (
     relabelled_cells,
     shown,
 )
+from dtb_builder.space.drawing import cells_svg
 from dtb_builder.space.edits import num_edits
 from dtb_builder.space.published import read_cells
 
@@ -163,6 +164,17 @@ class Genotype:
         6
         """
         return num_edits(self.normal, other.normal) + num_edits(self.reduce, other.reduce)
+
+    def to_svg(self) -> str:
+        """A picture of both cells, which notebooks show.
+
+        >>> from dtb_builder.space import NAMED
+        >>> NAMED["DARTS_V2"].to_svg()[:4]
+        '<svg'
+        """
+        return cells_svg(self.normal, self.reduce, title=str(self))
+
+    _repr_html_ = to_svg
 
     def __repr__(self) -> str:
         return f"<Genotype {self.short_name}>"

@@ -17,7 +17,6 @@ from dtb_builder.dataset.atomic import whole_folder, write_whole
 from dtb_builder.dataset.export import columns, export_parquet
 from dtb_builder.dataset.manifest import MANIFEST, sha256_of, write_manifest
 from dtb_builder.errors import ConfigError
-from dtb_builder.stages.publishing.draw import genotype_svg
 from dtb_builder.stages.publishing.report import write_report
 from dtb_builder.stages.ranking.halfway import halfway
 from dtb_builder.stages.work.byte_text import byte_text
@@ -107,7 +106,7 @@ def _fill(folder: Path, benchmark: Benchmark, about: Publication) -> None:
     write_report(benchmark, folder / "report.html", scores if scores.exists() else None)
     ranked = benchmark.top(1, by="valid_accuracy", epoch=-1)
     for best in ranked:
-        write_whole(folder / "best.svg", genotype_svg(best.genotype).encode())
+        write_whole(folder / "best.svg", best.genotype.to_svg().encode())
     write_whole(folder / "LICENSE", f"{about.licence}\n".encode())
     write_whole(folder / "CITATION.cff", _citation_file(about).encode())
     _write_croissant(benchmark, about, folder)

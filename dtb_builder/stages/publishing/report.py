@@ -12,7 +12,6 @@ from dtb_builder.dataset import Benchmark
 from dtb_builder.dataset.atomic import write_whole
 from dtb_builder.dataset.run import Run
 from dtb_builder.errors import ConfigError
-from dtb_builder.stages.publishing.draw import genotype_svg
 from dtb_builder.stages.scoring.fingerprint import rows_of
 
 if TYPE_CHECKING:
@@ -190,7 +189,7 @@ def _cells(benchmark: Benchmark) -> str:
         return ""
     drawn = "".join(
         f"<div><h3>{title}: run {run.number}, {run.metric(_METRIC, epoch=-1):.4f}</h3>"
-        f"{genotype_svg(run.genotype)}</div>"
+        f"{run.genotype.to_svg()}</div>"
         for title, run in (("best", ranked[0]), ("worst", ranked[-1]))
     )
     return f'<h2>Cells of the best and the worst</h2><div class="cells">{drawn}</div>'

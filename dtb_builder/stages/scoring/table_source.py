@@ -1,6 +1,6 @@
 """Newly initialised networks of a published table, as a source of networks to score."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from hashlib import file_digest, sha256
 from pathlib import Path
@@ -14,8 +14,18 @@ from dtb_builder.errors import ConfigError, TableError
 from dtb_builder.images.settings import ImagesConfig, load_split_images
 from dtb_builder.network.spec import NetworkSpec
 from dtb_builder.scores import activation_units
+from dtb_builder.space import Genotype
 from dtb_builder.stages.scoring.sources import Moment, ScoredState, Unit
-from dtb_builder.tables import TrainedCell, TrainedGenotype, read_nasbench101, read_nds
+from dtb_builder.tables import (
+    Outsider,
+    TrainedCell,
+    TrainedGenotype,
+    read_nasbench101,
+    read_nds,
+    read_oncenas,
+    read_retrained,
+    read_run301,
+)
 from dtb_builder.tables.cell101 import Cell101
 from dtb_builder.tables.network101 import Network101
 from dtb_builder.tables.units101 import activation_units101
@@ -29,7 +39,7 @@ __all__ = [
     "read_table",
 ]
 
-TABLES = ("nasbench101", "nds")
+TABLES = ("nasbench101", "nds", "nasbench301", "oncenas", "retrained")
 _INITIALISED = Moment(epoch=0)
 
 
@@ -173,17 +183,14 @@ def read_table(
     """
     if kind not in TABLES:
         raise ConfigError(f"--benchmark must be one of {', '.join(TABLES)}, got {kind!r}")
-    with path.open("rb") as file:
-        digest = file_digest(file, "sha256").hexdigest()
-        file.seek(0)
-        if kind == "nasbench101":
+    if kind == "nasbench101":
+        with path.open("rb") as file:
+            digest = file_digest(file, "sha256").hexdigest()
+            file.seek(0)
             networks, num_outside = _cells(read_nasbench101(file), config), 0
-        else:
-            try:
-                trained, outside = read_nds(file.read().decode())
-            except UnicodeDecodeError as error:
-                raise TableError(f"{path} is not UTF-8 text: {error}") from error
-            networks, num_outside = _genotypes(trained, config), len(outside)
+    else:
+        digest, trained, outside = _READERS[kind](path, config)
+        networks, num_outside = _genotypes(trained, config), len(outside)
     if len(networks) < 2:
         raise TableError(f"{path} must have at least 2 networks to rank, got {len(networks)}")
     return digest, networks, num_outside
@@ -228,12 +235,77 @@ def _cells(trainings: Iterable[TrainedCell], config: TableConfig) -> tuple[Table
     return tuple(networks)
 
 
+Trained = tuple[tuple[TrainedGenotype, ...], tuple[Outsider, ...]]
+
+
+def _text_of(read: Callable[[str], Trained], path: Path) -> tuple[str, *Trained]:
+    data = path.read_bytes()
+    try:
+        return sha256(data).hexdigest(), *read(data.decode())
+    except UnicodeDecodeError as error:
+        raise TableError(f"{path} is not UTF-8 text: {error}") from error
+
+
+def _retrained(path: Path) -> tuple[str, *Trained]:
+    """The genotypes of a pickle, with the curves in the file beside it."""
+    curves = path.with_name("214_random_architectures.npy")
+    try:
+        accuracies = np.load(curves, allow_pickle=False)
+    except (ValueError, EOFError) as error:
+        raise TableError(f"{curves} is no array of numbers: {error}") from error
+    data = path.read_bytes()
+    digest = sha256(data + curves.read_bytes()).hexdigest()
+    return digest, read_retrained(data, accuracies), ()
+
+
+def _runs301(path: Path, config: TableConfig) -> tuple[str, *Trained]:
+    """Runs of a folder, of which only those that are drawn are read."""
+    files = {_name(i): file for i, file in enumerate(sorted(path.rglob("results_*.json")))}
+    digest, found, recipes = sha256(), [], []
+    for name in _drawn(files, config):
+        data = files[name].read_bytes()
+        digest.update(data)
+        try:
+            trained, recipe = read_run301(data.decode(), int(name.rpartition(" ")[2]))
+        except (TableError, UnicodeDecodeError) as error:
+            raise TableError(f"{files[name]}: {error}") from error
+        found.append(trained)
+        recipes.append(recipe)
+        if recipe != recipes[0]:
+            differ = sorted(key for key in recipe if recipe[key] != recipes[0].get(key))
+            raise TableError(
+                f"{path} has runs of several recipes, which cannot be ranked together: they differ "
+                f"in {', '.join(differ)}; give the folder of one"
+            )
+    return digest.hexdigest(), tuple(found), ()
+
+
+_READERS: dict[str, Callable[[Path, TableConfig], tuple[str, *Trained]]] = {
+    "nds": lambda path, _: _text_of(read_nds, path),
+    "nasbench301": _runs301,
+    "oncenas": lambda path, _: _text_of(read_oncenas, path),
+    "retrained": lambda path, _: _retrained(path),
+}
+
+
 def _genotypes(trained: Iterable[TrainedGenotype], config: TableConfig) -> tuple[TableNetwork, ...]:
-    by_name = {f"network {each.number}": each for each in trained}
+    """Those whose names hash lowest; one that stands there several times has its mean accuracy."""
+    same: dict[tuple[Genotype, int, int], list[TrainedGenotype]] = {}
+    for each in trained:
+        same.setdefault((each.genotype, each.channels, each.layers), []).append(each)
+    by_name = {_name(found[0].number): found for found in same.values()}
     return tuple(
-        TableNetwork(name, by_name[name], by_name[name].test_accuracy)
+        TableNetwork(
+            name,
+            by_name[name][0],
+            float(np.mean([each.test_accuracy for each in by_name[name]])),
+        )
         for name in _drawn(by_name, config)
     )
+
+
+def _name(number: int) -> str:
+    return f"network {number}"
 
 
 def _drawn(names: Iterable[str], config: TableConfig) -> list[str]:
