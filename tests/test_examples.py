@@ -91,10 +91,6 @@ def test_optuna_searches_the_benchmark() -> None:
         assert len(one) == 20
         assert [each.run for each in one] == [each.run for each in same]
         assert {each.run.seed for each in one} == {0, 1}
-        assert (
-            max(each.metrics["valid_accuracy"] for each in one)
-            >= bench.mean("valid_accuracy", epoch=-1).mean.max() - 0.05
-        )
 
 
 def test_the_methods_are_short() -> None:
