@@ -31,9 +31,9 @@ class _Named(Protocol):
 
 
 class NASLibQuery:
-    """Answers as the ``query`` of NASLib's search spaces does.
+    """A benchmark with the ``query`` method of NASLib's search spaces.
 
-    Where NASLib returns -1 for an unknown value, this raises.
+    Where NASLib returns -1 for an unknown value, this raises KeyError.
 
     Args:
         benchmark: an open benchmark.
@@ -53,14 +53,15 @@ class NASLibQuery:
         """A metric of a genotype's run.
 
         Args:
-            genotype: any spelling.
-            metric: of NASLib's ``Metric``: an accuracy comes in percent, TRAIN_TIME as the seconds
-                of training up to the epoch and one evaluation, PARAMETERS in millions.
-            epoch: -1 is the last, as in NASLib.
-            full_lh: all epochs from 1 to ``epoch`` instead, as a list.
+            genotype: in any spelling.
+            metric: a member of NASLib's ``Metric``. Accuracies are in percent, PARAMETERS in
+                millions, and TRAIN_TIME is the seconds of training up to the epoch plus one
+                evaluation.
+            epoch: the epoch; -1 is the last, as in NASLib.
+            full_lh: return a list with all epochs from 1 to ``epoch``.
 
         Raises:
-            KeyError: there is no such run, metric or epoch, or it was not measured there.
+            KeyError: there is no such run, metric or epoch, or the metric was not measured then.
         """
         run = self._benchmark.run_of(genotype, **self._seeds)
         last = self._benchmark.epoch_row(epoch)

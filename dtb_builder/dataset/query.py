@@ -15,7 +15,7 @@ from dtb_builder.dataset.grouping import ByGenotype, Means, grouped
 from dtb_builder.dataset.run import Run, numbered_run, spans
 from dtb_builder.dataset.schema import COLUMNS, VOLUMES
 from dtb_builder.dataset.states import check_plain
-from dtb_builder.dataset.store import FailedRun, Store
+from dtb_builder.dataset.store import FailedRun, Store, metric_columns
 from dtb_builder.dataset.trained_images import TrainedImages, images_of, parts_of
 from dtb_builder.errors import (
     DamagedFileError,
@@ -384,10 +384,15 @@ class Benchmark:
         Raises:
             KeyError: there is no such metric or epoch.
         """
+        index, names = self._store.index, metric_columns(metric)
         if epoch is None:
-            values, measured = self._store.metric(metric)
+            values, measured = (index.column(name) for name in names)
         else:
-            values, measured = self._store.metric_at(metric, epoch)
+            row = self.epoch_row(epoch)
+            values, measured = (
+                index.reduced(name, lambda rows: rows[:, row], kind)
+                for name, kind in zip(names, (np.float64, np.uint8), strict=True)
+            )
         return np.ma.masked_array(values, mask=measured == 0)
 
     def epoch_row(self, epoch: int) -> int:

@@ -1,9 +1,9 @@
-"""The DARTS space of Network Design Spaces: genotypes of many widths and depths, with their errors.
+"""Read the DARTS networks of Network Design Spaces, with widths, depths and test errors.
 
-Format: the files of facebookresearch/nds, DARTS.json and its relatives. A file is a list of trained
-networks, or an object with such lists ``top`` and ``mid``; of a network are read ``net``, with
-``genotype``, ``width``, ``depth`` and ``aux``, and ``test_ep_top1``, the test error of each epoch
-in percent.
+Format: DARTS.json and similar files of facebookresearch/nds. A file is a list of trained networks,
+or an object with two such lists ``top`` and ``mid``. Two fields of a network are read: ``net``,
+with ``genotype``, ``width``, ``depth`` and ``aux``, and ``test_ep_top1``, the test error of each
+epoch in percent.
 """
 
 import json
@@ -24,14 +24,14 @@ def read_nds(text: str) -> tuple[tuple[TrainedGenotype, ...], tuple[Outsider, ..
     """The networks of a file's text, and those that are outside the space.
 
     Raises:
-        TableError: the text is not in the format; it says which network.
+        TableError: the text has another format; the message has the network's number.
     """
     try:
         content = json.loads(text)
         networks = content if isinstance(content, list) else content["top"] + content["mid"]
     except (ValueError, KeyError, TypeError) as error:
         raise TableError(
-            f"wanted a list of networks, or the lists top and mid of them: {error!r}"
+            f"wanted a list of networks, or an object with two lists top and mid: {error!r}"
         ) from error
     trained: list[TrainedGenotype] = []
     outside: list[Outsider] = []
@@ -41,7 +41,7 @@ def read_nds(text: str) -> tuple[tuple[TrainedGenotype, ...], tuple[Outsider, ..
         except GenotypeError as error:
             outside.append(Outsider(number, str(error)))
         except (KeyError, TypeError, ValueError, IndexError) as error:
-            raise TableError(f"network {number} is none of the DARTS space: {error!r}") from error
+            raise TableError(f"network {number} has another format: {error!r}") from error
     return tuple(trained), tuple(outside)
 
 

@@ -1,4 +1,4 @@
-"""Pictures of a genotype's two cells, as files."""
+"""Draw a genotype's two cells as SVG or PNG."""
 
 from pathlib import Path
 
@@ -10,10 +10,10 @@ __all__ = ["draw"]
 
 
 def draw(genotype: Genotype, path: Path) -> None:
-    """Write a picture of a genotype, in the format that the file's ending names.
+    """Write a picture of a genotype, as SVG or PNG by the file's suffix.
 
     Raises:
-        ConfigError: the ending is neither .svg nor .png, or PNG's renderer is not installed.
+        ConfigError: the suffix is neither .svg nor .png, or resvg-py is not installed.
     """
     svg = genotype.to_svg()
     if path.suffix == ".svg":
@@ -22,7 +22,9 @@ def draw(genotype: Genotype, path: Path) -> None:
         try:
             from resvg_py import svg_to_bytes
         except ImportError as error:
-            raise ConfigError("PNG needs resvg-py, in the extra [report]; SVG does not") from error
+            raise ConfigError(
+                "PNG needs resvg-py, in the extra [report]; SVG needs nothing"
+            ) from error
         write_whole(path, bytes(svg_to_bytes(svg_string=svg, background="#ffffff", zoom=2)))
     else:
-        raise ConfigError(f"a picture's file ends with .svg or .png, got {path}")
+        raise ConfigError(f"a picture's file must end with .svg or .png, got {path}")

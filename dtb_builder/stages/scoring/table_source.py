@@ -1,4 +1,4 @@
-"""Networks of a table that others published, newly initialised, to be scored and ranked."""
+"""Newly initialised networks of a published table, as a source of networks to score."""
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -45,13 +45,13 @@ _INITIALISED = Moment(epoch=0)
 
 @dataclass(frozen=True, kw_only=True)
 class TableConfig:
-    """Which networks of a table are scored, and as what.
+    """Which networks of a table are scored, and on which images.
 
     Attributes:
-        num_networks: drawn from the table, or all where it has no more.
-        network_seed: of that draw, and of the networks' weights.
-        channels: of the first stack of a network of NAS-Bench-101; published were 128.
-        images: that the probe is drawn from; published was CIFAR-10.
+        num_networks: how many are drawn from the table; all, if it has fewer.
+        network_seed: the seed of the draw and of the networks' weights.
+        channels: channels of the first stack of a NAS-Bench-101 network; 128 in the publication.
+        images: the images of the probe; CIFAR-10 in the publications.
     """
 
     num_networks: int
@@ -70,10 +70,10 @@ class TableNetwork:
     """A network of a table.
 
     Attributes:
-        name: what the table calls it.
-        architecture: what it is: a cell of NAS-Bench-101, or a genotype with its size.
-        accuracy: on the test images at the end of its training, in [0, 1]; the mean of all
-            trainings with the most epochs.
+        name: its name in the table.
+        architecture: a cell of NAS-Bench-101, or a genotype with its size.
+        accuracy: the final test accuracy, in [0, 1]; the mean over the trainings with the most
+            epochs.
     """
 
     name: str
@@ -83,15 +83,15 @@ class TableNetwork:
 
 @dataclass(frozen=True)
 class TableSource:
-    """Some networks of a table, as newly initialised; a source of the stage `score`.
+    """Drawn networks of a table, newly initialised; see `sources.Source`.
 
     Attributes:
-        kind: which table.
-        digest: SHA-256 of its file.
-        networks: those that were drawn.
-        config: how.
-        image_size: height and width of the probe images.
-        num_classes: of them.
+        kind: the table, one of TABLES.
+        digest: the SHA-256 of its file.
+        networks: the drawn networks.
+        config: how they were drawn.
+        image_size: height and width of the probe images in pixels.
+        num_classes: the number of classes of the probe images.
     """
 
     kind: str
@@ -102,7 +102,7 @@ class TableSource:
     num_classes: int
 
     def about(self) -> dict[str, Any]:
-        """The file, and how networks were drawn from it."""
+        """The file's hash, and how networks were drawn from it."""
         return {
             "kind": self.kind,
             "file": self.digest,
@@ -136,16 +136,16 @@ class TableSource:
         yield ScoredState(_INITIALISED, load, units)
 
     def images(self, root: str | None) -> ImagesConfig:
-        """The images that the probe is drawn from."""
+        """The images from which the probe is drawn."""
         return replace(self.config.images, root=root or self.config.images.root)
 
     def adapted(self, images: Tensor) -> Tensor:
-        """Probe images of one channel repeated for the three that these networks read."""
+        """Probe images with three channels; a single channel is repeated."""
         three = images.expand(-1, 3, -1, -1) if images.shape[1] == 1 else images
         return three.contiguous(memory_format=torch.channels_last)
 
     def features(self, number: int) -> str:
-        """The last maps before they are pooled."""
+        """The module whose output is the last maps before pooling."""
         architecture = self.networks[number].architecture
         if isinstance(architecture, TrainedGenotype):
             return f"cells.{architecture.layers - 1}"
@@ -153,7 +153,7 @@ class TableSource:
 
     @property
     def spec(self) -> None:
-        """Networks of a table have no common spec, and no reference sample."""
+        """None: networks of a table have no common spec, and so no reference sample."""
         return None
 
     def _network(self, architecture: Cell101 | TrainedGenotype) -> nn.Module:
@@ -174,11 +174,11 @@ def read_table(
     """Draw networks from a table's file.
 
     Returns:
-        SHA-256 of the file, the networks, and how many of the file are outside the space.
+        The file's SHA-256, the drawn networks, and how many of the file are outside the space.
 
     Raises:
         FileNotFoundError: there is no such file.
-        TableError: the file is damaged, or none of this table.
+        TableError: the file is damaged or not of this table, or has fewer than 2 networks.
         ConfigError: there is no such table.
     """
     if kind not in TABLES:
@@ -192,7 +192,7 @@ def read_table(
         digest, trained, outside = _READERS[kind](path, config)
         networks, num_outside = _genotypes(trained, config), len(outside)
     if len(networks) < 2:
-        raise TableError(f"{path} has {len(networks)} networks that can be ranked, wanted 2")
+        raise TableError(f"{path} must have at least 2 networks to rank, got {len(networks)}")
     return digest, networks, num_outside
 
 
@@ -203,10 +203,10 @@ def make_source(
     config: TableConfig,
     images_root: str | None,
 ) -> TableSource:
-    """A source of networks that `read_table` has drawn, for the images that are here.
+    """A source of the networks of `read_table`, with the size of the images of this machine.
 
     Raises:
-        ImagesError: the images are not here.
+        ImagesError: the images are not on this machine.
     """
     root = images_root or config.images.root
     images, _ = load_split_images(replace(config.images, root=root))
@@ -221,18 +221,18 @@ def make_source(
 
 
 def _cells(trainings: Iterable[TrainedCell], config: TableConfig) -> tuple[TableNetwork, ...]:
-    """The cells whose names hash lowest, so that the file is read once and in any order."""
+    """The cells whose names have the lowest hashes, whatever the order of the file."""
     kept: dict[str, list[TrainedCell]] = {}
     for training in trainings:
         kept.setdefault(training.module_hash, []).append(training)
         if len(kept) > 4 * config.num_networks:
             kept = {name: kept[name] for name in _drawn(kept, config)}
-    found: list[TableNetwork] = []
+    networks: list[TableNetwork] = []
     for name in _drawn(kept, config):
         most = max(training.num_epochs for training in kept[name])
         final = [each.final.test_accuracy for each in kept[name] if each.num_epochs == most]
-        found.append(TableNetwork(name, kept[name][0].cell, float(np.mean(final))))
-    return tuple(found)
+        networks.append(TableNetwork(name, kept[name][0].cell, float(np.mean(final))))
+    return tuple(networks)
 
 
 Trained = tuple[tuple[TrainedGenotype, ...], tuple[Outsider, ...]]
