@@ -8,6 +8,7 @@ True
 from dtb_builder import errors
 from dtb_builder.dataset import Benchmark, Budget, Evaluation, Run
 from dtb_builder.errors import DTBError
+from dtb_builder.own_scores import score_states
 from dtb_builder.space import NAMED, Genotype
 
 __all__ = [
@@ -19,4 +20,5 @@ __all__ = [
     "Genotype",
     "Run",
     "errors",
+    "score_states",
 ]

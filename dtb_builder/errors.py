@@ -19,6 +19,7 @@ __all__ = [
     "PlanMismatchError",
     "RemoteError",
     "SchemaVersionError",
+    "ScoreError",
     "SingularKernelError",
     "StateNotKeptError",
     "StorageError",
@@ -67,6 +68,10 @@ class DivergedError(DTBError, ArithmeticError):
 
 class SingularKernelError(DTBError, ArithmeticError):
     """A network does not tell all probe images apart, so that its score is no number."""
+
+
+class ScoreError(DTBError, ValueError):
+    """A person's own score raises, is no finite number, or changes what it must not."""
 
 
 class UnseenReLUError(DTBError, ValueError):

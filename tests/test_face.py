@@ -18,6 +18,7 @@ def test_the_face_is_this_and_no_more() -> None:
         "Genotype",
         "Run",
         "errors",
+        "score_states",
     ]
 
 

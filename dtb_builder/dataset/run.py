@@ -353,12 +353,17 @@ class Run:
             KeyError: there is no such epoch or step, or its state was not kept.
             DamagedFileError: the state does not fit the network, tensor for tensor.
         """
+        state = self.training_state(epoch=epoch, step=step)
+        return self.network_of(state, contiguous=contiguous)
+
+    def network_of(self, state: TrainingState, *, contiguous: bool = False) -> "Network":
+        """The network with the weights of a state of this run; else as `network`."""
+        from dtb_builder.network.layout import make_contiguous
         from dtb_builder.network.rebuilt import rebuilt
         from dtb_builder.network.spec import AUXILIARY_HEAD, NetworkSpec
 
         with damage_is_named(self._store.path):
             spec = NetworkSpec(**self._store.provenance["network"])
-        state = self.training_state(epoch=epoch, step=step)
         if not any(name.startswith(AUXILIARY_HEAD) for name in self.tensors.names):
             spec = replace(spec, auxiliary=False)  # it was trained with, but stored without
         try:
@@ -366,7 +371,9 @@ class Run:
         except ValueError as error:
             where = f"run {self.number} of {self._store.path}"
             raise DamagedFileError(f"{where}: {error}") from error
-        return network.contiguous() if contiguous else network
+        if contiguous:
+            make_contiguous(network)
+        return network
 
     def evaluate(
         self,

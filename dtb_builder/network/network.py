@@ -142,10 +142,6 @@ class Network(nn.Module):
         """The compiled passes that it trains in."""
         return self._kernels
 
-    def contiguous(self) -> "Network":
-        """Have its weights lie as torch has them by default, and with them the maps; in place."""
-        return self.to(memory_format=torch.contiguous_format)  # pyright: ignore[reportCallIssue]
-
     def set_drop_path(self, probability: float) -> None:
         """Drop each sample's edges with this probability in training."""
         if not 0 <= probability < 1:

@@ -122,6 +122,8 @@ def check_about(
 ) -> None:
     """Refuse another scoring. A probe is known by its hash; kernels only train, and do not count.
 
+    Neither do scores that a person brought: rows say which they have.
+
     Raises:
         PlanMismatchError: as `check_settings`.
     """
@@ -131,7 +133,7 @@ def check_about(
         kept = {
             key: value
             for key, value in about.items()
-            if not key.endswith(("reference", "references"))
+            if not key.endswith(("reference", "references", "own"))
         }
         leaves = flat(kept | {"probe": probe})
         leaves.pop("settings.compute.kernels", None)
