@@ -262,12 +262,14 @@ def test_in_python_a_table_has_the_values_of_the_command(
 
 
 def test_in_python_what_fails_for_some_is_missing_and_for_all_an_error(bench: Benchmark) -> None:
+    first = int(bench.num_parameters[0])
+
     def picky(network: nn.Module, images: Tensor, labels: Tensor) -> float:
-        return float("nan") if float(next(network.parameters()).sum()) < 0 else 1.0
+        size = sum(parameter.numel() for parameter in network.parameters())
+        return float("nan") if size == first else 1.0
 
     table = score_states(bench, {"picky": picky}, epochs=[0], num_images=8)
-    assert table["picky"].isna().tolist() == table["errors"].notna().tolist()
-    assert 0 < table["picky"].isna().sum() < len(table)
+    assert table["picky"].isna().tolist() == table["errors"].notna().tolist() == [True, False]
     with pytest.raises(ScoreError, match="bad of every state: ScoreError: it is nan"):
         score_states(bench, {"bad": lambda *_: float("nan")}, epochs=[0], runs=[0], num_images=8)
     with pytest.raises(
