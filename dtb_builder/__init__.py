@@ -19,6 +19,9 @@ __all__ = [
     "Evaluation",
     "Genotype",
     "Run",
+    "__version__",
     "errors",
     "score_states",
 ]
+
+__version__ = "0.1.0"

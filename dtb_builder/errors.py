@@ -1,7 +1,9 @@
 """The errors that a person who uses DTB may want to catch."""
 
 __all__ = [
+    "ClosedError",
     "ConfigError",
+    "ContradictionError",
     "DTBError",
     "DamagedFileError",
     "DivergedError",
@@ -9,6 +11,7 @@ __all__ = [
     "GenotypeError",
     "ImagesError",
     "LockedError",
+    "MissingPackageError",
     "MissingShardError",
     "MissingVolumeError",
     "NoSuchRunError",
@@ -86,6 +89,10 @@ class TimeLimitError(DTBError):
     """A try at a run took longer than it may."""
 
 
+class MissingPackageError(DTBError, ModuleNotFoundError):
+    """A package is needed that is not installed; the message says how to install it."""
+
+
 class UnfinishedError(DTBError):
     """Something was asked for that work still to be done must make first."""
 
@@ -100,6 +107,14 @@ class MissingVolumeError(DTBError, FileNotFoundError):
 
 class DuplicateRunError(DTBError):
     """One run stands in two shards."""
+
+
+class ClosedError(DTBError, ValueError):
+    """A benchmark was closed before something of it was read."""
+
+
+class ContradictionError(DTBError):
+    """One run has different bits in two places, as two kinds of processor make them."""
 
 
 class NotDTBFileError(DTBError, ValueError):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from dtb_builder.dataset import Benchmark, Run
 from dtb_builder.dataset.trained_images import images_of
 from dtb_builder.errors import ScoreError
+from dtb_builder.extras import extras_are_named
 
 if TYPE_CHECKING:
     import pandas
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["score_states"]
 
 
+@extras_are_named("score_states")
 def score_states(
     bench: Benchmark,
     scores: "Mapping[str, OwnScore]",

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from dtb_builder.commands.adding import add_command, here, target
+from dtb_builder.commands.adding import add_command, here, named, target
 from dtb_builder.errors import ConfigError
 
 __all__ = ["add_commands"]
@@ -20,7 +20,7 @@ def add_commands(commands: Any) -> None:
     )
     verify.add_argument("file", metavar="FILE_OR_FOLDER", type=here)
     verify.add_argument("--deep", action="store_true", help="evaluate each epoch's state again")
-    verify.add_argument("--root", metavar="FOLDER", type=Path, help="where the images are")
+    verify.add_argument("--root", metavar="FOLDER", type=named, help="where the images are")
     repair = add_command(
         commands, "repair", _repair, "Save the intact runs of a damaged file, or of all shards."
     )
@@ -33,7 +33,7 @@ def add_commands(commands: Any) -> None:
     )
     reproduce.add_argument("file", metavar="FILE", type=here)
     reproduce.add_argument("--run", metavar="NUMBER", type=int, required=True, help="which run")
-    reproduce.add_argument("--root", metavar="FOLDER", type=Path, help="where the images are")
+    reproduce.add_argument("--root", metavar="FOLDER", type=named, help="where the images are")
     replay = add_command(
         commands, "replay", _replay, "Make a state that was not kept, by training to it again."
     )
@@ -43,7 +43,7 @@ def add_commands(commands: Any) -> None:
     replay.add_argument(
         "--into", metavar="STATE", type=target, help="ends with .pt or .safetensors"
     )
-    replay.add_argument("--root", metavar="FOLDER", type=Path, help="where the images are")
+    replay.add_argument("--root", metavar="FOLDER", type=named, help="where the images are")
 
 
 def _verify(given: argparse.Namespace) -> int:
@@ -70,7 +70,7 @@ def _verify_deep(file: Path, root: Path | None) -> int:
 
     num_states = num_wrong = 0
     with Benchmark(file) as benchmark:
-        num_within = sum(len(run.state_steps) for run in benchmark)
+        num_kept = sum(len(run.moments) for run in benchmark)
         for recomputed in reevaluate(benchmark, root=root):
             num_states += 1
             if recomputed.mismatches:
@@ -78,8 +78,8 @@ def _verify_deep(file: Path, root: Path | None) -> int:
                 found = "; ".join(recomputed.mismatches)
                 print(f"wrong: run {recomputed.number} epoch {recomputed.epoch}: {found}")
     print(f"{file}: {num_states} states evaluated again, {num_wrong} wrong")
-    if num_within:
-        print(f"{num_within} states within epochs have no metrics to compare")
+    if num_kept > num_states:
+        print(f"{num_kept - num_states} states were not evaluated: there is nothing to compare")
     return num_wrong
 
 

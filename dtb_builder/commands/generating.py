@@ -4,10 +4,9 @@ import argparse
 import json
 import sys
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
-from dtb_builder.commands.adding import add_command, add_folder_command, here
+from dtb_builder.commands.adding import add_command, add_folder_command, here, named, numbers
 from dtb_builder.commands.composing import (
     compose,
     ensure_planned,
@@ -38,7 +37,7 @@ def add_commands(commands: Any) -> None:
         commands, "branch", _branch, "Plan runs that go on from stored states of others."
     )
     branch.add_argument("file", metavar="FILE", type=here)
-    branch.add_argument("run_folder", metavar="NEW_FOLDER", type=Path)
+    branch.add_argument("run_folder", metavar="NEW_FOLDER", type=named)
     branch.add_argument(
         "--runs", metavar="FIRST-LAST", help="their numbers, as in 0-9 or 0,4; all without"
     )
@@ -56,7 +55,7 @@ def add_commands(commands: Any) -> None:
     )
     add_folder_command(commands, "merge", _merge, "Merge the shards into RUN_FOLDER/dtb.h5.")
     status = add_command(commands, "status", _status, "Show the progress of a generation.")
-    status.add_argument("run_folder", metavar="RUN_FOLDER", type=Path)
+    status.add_argument("run_folder", metavar="RUN_FOLDER", type=named)
     how = status.add_mutually_exclusive_group()
     how.add_argument("--json", action="store_true", help="for programs")
     how.add_argument(
@@ -130,28 +129,14 @@ def _branch(given: argparse.Namespace) -> int:
     changed = given_settings(given.settings)
     folder = RunFolder(given.run_folder)
     with Benchmark(given.file) as benchmark:
-        numbers = benchmark.numbers.tolist() if given.runs is None else _numbers(given.runs)
-        branch(benchmark, folder, numbers, epoch=given.epoch, changed=changed)
+        runs = benchmark.numbers.tolist() if given.runs is None else numbers(given.runs)
+        branch(benchmark, folder, runs, epoch=given.epoch, changed=changed)
     num_epochs = folder.config.recipe.num_epochs
     print(
         f"{folder.path}: {folder.num_runs} runs, planned from epoch {folder.config.first_epoch} "
         f"to {num_epochs}; dtb generate {folder.path} trains them"
     )
     return 0
-
-
-def _numbers(text: str) -> list[int]:
-    """The numbers of ``0-9,12``."""
-    from dtb_builder.stages.settings.shard_range import ShardRange
-
-    numbers: list[int] = []
-    try:
-        for part in text.split(","):
-            span = ShardRange.parse(part.strip())
-            numbers += range(span.first, span.last + 1)
-    except ValueError as error:
-        raise ConfigError(f"--runs wants numbers, as in 0-9 or 0,4; got {text!r}") from error
-    return numbers
 
 
 def _generate(given: argparse.Namespace) -> int:

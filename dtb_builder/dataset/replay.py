@@ -122,7 +122,7 @@ def replay(run: "Run", *, epoch: int, root: Path | None = None) -> Replayed:
     with damage_is_named(run.file):
         config = provenance["config"]
         spec = NetworkSpec(**provenance["network"])
-        recipe = Recipe(**config["recipe"])
+        recipe = Recipe(**config["recipe"] | {"evaluate_epochs": ()})
         compute = ComputeConfig(**config["compute"])
     images, split = images_of(provenance, root, user=run.file)
     with torch_as_it_was():

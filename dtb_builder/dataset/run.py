@@ -2,13 +2,13 @@
 
 import os
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from dtb_builder.dataset.opening import damage_is_named
 from dtb_builder.dataset.reevaluation import reevaluate_state
@@ -22,6 +22,7 @@ from dtb_builder.errors import (
     NotMeasuredError,
     StateNotKeptError,
 )
+from dtb_builder.extras import extras_are_named
 from dtb_builder.record import Moment, TensorTable, TrainingState, whole_number
 from dtb_builder.space import Genotype
 
@@ -55,7 +56,8 @@ class Run:
         return numbered_run, (self._store, self.number)
 
     def __repr__(self) -> str:
-        return f"<Run {self.number} of {self._store.path}: seed {self.seed}, {self.genotype}>"
+        name = self.genotype.short_name
+        return f"<Run {self.number} of {self._store.path}: {name}, seed {self.seed}>"
 
     @property
     def number(self) -> int:
@@ -160,6 +162,7 @@ class Run:
             if is_exact and (without or epoch in known or epoch == began)
         )
 
+    @extras_are_named("replay")
     def replay(self, *, epoch: int, root: str | os.PathLike[str] | None = None) -> Replayed:
         """Make a state that was not kept, by training from the nearest earlier checkpoint.
 
@@ -322,7 +325,7 @@ class Run:
 
         Raises:
             ValueError: the name ends otherwise.
-            ModuleNotFoundError: the package safetensors, or torch, is not installed.
+            MissingPackageError: the package safetensors, or torch, is not installed.
             KeyError: and TypeError: as `training_state`.
         """
         state = self.training_state(epoch=epoch, step=step)
@@ -335,28 +338,45 @@ class Run:
         }
         write_weights(Path(path), self.tensors.unpack(state.values), about)
 
+    @extras_are_named("network")
     def network(
-        self, *, epoch: int | None = None, step: int | None = None, contiguous: bool = False
+        self,
+        *,
+        epoch: int | None = None,
+        step: int | None = None,
+        state: Mapping[str, ArrayLike] | NDArray[np.float32] | None = None,
+        contiguous: bool = False,
     ) -> "Network":
         """The network after an epoch or a step, as a torch module in evaluation mode.
 
         It has no auxiliary head where none was stored.
 
         Args:
-            epoch: as `training_state`.
+            epoch: as `training_state` takes it.
             step: likewise.
+            state: one that you made yourself instead, such as an average of some: named tensors as
+                `state` gives, or one vector as `training_state`. Its batch norms may need
+                `dtb_builder.network.recalibration`.
             contiguous: for hooks that flatten maps by ``view``: the weights lie as torch has them
                 by default, not channels last as in the training, and the last bits of what it
                 computes are others.
 
         Raises:
             KeyError: there is no such epoch or step, or its state was not kept.
+            ValueError: your state has other tensors than the run's.
+            TypeError: not just one of the three is given.
             DamagedFileError: the state does not fit the network, tensor for tensor.
         """
-        state = self.training_state(epoch=epoch, step=step)
-        return self.network_of(state, contiguous=contiguous)
+        if state is None:
+            weights = self.training_state(epoch=epoch, step=step)
+        elif epoch is None and step is None:
+            named = state if isinstance(state, Mapping) else self.tensors.unpack(state)
+            weights = TrainingState(self.tensors.pack(named), 0)
+        else:
+            raise TypeError("a state of your own is of no epoch and no step")
+        return self.network_of(weights, contiguous=contiguous)
 
-    def network_of(self, state: TrainingState, *, contiguous: bool = False) -> "Network":
+    def network_of(self, weights: TrainingState, *, contiguous: bool = False) -> "Network":
         """The network with the weights of a state of this run; else as `network`."""
         from dtb_builder.network.layout import make_contiguous
         from dtb_builder.network.rebuilt import rebuilt
@@ -367,7 +387,7 @@ class Run:
         if not any(name.startswith(AUXILIARY_HEAD) for name in self.tensors.names):
             spec = replace(spec, auxiliary=False)  # it was trained with, but stored without
         try:
-            network = rebuilt(self.genotype, spec, self.tensors, state)
+            network = rebuilt(self.genotype, spec, self.tensors, weights)
         except ValueError as error:
             where = f"run {self.number} of {self._store.path}"
             raise DamagedFileError(f"{where}: {error}") from error
@@ -375,6 +395,7 @@ class Run:
             make_contiguous(network)
         return network
 
+    @extras_are_named("evaluate")
     def evaluate(
         self,
         *,

@@ -76,22 +76,33 @@ class SelectedStates(Sequence[StoredState]):
     """Stored states: a sequence, whose iteration reads ahead.
 
     Runs come in the order in which they lie in the files, the states of each from the first on.
+
+    Attributes:
+        rows: of the columns of the benchmark, that each state's run has; shape (states,).
     """
 
     def __init__(self, store: Store, rows: NDArray[np.intp], positions: NDArray[np.intp]) -> None:
         self._store = store
-        self._rows = rows
+        self.rows = rows
         self._positions = positions
 
     def __len__(self) -> int:
-        return len(self._rows)
+        return len(self.rows)
+
+    def __reduce__(self) -> tuple[type["SelectedStates"], tuple[Store, NDArray, NDArray]]:
+        """Another process opens the file for itself."""
+        return SelectedStates, (self._store, self.rows, self._positions)
+
+    def reopened(self) -> "SelectedStates":
+        """The same of a file opened anew, as a forked process wants it."""
+        return SelectedStates(Store(self._store.path), self.rows, self._positions)
 
     def __repr__(self) -> str:
         return f"<{len(self)} states of {self._store.path}>"
 
     def __getitem__(self, index: int) -> StoredState:  # pyright: ignore[reportIncompatibleMethodOverride]
         """One state, read now; negative from the end."""
-        row, position = int(self._rows[index]), int(self._positions[index])
+        row, position = int(self.rows[index]), int(self._positions[index])
         values = self._store.states.state(row, position).values
         return StoredState(Run(self._store, row), self._store.index.moments[position], values)
 
@@ -118,12 +129,12 @@ class SelectedStates(Sequence[StoredState]):
     def places(self) -> Iterator[tuple[Run, Moment]]:
         """Of which run each is at which moment; reads no state."""
         moments = self._store.index.moments
-        for row, position in zip(self._rows.tolist(), self._positions.tolist(), strict=True):
+        for row, position in zip(self.rows.tolist(), self._positions.tolist(), strict=True):
             yield Run(self._store, row), moments[position]
 
     def _parts(self) -> Iterator[_Part]:
         """What is read together: positions of rows, not too many floats."""
-        pairs = zip(self._rows.tolist(), self._positions.tolist(), strict=True)
+        pairs = zip(self.rows.tolist(), self._positions.tolist(), strict=True)
         part: _Part = []
         num_floats = 0
         for row, of_row in itertools.groupby(pairs, key=lambda pair: pair[0]):

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from dtb_builder.errors import ImagesError
 from dtb_builder.images.image_set import Images, check_images, normalised
 from dtb_builder.images.settings import ImagesConfig, load_split_images
 from dtb_builder.images.splits import Split, indices_sha256
+from dtb_builder.remembered import remembered
 
 __all__ = ["TrainedImages", "TrainedPart", "images_of", "parts_of"]
 
@@ -38,7 +38,7 @@ class TrainedPart:
     def __len__(self) -> int:
         return len(self.labels)
 
-    @cached_property
+    @remembered
     def images(self) -> NDArray[np.float32]:
         """The images as networks see them, before augmentation; of the shape of the pixels."""
         return normalised(self.pixels, self.mean, self.std)
@@ -60,7 +60,7 @@ class TrainedImages:
 
 
 def images_of(
-    provenance: Mapping[str, Any], root: Path | None, *, user: Location
+    provenance: Mapping[str, Any], root: Path | None, *, user: Location | str
 ) -> tuple[Images, Split]:
     """The images of a provenance and their split, prepared as a training prepares them.
 
@@ -78,8 +78,9 @@ def images_of(
         divided = {part: split["indices_sha256"] for part, split in provenance["splits"].items()}
     images, split = load_split_images(config)
     check_images(images, stored, user=user)
-    for part in ("train", "valid"):
-        if indices_sha256(getattr(split, part)) != divided.get(part):
+    test = np.arange(len(images.test_labels), dtype=np.int64) if split.test is None else split.test
+    for part, indices in (("train", split.train), ("valid", split.valid), ("test", test)):
+        if indices_sha256(indices) != divided.get(part):
             raise ImagesError(f"{images.name}: the {part} images are others than those of {user}")
     return images, split
 
@@ -91,8 +92,9 @@ def parts_of(images: Images, split: Split) -> TrainedImages:
         return TrainedPart(pixels, labels, images.mean, images.std)
 
     pixels, labels = images.train_images, images.train_labels
+    test = slice(None) if split.test is None else split.test
     return TrainedImages(
         train=part(pixels[split.train], labels[split.train]),
         valid=part(pixels[split.valid], labels[split.valid]),
-        test=part(images.test_images, images.test_labels),
+        test=part(images.test_images[test], images.test_labels[test]),
     )

@@ -1,4 +1,4 @@
-"""The machine of a worker: whether it has what a config wants, and torch set up for it."""
+"""Set up torch on a worker's machine, if it has the device of the config."""
 
 import socket
 from dataclasses import replace
@@ -13,10 +13,10 @@ __all__ = ["set_up_machine", "set_up_machine_or_cpu"]
 
 
 def set_up_machine(compute: ComputeConfig) -> None:
-    """Have this process compute as a config says.
+    """Set up torch in this process as a config says.
 
     Raises:
-        ConfigError: it says cuda, and torch sees no GPU here.
+        ConfigError: the device is cuda, but torch sees no GPU here.
     """
     if compute.device == "cuda" and not torch.cuda.is_available():
         raise ConfigError(

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from dtb_builder.dataset.journal import count_epochs
 from dtb_builder.errors import ConfigError
+from dtb_builder.stages.generation.foreign import check_shards
 from dtb_builder.stages.generation.outcomes import close_shard, is_finished
 from dtb_builder.stages.generation.parent import check_parents
 from dtb_builder.stages.generation.run_folder import PlannedRun, RunFolder
@@ -86,7 +87,8 @@ def generate(
         LockedError: somebody else works on the folder, or on these shards.
         ConfigError: it is not planned or has no such shards, the cluster has no room for a run, or
             a machine cannot compute as planned.
-        PlanMismatchError: its config, plan or parents were edited since it was planned.
+        PlanMismatchError: its config, plan or parents were edited since it was planned, or a file
+            among its shards is of another plan.
         DamagedFileError: it is a branch, whose parents are not there or damaged.
         StorageError: the folder cannot be written to any more; nothing finished is harmed.
         ImagesError: a worker has not the images of the plan.
@@ -102,6 +104,7 @@ def generate(
         raise ConfigError(
             f"cluster.shards={shards}: {folder.path} has shards 0 to {folder.num_shards - 1}"
         )
+    check_shards(folder, shards)
     lock = folder.locked() if shards is None else folder.shards_locked(shards)
     engine = open_engine(launch.cluster, folder.config.compute, folder.ray_log_file)
     with storage_is_named(folder.path), lock, engine:

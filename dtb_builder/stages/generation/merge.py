@@ -4,9 +4,10 @@ import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from dtb_builder.dataset.merge import MergedRun, merge, remove_old_volumes
-from dtb_builder.errors import MissingShardError, PlanMismatchError, UnfinishedError
-from dtb_builder.stages.generation.foreign import shards_present, why_foreign
+from dtb_builder.dataset.copying import CopiedRun
+from dtb_builder.dataset.merge import merge, remove_old_volumes
+from dtb_builder.errors import MissingShardError, UnfinishedError
+from dtb_builder.stages.generation.foreign import foreign_error, shards_present, why_foreign
 from dtb_builder.stages.generation.outcomes import finished_and_failed, write_planned_shard
 from dtb_builder.stages.generation.run_folder import PlannedRun, RunFolder
 from dtb_builder.stages.settings.launch import LaunchConfig
@@ -17,7 +18,7 @@ __all__ = ["merge_folder"]
 _MOST_NAMED = 10
 
 
-def merge_folder(folder: RunFolder, launch: LaunchConfig) -> Iterator[MergedRun]:
+def merge_folder(folder: RunFolder, launch: LaunchConfig) -> Iterator[CopiedRun]:
     """Merge a run folder into its ``dtb.h5``; the same shards give the same content.
 
     With ``allow_missing`` the finished runs of unfinished shards come along, failed runs are
@@ -36,10 +37,7 @@ def merge_folder(folder: RunFolder, launch: LaunchConfig) -> Iterator[MergedRun]
     with storage_is_named(folder.path), folder.locked(), contextlib.ExitStack() as stack:
         for file, runs in shards_present(folder):
             if reason := why_foreign(folder, file, runs):
-                raise PlanMismatchError(
-                    f"{file} is not a shard of {folder.path}: {reason}; "
-                    f"dtb repair {folder.path} sets it aside"
-                )
+                raise foreign_error(folder, file, reason)
         missing = [
             (shard, runs)
             for shard, runs in folder.shards()

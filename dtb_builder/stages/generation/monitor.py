@@ -56,11 +56,15 @@ def status_line(found: Status) -> str:
 
 
 def failed_lines(found: Status) -> Iterator[str]:
-    """A line for every run with failed attempts, and what to do where some were given up."""
+    """A line for every failed run and every foreign file, and what to do about them."""
     for failed in found.failed:
         fate = ", given up" if failed.given_up else ""
         yield f"run {failed.number} failed {failed.attempts} times{fate}: {failed.reason}"
         yield f"  {failed.log}"
+    for foreign in found.foreign:
+        yield f"{foreign.file} is not a shard of this plan: {foreign.reason}"
+    if found.foreign:
+        yield "dtb repair RUN_FOLDER sets aside what is not, and saves what is damaged"
     if found.num_given_up:
         yield "dtb generate RUN_FOLDER retry=failed tries again what was given up"
 

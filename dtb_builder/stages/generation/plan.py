@@ -223,7 +223,9 @@ def _check_moments(config: Config, num_images: int) -> None:
 
 def _provenance(config: Config, images: Images, split: Split) -> dict[str, Any]:
     """What every file of the plan says of its making; without the paths of this machine."""
-    test = np.arange(len(images.test_labels), dtype=np.int64)
+    test = split.test
+    if test is None:
+        test = np.arange(len(images.test_labels), dtype=np.int64)
     return {
         "config": deciding_settings(config),
         "network": asdict(network_spec(config.network, images)),

@@ -12,10 +12,11 @@ from typing import Literal
 from dtb_builder.dataset import Benchmark
 from dtb_builder.dataset.journal import peek_journal
 from dtb_builder.errors import DTBError
+from dtb_builder.stages.generation.foreign import shard_files, why_misplaced
 from dtb_builder.stages.generation.run_folder import PlannedRun, RunFolder
 from dtb_builder.stages.settings.shard_range import ShardRange
 
-__all__ = ["DeviceStatus", "FailedStatus", "Status", "status"]
+__all__ = ["DeviceStatus", "FailedStatus", "ForeignStatus", "Status", "status"]
 
 Merged = Literal["no", "yes", "stale", "damaged"]
 
@@ -39,6 +40,19 @@ class FailedStatus:
     given_up: bool
     reason: str
     log: str
+
+
+@dataclass(frozen=True)
+class ForeignStatus:
+    """A file among the shards that is not the shard of its name.
+
+    Attributes:
+        file: which file.
+        reason: what is foreign about it, or why it cannot be read.
+    """
+
+    file: str
+    reason: str
 
 
 @dataclass(frozen=True)
@@ -78,6 +92,7 @@ class Status:
         seconds_left: for what is left at that pace; None while nothing runs but something is left.
         devices: what the workers do, by their devices.
         failed: the runs with failed attempts that have not finished.
+        foreign: files among the shards that are not those of the plan; none counts as closed.
         holders: who works on the folder now.
         merged: whether the benchmark is there, and holds all that is finished: "stale" if not.
     """
@@ -97,13 +112,14 @@ class Status:
     seconds_left: float | None
     devices: tuple[DeviceStatus, ...]
     failed: tuple[FailedStatus, ...]
+    foreign: tuple[ForeignStatus, ...]
     holders: tuple[str, ...]
     merged: Merged
 
     @property
     def is_complete(self) -> bool:
-        """Whether every planned run finished."""
-        return self.num_finished == self.num_runs
+        """Whether every planned run finished, and nothing foreign lies among the shards."""
+        return self.num_finished == self.num_runs and not self.foreign
 
     @property
     def is_over(self) -> bool:
@@ -143,7 +159,13 @@ def status(folder: RunFolder, shards: ShardRange | None = None) -> Status:
     first_run = wanted.first * config.shard_size
     num_runs = max(0, min(folder.num_runs, (wanted.last + 1) * config.shard_size) - first_run)
     files = [entry for entry in _entries(folder.shards_folder) if entry[0] in wanted]
-    closed = {number for number, kind, _ in files if kind == "h5"}
+    foreign = tuple(_foreign(folder, shards))
+    misplaced = {entry.file for entry in foreign}
+    closed = {
+        number
+        for number, kind, _ in files
+        if kind == "h5" and str(folder.shard_file(number)) not in misplaced
+    }
     num_closed_runs = sum(
         min(config.shard_size, folder.num_runs - number * config.shard_size) for number in closed
     )
@@ -189,9 +211,22 @@ def status(folder: RunFolder, shards: ShardRange | None = None) -> Status:
         seconds_left=_seconds_left(num_left, pace),
         devices=devices,
         failed=tuple(sorted(failed, key=lambda failure: failure.number)),
+        foreign=foreign,
         holders=folder.holders(),
         merged=_merged(folder, num_finished),
     )
+
+
+def _foreign(folder: RunFolder, shards: ShardRange | None) -> Iterator[ForeignStatus]:
+    for file in shard_files(folder, shards):
+        try:
+            reason = why_misplaced(folder, file)
+        except FileNotFoundError:
+            continue  # a repair has set it aside just now
+        except DTBError as error:
+            reason = str(error)
+        if reason is not None:
+            yield ForeignStatus(str(file), reason)
 
 
 def _seconds_left(num_epochs: int, epochs_per_hour: float) -> float | None:
