@@ -163,7 +163,8 @@ class SelectedStates(Sequence[StoredState]):
         whole = sorted({at if base is None else base for at, base in bases.items()})
         differing = [position for position, base in bases.items() if base is not None]
         frames = states.frames(places, schema.WHOLE, whole)
-        differences = iter(differing and states.frames(places, schema.DIFFERENCES, differing))
+        others = states.frames(places, schema.DIFFERENCES, differing) if differing else []
+        differences = iter(others)
         with damage_is_named(self._store.path):
             decoded = {
                 position: codec.decode(frame, num_floats=places.num_floats)
