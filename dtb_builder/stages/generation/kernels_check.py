@@ -1,4 +1,4 @@
-"""Whether the compiled passes of a GPU compute what the modules define: asked once per driver."""
+"""Compare the compiled passes of a GPU with the modules, once per GPU model and driver."""
 
 import json
 from hashlib import sha256
@@ -24,13 +24,13 @@ def check_kernels(compute: ComputeConfig, activations: Activations, folder: Path
     """Compare the passes of this process's GPU with the modules, once per model and driver.
 
     Args:
-        compute: what the process is set up for. On a CPU nothing is compared: the tests of this
-            package have run the same instructions.
-        activations: of the recipe; each way to store them is compared for itself.
-        folder: where comparisons are remembered, a file each.
+        compute: the process's settings. On a CPU nothing is compared, because the tests of this
+            package run the same instructions.
+        activations: the recipe's; each of them is compared once.
+        folder: the folder of passed comparisons, with a file for each.
 
     Raises:
-        ConfigError: they differ by more than bounds_of. Nothing is remembered then.
+        ConfigError: the results differ by more than bounds_of the library.
     """
     library = library_of(compute, activations)
     if compute.device == "cuda" and library is not None:
@@ -39,7 +39,7 @@ def check_kernels(compute: ComputeConfig, activations: Activations, folder: Path
 
 
 def check_once(library: AnyLibrary, device: str, folder: Path) -> None:
-    """The same for the passes of a device that is described so."""
+    """Compare the passes of a device, which is described by a text, once."""
     about = {"device": device, "passes": library.name, "torch": str(torch.__version__)}
     about |= {"maps": str(library.maps_dtype(torch.float32)), "sources": _sources()}
     file = folder / f"{sha256(json.dumps(about).encode()).hexdigest()[:16]}.json"
@@ -60,7 +60,7 @@ def check_once(library: AnyLibrary, device: str, folder: Path) -> None:
 
 
 def _sources() -> str:
-    """Of the passes' code."""
+    """The hash of the passes' code."""
     folder = Path(kernels.__file__).parent
     files = sorted(file for end in ("cu", "py") for file in folder.glob(f"*.{end}"))
     return sha256(b"".join(file.read_bytes() for file in files)).hexdigest()

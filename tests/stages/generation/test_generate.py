@@ -61,10 +61,11 @@ def fail_for(monkeypatch: pytest.MonkeyPatch, number: int, error: Exception) -> 
     """Have the training of one run raise after its epoch 0."""
     store = workers._store
 
-    def failing(folder: RunFolder, run: PlannedRun, *rest: Any) -> None:
-        store(folder, run, *rest)
+    def failing(folder: RunFolder, run: PlannedRun, *rest: Any) -> Any:
+        metrics = store(folder, run, *rest)
         if run.number == number:
             raise error
+        return metrics
 
     monkeypatch.setattr(workers, "_store", failing)
 
@@ -424,13 +425,14 @@ def test_a_run_that_exceeds_its_time_limit_is_a_failure_and_the_others_go_on(
 ) -> None:
     store = workers._store
 
-    def slow(folder: RunFolder, run: PlannedRun, *rest: Any) -> None:
-        store(folder, run, *rest)
+    def slow(folder: RunFolder, run: PlannedRun, *rest: Any) -> Any:
+        metrics = store(folder, run, *rest)
         if run.number == 0:
             left, _ = signal.getitimer(signal.ITIMER_REAL)
             assert 0 < left <= 600
             signal.setitimer(signal.ITIMER_REAL, 0.01)  # as if ten minutes had passed
             time.sleep(60)
+        return metrics
 
     monkeypatch.setattr(workers, "_store", slow)
     settings = ("cluster.time_limit=600", "cluster.max_attempts=1")
@@ -453,11 +455,12 @@ def test_runs_that_train_together_are_those_that_train_alone(
     begun: list[tuple[int, int]] = []
     store, failures = workers._store, iter([RuntimeError("a bad moment")])
 
-    def noting(folder: RunFolder, run: PlannedRun, *rest: Any) -> None:
-        store(folder, run, *rest)
+    def noting(folder: RunFolder, run: PlannedRun, *rest: Any) -> Any:
+        metrics = store(folder, run, *rest)
         begun.append((run.number, rest[1].epoch))
         if begun[-1] == (0, 1) and (error := next(failures, None)):
             raise error
+        return metrics
 
     monkeypatch.setattr(workers, "_store", noting)
     settings = ("cluster.runs_per_task=2", "cluster.together=2", "cluster.time_limit=600")
@@ -589,7 +592,7 @@ def test_a_lock_that_may_not_be_tried_is_still_told_of(
 
     monkeypatch.setattr(FileLock, "acquire", denied)
     holders = status(RunFolder(tmp_path)).holders
-    assert holders == ("process 7 on far since then, unless that has died",)
+    assert holders == ("process 7 on far since then, if it is still alive",)
 
 
 def test_a_torn_list_of_failures_is_named(
