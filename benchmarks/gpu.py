@@ -281,6 +281,7 @@ def _dtb(*arguments: str, apart: bool = False) -> None:
     from dtb_builder.cli import main
 
     print("dtb", *arguments, flush=True)
+    code = 75
     for _ in range(3):
         if apart:
             code = subprocess.run([*_DTB, *arguments], check=False).returncode
