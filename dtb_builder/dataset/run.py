@@ -1,5 +1,6 @@
 """One run of a benchmark: its metrics and its training states."""
 
+import hashlib
 import os
 import warnings
 from collections.abc import Callable, Mapping
@@ -258,6 +259,11 @@ class Run:
         3
         """
         return self._store.provenance
+
+    @property
+    def provenance_sha256(self) -> str:
+        """The SHA-256 of the text of the provenance, by which branches and copies name the file."""
+        return hashlib.sha256(self._store.provenance_text.encode()).hexdigest()
 
     @property
     def file(self) -> Location:
