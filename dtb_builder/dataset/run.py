@@ -262,7 +262,11 @@ class Run:
 
     @property
     def provenance_sha256(self) -> str:
-        """The SHA-256 of the text of the provenance, by which branches and copies name the file."""
+        """The SHA-256 of the text of the provenance, by which branches and copies name the file.
+
+        >>> len(run.provenance_sha256)
+        64
+        """
         return hashlib.sha256(self._store.provenance_text.encode()).hexdigest()
 
     @property
