@@ -322,11 +322,16 @@ class States:
 
     def table_bytes(self, places: StatePlaces) -> bytes:
         """The rows of a run's tensor table, as they stand in the file."""
-        return _read(self._volume(places.volume), places.table)
+        return _read(self._volume(places.volume), [places.table])[0]
 
     def frame(self, places: StatePlaces, name: str, position: int) -> bytes:
         """The frame of a dataset at a moment, as it stands in the file."""
-        return _read(self._volume(places.volume), places.frame(name, position))
+        return self.frames(places, name, [position])[0]
+
+    def frames(self, places: StatePlaces, name: str, positions: Sequence[int]) -> list[bytes]:
+        """The frames of a dataset at some moments, asked for at once."""
+        wanted = [places.frame(name, position) for position in positions]
+        return _read(self._volume(places.volume), wanted)
 
     def _volume(self, number: int) -> Source:
         """A volume by its number."""
@@ -514,14 +519,14 @@ def _check_frames(
             raise DamagedFileError(f"{dataset.name}: HDF5 finds another row {row} than the index")
 
 
-def _read(source: Source, place: tuple[int, int, int]) -> bytes:
-    """Some bytes of a file, checked against their checksum."""
-    offset, length, checksum = place
-    data = source.read(offset, length)
-    if codec.crc32c(data) != checksum:
-        what = f"{source.location}: the checksum of the {length} bytes at {offset} is wrong"
-        raise wrong_bytes(source, what)
-    return data
+def _read(source: Source, places: Sequence[tuple[int, int, int]]) -> list[bytes]:
+    """Some bytes of a file, asked for at once, each checked against its checksum."""
+    found = source.read_many([(offset, length) for offset, length, _ in places])
+    for data, (offset, length, checksum) in zip(found, places, strict=True):
+        if codec.crc32c(data) != checksum:
+            what = f"{source.location}: the checksum of the {length} bytes at {offset} is wrong"
+            raise wrong_bytes(source, what)
+    return found
 
 
 def _first_sound(
@@ -529,5 +534,5 @@ def _first_sound(
 ) -> bytes:
     for source, offset in found:
         with contextlib.suppress(DamagedFileError):
-            return _read(source, (offset, *place[1:]))
+            return _read(source, [(offset, *place[1:])])[0]
     raise DamagedFileError(f"the {what} is damaged")
