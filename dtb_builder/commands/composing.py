@@ -147,8 +147,8 @@ def _meant(unknown: str, root: str) -> str:
     with initialize_config_module("dtb_builder.conf", version_base="1.3"):
         known = OmegaConf.to_container(hydra_compose(root))
     assert isinstance(known, dict)
-    found = difflib.get_close_matches(unknown, flat({str(k): v for k, v in known.items()}), n=1)
-    return f": did you mean {found[0]}?" if found else ""
+    close = difflib.get_close_matches(unknown, flat({str(k): v for k, v in known.items()}), n=1)
+    return f": did you mean {close[0]}?" if close else ""
 
 
 def launch_config(composed: Mapping[str, Any]) -> "LaunchConfig":
