@@ -487,11 +487,6 @@ class Run:
         >>> type(run.network(epoch=5)) == type(run.network(state=own))
         True
         """
-        from dtb_builder.network.rebuilt import rebuilt
-        from dtb_builder.network.spec import AUXILIARY_HEAD, NetworkSpec
-
-        with damage_is_named(self._store.path):
-            spec = NetworkSpec(**self._store.provenance["network"])
         if state is None:
             weights = self.training_state(epoch=epoch, step=step)
         elif epoch is None and step is None:
@@ -499,6 +494,16 @@ class Run:
             weights = TrainingState(self.tensors.pack(named), 0)
         else:
             raise TypeError("a state of your own is of no epoch and no step")
+        return self.network_of(weights, contiguous=contiguous)
+
+    def network_of(self, weights: TrainingState, *, contiguous: bool = False) -> "Network":
+        """The network with the weights of a state of this run; else as `network`."""
+        from dtb_builder.network.layout import make_contiguous
+        from dtb_builder.network.rebuilt import rebuilt
+        from dtb_builder.network.spec import AUXILIARY_HEAD, NetworkSpec
+
+        with damage_is_named(self._store.path):
+            spec = NetworkSpec(**self._store.provenance["network"])
         if not any(name.startswith(AUXILIARY_HEAD) for name in self.tensors.names):
             spec = replace(spec, auxiliary=False)  # it was trained with, but stored without
         try:
@@ -506,8 +511,11 @@ class Run:
         except ValueError as error:
             where = f"run {self.number} of {self._store.path}"
             raise DamagedFileError(f"{where}: {error}") from error
-        return network.contiguous() if contiguous else network
+        if contiguous:
+            make_contiguous(network)
+        return network
 
+    @extras_are_named("evaluate")
     def evaluate(
         self,
         *,

@@ -107,6 +107,11 @@ class Network(nn.Module):
             run = run_compiled if repeated is None or repeated.is_recorded else repeated.record
             outputs = run(library, self.cells, maps, wanted)
             return outputs[0], outputs[-1]
+        if library is not None and self.training and library.maps_dtype(maps.dtype) != maps.dtype:
+            raise RuntimeError(
+                "maps are stored in bfloat16 by the compiled passes alone, and this network has a "
+                "hook, a frozen batch norm or autocast, which need its modules"
+            )
         before_last = last = inner = maps
         for i, cell in enumerate(self.cells):
             before_last, last = last, cell(before_last, last)
@@ -143,10 +148,6 @@ class Network(nn.Module):
     def kernels(self) -> AnyLibrary | None:
         """The compiled passes that train the cells, if any."""
         return self._kernels
-
-    def contiguous(self) -> "Network":
-        """Have its weights lie as torch has them by default, and with them the maps; in place."""
-        return self.to(memory_format=torch.contiguous_format)  # pyright: ignore[reportCallIssue]
 
     def set_drop_path(self, probability: float) -> None:
         """Set the probability with which an edge is dropped for a sample in training."""

@@ -23,10 +23,9 @@ from dtb_builder.scores import (
     training_speed,
 )
 from dtb_builder.scores.combining import log_rank_sum
-from dtb_builder.scores.names import SCORES
 from dtb_builder.space import Genotype
 from dtb_builder.stages.scoring.fingerprint import rows_of
-from dtb_builder.stages.scoring.table import ScoreTable, seconds_name
+from dtb_builder.stages.scoring.table import ScoreTable, score_names, seconds_name
 from dtb_builder.stages.settings.parsing import parse
 from dtb_builder.training.recipe import Recipe
 
@@ -292,7 +291,8 @@ def scores_of(
             networks differ.
         num_parameters: the parameters of the networks, for combinations; None to use the score.
     """
-    columns = {name: _column(rows, name) for name in (*SCORES, "das")} | dict(early or {})
+    names = (*score_names(rows[0]), "das")
+    columns = {name: _column(rows, name) for name in names} | dict(early or {})
     for name, of_genotype in (("input_edges", input_edges), ("cell_depth", cell_depth)):
         values = [np.nan if each is None else of_genotype(each) for each in genotypes]
         columns[name] = np.array(values, np.float64)
@@ -344,7 +344,7 @@ def _by_genotype(values: NDArray[np.float64], genotypes: Sequence[str]) -> NDArr
 
 def _mean_seconds(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     seconds: dict[str, float] = {}
-    for name in SCORES:
+    for name in score_names(rows[0]):
         values = _column(rows, seconds_name(name))
         if np.isfinite(values).any():
             seconds[name] = float(np.nanmean(values))
