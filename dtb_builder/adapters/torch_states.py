@@ -5,12 +5,15 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
-import torch
-from torch import Tensor
-from torch.utils.data import Dataset
 
 from dtb_builder.dataset import Benchmark, Run
 from dtb_builder.dataset.selection import SelectedStates
+from dtb_builder.extras import extras_are_named
+
+with extras_are_named("torch_states"):
+    import torch
+    from torch import Tensor
+    from torch.utils.data import Dataset
 
 __all__ = ["PaddedStates", "StateDataset", "StateItem", "padded"]
 
