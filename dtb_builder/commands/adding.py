@@ -1,4 +1,4 @@
-"""How commands are added to the command line."""
+"""Helpers to add commands to the command line."""
 
 import argparse
 from collections.abc import Callable
@@ -50,7 +50,7 @@ def named(text: str) -> Path:
 
 
 def target(text: str) -> Path:
-    """The path of a file to write. It may exist, but a benchmark is never overwritten."""
+    """The path of a file to write, which may exist; but a benchmark is never overwritten."""
     path = named(text)
     if path.is_dir():
         raise argparse.ArgumentTypeError(f"{text} is a folder: name a file in it")
@@ -60,18 +60,18 @@ def target(text: str) -> Path:
 
 
 def numbers(text: str) -> list[int]:
-    """The numbers of ``0-9,12``, as ``--runs`` takes them.
+    """The numbers of a text such as ``0-9,12``, for ``--runs``.
 
     Raises:
-        ConfigError: it says something else.
+        ConfigError: the text has another form.
     """
     from dtb_builder.stages.settings.shard_range import ShardRange
 
-    found: list[int] = []
+    listed: list[int] = []
     try:
         for part in text.split(","):
             span = ShardRange.parse(part.strip())
-            found += range(span.first, span.last + 1)
+            listed += range(span.first, span.last + 1)
     except ValueError as error:
-        raise ConfigError(f"--runs wants numbers, as in 0-9 or 0,4; got {text!r}") from error
-    return found
+        raise ConfigError(f"--runs must be numbers such as 0-9 or 0,4, got {text!r}") from error
+    return listed

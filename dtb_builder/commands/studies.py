@@ -1,4 +1,4 @@
-"""Commands that make benchmarks of others: one out of several, or a smaller one."""
+"""Commands that make a benchmark of others: unite several, or take a subset of one."""
 
 import argparse
 from pathlib import Path
@@ -14,17 +14,17 @@ __all__ = ["add_commands"]
 def add_commands(commands: Any) -> None:
     """Add them to the command line."""
     unite = add_command(
-        commands, "unite", _unite, "Write the runs of benchmarks of one recipe into one benchmark."
+        commands, "unite", _unite, "Unite benchmarks with the same recipe into one benchmark."
     )
     unite.add_argument("files", metavar="FILE", type=here, nargs="+")
     unite.add_argument(
-        "--keep", choices=["first"], help="of runs with different bits, those of the first file"
+        "--keep", choices=["first"], help="if bits of a run differ, keep the first file's run"
     )
     subset = add_command(
-        commands, "subset", _subset, "Write a benchmark of fewer runs, or with fewer states."
+        commands, "subset", _subset, "Write a benchmark with fewer runs or fewer states."
     )
     subset.add_argument("file", metavar="FILE", type=here)
-    subset.add_argument("--runs", metavar="FIRST-LAST", help="their numbers, as in 0-9 or 0,4")
+    subset.add_argument("--runs", metavar="FIRST-LAST", help="their numbers, such as 0-9 or 0,4")
     subset.add_argument(
         "--genotypes", metavar="LIST", type=here, help="a file with a genotype on each line"
     )
@@ -32,12 +32,12 @@ def add_commands(commands: Any) -> None:
         "--states",
         choices=["all", "ends", "logarithmic", "none"],
         default="all",
-        help="those of the initialisation and the last epoch; of epochs 0, 1, 2, 4, 8 ...; or none",
+        help="ends: the first and the last epoch; logarithmic: epochs 0, 1, 2, 4, 8 ...",
     )
     for command in (unite, subset):
         command.add_argument("--into", metavar="NEW_FILE", type=target, required=True)
         command.add_argument(
-            "--volume-size", metavar="BYTES", type=float, help="states apart, in files of this size"
+            "--volume-size", metavar="BYTES", type=float, help="write states to files of this size"
         )
 
 
@@ -55,7 +55,7 @@ def _unite(given: argparse.Namespace) -> int:
         with Benchmark(file) as benchmark:
             num_runs += len(benchmark)
     with Benchmark(given.into) as benchmark:
-        print(f"{len(benchmark)} of {num_runs} runs in {len(files)} files are different ones")
+        print(f"{len(benchmark)} of {num_runs} runs in {len(files)} files are different")
     return 0
 
 

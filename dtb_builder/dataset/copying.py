@@ -5,6 +5,7 @@ Frames are checked and copied as they are, one at a time; the index is written i
 
 import contextlib
 import hashlib
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -93,6 +94,7 @@ class Part:
         path: the file.
         rows: which, increasing.
         numbers: of their runs in the copy, increasing.
+        checksums: the runs' own, in the file.
         kept: the states that the copy keeps.
         listed: the file's texts of each of `LISTED`, as they are to stand in the copy; None where
             no run needs one.
@@ -101,6 +103,7 @@ class Part:
     path: Path
     rows: NDArray[np.intp]
     numbers: NDArray[np.int64]
+    checksums: NDArray[np.uint32]
     kept: Kept
     listed: Mapping[str, Sequence[str | None]]
     _local: dict[str, NDArray[np.int32]] = field(default_factory=dict)
@@ -116,8 +119,12 @@ class Part:
             used = _used(store, f"runs/{name}", rows)
             texts = enumerate(store.index.texts(f"{name}s"))
             listed[name] = tuple(text if i in used else None for i, text in texts)
-        listed["origin"] = tuple(text and adopted(text, sha256) for text in listed["origin"])
-        return cls(Path(store.path), rows, numbers, kept, listed)
+        listed["origin"] = tuple(
+            text and json.dumps(adopted(json.loads(text), sha256), sort_keys=True)
+            for text in listed["origin"]
+        )
+        checksums = store.index.column("runs/crc32c")[rows]
+        return cls(Path(store.path), rows, numbers, checksums, kept, listed)
 
     def place_texts(self, positions: Mapping[str, Mapping[str, int]]) -> None:
         """Say where in the copy's lists the texts stand."""
@@ -185,7 +192,7 @@ def copy_runs(
     # Contexts end last in, first out: every file is closed before the first is renamed, and the
     # index, entered first, is renamed last.
     with contextlib.ExitStack() as published, contextlib.ExitStack() as opened:
-        content = _content_id(parts, sources, numbers, provenance, volume_size)
+        content = _content_id(parts, numbers, provenance, volume_size)
         states = target.with_name(f"states-{content}.h5")
         remove_unfinished(target.parent, [target.name, f"{states.stem}-*.h5"])
         temporary = published.enter_context(whole_file(target))
@@ -244,7 +251,6 @@ def _by_number(
 
 def _content_id(
     parts: Sequence[Part],
-    sources: Sources,
     numbers: NDArray[np.int64],
     provenance: str,
     volume_size: int | None,
@@ -252,8 +258,7 @@ def _content_id(
     """A hash of everything that decides the bytes of the volumes, whatever the parts' order."""
     checksums = np.empty(len(numbers), np.uint32)
     for part in parts:
-        own = sources.of(part.path).index.column("runs/crc32c")[part.rows]
-        checksums[np.searchsorted(numbers, part.numbers)] = own
+        checksums[np.searchsorted(numbers, part.numbers)] = part.checksums
     digest = hashlib.sha256(
         "\0".join((provenance, str(volume_size), h5py.version.hdf5_version)).encode()
     )
@@ -296,17 +301,16 @@ def _copied(
 ) -> tuple[CopiedRun, dict[str, Any]]:
     """Copy the states of a run; with its entries in the columns that lead to them."""
     places = source.states.places(row)
-    rows = part.kept.rows(places)
     num_bytes = part.kept.num_bytes(places)
     try:
         cells = write_states(
             volumes.file_for(num_bytes),
             number,
             np.frombuffer(source.states.table_bytes(places), schema.TENSOR_DTYPE),
-            rows,
+            part.kept.moments,
+            part.kept.lengths(places),
             lambda name, position: part.kept.frame(source, row, places, name, position),
             num_floats=places.num_floats,
-            num_moments=len(part.kept.moments),
         )
     except DTBError as error:
         error.add_note(f"in the states of run {number}")

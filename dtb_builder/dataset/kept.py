@@ -50,13 +50,14 @@ class Kept:
 
     def rows(self, places: StatePlaces) -> dict[str, list[int]]:
         """As `frame_rows`, of the copy of a run."""
-        return frame_rows(self.moments, *self._lengths(places))
+        return frame_rows(self.moments, *self.lengths(places))
 
     def num_bytes(self, places: StatePlaces) -> int:
         """Of the frames of a run that the copy keeps, as they are stored."""
-        return int(sum(lengths.sum() for lengths in self._lengths(places)))
+        return int(sum(lengths.sum() for lengths in self.lengths(places)))
 
-    def _lengths(self, places: StatePlaces) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    def lengths(self, places: StatePlaces) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Of the frames of a run's states and of its momentum, 0 where the copy has none."""
         momentum = places.momentum_length[self._positions] * self._has_momentum
         return places.length[self._positions], momentum
 

@@ -24,6 +24,7 @@ class _Outline:
 
     path: Path
     numbers: NDArray[np.int64]
+    checksums: NDArray[np.uint32]
     failures: tuple[FailedRun, ...]
     listed: dict[str, tuple[str, ...]]
     provenance: str
@@ -72,6 +73,7 @@ def merge(
                     outline.path,
                     np.arange(len(outline.numbers)),
                     outline.numbers,
+                    outline.checksums,
                     kept,
                     outline.listed,
                 )
@@ -105,6 +107,7 @@ def _outline(path: Path, store: Store) -> _Outline:
     return _Outline(
         path=path,
         numbers=index.numbers,
+        checksums=index.column("runs/crc32c"),
         failures=store.failures,
         listed={name: index.texts(f"{name}s") for name in LISTED},
         provenance=store.provenance_text,

@@ -1,4 +1,4 @@
-"""Shards that are not of the plan whose folder they lie in, such as those of another study."""
+"""Find files among the shards that are not of the plan, such as those of another study."""
 
 import contextlib
 import re
@@ -30,7 +30,7 @@ _NAME = re.compile(r"shard-(\d+)\.h5")
 
 
 def shards_present(folder: RunFolder) -> Iterator[tuple[Path, list[PlannedRun]]]:
-    """Each file in ``shards/`` with the runs planned for it: none where the plan lacks it."""
+    """Each file in ``shards/`` with its planned runs; none if the plan has no such shard."""
     surplus = set(folder.shard_files())
     for shard, runs in folder.shards():
         file = folder.shard_file(shard)
@@ -41,7 +41,7 @@ def shards_present(folder: RunFolder) -> Iterator[tuple[Path, list[PlannedRun]]]
 
 
 def why_foreign(folder: RunFolder, file: Path, runs: list[PlannedRun]) -> str | None:
-    """Why a file is not the shard of these planned runs; None where it is.
+    """Why a file is not the shard of these planned runs, or None if it is.
 
     Raises:
         DTBError: the file cannot be read.
@@ -62,9 +62,9 @@ def why_foreign(folder: RunFolder, file: Path, runs: list[PlannedRun]) -> str | 
 
 
 def why_misplaced(folder: RunFolder, file: Path) -> str | None:
-    """Why a file is not the shard that its name says, as far as its numbers tell; None if it is.
+    """Why a file is not the shard of its name, or None if its run numbers and provenance fit.
 
-    It reads no plan: see `why_foreign` for a proof.
+    It does not read the plan; `why_foreign` does.
 
     Raises:
         DTBError: the file cannot be read.
@@ -86,7 +86,7 @@ def why_misplaced(folder: RunFolder, file: Path) -> str | None:
 
 
 def shard_files(folder: RunFolder, shards: ShardRange | None) -> Iterator[Path]:
-    """The files in ``shards/``, or those of a range, whatever they are."""
+    """All files in ``shards/``, or those of a range and those without a shard's name."""
     for file in folder.shard_files():
         match = _NAME.fullmatch(file.name)
         if shards is None or not match or int(match[1]) in shards:
@@ -94,10 +94,10 @@ def shard_files(folder: RunFolder, shards: ShardRange | None) -> Iterator[Path]:
 
 
 def check_shards(folder: RunFolder, shards: ShardRange | None = None) -> None:
-    """See that what lies in ``shards/``, or in a range of it, is what was planned.
+    """Check that the files in ``shards/``, or in a range of it, are of the plan.
 
     Raises:
-        PlanMismatchError: naming the file.
+        PlanMismatchError: a file is not of the plan.
         DTBError: a file cannot be read.
     """
     for file in shard_files(folder, shards):
@@ -111,7 +111,7 @@ def check_shards(folder: RunFolder, shards: ShardRange | None = None) -> None:
 
 
 def foreign_error(folder: RunFolder, file: Path, reason: str) -> PlanMismatchError:
-    """The error that names a foreign shard and what to do."""
+    """The error for a foreign shard, which says what to do."""
     return PlanMismatchError(
         f"{file} is not a shard of {folder.path}: {reason}; dtb repair {folder.path} sets it aside"
     )
@@ -126,7 +126,7 @@ def _unplanned(number: int) -> str:
 
 @lru_cache(maxsize=2**14)
 def _content(file: Path, _mtime_ns: int, _num_bytes: int) -> tuple[int, NDArray[np.int64]]:
-    """The checksum of a shard's provenance and its runs' numbers, for who watches the folder."""
+    """The checksum of a shard's provenance, and its run numbers; cached for `status --watch`."""
     with open_file(file) as opened, reading_hdf5(file):
         checksum = integer_attribute(opened, file, schema.PROVENANCE_ATTRIBUTE)
         return checksum, np.asarray(dataset_at(opened, "runs/number")[()])

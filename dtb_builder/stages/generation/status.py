@@ -1,4 +1,4 @@
-"""Where a generation stands, from its files alone; the length of its plan hardly matters."""
+"""The status of a generation, read from its files; fast also for long plans."""
 
 import fcntl
 import os
@@ -28,11 +28,11 @@ class FailedStatus:
     """A run with failed attempts that has not finished.
 
     Attributes:
-        number: the run's.
-        attempts: how many failed.
-        given_up: whether it is left alone from now on.
+        number: the run's number.
+        attempts: the number of failed attempts.
+        given_up: whether it will not be tried again.
         reason: the last line of the last traceback.
-        log: the file that has all of it.
+        log: the path of the run's log.
     """
 
     number: int
@@ -47,8 +47,8 @@ class ForeignStatus:
     """A file among the shards that is not the shard of its name.
 
     Attributes:
-        file: which file.
-        reason: what is foreign about it, or why it cannot be read.
+        file: the file's path.
+        reason: why it is not of the plan, or why it cannot be read.
     """
 
     file: str
@@ -57,13 +57,13 @@ class ForeignStatus:
 
 @dataclass(frozen=True)
 class DeviceStatus:
-    """What the workers on devices of one name do now.
+    """The running workers on devices with the same name.
 
     Attributes:
-        name: the devices', or "not known yet" before the first epoch.
-        num_running: runs that are trained on them now.
-        seconds_per_epoch: of those runs' latest epochs, on average; None before the first.
-        epochs_per_hour: of all those runs together.
+        name: the devices' name, or "not known yet" before the first epoch.
+        num_running: the number of runs that are being trained on them.
+        seconds_per_epoch: the mean seconds of these runs' latest epochs; None before the first.
+        epochs_per_hour: of all these runs together.
     """
 
     name: str
@@ -74,25 +74,25 @@ class DeviceStatus:
 
 @dataclass(frozen=True)
 class Status:
-    """Where a generation stands.
+    """The status of a generation.
 
     Attributes:
-        num_runs: planned.
-        num_finished: with all their epochs.
-        num_running: that a process trains now.
-        num_started: with some epochs, neither finished, given up nor running.
-        num_given_up: failed as often as allowed.
-        num_waiting: not begun.
-        num_epochs: trained; the initialisation, epoch 0, is not counted.
-        num_planned_epochs: of the whole plan.
-        num_shards: planned.
-        num_closed_shards: under their final names.
-        num_bytes: of shards, work in progress and the benchmark.
-        epochs_per_hour: of the running runs together, from their latest epochs.
-        seconds_left: for what is left at that pace; None while nothing runs but something is left.
-        devices: what the workers do, by their devices.
+        num_runs: the number of planned runs.
+        num_finished: runs with all their epochs.
+        num_running: runs that a process is training.
+        num_started: runs with some epochs that are not finished, given up or running.
+        num_given_up: runs that failed as often as allowed.
+        num_waiting: runs that have not begun.
+        num_epochs: trained epochs, without epoch 0, the initialisation.
+        num_planned_epochs: epochs of the whole plan.
+        num_shards: planned shards.
+        num_closed_shards: shards under their final names.
+        num_bytes: bytes of shards, work in progress and the benchmark.
+        epochs_per_hour: of all running runs together, from their latest epochs.
+        seconds_left: the time for the rest at this pace; None if work is left but nothing runs.
+        devices: the running workers, by device.
         failed: the runs with failed attempts that have not finished.
-        foreign: files among the shards that are not those of the plan; none counts as closed.
+        foreign: files among the shards that are not of the plan; none counts as closed.
         holders: who works on the folder now.
         merged: whether the benchmark is there, and holds all that is finished: "stale" if not.
     """
@@ -284,7 +284,7 @@ def _devices(running: list[_OpenRun]) -> tuple[DeviceStatus, ...]:
 
 
 def _is_held(lock: Path) -> bool:
-    """Whether a process holds a lock; looking neither makes the file nor writes to it."""
+    """Whether a process holds a lock; the lock file is neither created nor written."""
     try:
         descriptor = os.open(lock, os.O_RDONLY)
     except FileNotFoundError:
@@ -314,7 +314,7 @@ def _merged(folder: RunFolder, num_finished: int) -> Merged:
 
 
 def _size(file: Path | os.DirEntry[str]) -> int:
-    """Bytes of a file, which may be gone by now where somebody works."""
+    """The bytes of a file; 0 if it has been removed meanwhile."""
     try:
         return file.stat().st_size
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""Benchmarks of one recipe into one benchmark: each run once, numbered anew."""
+"""Unite benchmarks with the same recipe: each run once, with new numbers."""
 
 import contextlib
 import hashlib
@@ -31,24 +31,24 @@ def unite(
     keep_first: bool = False,
     volume_size: int | None = None,
 ) -> Iterator[CopiedRun]:
-    """Write the runs of several benchmarks into one; it appears when the last run is copied.
+    """Write the runs of several benchmarks into one, which appears when the last run is copied.
 
-    The runs of the first file come first, then those of the second that the first has not, and so
-    on; failed runs that no file finished come last. Frames are copied as they are.
+    The runs of the first file come first, then the other runs of the second file, and so on; runs
+    that failed in all files come last. Frames are copied without decoding.
 
     Args:
-        files: benchmarks or shards of the same deciding config that keep the same moments.
+        files: benchmarks or shards with the same deciding settings and the same moments.
         target: the file to write.
-        keep_first: whether of runs with different bits the first is kept, instead of refusing them.
-        volume_size: as `merge` takes it.
+        keep_first: whether to keep the first of runs with different bits, instead of raising.
+        volume_size: see `merge`.
 
     Yields:
-        each run as it has been copied, by number.
+        each run once it is copied, by number.
 
     Raises:
-        PlanMismatchError: a file is of another deciding config, or keeps other moments.
-        ContradictionError: one run has different bits in two files.
-        DamagedFileError: a file is damaged; nothing is written then.
+        PlanMismatchError: a file has other deciding settings or other moments.
+        ContradictionError: a run has different bits in two files.
+        DamagedFileError: a file is damaged; then nothing is written.
     """
     with contextlib.closing(Sources()) as sources:
         first = sources.of(files[0])
@@ -121,7 +121,7 @@ def _listed(contradictions: Sequence[str]) -> str:
 
 
 def _failures(stores: Sequence[Store], finished: Any) -> list[FailedRun]:
-    """The failed runs that no file finished, numbered after all others."""
+    """The runs that failed in all files, numbered after all others."""
     failures: dict[bytes, FailedRun] = {}
     for failure in (failure for store in stores for failure in store.failures):
         key = bytes.fromhex(failure.genotype.key)
@@ -133,7 +133,7 @@ def _failures(stores: Sequence[Store], finished: Any) -> list[FailedRun]:
 
 
 def _provenance(stores: Sequence[Store]) -> str:
-    """The first file's, with the plans of all in the place of its own."""
+    """The provenance of the first file, with the plans of all files instead of its own."""
     plans: dict[str, dict[str, Any]] = {}
     for store in stores:
         found = store.provenance

@@ -67,7 +67,7 @@ def test_a_run_with_other_bits_is_named_and_refused_or_left_out(
         list(unite([files[0], other], into))
     assert not into.exists()
     assert dtb("unite", files[0], other, "--into", into, "--keep", "first") == 0
-    assert "2 of 4 runs in 2 files are different ones" in capsys.readouterr().out
+    assert "2 of 4 runs in 2 files are different" in capsys.readouterr().out
     with Benchmark(into) as united, Benchmark(files[0]) as first:
         assert [everything(run) for run in united] == [everything(run) for run in first]
 
