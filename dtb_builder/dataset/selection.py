@@ -117,7 +117,8 @@ class SelectedStates(Sequence[StoredState]):
             ahead = deque(begun(_AHEAD))
             while ahead:
                 part, vectors = ahead.popleft()
-                found = iter(vectors.result())
+                # What no reader has begun yet is done here, sooner than waited for.
+                found = iter(self._vectors(part) if vectors.cancel() else vectors.result())
                 ahead.extend(begun(1))
                 for row, _, positions in part:
                     run = Run(self._store, row)
