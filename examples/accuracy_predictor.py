@@ -1,8 +1,6 @@
-"""A predictor of the accuracy at the end of a training, from the weights of its first states.
+"""A predictor of the accuracy of a network from nothing but the distribution of its weights.
 
 python examples/accuracy_predictor.py [dtb.h5]
-
-Six genotypes, as in the benchmark inside the package, are too few to learn anything from.
 """
 
 import sys
@@ -29,9 +27,10 @@ def trained_predictor(dataset: StateDataset, known: list[int], *, num_epochs: in
     predictor = nn.Sequential(nn.BatchNorm1d(34), nn.Linear(34, 32), nn.ReLU(), nn.Linear(32, 1))
     optimizer = torch.optim.AdamW(predictor.parameters(), lr=0.01)
     loader = DataLoader(Subset(dataset, known), batch_size=16, shuffle=True, collate_fn=padded)
+    batches = [(features(batch), batch.targets) for batch in loader]
     for _ in range(num_epochs):
-        for batch in loader:
-            loss = nn.functional.mse_loss(predictor(features(batch)), batch.targets)
+        for inputs, targets in batches:
+            loss = nn.functional.mse_loss(predictor(inputs), targets)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
@@ -40,7 +39,7 @@ def trained_predictor(dataset: StateDataset, known: list[int], *, num_epochs: in
 
 if __name__ == "__main__":
     with Benchmark(sys.argv[1]) if len(sys.argv) > 1 else Benchmark.example() as benchmark:
-        states = StateDataset(benchmark, epochs=[0, 1], targets=("test_accuracy",))
+        states = StateDataset(benchmark, targets=("test_accuracy",), target_epoch=None)
         half = [i for i in range(len(states)) if states[i].run % 4 < 2]
         rest = [i for i in range(len(states)) if i not in half]
         predict = trained_predictor(states, half, num_epochs=200)

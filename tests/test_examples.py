@@ -112,12 +112,9 @@ def test_averaged_weights_classify_as_well_as_the_last_epoch() -> None:
 def test_an_accuracy_predictor_learns_what_it_was_shown() -> None:
     module = example("accuracy_predictor")
     with Benchmark.example() as bench:
-        dataset = module.StateDataset(bench, epochs=[0, 1])
+        dataset = module.StateDataset(bench, epochs=[0, -1], target_epoch=None)
         shown = list(range(len(dataset)))
         batch = module.padded([dataset[i] for i in shown])
-
-        def error(num_epochs: int) -> float:
-            predictor = module.trained_predictor(dataset, shown, num_epochs=num_epochs)
-            return float((predictor(module.features(batch)) - batch.targets).square().mean())
-
-        assert error(40) < error(1)
+        predictor = module.trained_predictor(dataset, shown, num_epochs=40)
+        errors = predictor(module.features(batch)).detach() - batch.targets
+        assert float(errors.square().mean()) < float(batch.targets.var()) / 4
