@@ -5,9 +5,9 @@
 
 PATH is a checkout of https://github.com/quark0/darts; nothing of it is copied; without, ours stand
 alone. On a GPU, ours is an epoch with whatever it costs to record its graph, so that `--steps`
-should be an epoch's; `--modules` times our modules, too, eager and recorded. Packed runs have a
-process each; they share the GPU at once only under NVIDIA's MPS, which
-`nvidia-cuda-mps-control -d` starts, and take turns without.
+should be an epoch's; `--modules` times our modules, too, eager and recorded. Runs `--together` are
+in this process, on a CUDA stream each. Packed runs have a process each; they share the GPU at once
+only under NVIDIA's MPS, which `nvidia-cuda-mps-control -d` starts, and take turns without.
 """
 
 import argparse
@@ -36,9 +36,11 @@ from dtb_builder.space import Genotype
 from dtb_builder.space.sampling import sample_uniform
 from dtb_builder.stages.settings.conf import read_conf
 from dtb_builder.training import Recipe, environment, loop
-from dtb_builder.training.loop import train
+from dtb_builder.training.finished import FinishedEpoch
+from dtb_builder.training.loop import train, train_in_turns
 from dtb_builder.training.resident import LabelledImages, ResidentImages
 from dtb_builder.training.setup import set_up_torch
+from dtb_builder.training.turns import on_own_stream
 
 BATCH = 96
 IMAGE_SIZE = 32
@@ -69,7 +71,11 @@ def main() -> None:
     parser.add_argument(
         "--packed", type=int, nargs="*", default=[], help="numbers of runs that share the device"
     )
-    parser.add_argument("--packed-seconds", type=float, default=15.0)
+    parser.add_argument(
+        "--together", type=int, nargs="*", default=[], help="numbers of runs in this process"
+    )
+    parser.add_argument("--packed-seconds", type=float, default=15.0, help="together, too")
+    parser.add_argument("--activations", choices=("float32", "bfloat16"), default="float32")
     parser.add_argument(
         "--plain", action="store_true", help="without the auxiliary head and drop-path"
     )
@@ -78,7 +84,10 @@ def main() -> None:
     library = None if arguments.kernels == "off" else find_library(arguments.device)
     if arguments.kernels == "on" and library is None:
         parser.error("--kernels on: this installation has none")
+    if library is not None and arguments.activations == "bfloat16":
+        library = library.storing_bfloat16()
     facts = environment(arguments.device, kernels=None if library is None else library.name)
+    facts["activations"] = arguments.activations
     print("  ".join(f"{name}={value}" for name, value in facts.items()))
     reference = None if arguments.reference is None else Reference(arguments.reference)
     for size in arguments.sizes:
@@ -105,6 +114,9 @@ def main() -> None:
         mean = statistics.mean(_ratio(timing, statistics.median) for timing in timings)
         fastest = statistics.mean(_ratio(timing, min) for timing in timings)
         print(f"| mean |{' |' * len(timings[0])} **{mean:.2f}** | {fastest:.2f} |")
+        for num_runs in arguments.together:
+            ms = _together(num_runs, spec, library, arguments)
+            print(f"{num_runs} runs together: {ms:.4g} ms per step of all", flush=True)
         for num_runs in arguments.packed:
             packed = _packed(num_runs, spec, arguments)
             print(f"{num_runs} runs at once: {packed:.4g} ms per step of all together", flush=True)
@@ -164,6 +176,30 @@ def _eager(turns: Iterator[object]) -> Iterator[object]:
         with mock.patch.object(loop, "Recorded", lambda function, _record: function):
             turn = next(turns)
         yield turn
+
+
+def _together(
+    num_runs: int, spec: NetworkSpec, library: AnyLibrary | None, arguments: argparse.Namespace
+) -> float:
+    """Milliseconds per step of all runs, which take turns in this process."""
+    recipe = replace(RECIPE, drop_path_ramp=False)
+    data = _images(arguments.steps, arguments.device)
+    runs: list[Iterator[FinishedEpoch | None]] = []
+    for i in range(num_runs):
+        network = spec.build(sample_uniform(0, i))
+        network.use_kernels(library)
+        turns = train_in_turns(network, data, recipe, seed=0)
+        runs.append(on_own_stream(turns) if data.device.type == "cuda" else turns)
+    num_done = [-2] * num_runs  # epochs; the initialisation and the first one warm up
+    begin = end = time.perf_counter()
+    while end - begin < arguments.packed_seconds or sum(num_done) < num_runs:
+        for i, turns in enumerate(runs):
+            num_done[i] += next(turns) is not None
+        end = time.perf_counter()
+        if min(num_done) < 0:
+            num_done = [min(done, 0) for done in num_done]
+            begin = end
+    return 1000 * (end - begin) / (sum(num_done) * arguments.steps)
 
 
 def _packed(num_runs: int, spec: NetworkSpec, arguments: argparse.Namespace) -> float:

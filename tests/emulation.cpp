@@ -1,5 +1,6 @@
 // Runs kernels of passes.cu on the CPU: the threads of a block are fibres that meet at barriers.
 
+#include <setjmp.h>
 #include <ucontext.h>
 
 #include <cmath>
@@ -12,9 +13,27 @@ struct Index {
     int x, y;
 };
 static Index threadIdx, blockIdx, gridDim, blockDim;
-static ucontext_t scheduler, *current;
 
-static void barrier() { swapcontext(current, &scheduler); }
+struct Fibre {
+    ucontext_t context;
+    jmp_buf at;
+    std::unique_ptr<char[]> stack;
+    bool begun, done;
+};
+static Fibre *running;
+static jmp_buf scheduler;
+
+// Unlike swapcontext, these jumps make no system call.
+static void barrier() {
+    if (!_setjmp(running->at)) _longjmp(scheduler, 1);
+}
+static void go_on(Fibre *fibre) {
+    running = fibre;
+    if (_setjmp(scheduler)) return;
+    if (fibre->begun) _longjmp(fibre->at, 1);
+    fibre->begun = true;
+    setcontext(&fibre->context);
+}
 template <class A> static A min(A a, A b) { return a < b ? a : b; }
 template <class A> static A max(A a, A b) { return a > b ? a : b; }
 
@@ -29,6 +48,12 @@ struct double2 {
 };
 struct uchar4 {
     unsigned char x, y, z, w;
+};
+struct ushort2 {
+    unsigned short x, y;
+};
+struct ushort4 {
+    unsigned short x, y, z, w;
 };
 template <class A> static A __ldg(const A *p) { return *p; }
 static double __shfl_xor_sync(unsigned, double value, int lane) {
@@ -47,19 +72,16 @@ static double __shfl_xor_sync(unsigned, double value, int lane) {
 #define __syncthreads barrier
 #include "passes.cu"
 
-struct Fibre {
-    ucontext_t context;
-    std::unique_ptr<char[]> stack;
-    bool done;
-};
-static Fibre *running;
 static void (*run_kernel)(void **);
 static void **kernel_arguments;
 
+// What a fibre does: a thread of one block after the other.
 static void enter() {
-    run_kernel(kernel_arguments);
-    running->done = true;
-    while (true) barrier();
+    while (true) {
+        run_kernel(kernel_arguments);
+        running->done = true;
+        barrier();
+    }
 }
 
 template <class... A, size_t... I>
@@ -88,33 +110,29 @@ static void (*find(const char *name))(void **) {
 // Run a kernel as cuLaunchKernel would, block after block; 0, or 1 if there is no such kernel.
 extern "C" int launch(const char *name, int blocks_x, int blocks_y, int threads, void **arguments) {
     constexpr size_t stack = 1 << 16;
-    static std::vector<Fibre> fibres;
+    static std::vector<std::unique_ptr<Fibre>> fibres;
     run_kernel = find(name);
     if (!run_kernel) return 1;
     kernel_arguments = arguments;
     gridDim = {blocks_x, blocks_y};
     blockDim = {threads, 1};
-    while (int(fibres.size()) < threads)
-        fibres.push_back({{}, std::make_unique<char[]>(stack), true});
+    while (int(fibres.size()) < threads) {
+        Fibre &fibre = *fibres.emplace_back(std::make_unique<Fibre>());
+        fibre.stack = std::make_unique<char[]>(stack);
+        getcontext(&fibre.context);
+        fibre.context.uc_stack.ss_sp = fibre.stack.get();
+        fibre.context.uc_stack.ss_size = stack;
+        makecontext(&fibre.context, enter, 0);
+    }
     for (int block = 0; block < blocks_x * blocks_y; block++) {
         blockIdx = {block % blocks_x, block / blocks_x};
-        for (int t = 0; t < threads; t++) {
-            Fibre &fibre = fibres[t];
-            fibre.done = false;
-            getcontext(&fibre.context);
-            fibre.context.uc_stack.ss_sp = fibre.stack.get();
-            fibre.context.uc_stack.ss_size = stack;
-            fibre.context.uc_link = nullptr;
-            makecontext(&fibre.context, enter, 0);
-        }
+        for (int t = 0; t < threads; t++) fibres[t]->done = false;
         for (int num_running = threads; num_running > 0;)
             for (int t = 0; t < threads; t++) {
-                if (fibres[t].done) continue;
-                running = &fibres[t];
-                current = &running->context;
+                if (fibres[t]->done) continue;
                 threadIdx = {t, 0};
-                swapcontext(&scheduler, current);
-                num_running -= running->done;
+                go_on(fibres[t].get());
+                num_running -= fibres[t]->done;
             }
     }
     return 0;

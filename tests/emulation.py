@@ -12,25 +12,27 @@ import torch
 
 import dtb_builder
 
-__all__ = ["EmulatedKernels", "compile_emulation"]
+__all__ = ["EmulatedKernels", "can_emulate"]
 
-_ELEMENTS = {torch.float32: "float", torch.float64: "double"}
+_OPTIONS = {
+    torch.float32: ("-DELEMENT=float",),
+    torch.float64: ("-DELEMENT=double",),
+    torch.bfloat16: ("-DELEMENT=float", "-DBFLOAT16"),
+}
 
 
 class EmulatedKernels:
     """What launches kernels as a device would.
 
     Args:
-        folder: where compile_emulation has put them.
+        folder: where they are compiled to when they are first launched.
     """
 
     name = "emulated"
 
     def __init__(self, folder: Path) -> None:
-        self._libraries = {
-            dtype: ctypes.CDLL(str(folder / f"{element}.so"))
-            for dtype, element in _ELEMENTS.items()
-        }
+        self._folder = folder
+        self._libraries: dict[torch.dtype, ctypes.CDLL] = {}
 
     def launch(
         self,
@@ -41,6 +43,8 @@ class EmulatedKernels:
         arguments: Sequence[Any],
     ) -> None:
         addresses = (ctypes.c_void_p * len(arguments))(*map(ctypes.addressof, arguments))
+        if dtype not in self._libraries:
+            self._libraries[dtype] = _compiled(self._folder, dtype)
         if self._libraries[dtype].launch(name.encode(), *blocks, threads, addresses):
             raise KeyError(name)
 
@@ -51,15 +55,14 @@ class EmulatedKernels:
         pass
 
 
-def compile_emulation(folder: Path) -> bool:
-    """Compile passes.cu for the CPU; whether there is a compiler that can."""
-    compiler = shutil.which("g++")
-    if compiler is None:
-        return False
+def can_emulate() -> bool:
+    """Whether there is a compiler that can compile passes.cu for the CPU."""
+    return shutil.which("g++") is not None
+
+
+def _compiled(folder: Path, dtype: torch.dtype) -> ctypes.CDLL:
     kernels = Path(dtb_builder.__file__).parent / "network" / "kernels"
-    for element in _ELEMENTS.values():
-        options = ("-std=c++17", "-O1", "-w", "-fPIC", "-shared", f"-DELEMENT={element}")
-        source = Path(__file__).with_suffix(".cpp")
-        to = folder / f"{element}.so"
-        subprocess.run([compiler, *options, f"-I{kernels}", str(source), "-o", str(to)], check=True)
-    return True
+    options = ("-std=c++17", "-O1", "-w", "-fPIC", "-shared", *_OPTIONS[dtype])
+    source, to = Path(__file__).with_suffix(".cpp"), folder / f"{dtype}.so"
+    subprocess.run(["g++", *options, f"-I{kernels}", str(source), "-o", str(to)], check=True)
+    return ctypes.CDLL(str(to))

@@ -127,7 +127,7 @@ def replay(run: "Run", *, epoch: int, root: Path | None = None) -> Replayed:
     with torch_as_it_was():
         set_up_machine(compute)
         network = initial_network(run.genotype, spec, run.seed)
-        network.use_kernels(library_of(compute))
+        network.use_kernels(library_of(compute, recipe.activations))
         data = without_evaluation(make_resident(images, split, compute.device))
         epochs = train(network, data, recipe, seed=run.order_seed, resume=start)
         # Epoch 0 is given by a training from the initialisation, which has no start.

@@ -10,7 +10,7 @@ from dtb_builder.network.network import Network
 from dtb_builder.network.spec import NetworkSpec
 from dtb_builder.space import OPERATIONS, Edge, Genotype
 
-__all__ = ["BOUNDS", "differences_from_modules"]
+__all__ = ["BOUNDS", "bounds_of", "differences_from_modules"]
 
 BOUNDS = {"logits": 5e-5, "gradients": 1e-3}
 """The largest allowed differences in float32, relative to the largest value.
@@ -18,9 +18,17 @@ BOUNDS = {"logits": 5e-5, "gradients": 1e-3}
 Measured on CPUs: 8e-7 for logits and 1e-5 for gradients.
 """
 
+_BFLOAT16_BOUNDS = {"logits": 0.05, "gradients": 0.9}
+"""Where maps are stored in bfloat16; seen on CPUs: 5e-3 and 0.36, of torch's autocast as much."""
+
 _SPEC = NetworkSpec(channels=8, layers=3, num_classes=10, image_size=16, auxiliary=False)
 _LEAST = 1e-2
 """The scale of a tensor's difference is at least this share of the largest gradient of all."""
+
+
+def bounds_of(library: AnyLibrary) -> dict[str, float]:
+    """By how much the passes may differ, relative to the largest value."""
+    return BOUNDS if library.maps_dtype(torch.float32) == torch.float32 else _BFLOAT16_BOUNDS
 
 
 def differences_from_modules(library: AnyLibrary) -> dict[str, float]:

@@ -107,6 +107,11 @@ class Network(nn.Module):
             run = run_compiled if repeated is None or repeated.is_recorded else repeated.record
             outputs = run(library, self.cells, maps, wanted)
             return outputs[0], outputs[-1]
+        if library is not None and self.training and library.maps_dtype(maps.dtype) != maps.dtype:
+            raise RuntimeError(
+                "maps are stored in bfloat16 by the compiled passes alone, and this network has a "
+                "hook, a frozen batch norm or autocast, which need its modules"
+            )
         before_last = last = inner = maps
         for i, cell in enumerate(self.cells):
             before_last, last = last, cell(before_last, last)

@@ -1,6 +1,6 @@
 """Evaluate a network on validation or test images."""
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -14,8 +14,9 @@ from dtb_builder.training.forward import forward
 from dtb_builder.training.recipe import Precision
 from dtb_builder.training.recorded import Recorded, record_cuda_graph
 from dtb_builder.training.resident import LabelledImages, ResidentImages
+from dtb_builder.training.turns import when_done
 
-__all__ = ["EVALUATION_BATCH", "LossAndAccuracy", "evaluate"]
+__all__ = ["EVALUATION_BATCH", "LossAndAccuracy", "evaluate", "evaluate_in_turns"]
 
 EVALUATION_BATCH = 256
 """Images per forward pass. Not a setting, because the batch size decides the last bits."""
@@ -34,7 +35,6 @@ class LossAndAccuracy:
     accuracy: float
 
 
-@torch.inference_mode()
 def evaluate(
     network: nn.Module,
     images: LabelledImages,
@@ -50,6 +50,23 @@ def evaluate(
         data: its mean and standard deviation normalise the images.
         precision: the precision of the forward pass.
     """
+    turns = evaluate_in_turns(network, images, data, precision=precision)
+    while True:
+        try:
+            next(turns)
+        except StopIteration as end:
+            return end.value
+
+
+@torch.inference_mode()
+def evaluate_in_turns(
+    network: nn.Module,
+    images: LabelledImages,
+    data: ResidentImages,
+    *,
+    precision: Precision = "float32",
+) -> Generator[None, None, LossAndAccuracy]:
+    """The same, stopping after each batch for others to go on in this process; see `evaluate`."""
     classify = partial(_classified, network, data, precision)
     if data.device.type == "cuda":
         classify = Recorded(classify, record_cuda_graph)
@@ -61,6 +78,8 @@ def evaluate(
             strict=True,
         ):
             totals += classify(LabelledImages(pixels, labels))
+            yield
+        yield from when_done(data.device)
     loss, num_correct = totals.tolist()
     return LossAndAccuracy(loss / len(images), num_correct / len(images))
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from dtb_builder.errors import ConfigError
 from dtb_builder.network.built import passes_file
 from dtb_builder.training.compute import ComputeConfig
-from dtb_builder.training.recipe import Recipe
+from dtb_builder.training.recipe import Activations, Recipe
 
 if TYPE_CHECKING:
     from dtb_builder.network.kernels import AnyLibrary
@@ -30,6 +30,7 @@ def with_kernels_settled(compute: ComputeConfig, recipe: Recipe, *, channels: in
 
     Raises:
         ConfigError: compute.kernels=on, but the passes do not support the settings.
+            Or a recipe that only the passes of a GPU support, without them.
     """
     on_gpu = compute.device == "cuda"
     unsupported = None
@@ -39,6 +40,12 @@ def with_kernels_settled(compute: ComputeConfig, recipe: Recipe, *, channels: in
         unsupported = f"network.channels={channels}: GPU kernels need a multiple of four"
     if compute.kernels == "on" and unsupported is not None:
         raise ConfigError(f"compute.kernels=on does not support {unsupported}; set it to auto")
+    if recipe.activations != "float32" and (not on_gpu or unsupported or compute.kernels == "off"):
+        raise ConfigError(
+            f"recipe.activations={recipe.activations} is how the compiled passes of a GPU store "
+            "maps: it needs compute=cuda, recipe.precision=float32, compute.kernels other than off "
+            "and a multiple of four channels"
+        )
     if compute.kernels != "auto":
         return compute
     usable = (on_gpu or compute.threads == 1) and unsupported is None
@@ -51,8 +58,12 @@ def with_kernels_settled(compute: ComputeConfig, recipe: Recipe, *, channels: in
     return replace(compute, kernels="on" if used else "off")
 
 
-def library_of(compute: ComputeConfig) -> "AnyLibrary | None":
+def library_of(compute: ComputeConfig, activations: Activations = "float32") -> "AnyLibrary | None":
     """The compiled passes that runs are trained with, or None if kernels are off.
+
+    Args:
+        compute: the settings.
+        activations: of the recipe.
 
     Raises:
         ConfigError: kernels are on, but this installation has none.
@@ -72,7 +83,7 @@ def library_of(compute: ComputeConfig) -> "AnyLibrary | None":
             "compute.kernels is on, but this installation has no compiled kernels for "
             f"{compute.device}: {missing}, or plan with compute.kernels=off"
         )
-    return library
+    return library.storing_bfloat16() if activations == "bfloat16" else library
 
 
 def kernels_name(compute: ComputeConfig) -> str | None:

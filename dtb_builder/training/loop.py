@@ -16,16 +16,17 @@ from dtb_builder.network.network import Network
 from dtb_builder.network.state import capture
 from dtb_builder.record import TrainingState
 from dtb_builder.training.draws import BatchDraws, draw_epoch
-from dtb_builder.training.evaluation import evaluate
+from dtb_builder.training.evaluation import evaluate_in_turns
 from dtb_builder.training.finished import FinishedEpoch
 from dtb_builder.training.optimizer import make_optimizer
 from dtb_builder.training.recipe import Recipe
 from dtb_builder.training.recorded import Recorded, record_cuda_graph
 from dtb_builder.training.resident import ResidentImages
-from dtb_builder.training.seeds import epoch_rng, seeded_torch
+from dtb_builder.training.seeds import EpochNumbers, epoch_rng
 from dtb_builder.training.step import train_on_batch
+from dtb_builder.training.turns import seconds_when_done, when_done
 
-__all__ = ["StartingPoint", "train"]
+__all__ = ["StartingPoint", "train", "train_in_turns"]
 
 Step = Callable[[BatchDraws], Tensor]
 """Trains on a batch; see train_on_batch."""
@@ -54,6 +55,25 @@ def train(
     resume: StartingPoint | None = None,
 ) -> Generator[FinishedEpoch, None, None]:
     """Train a network in place, and yield after each epoch.
+
+    Arguments and errors are those of `train_in_turns`.
+    """
+    turns = train_in_turns(network, data, recipe, seed=seed, state_steps=state_steps, resume=resume)
+    return (turn for turn in turns if turn is not None)
+
+
+def train_in_turns(
+    network: nn.Module,
+    data: ResidentImages,
+    recipe: Recipe,
+    *,
+    seed: int,
+    state_steps: Collection[int] = (),
+    resume: StartingPoint | None = None,
+) -> Generator[FinishedEpoch | None, None, None]:
+    """Train a network in place; stop after each epoch, and with None after each step.
+
+    At any stop other trainings may go on in this process: none changes the bits of another.
 
     Epoch 0 is the network before training. A loss that is not finite is yielded like any other
     and does not stop the training.
@@ -98,7 +118,7 @@ def _epochs(
     seed: int,
     state_steps: Collection[int],
     resume: StartingPoint | None,
-) -> Generator[FinishedEpoch, None, None]:
+) -> Generator[FinishedEpoch | None, None, None]:
     # pyright finds no overload with both arguments; there is one at run time.
     network.to(device=data.device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     optimizer = make_optimizer(network, recipe, data.device)
@@ -112,12 +132,15 @@ def _epochs(
 
     def finished(
         epoch: int, trained: dict[str, float], step_states: dict[int, TrainingState]
-    ) -> FinishedEpoch:
-        metrics = trained | (_evaluated(network, data, recipe) if recipe.evaluates(epoch) else {})
+    ) -> Generator[None, None, FinishedEpoch]:
+        evaluated = {}
+        if recipe.evaluates(epoch):
+            evaluated = yield from _evaluated(network, data, recipe)
+        metrics = trained | evaluated
         return FinishedEpoch(epoch, metrics, network, optimizer, scheduler, step_states)
 
     if resume is None:
-        yield finished(0, {}, {})
+        yield (yield from finished(0, {}, {}))
         first = 1
     else:
         resume.restore(network, optimizer, scheduler)
@@ -126,9 +149,12 @@ def _epochs(
     for epoch in range(first, recipe.num_epochs + 1):
         before = (epoch - 1) * num_steps
         steps = {number - before for number in state_steps}
-        trained, within = _trained(network, data, recipe, optimizer, step, seed, epoch, steps)
+        trained, within = yield from _trained(
+            network, data, recipe, optimizer, step, seed, epoch, steps
+        )
         scheduler.step()
-        yield finished(epoch, trained, {before + number: s for number, s in within.items()})
+        states = {before + number: state for number, state in within.items()}
+        yield (yield from finished(epoch, trained, states))
 
 
 def _trained(
@@ -140,13 +166,13 @@ def _trained(
     seed: int,
     epoch: int,
     state_steps: Collection[int],
-) -> tuple[dict[str, float], dict[int, TrainingState]]:
+) -> Generator[None, None, tuple[dict[str, float], dict[int, TrainingState]]]:
     """Train for one epoch; return its metrics, and the states after `state_steps` of the epoch."""
     network.train()
     if _has_drop_path(network):
         network.set_drop_path(recipe.drop_path_at(epoch))  # pyright: ignore[reportCallIssue]
     learning_rate = optimizer.param_groups[0]["lr"]
-    begin = _now(data.device)
+    begin = yield from seconds_when_done(data.device)
     height, width = data.train.images.shape[2:]
     batches = draw_epoch(
         len(data.train),
@@ -163,44 +189,44 @@ def _trained(
     if data.device.type == "cuda":
         step = Recorded(step, record_cuda_graph)
     repeating = network.repeating_passes() if isinstance(network, Network) else nullcontext()
-    with seeded_torch(seed, epoch, data.device), repeating:
+    numbers = EpochNumbers(seed, epoch, data.device)
+    with repeating:
         for number, draws in enumerate(batches, start=1):
-            totals += step(draws)
+            with numbers.drawn():
+                totals += step(draws)
             num_seen += len(draws.indices)
             if number in state_steps:
-                captured = _now(data.device)
+                captured = yield from seconds_when_done(data.device)
                 states[number] = capture(network)
-                capture_seconds += _now(data.device) - captured
+                capture_seconds += time.perf_counter() - captured
+            yield
+    yield from when_done(data.device)
     loss, num_correct = totals.tolist()
+    end = time.perf_counter()
     metrics = {
         "train_loss": loss / num_seen,
         "train_accuracy": num_correct / num_seen,
         "learning_rate": learning_rate,
-        "train_seconds": _now(data.device) - begin - capture_seconds,
+        "train_seconds": end - begin - capture_seconds,
     }
     if states:
         metrics["state_seconds"] = capture_seconds
     return metrics, states
 
 
-def _evaluated(network: nn.Module, data: ResidentImages, recipe: Recipe) -> dict[str, float]:
-    begin = _now(data.device)
-    valid = evaluate(network, data.valid, data, precision=recipe.precision)
-    test = evaluate(network, data.test, data, precision=recipe.precision)
+def _evaluated(
+    network: nn.Module, data: ResidentImages, recipe: Recipe
+) -> Generator[None, None, dict[str, float]]:
+    begin = yield from seconds_when_done(data.device)
+    valid = yield from evaluate_in_turns(network, data.valid, data, precision=recipe.precision)
+    test = yield from evaluate_in_turns(network, data.test, data, precision=recipe.precision)
     return {
         "valid_loss": valid.loss,
         "valid_accuracy": valid.accuracy,
         "test_loss": test.loss,
         "test_accuracy": test.accuracy,
-        "evaluation_seconds": _now(data.device) - begin,
+        "evaluation_seconds": time.perf_counter() - begin,
     }
-
-
-def _now(device: torch.device) -> float:
-    """Seconds on a clock, after the device has finished all work so far."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return time.perf_counter()
 
 
 def _has_drop_path(network: nn.Module) -> bool:

@@ -4,10 +4,13 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-__all__ = ["Precision", "Recipe"]
+__all__ = ["Activations", "Precision", "Recipe"]
 
 Precision = Literal["float32", "bfloat16"]
 """The precision of the forward pass; weights, gradients and losses are always float32."""
+
+Activations = Literal["float32", "bfloat16"]
+"""What a GPU's compiled passes store maps and their gradients in; they compute in float32."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +34,7 @@ class Recipe:
         cutout_length: the side, in pixels, of the square that is set to the mean; 0 turns it off.
         mixup_alpha: both parameters of mixup's Beta distribution; 0 turns mixup off.
         precision: the precision of the forward pass.
+        activations: the type in which compiled passes store maps and their gradients.
         evaluate_epochs: the epochs after which the network is evaluated; the last epoch always is,
             and 0 is the initialisation. None is all epochs.
     """
@@ -51,6 +55,7 @@ class Recipe:
     cutout_length: int
     mixup_alpha: float
     precision: Precision
+    activations: Activations = "float32"  # files made before it was a setting had this
     evaluate_epochs: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
@@ -87,6 +92,8 @@ class Recipe:
             )
         if self.precision not in ("float32", "bfloat16"):
             raise ValueError(f"precision must be float32 or bfloat16, got {self.precision!r}")
+        if self.activations not in ("float32", "bfloat16"):
+            raise ValueError(f"activations must be float32 or bfloat16, got {self.activations!r}")
         listed = self.evaluate_epochs
         if listed is not None and not all(0 <= epoch <= self.num_epochs for epoch in listed):
             raise ValueError(f"evaluate_epochs must be in 0..{self.num_epochs}, got {listed}")

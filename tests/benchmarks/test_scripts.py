@@ -141,7 +141,10 @@ def test_training(script: Script, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     for name, module in (("model", stand_in), ("torchvision", None), ("torchvision.transforms", 0)):
         monkeypatch.setitem(sys.modules, name, module)
     smallest = ("--genotypes", 1, "--steps", 1, "--turns", 1)
-    assert "| mean | | | **" in script("training", "--reference", tmp_path, *smallest, *SMALL)
+    together = ("--together", 2, "--packed-seconds", 0)
+    shown = script("training", "--reference", tmp_path, *smallest, *SMALL, *together)
+    assert "| mean | | | **" in shown
+    assert "\n2 runs together: " in shown
 
 
 def test_utilisation(script: Script) -> None:

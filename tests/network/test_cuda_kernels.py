@@ -1,21 +1,31 @@
 """The passes for a GPU compute what the modules define; without a GPU they are emulated."""
 
 import copy
+import dataclasses
 import gc
 import pickle
 import weakref
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
-from emulation import EmulatedKernels, compile_emulation
+from emulation import EmulatedKernels, can_emulate
 from network.twins import assert_close, pair, spec_of, trained_once
+from recipes import RECIPES
 from torch import Tensor, nn
+from training.in_turns import alone_and_together
 
+from dtb_builder.images import Images, Split
 from dtb_builder.network import NetworkSpec
+from dtb_builder.network.cell import DropPath
 from dtb_builder.network.comparison import BOUNDS, differences_from_modules
 from dtb_builder.network.kernels import CudaLibrary, can_be_compiled, cells, find_library
+from dtb_builder.network.kernels.maps import Maps, Term
+from dtb_builder.network.kernels.passes import NetworkPasses
 from dtb_builder.network.operations import MatrixConvolution
 from dtb_builder.space import OPERATIONS, sample_uniform
+from dtb_builder.training.resident import make_resident
 
 on_gpu = (
     pytest.mark.gpu,
@@ -36,9 +46,9 @@ LARGE = [
 
 @pytest.fixture(scope="session")
 def emulated(tmp_path_factory: pytest.TempPathFactory) -> CudaLibrary:
-    folder = tmp_path_factory.mktemp("emulation")
-    if not compile_emulation(folder):
+    if not can_emulate():
         pytest.skip("there is no g++ to compile the emulation with")
+    folder = tmp_path_factory.mktemp("emulation")
     return CudaLibrary(EmulatedKernels(folder), device_type="cpu")
 
 
@@ -95,6 +105,89 @@ def test_emulated_passes_are_as_close_to_the_modules_as_a_new_device_must_be(
 ) -> None:
     found = differences_from_modules(emulated)
     assert all(found[name] < bound / 10 for name, bound in BOUNDS.items())
+
+
+def test_the_block_that_writes_a_gradient_last_gathers_the_sums_of_its_batch_norm(
+    emulated: CudaLibrary, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    launched: list[str] = []
+    launch, edge = EmulatedKernels.launch, NetworkPasses.edge
+
+    def noted(self: EmulatedKernels, name: str, *rest: Any) -> None:
+        launched.append(name)
+        launch(self, name, *rest)
+
+    def never_last(self: NetworkPasses, operation: nn.Module, maps: Maps, path: DropPath) -> Term:
+        maps.num_readers += 1
+        return edge(self, operation, maps, path)
+
+    monkeypatch.setattr(EmulatedKernels, "launch", noted)
+    images = torch.ones(2, 3, 8, 8, dtype=torch.float64)
+    found: list[tuple[int, list[Tensor]]] = []
+    for function in (never_last, edge):
+        monkeypatch.setattr(NetworkPasses, "edge", function)
+        launched.clear()
+        _, compiled = pair(spec_of(4, 1, 8), 3, emulated, torch.float64)
+        gradients = trained_once(compiled, images, 0.3)
+        found.append((launched.count("norm_sums"), gradients))
+    assert found[1][0] < found[0][0]
+    assert_close(found[1][1], found[0][1], 1e-12)
+
+
+def test_runs_that_take_turns_have_the_bits_that_each_has_alone(
+    emulated: CudaLibrary, images: Images
+) -> None:
+    data = make_resident(images, Split(train=np.arange(4), valid=np.arange(50, 60)), "cpu")
+    recipe = dataclasses.replace(
+        RECIPES["darts"], num_epochs=1, batch_size=2, auxiliary_weight=0.0, drop_path_ramp=False
+    )
+    alone, in_turns = alone_and_together(emulated, data, recipe, [0, 8])
+    assert in_turns == alone
+
+
+def test_maps_are_rounded_to_bfloat16_as_torch_rounds_them(emulated: CudaLibrary) -> None:
+    maps = torch.randn(256, 4).bfloat16()
+    maps[0, 0], maps[1, 1] = torch.nan, torch.inf
+    weights = torch.randn(256)
+    weights[2:9] = 1 + 2.0 ** -torch.arange(7, 14)  # halfway between two, or nearly
+    maps[2:9] = 1
+    out = torch.empty_like(maps)
+    shape = {"C": 4, "N": 256, "pixels": 1, "x_stride": 4, "out_stride": 4}
+    emulated.storing_bfloat16().run(
+        "copy", maps.dtype, x=maps, scale=None, shift=None, weights=weights, out=out, add=0, **shape
+    )
+    torch.testing.assert_close(
+        out, (maps.float() * weights[:, None]).bfloat16(), rtol=0, atol=0, equal_nan=True
+    )
+
+
+def test_maps_in_bfloat16_move_a_training_less_than_torchs_own_autocast(
+    emulated: CudaLibrary,
+) -> None:
+    modules, compiled = pair(spec_of(4, 2, 8), 3, emulated.storing_bfloat16())
+    images = torch.randn(8, 3, 8, 8)
+    exact, stored = (
+        trained_once(copy.deepcopy(modules), images, 0.3),
+        trained_once(compiled, images, 0.3),
+    )
+    with torch.autocast("cpu", torch.bfloat16):
+        rounded = trained_once(modules, images, 0.3)
+
+    def distance(found: list[Tensor], parts: slice) -> float:
+        one, two = (torch.cat([t.flatten().float() for t in ts[parts]]) for ts in (found, exact))
+        return float((one - two).norm() / two.norm())
+
+    for parts in (slice(0, 1), slice(1, None)):
+        assert 0 < distance(stored, parts) < distance(rounded, parts) < 0.1
+
+
+def test_a_network_whose_maps_must_be_in_bfloat16_does_not_go_back_to_its_modules(
+    emulated: CudaLibrary,
+) -> None:
+    _, compiled = pair(spec_of(4, 1, 8), 0, emulated.storing_bfloat16())
+    compiled.cells.register_forward_hook(lambda *_: None)
+    with pytest.raises(RuntimeError, match="stored in bfloat16 by the compiled passes alone"):
+        compiled(torch.randn(2, 3, 8, 8))
 
 
 def test_what_is_not_a_number_stays_so(emulated: CudaLibrary) -> None:

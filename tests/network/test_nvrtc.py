@@ -37,7 +37,7 @@ def compiler(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     ("architecture", "dtype"),
     [
         ("sm_75", torch.float32),
-        ("sm_90", torch.float32),
+        ("sm_90", torch.bfloat16),
         ("sm_90", torch.float64),
         ("sm_120", torch.float32),
     ],
@@ -53,7 +53,7 @@ def test_passes_compile_for_a_gpu(architecture: str, dtype: torch.dtype) -> None
 def test_what_does_not_compile_is_reported_in_the_compilers_words(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setitem(nvrtc._ELEMENTS, torch.float32, b"no_such_type")
+    monkeypatch.setitem(nvrtc._OPTIONS, torch.float32, (b"-DELEMENT=no_such_type",))
     with pytest.raises(RuntimeError, match=r"passes\.cu for sm_90: .*\n?.*no_such_type"):
         nvrtc.compiled.__wrapped__("sm_90", torch.float32)
 

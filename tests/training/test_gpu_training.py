@@ -16,10 +16,11 @@ from dtb_builder.space import sample_uniform
 from dtb_builder.training import Recipe, evaluation, loop
 from dtb_builder.training.evaluation import EVALUATION_BATCH, evaluate
 from dtb_builder.training.finished import FinishedEpoch
-from dtb_builder.training.loop import train
+from dtb_builder.training.loop import train, train_in_turns
 from dtb_builder.training.resident import LabelledImages, ResidentImages, make_resident
 from dtb_builder.training.resume import Checkpoint
 from dtb_builder.training.setup import set_up_torch
+from dtb_builder.training.turns import on_own_stream
 
 pytestmark = [
     pytest.mark.gpu,
@@ -67,6 +68,30 @@ def test_the_same_training_has_the_same_bits_also_after_a_resume(
     assert again == [bits for bits, _ in expected]
     resumed = train(make_network(index), on_gpu, recipe, seed=7, resume=expected[2][1])
     assert [facts(finished) for finished in resumed] == again[3:]
+
+
+def test_runs_on_streams_of_their_own_have_the_bits_that_each_has_alone(
+    on_gpu: ResidentImages, recipe: Recipe
+) -> None:
+    alone = [
+        [facts(finished) for finished in train(make_network(index), on_gpu, recipe, seed=index)]
+        for index in (0, 3)
+    ]
+    runs = {
+        index: on_own_stream(train_in_turns(make_network(index), on_gpu, recipe, seed=index))
+        for index in (0, 3)
+    }
+    together: dict[int, list[list[bytes]]] = {index: [] for index in runs}
+    while runs:
+        for index, turns in list(runs.items()):
+            try:
+                turn = next(turns)
+            except StopIteration:
+                del runs[index]
+                continue
+            if turn is not None:
+                together[index].append(facts(turn))
+    assert list(together.values()) == alone
 
 
 @pytest.mark.parametrize("mixup_alpha", [0.0, 0.3])

@@ -118,9 +118,9 @@ class _Run:
         dtype: torch.dtype,
         repeats: bool = False,
     ) -> None:
-        self._cells, self._wanted = cells, wanted
+        self._cells, self._wanted, self._dtype = cells, wanted, library.maps_dtype(dtype)
         self._calls: list[Call] | None = [] if repeats else None
-        self._passes = NetworkPasses(library, dtype=dtype, record=self._calls)
+        self._passes = NetworkPasses(library, dtype=self._dtype, record=self._calls)
         self._backwards: list[Callable[[], None]] = []
         self._stem: Maps | None = None
         self._outputs: list[Maps] = []
@@ -142,7 +142,7 @@ class _Run:
             for call, _ in self._calls[: self._num_forward]:
                 call()
             return [maps.values for maps in self._outputs]
-        stem = stem.contiguous(memory_format=torch.channels_last)
+        stem = stem.to(self._dtype).contiguous(memory_format=torch.channels_last)
         self._stem = before_last = last = Maps(stem, stem.shape[1])
         for i, cell in enumerate(self._cells):
             assert isinstance(cell, Cell)
@@ -240,14 +240,14 @@ class _Cells(torch.autograd.Function):
         # The run must not refer to this function: the cycle would keep both alive, and with them
         # tensors of one CUDA stream while a step is recorded on another.
         outputs = run.forward(stem.detach())
-        return tuple(output.detach() for output in outputs)
+        return tuple(output.detach().to(stem.dtype) for output in outputs)
 
     @staticmethod
     @once_differentiable
     def backward(  # pyright: ignore[reportIncompatibleMethodOverride] - as torch documents it
         ctx: Any, *gradients: Tensor | None
     ) -> tuple[Tensor | None, ...]:
-        _ = ctx.saved_tensors  # raises if one of them was changed in place since the forward pass
+        dtype = ctx.saved_tensors[0].dtype  # raises if one was changed in place since
         stem, by_parameter = ctx.run.backward(gradients)
         # pop, because autograd copies a gradient to which another reference exists.
-        return (None, stem, *(by_parameter.pop(p, None) for p in ctx.parameters))
+        return (None, stem.to(dtype), *(by_parameter.pop(p, None) for p in ctx.parameters))

@@ -78,11 +78,20 @@ class CudaLibrary:
     Args:
         kernels: compiled for the device.
         device_type: where the tensors are; "cpu" for emulated kernels.
+        maps_dtype: the type in which maps and their gradients are stored; None for the network's.
     """
 
-    def __init__(self, kernels: Kernels, device_type: str = "cuda") -> None:
+    gathers_sums = True  # see Library
+
+    def __init__(
+        self,
+        kernels: Kernels,
+        device_type: str = "cuda",
+        maps_dtype: torch.dtype | None = None,
+    ) -> None:
         self._kernels = kernels
         self.device_type = device_type
+        self._maps_dtype = maps_dtype
         # Arguments of kernels on the second stream: freed memory could be used by the first one.
         self._held: list[Any] = []
         # Each block's partial sum of a weight gradient, and the gradient that they add up to.
@@ -90,7 +99,15 @@ class CudaLibrary:
 
     def new_step(self) -> "CudaLibrary":
         """The same kernels with an own list of unfinished gradients; end the step with finish()."""
-        return CudaLibrary(self._kernels, self.device_type)
+        return CudaLibrary(self._kernels, self.device_type, self._maps_dtype)
+
+    def storing_bfloat16(self) -> "CudaLibrary":
+        """The same kernels for a network in float32 whose maps are stored in bfloat16."""
+        return CudaLibrary(self._kernels, self.device_type, torch.bfloat16)
+
+    def maps_dtype(self, dtype: torch.dtype) -> torch.dtype:
+        """The type in which the maps of a network of this type are stored."""
+        return self._maps_dtype or dtype
 
     def finish(self) -> None:
         """Wait for the second stream, and add up the weight gradients of all convolutions.
@@ -105,7 +122,7 @@ class CudaLibrary:
             rows = (_Share(a.data_ptr(), b.data_ptr(), len(a), b.numel()) for a, b in some)
             largest = max(out.numel() for _, out in some)
             blocks = (-(-largest // 32), len(some))
-            dtype = some[0][0].dtype
+            dtype = self.maps_dtype(some[0][0].dtype)
             self._launch("add_shares", dtype, blocks, {"shares": _Shares((_Share * most)(*rows))})
         self._shares.clear()
         self._held.clear()
@@ -116,7 +133,7 @@ class CudaLibrary:
         return self._kernels.name
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return CudaLibrary, (self._kernels, self.device_type)
+        return CudaLibrary, (self._kernels, self.device_type, self._maps_dtype)
 
     def sums(self, channels: int, num_pixels: int, like: Tensor) -> tuple[Tensor, Tensor]:
         """Buffers for two sums per channel, float64, shape (channels, blocks)."""
@@ -173,7 +190,7 @@ class CudaLibrary:
         if p["g_sums"] is not None:
             rows, mean_rows = p["g_sums"].shape[1], p["x_mean"].shape[1]
             num_blocks = min(num_blocks, rows)
-        shares = gradient.new_empty((num_blocks, *p["g_depthwise"].shape))
+        shares = p["g_depthwise"].new_empty((num_blocks, *p["g_depthwise"].shape))
         self._launch(
             f"depthwise_backward_{p['k']}{p['d']}{p['s']}",
             dtype,
@@ -231,7 +248,7 @@ class CudaLibrary:
         """Launch the gradient of a 1x1 convolution's weight on the second stream; see finish."""
         pixels = _pixels(p)
         num_blocks = _blocks(pixels["num_pixels"], 64)
-        shares = p["x"].new_empty((num_blocks, p["Co"], p["C"]))
+        shares = p["g_weight"].new_empty((num_blocks, p["Co"], p["C"]))
         self._held.append(p)
         self._shares.append((shares, p["g_weight"]))
         blocks = (num_blocks, _chunks(p["C"]) * _chunks(p["Co"]))

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from dtb_builder.errors import ConfigError
 from dtb_builder.network.kernels.declared import ADDRESS, declared_arguments
 
 __all__ = ["LEVELS", "Library"]
@@ -39,6 +40,9 @@ class Library:
     Attributes:
         level: the index in LEVELS; "portable" runs on every processor of this architecture.
         device_type: where the tensors are.
+        gathers_sums: whether block_backward can gather the sums of norm_sums for any batch norm of
+            whose output it writes the gradient; otherwise only for one inside a separable
+            convolution.
 
     Args:
         path: the compiled library.
@@ -49,6 +53,7 @@ class Library:
     """
 
     device_type = "cpu"
+    gathers_sums = False
 
     def __init__(self, path: Path, level: int | None = None) -> None:
         library = ctypes.CDLL(str(path))
@@ -79,6 +84,14 @@ class Library:
 
     def finish(self) -> None:
         """Do nothing; see new_step."""
+
+    def storing_bfloat16(self) -> "Library":
+        """Passes that store maps in bfloat16: there are none for a CPU."""
+        raise ConfigError("recipe.activations=bfloat16 needs a GPU: see compute.device")
+
+    def maps_dtype(self, dtype: torch.dtype) -> torch.dtype:
+        """In which the maps of a network of this type are stored."""
+        return dtype
 
     def sums(self, channels: int, num_pixels: int, like: Tensor) -> tuple[Tensor, Tensor]:  # noqa: ARG002
         """Buffers for two sums per channel, float64, shape (channels,)."""

@@ -17,11 +17,15 @@ class Maps:
         values: shape (images, channels, height, width), channels last.
         stride: elements from a pixel to the next.
         gradient: the sum of the gradients so far, in the same layout; None before the first.
+        term: the term whose batch norm these are the output of, alone or in a sum; or None.
+        num_readers: how many operations of the cell have still to add their gradient.
     """
 
     values: Tensor
     stride: int
     gradient: "Maps | None" = field(default=None, repr=False)
+    term: "Term | None" = field(default=None, repr=False)
+    num_readers: int = 0
 
     def new_empty(self, channels: int | None = None, *, stride: int = 1) -> "Maps":
         """Uninitialised maps for an operation's output; by default with as many channels."""
@@ -60,6 +64,7 @@ class Maps:
 
     def gradient_to_write(self) -> tuple["Maps", bool]:
         """The buffer of the gradient, and whether to add to it rather than overwrite it."""
+        self.num_readers -= 1
         if self.gradient is not None:
             return self.gradient, True
         self.gradient = self.new_empty()
@@ -75,12 +80,14 @@ class Norm:
         shift: shape (channels,).
         mean: the batch's mean, float64, in the first element of each channel's row.
         inverse: 1 / sqrt(variance + eps), float64, shape (channels,).
+        sums: those of norm_sums, once the pass that writes the gradient has gathered them.
     """
 
     scale: Tensor
     shift: Tensor
     mean: Tensor
     inverse: Tensor
+    sums: dict[str, Tensor] | None = None
 
     @property
     def affine(self) -> dict[str, Tensor]:
@@ -95,12 +102,11 @@ class Term:
     Attributes:
         maps: the output before batch norm and drop-path.
         norm: the batch norm, or None if the operation does not end with one.
-        backward: the backward pass; takes the gradient of the node and `weights`. That of a block
-            also takes the sums of norm_sums, where they are already known.
+        backward: the backward pass; takes the gradient of the node and `weights`.
         weights: drop-path's factor for each image, or None.
     """
 
     maps: Maps
     norm: Norm | None
-    backward: "Callable[..., None]"
+    backward: Callable[[Maps, Tensor | None], None]
     weights: Tensor | None = None

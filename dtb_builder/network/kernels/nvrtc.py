@@ -14,7 +14,11 @@ from dtb_builder.network.kernels.compile_cache import compiled_once
 
 __all__ = ["CompiledKernels", "compiled"]
 
-_ELEMENTS = {torch.float32: b"float", torch.float64: b"double"}
+_OPTIONS = {
+    torch.float32: (b"-DELEMENT=float",),
+    torch.float64: (b"-DELEMENT=double",),
+    torch.bfloat16: (b"-DELEMENT=float", b"-DBFLOAT16"),
+}
 
 
 class CompiledKernels:
@@ -110,7 +114,7 @@ def compiled(architecture: str, dtype: torch.dtype) -> bytes:
     options = (
         b"--gpu-architecture=" + architecture.encode(),
         b"--std=c++17",
-        b"-DELEMENT=" + _ELEMENTS[dtype],
+        *_OPTIONS[dtype],
     )
     version = (ctypes.c_int(), ctypes.c_int())
     _check(_toolkit().nvrtcVersion(*map(ctypes.byref, version)), "passes.cu")

@@ -1,4 +1,5 @@
-// The kernels for a GPU, compiled on first use for one type: ELEMENT is float or double.
+// The kernels for a GPU, compiled on first use for one type: ELEMENT is float or double. With BFLOAT16,
+// maps and their gradients are stored in bfloat16; everything is computed in ELEMENT.
 //
 // Maps are N x H x W pixels of C channels, channels last. `stride` is the distance between pixels in
 // elements, so that maps may be a range of the channels of a wider tensor. Channels, strides and
@@ -8,6 +9,31 @@
 
 typedef ELEMENT T;
 typedef unsigned char Byte;
+// A float without the last 16 bits of its fraction, rounded to the nearest, of two to the even one.
+struct Bfloat16 {
+    unsigned short bits;
+    Bfloat16() = default;
+    __device__ inline Bfloat16(float x) {
+        union {
+            float real;
+            unsigned bits;
+        } word{x};
+        const bool is_number = x == x;
+        bits = is_number ? (word.bits + 0x7fffu + (word.bits >> 16 & 1u)) >> 16 : 0x7fc0;
+    }
+    __device__ inline operator float() const {
+        union {
+            unsigned bits;
+            float real;
+        } word{unsigned(bits) << 16};
+        return word.real;
+    }
+};
+#ifdef BFLOAT16
+typedef Bfloat16 Stored;
+#else
+typedef T Stored;
+#endif
 struct alignas(16) Quad {
     T v[4];
 };
@@ -44,6 +70,23 @@ __device__ inline Pair read_pair(const double *p) {
     const double2 q = __ldg((const double2 *)p);
     return {T(q.x), T(q.y)};
 }
+__device__ inline Quad read(const Bfloat16 *p) {
+    const ushort4 q = __ldg((const ushort4 *)p);
+    const unsigned short bits[4] = {q.x, q.y, q.z, q.w};
+    Quad out;
+    EACH_OF_4(i) {
+        Bfloat16 value;
+        value.bits = bits[i];
+        out.v[i] = T(float(value));
+    }
+    return out;
+}
+__device__ inline Pair read_pair(const Bfloat16 *p) {
+    const ushort2 q = __ldg((const ushort2 *)p);
+    Bfloat16 one, two;
+    one.bits = q.x, two.bits = q.y;
+    return {T(float(one)), T(float(two))};
+}
 __device__ inline void put(T *p, Quad q, int add) {
     if (add) {
         const Quad there = get(p);
@@ -51,6 +94,19 @@ __device__ inline void put(T *p, Quad q, int add) {
     }
     *(Quad *)p = q;
 }
+__device__ inline void put(Bfloat16 *p, Quad q, int add) {
+    if (add) EACH_OF_4(i) q.v[i] += T(float(p[i]));
+    *(ushort4 *)p = ushort4{Bfloat16(float(q.v[0])).bits, Bfloat16(float(q.v[1])).bits,
+                            Bfloat16(float(q.v[2])).bits, Bfloat16(float(q.v[3])).bits};
+}
+__device__ inline Pair get_pair(const T *p) { return *(const Pair *)p; }
+__device__ inline Pair get_pair(const Bfloat16 *p) { return {T(float(p[0])), T(float(p[1]))}; }
+__device__ inline void put_pair(T *p, Pair q) { *(Pair *)p = q; }
+__device__ inline void put_pair(Bfloat16 *p, Pair q) {
+    *(ushort2 *)p = ushort2{Bfloat16(float(q.v[0])).bits, Bfloat16(float(q.v[1])).bits};
+}
+// What is read again of a value that is written to a map.
+__device__ inline T stored(T value) { return T(Stored(value)); }
 
 // Sums the rows of a matrix in shared memory into its first row, in a fixed order. All threads of the
 // block have written the matrix, and several threads sum each column.
@@ -142,7 +198,7 @@ KERNEL norm_backward(const double *g_sums, const double *gx_sums, int rows, cons
 
 // Sums over pixels of a gradient, and of the gradient times (y - mean). 256 threads and up to 64
 // channels a block.
-KERNEL norm_sums(const T *g, int g_stride, const T *weights, const T *y, int y_stride,
+KERNEL norm_sums(const Stored *g, int g_stride, const T *weights, const Stored *y, int y_stride,
                  const double *mean, int mean_rows, int num_pixels, int pixels, int C,
                  double *g_sums, double *gx_sums) {
     __shared__ double shared[8 * 256];
@@ -233,7 +289,10 @@ __device__ inline int location(int p, int H, int W, int step, int offset) {
 
 // The gradient of a batch norm's input, a g + b y + c0.
 struct BeforeNorm {
-    const T *g, *weights, *y, *a, *b, *c0;
+    const Stored *g;
+    const T *weights;
+    const Stored *y;
+    const T *a, *b, *c0;
     int g_stride, y_stride, pixels;
     __device__ inline Quad operator()(int p, int c) const {
         const Quad gradient = read(g + (long)p * g_stride + c), value = read(y + (long)p * y_stride + c);
@@ -249,8 +308,8 @@ struct BeforeNorm {
 // A 1x1 convolution of every step-th pixel, with a ReLU before it if `active`, and with the sums for
 // the batch norm after it.
 template <int M, int N>
-__device__ void pointwise_forward(const T *x, int x_stride, int num_pixels, int H, int W, int C, int step,
-                                  int offset, int active, const T *weight, int Co, T *y, int y_stride,
+__device__ void pointwise_forward(const Stored *x, int x_stride, int num_pixels, int H, int W, int C, int step,
+                                  int offset, int active, const T *weight, int Co, Stored *y, int y_stride,
                                   double *sums, double *squares) {
     alignas(16) __shared__ char room[Room<M, N>::bytes];
     const int first = blockIdx.y * N;
@@ -274,9 +333,9 @@ __device__ void pointwise_forward(const T *x, int x_stride, int num_pixels, int 
             if (p0 + i + r >= num_pixels) break;
             Quad q;
             EACH_OF_4(n) {
-                q.v[n] = out[r][n];
-                some[n] += out[r][n];
-                some_squares[n] += out[r][n] * out[r][n];
+                q.v[n] = stored(out[r][n]);
+                some[n] += q.v[n];
+                some_squares[n] += q.v[n] * q.v[n];
             }
             put(y + (long)(p0 + i + r) * y_stride + c, q, 0);
         }
@@ -298,7 +357,7 @@ __device__ void pointwise_forward(const T *x, int x_stride, int num_pixels, int 
 // The gradient of pointwise_forward's input; `x` is given if there was a ReLU.
 template <int M, int N>
 __device__ void pointwise_input(BeforeNorm before, int num_pixels, int H, int W, int C, int step, int offset,
-                                const T *x, int x_stride, const T *weight, int Co, T *x_gradient,
+                                const Stored *x, int x_stride, const T *weight, int Co, Stored *x_gradient,
                                 int x_gradient_stride, int add) {
     alignas(16) __shared__ char room[Room<M, N>::products];
     const int first = blockIdx.y * N;
@@ -324,8 +383,8 @@ __device__ void pointwise_input(BeforeNorm before, int num_pixels, int H, int W,
 }
 
 // A block's partial sum of the weight gradient, for up to 64 x 64 weights. 256 threads.
-BOUNDED(256, 3) pointwise_weight(const T *g, int g_stride, const T *weights, const T *y,
-                                 int y_stride, const T *a, const T *b, const T *c0, const T *x,
+BOUNDED(256, 3) pointwise_weight(const Stored *g, int g_stride, const T *weights, const Stored *y,
+                                 int y_stride, const T *a, const T *b, const T *c0, const Stored *x,
                                  int x_stride, int num_pixels, int pixels, int H, int W, int C,
                                  int step, int offset, int active, int Co, T *shares) {
     constexpr int room = 32768 / sizeof(T);
@@ -371,15 +430,15 @@ BOUNDED(256, 3) pointwise_weight(const T *g, int g_stride, const T *weights, con
 
 #define POINTWISE(M, N)                                                                             \
     BOUNDED(M * N / 16, 768 * 16 / (M * N)) pointwise_forward_##N(                                  \
-        const T *x, int x_stride, int num_pixels, int H, int W, int C, int step, int offset,        \
-        int active, const T *weight, int Co, T *y, int y_stride, double *mean, double *squares) {   \
+        const Stored *x, int x_stride, int num_pixels, int H, int W, int C, int step, int offset,        \
+        int active, const T *weight, int Co, Stored *y, int y_stride, double *mean, double *squares) {   \
         pointwise_forward<M, N>(x, x_stride, num_pixels, H, W, C, step, offset, active, weight, Co, \
                                 y, y_stride, mean, squares);                                        \
     }                                                                                               \
     BOUNDED(M * N / 16, 768 * 16 / (M * N)) pointwise_input_##N(                                    \
-        const T *g, int g_stride, const T *weights, const T *y, int y_stride, const T *a,           \
+        const Stored *g, int g_stride, const T *weights, const Stored *y, int y_stride, const T *a,           \
         const T *b, const T *c0, int num_pixels, int pixels, int H, int W, int C, int step,         \
-        int offset, const T *x, int x_stride, const T *weight, int Co, T *x_gradient,               \
+        int offset, const Stored *x, int x_stride, const T *weight, int Co, Stored *x_gradient,               \
         int x_gradient_stride, int add) {                                                           \
         pointwise_input<M, N>(BeforeNorm{g, weights, y, a, b, c0, g_stride, y_stride, pixels},      \
                               num_pixels, H, W, C, step, offset, x, x_stride, weight, Co,           \
@@ -433,8 +492,8 @@ template <int TAPS> __device__ inline void load_kernel(const T *weight, int firs
 }
 
 template <int K, int D, int S>
-__device__ void depthwise_forward(const T *x, int x_stride, const T *scale, const T *shift, int images, int H,
-                                  int W, int C, const T *weight, T *y) {
+__device__ void depthwise_forward(const Stored *x, int x_stride, const T *scale, const T *shift, int images, int H,
+                                  int W, int C, const T *weight, Stored *y) {
     constexpr int pad = D * (K / 2), span = 3 * S + (K - 1) * D + 1;
     alignas(16) __shared__ T kernel[K * K * 64];
     const int first = blockIdx.y * 64, pairs = min(32, (C - first) / 2), lanes = 256 / pairs;
@@ -449,7 +508,7 @@ __device__ void depthwise_forward(const T *x, int x_stride, const T *scale, cons
     UNROLLED for (int u = 0; u < K; u++) {
         const int row = i * S - pad + u * D;
         const bool inside = row >= 0 && row < H;
-        const T *from = x + (long)(n * H + row) * W * x_stride + c;
+        const Stored *from = x + (long)(n * H + row) * W * x_stride + c;
         Pair in[span];
         UNROLLED for (int m = 0; m < span; m++) {
             const int column = j0 * S - pad + m;
@@ -466,17 +525,18 @@ __device__ void depthwise_forward(const T *x, int x_stride, const T *scale, cons
     }
     EACH_OF_4(r) {
         if (j0 + r >= Wo) break;
-        *(Pair *)(y + ((long)(n * Ho + i) * Wo + j0 + r) * C + c) = out[r];
+        put_pair(y + ((long)(n * Ho + i) * Wo + j0 + r) * C + c, out[r]);
     }
 }
 
 // The gradient of a depthwise convolution's input, before the ReLU and the affine map, and a block's
-// partial sum of the weight gradient. With an affine map, also the sums for the backward pass of the
-// batch norm that it comes from.
+// partial sum of the weight gradient. If the gradient is that of a batch norm's output, and `normed` is
+// that batch norm's input, also the sums of norm_sums.
 template <int K, int D, int S>
-__device__ void depthwise_backward(const T *g, const T *x, int x_stride, const T *scale, const T *shift,
+__device__ void depthwise_backward(const Stored *g, const Stored *x, int x_stride, const T *scale, const T *shift,
+                                   const Stored *normed, int normed_stride, const T *normed_weights,
                                    const double *x_mean, int mean_rows, int images, int H, int W, int C,
-                                   const T *weight, T *x_gradient, int x_gradient_stride, int add, T *shares,
+                                   const T *weight, Stored *x_gradient, int x_gradient_stride, int add, T *shares,
                                    double *g_sums, double *gx_sums, int rows) {
     constexpr int pad = D * (K / 2), before = pad / S, span = (3 + pad) / S + before + 1;
     constexpr bool ahead = K == 3;  // with five rows, registers do not suffice to read one ahead
@@ -497,7 +557,7 @@ __device__ void depthwise_backward(const T *g, const T *x, int x_stride, const T
         const auto read_row = [&](int u) {
             const int row = i + pad - u * D;
             const bool inside = row >= 0 && row % S == 0 && row / S < Ho;
-            const T *from = g + (long)(n * Ho + row / S) * Wo * C + c;
+            const Stored *from = g + (long)(n * Ho + row / S) * Wo * C + c;
             UNROLLED for (int m = 0; m < span; m++) {
                 const int column = j0 / S - before + m;
                 const bool here = inside && column >= 0 && column < Wo;
@@ -528,20 +588,23 @@ __device__ void depthwise_backward(const T *g, const T *x, int x_stride, const T
                 }
             }
         }
-        const T mean[2] = {scale ? T(x_mean[(long)c * mean_rows]) : T(0),
-                           scale ? T(x_mean[(long)(c + 1) * mean_rows]) : T(0)};
+        const T mean[2] = {normed ? T(x_mean[(long)c * mean_rows]) : T(0),
+                           normed ? T(x_mean[(long)(c + 1) * mean_rows]) : T(0)};
+        const T image_weight = normed_weights ? __ldg(normed_weights + n) : T(1);
         T some_g[2] = {}, some_gx[2] = {};
         EACH_OF_4(r) {
             if (j0 + r >= W) break;
-            const Pair in = read_pair(x + (at + r) * x_stride + c);
-            Pair *to = (Pair *)(x_gradient + (at + r) * x_gradient_stride + c);
+            const Pair in = normed ? read_pair(normed + (at + r) * normed_stride + c) : Pair{};
+            Stored *to = x_gradient + (at + r) * x_gradient_stride + c;
+            const Pair there = add ? get_pair(to) : Pair{};
             UNROLLED for (int k = 0; k < 2; k++) {
                 if (active[r].v[k] <= 0) out[r].v[k] = 0;
-                some_g[k] += out[r].v[k];
-                some_gx[k] += out[r].v[k] * (in.v[k] - mean[k]);
-                if (add) out[r].v[k] += to->v[k];
+                if (add) out[r].v[k] += there.v[k];
+                const T weighted = image_weight * stored(out[r].v[k]);
+                some_g[k] += weighted;
+                some_gx[k] += weighted * (in.v[k] - mean[k]);
             }
-            *to = out[r];
+            put_pair(to, out[r]);
         }
         UNROLLED for (int k = 0; k < 2; k++) of_g[k] += some_g[k], of_gx[k] += some_gx[k];
     }
@@ -558,7 +621,7 @@ __device__ void depthwise_backward(const T *g, const T *x, int x_stride, const T
         }
         __syncthreads();
     }
-    if (!scale) return;
+    if (!normed) return;
     double *sums = (double *)room;
     if (lane < lanes) UNROLLED for (int k = 0; k < 2; k++) {
             sums[(lane * 4 + k) * pairs + q / 2] = of_g[k];
@@ -576,18 +639,20 @@ __device__ void depthwise_backward(const T *g, const T *x, int x_stride, const T
 
 #define DEPTHWISE(K, D, S)                                                                          \
     BOUNDED(256, 4) depthwise_forward_##K##D##S(                                                    \
-        const T *x, int x_stride, const T *scale, const T *shift, int N, int H, int W, int C,       \
-        const T *depthwise, T *between) {                                                           \
+        const Stored *x, int x_stride, const T *scale, const T *shift, int N, int H, int W, int C,       \
+        const T *depthwise, Stored *between) {                                                           \
         depthwise_forward<K, D, S>(x, x_stride, scale, shift, N, H, W, C, depthwise, between);      \
     }                                                                                               \
     BOUNDED(256, 2) depthwise_backward_##K##D##S(                                                   \
-        const T *g_between, const T *x, int x_stride, const T *scale, const T *shift,               \
+        const Stored *g_between, const Stored *x, int x_stride, const T *scale, const T *shift,               \
+        const Stored *normed, int normed_stride, const T *normed_weights,                                \
         const double *x_mean, int mean_rows, int N, int H, int W, int C, const T *depthwise,        \
-        T *x_gradient, int x_gradient_stride, int add, T *shares, double *g_sums, double *gx_sums,  \
+        Stored *x_gradient, int x_gradient_stride, int add, T *shares, double *g_sums, double *gx_sums,  \
         int rows) {                                                                                 \
-        depthwise_backward<K, D, S>(g_between, x, x_stride, scale, shift, x_mean, mean_rows, N, H,  \
-                                    W, C, depthwise, x_gradient, x_gradient_stride, add, shares,    \
-                                    g_sums, gx_sums, rows);                                         \
+        depthwise_backward<K, D, S>(g_between, x, x_stride, scale, shift, normed, normed_stride,    \
+                                    normed_weights, x_mean, mean_rows, N, H, W, C, depthwise,       \
+                                    x_gradient, x_gradient_stride, add, shares, g_sums, gx_sums,    \
+                                    rows);                                                          \
     }
 
 DEPTHWISE(3, 1, 1)
@@ -602,9 +667,9 @@ DEPTHWISE(5, 2, 2)
 // ---- sums of maps, and pooling: a thread per four channels of a pixel --------------------------
 
 // The sum of two maps, each after an affine map per channel and a weight per image, if given.
-KERNEL join(const T *one, int one_stride, const T *one_scale, const T *one_shift,
-            const T *one_weights, const T *two, int two_stride, const T *two_scale,
-            const T *two_shift, const T *two_weights, int num_pixels, int pixels, int C, T *out,
+KERNEL join(const Stored *one, int one_stride, const T *one_scale, const T *one_shift,
+            const T *one_weights, const Stored *two, int two_stride, const T *two_scale,
+            const T *two_shift, const T *two_weights, int num_pixels, int pixels, int C, Stored *out,
             int out_stride) {
     const int e = blockIdx.x * blockDim.x + threadIdx.x, p = e / (C / 4), c = e % (C / 4) * 4;
     if (p >= num_pixels) return;
@@ -624,8 +689,8 @@ KERNEL join(const T *one, int one_stride, const T *one_scale, const T *one_shift
 }
 
 // Writes or adds a map, after an affine map per channel and a weight per image, if given.
-KERNEL copy(const T *x, int x_stride, const T *scale, const T *shift, const T *weights,
-            int num_pixels, int pixels, int C, T *out, int out_stride, int add) {
+KERNEL copy(const Stored *x, int x_stride, const T *scale, const T *shift, const T *weights,
+            int num_pixels, int pixels, int C, Stored *out, int out_stride, int add) {
     const int e = blockIdx.x * blockDim.x + threadIdx.x, p = e / (C / 4), c = e % (C / 4) * 4;
     if (p >= num_pixels) return;
     const T weight = weights ? weights[p / pixels] : T(1);
@@ -645,7 +710,7 @@ __device__ inline T share(int i, int j, int s, int H, int W) {
 }
 
 // 3x3 pooling with padding 1. A maximum (`which` is given) stores which of the nine pixels it was.
-KERNEL pool_forward(const T *x, int x_stride, int N, int H, int W, int C, int s, T *y,
+KERNEL pool_forward(const Stored *x, int x_stride, int N, int H, int W, int C, int s, Stored *y,
                     Byte *which) {
     const int Ho = (H - 1) / s + 1, Wo = (W - 1) / s + 1;
     const int e = blockIdx.x * blockDim.x + threadIdx.x, p = e / (C / 4), c = e % (C / 4) * 4;
@@ -676,8 +741,8 @@ KERNEL pool_forward(const T *x, int x_stride, int N, int H, int W, int C, int s,
     put(y + (long)p * C + c, sum, 0);
 }
 
-KERNEL pool_backward(const T *g, int g_stride, const T *weights, const Byte *which, int N, int H,
-                     int W, int C, int s, T *x_gradient, int x_gradient_stride, int add) {
+KERNEL pool_backward(const Stored *g, int g_stride, const T *weights, const Byte *which, int N, int H,
+                     int W, int C, int s, Stored *x_gradient, int x_gradient_stride, int add) {
     const int Ho = (H - 1) / s + 1, Wo = (W - 1) / s + 1;
     const int e = blockIdx.x * blockDim.x + threadIdx.x, p = e / (C / 4), c = e % (C / 4) * 4;
     if (p >= N * H * W) return;

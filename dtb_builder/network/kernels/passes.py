@@ -42,12 +42,14 @@ class NetworkPasses:
     ) -> None:
         self._library = library.new_step()
         self._dtype = dtype
+        self._computed_dtype = torch.promote_types(dtype, torch.float32)
         self._record = record
         self._batches_tracked: list[Tensor] = []
         self.gradients: dict[Tensor, Tensor] = {}
 
     def edge(self, operation: nn.Module, maps: Maps, drop_path: DropPath) -> Term:
         """An operation of make_operation, and the drop-path after it."""
+        maps.num_readers += 1
         if isinstance(operation, nn.Identity):
             return self._identity(maps)
         if isinstance(operation, nn.MaxPool2d | nn.AvgPool2d):
@@ -58,7 +60,8 @@ class NetworkPasses:
             term = self._blocks(list(operation.op), maps)  # pyright: ignore[reportArgumentType]
         if drop_path.training and drop_path.probability > 0:
             kept = 1 - drop_path.probability
-            weights = maps.values.new_empty((len(maps.values), 1, 1, 1))
+            shape, dtype = (len(maps.values), 1, 1, 1), self._computed_dtype
+            weights = maps.values.new_empty(shape, dtype=dtype)
             self._do(lambda: weights.bernoulli_(kept).div_(kept))
             term.weights = weights
         return term
@@ -76,6 +79,7 @@ class NetworkPasses:
         out = maps.new_empty()
         shape = {**norm.affine, **maps.flat_shape}
         self._call("copy", x=maps, weights=None, **shape, out=out, add=False)
+        out.term = term
         return out
 
     def join(self, terms: list[Term], node: Maps) -> None:
@@ -86,6 +90,7 @@ class NetworkPasses:
             arguments |= {name: term.maps, f"{name}_weights": term.weights}
             arguments |= {f"{name}_{key}": value for key, value in affine.items()}
         self._call("join", **arguments, **node.flat_shape, out=node)
+        node.term = next((term for term in terms if term.norm), None)
 
     def finish(self) -> None:
         """Complete the gradients of all parameters, at the end of a backward pass."""
@@ -188,15 +193,14 @@ class NetworkPasses:
         self._call("block_forward", **shape, **sums)
         norm = self._norm(batch_norm, out, sums)
 
-        def backward(gradient: Maps, weights: Tensor | None, sums: Sums | None = None) -> None:
+        def backward(gradient: Maps, weights: Tensor | None) -> None:
             gradients = {"g": gradient, "weights": weights, **self._gradients_of(**own)}
-            gradients |= self._before_norm(batch_norm, norm, gradient, weights, out, sums)
+            gradients |= self._before_norm(batch_norm, norm, gradient, weights, out)
             to, add = maps.gradient_to_write()
-            inner_sums = self._gradient_sums(maps) if inner else None
-            gradients |= {"x_mean": inner.mean if inner else None, **(inner_sums or _NO_SUMS)}
+            gradients |= self._gathered_sums(before, maps)
             self._call("block_backward", **gradients, **shape, x_gradient=to, add=add)
             if before:
-                before.backward(to, None, inner_sums)
+                before.backward(to, None)
 
         return Term(out, norm, backward)
 
@@ -209,6 +213,26 @@ class NetworkPasses:
         """Buffers for the sums of a gradient after a batch norm."""
         g_sums, gx_sums = self._library.sums(maps.channels, maps.num_pixels, maps.values)
         return {"g_sums": g_sums, "gx_sums": gx_sums}
+
+    def _gathered_sums(self, before: Term | None, maps: Maps) -> dict[str, Any]:
+        """The arguments by which a block gathers sums of the gradient that it writes, if it can.
+
+        Args:
+            before: the term of the block whose batch norm it reads, if any.
+            maps: that it reads; their gradient is whole only after the last one has come.
+        """
+        term = before
+        if before is None and self._library.gathers_sums and maps.num_readers == 0:
+            term = maps.term
+        norm = term.norm if term else None
+        found: dict[str, Any] = {"x_mean": norm.mean if norm else None, **_NO_SUMS}
+        if norm:
+            norm.sums = self._gradient_sums(maps)
+            found |= norm.sums
+        if self._library.gathers_sums:
+            found |= {"normed": term.maps if term else None, "normed_stride": 0}
+            found |= {"normed_weights": term.weights if term else None}
+        return found
 
     def _norm(self, batch_norm: nn.BatchNorm2d, maps: Maps, sums: Sums) -> Norm:
         """A batch norm with the batch's statistics; its running statistics are updated."""
@@ -244,13 +268,13 @@ class NetworkPasses:
         gradient: Maps,
         weights: Tensor | None,
         maps: Maps,
-        sums: Sums | None = None,
     ) -> dict[str, Tensor]:
         """The backward pass of a batch norm, as coefficients of its input's gradient.
 
         That gradient is a g + b y + c0, where g is the gradient of the output and y the input. The
         pass that reads it computes it from the coefficients.
         """
+        sums = norm.sums
         if sums is None:
             sums = self._gradient_sums(maps)
             inputs = {"g": gradient, "weights": weights, "y": maps, "mean": norm.mean}

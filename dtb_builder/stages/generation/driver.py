@@ -2,7 +2,7 @@
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -67,7 +67,9 @@ class Progress:
 Event = RunFinished | RunFailed | RunPostponed | ShardClosed | Progress
 
 
-Training = Callable[..., str | None]
+Trained = Generator[None, None, str | None] | str | None
+Training = Callable[..., Trained]
+"""What a task calls; see `train_run`. A plain function takes no turns."""
 
 
 def generate(
@@ -164,6 +166,7 @@ class _Driver:
             self._engine,
             self._batches(),
             max_attempts=self._launch.cluster.max_attempts,
+            at_once=self._launch.cluster.together,
             is_done=self._is_done,
         ):
             yield from self._told(event)

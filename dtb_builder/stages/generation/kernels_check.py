@@ -9,28 +9,31 @@ import torch
 from dtb_builder.dataset.atomic import write_whole
 from dtb_builder.errors import ConfigError
 from dtb_builder.network import kernels
-from dtb_builder.network.comparison import BOUNDS, differences_from_modules
+from dtb_builder.network.comparison import bounds_of, differences_from_modules
 from dtb_builder.network.kernels import AnyLibrary
 from dtb_builder.training import ComputeConfig
 from dtb_builder.training.kernels import library_of
+from dtb_builder.training.recipe import Activations
 
 __all__ = ["check_kernels"]
 
 _DRIVER = Path("/proc/driver/nvidia/version")
 
 
-def check_kernels(compute: ComputeConfig, folder: Path) -> None:
+def check_kernels(compute: ComputeConfig, activations: Activations, folder: Path) -> None:
     """Compare the passes of this process's GPU with the modules, once per model and driver.
 
     Args:
         compute: the process's settings. On a CPU nothing is compared, because the tests of this
             package run the same instructions.
+        activations: of the recipe; each way to store activations is compared for itself.
         folder: the folder of passed comparisons, with a file for each.
 
     Raises:
-        ConfigError: the results differ by more than BOUNDS.
+        ConfigError: the results differ by more than bounds_of.
     """
-    if compute.device == "cuda" and (library := library_of(compute)) is not None:
+    library = library_of(compute, activations)
+    if compute.device == "cuda" and library is not None:
         driver = _DRIVER.read_text().split("\n")[0] if _DRIVER.exists() else "unknown driver"
         check_once(library, f"{torch.cuda.get_device_name()}, {driver}", folder)
 
@@ -38,14 +41,15 @@ def check_kernels(compute: ComputeConfig, folder: Path) -> None:
 def check_once(library: AnyLibrary, device: str, folder: Path) -> None:
     """Compare the passes of a device, which is described by a text, once."""
     about = {"device": device, "passes": library.name, "torch": str(torch.__version__)}
-    about["sources"] = _sources()
+    about |= {"maps": str(library.maps_dtype(torch.float32)), "sources": _sources()}
     file = folder / f"{sha256(json.dumps(about).encode()).hexdigest()[:16]}.json"
     if file.exists():
         return
     found = differences_from_modules(library)
-    if any(found[name] > bound for name, bound in BOUNDS.items()):
+    bounds = bounds_of(library)
+    if any(found[name] > bound for name, bound in bounds.items()):
         said = ", ".join(
-            f"{name} by {found[name]:.1e} ({BOUNDS[name]:.0e} at most)" for name in found
+            f"{name} by {found[name]:.1e} ({bounds[name]:.0e} at most)" for name in found
         )
         raise ConfigError(
             f"the compiled passes are not to be trusted on {device}, torch {torch.__version__}: "

@@ -86,8 +86,8 @@ def reproduce(benchmark: Benchmark, number: int, *, root: Path | None) -> Iterat
     data = _images(benchmark, root)
     spec = NetworkSpec(**benchmark.provenance["network"])
     network = initial_network(run.genotype, spec, run.seed)
-    network.use_kernels(library_of(_compute(benchmark)))
     recipe = parse(Recipe, benchmark.provenance["config"]["recipe"])
+    network.use_kernels(library_of(_compute(benchmark), recipe.activations))
     settings = parse(StatesConfig, benchmark.provenance["config"]["states"])
     storing = Storing(settings, tensor_table(network))
     steps = run.state_steps

@@ -4,7 +4,7 @@ import logging
 import math
 import signal
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import lru_cache
@@ -43,26 +43,32 @@ from dtb_builder.stages.work.disk import storage_is_named
 from dtb_builder.training.environment import environment
 from dtb_builder.training.finished import FinishedEpoch
 from dtb_builder.training.kernels import kernels_name, library_of
-from dtb_builder.training.loop import StartingPoint, train
+from dtb_builder.training.loop import StartingPoint, train_in_turns
 from dtb_builder.training.machine import set_up_machine
 from dtb_builder.training.momentum import capture_momentum
 from dtb_builder.training.resident import ResidentImages, make_resident, without_evaluation
 from dtb_builder.training.resume import Checkpoint
+from dtb_builder.training.turns import on_own_stream
 
-__all__ = ["train_run", "training"]
+__all__ = ["train_run", "training", "training_in_turns"]
+
+
+Epoch = tuple[int, Mapping[str, float]]
+"""An epoch that is on disk, with its metrics."""
 
 
 def train_run(
     path: Path, run: PlannedRun, time_limit: float | None, studies: tuple[Path, ...] = ()
-) -> str | None:
+) -> Generator[None, None, str | None]:
     """Train a run from its last finished epoch to its end; each epoch is on disk before the next.
 
-    Errors are written to the run's log and raised.
+    At each yield other runs may go on in this process. Errors are written to the run's log and
+    raised.
 
     Args:
         path: the run folder.
         run: the run.
-        time_limit: the seconds that it may take, or None.
+        time_limit: the seconds that it may take, the turns of other runs included, or None.
         studies: run folders or benchmarks; a run that one of them has is compared with it.
 
     Returns:
@@ -82,13 +88,20 @@ def train_run(
         try:
             with folder.run_locked(run):
                 _make_ready(folder.config)  # does not count for the run's time limit
-                check_kernels(folder.config.compute, folder.kernels_folder)
+                check_kernels(
+                    folder.config.compute, folder.config.recipe.activations, folder.kernels_folder
+                )
                 found = _finished(studies).find(folder, run) if studies else None
                 known = None if found is None else Run(*found)
-                with _limited(time_limit):
-                    for epoch, metrics in training(folder, run, log, known):
+                turns = training_in_turns(folder, run, log, known)
+                if folder.config.compute.device == "cuda":
+                    turns = on_own_stream(turns)
+                for turn in _limited(turns, time_limit):
+                    if turn is not None:
+                        epoch, metrics = turn
                         line = "  ".join(f"{name}={value:.4g}" for name, value in metrics.items())
                         log.info("epoch %d: %s", epoch, line)
+                    yield
                 journal = read_journal(folder.journal_file(run))
                 return None if journal is None else journal.ended
         except Exception:
@@ -98,8 +111,18 @@ def train_run(
 
 def training(
     folder: RunFolder, run: PlannedRun, log: logging.Logger, known: Run | None = None
-) -> Iterator[tuple[int, Mapping[str, float]]]:
+) -> Iterator[Epoch]:
     """Train a run and store it; yield each epoch with its metrics once it is on disk.
+
+    See `training_in_turns`.
+    """
+    return (turn for turn in training_in_turns(folder, run, log, known) if turn is not None)
+
+
+def training_in_turns(
+    folder: RunFolder, run: PlannedRun, log: logging.Logger, known: Run | None = None
+) -> Generator[Epoch | None, None, None]:
+    """Train a run and store it; yield each epoch as `training`, and None where others may go on.
 
     The caller holds the run's lock. Errors are raised, but not recorded.
 
@@ -117,7 +140,7 @@ def training(
     network = initial_network(Genotype.parse(run.genotype), spec, run.seed)
     shape = images.train_images.shape[1:]
     storing = Storing(config.states, tensor_table(network))
-    network.use_kernels(library_of(config.compute))
+    network.use_kernels(library_of(config.compute, config.recipe.activations))
     folder.working_folder(run.shard).mkdir(parents=True, exist_ok=True)
     recipe = config.recipe
     if known is not None:
@@ -140,7 +163,7 @@ def training(
         return
     facts = environment(config.compute.device, kernels=kernels_name(config.compute))
     encoder = StateEncoder(folder.moments, journal)
-    for finished in train(
+    for finished in train_in_turns(
         network,
         data,
         recipe,
@@ -148,6 +171,9 @@ def training(
         state_steps=[moment.step for moment in folder.moments if moment.epoch is None],
         resume=start,
     ):
+        if finished is None:
+            yield None
+            continue
         if known is not None:
             if finished.epoch > known.num_epochs:
                 append_end(folder.journal_file(run), "it ended early")
@@ -287,23 +313,29 @@ def _finished(studies: tuple[Path, ...]) -> FinishedRuns:
     return FinishedRuns(studies)
 
 
-@contextmanager
-def _limited(seconds: float | None) -> Iterator[None]:
-    """Raise `TimeLimitError` in the body after a number of seconds; needs the main thread."""
+def _limited(
+    turns: Generator[Epoch | None, None, None], seconds: float | None
+) -> Iterator[Epoch | None]:
+    """Raise `TimeLimitError` in a turn when all took that many seconds; needs the main thread."""
     if seconds is None:
-        yield
+        yield from turns
         return
 
     def expired(_signal: int, _frame: object) -> None:
         raise TimeLimitError(f"took longer than cluster.time_limit = {seconds:g} seconds")
 
-    before = signal.signal(signal.SIGALRM, expired)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
+    end = time.monotonic() + seconds
+    while True:
+        before = signal.signal(signal.SIGALRM, expired)
+        signal.setitimer(signal.ITIMER_REAL, max(end - time.monotonic(), 1e-6))
+        try:
+            turn = next(turns)
+        except StopIteration:
+            return
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, before)
+        yield turn
 
 
 @contextmanager

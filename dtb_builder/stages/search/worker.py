@@ -107,7 +107,7 @@ def _scores(
     """The candidate's scores, and the number of training steps that they took."""
     setting = _setting(config)
     network = initial_network(Genotype.parse(candidate.genotype), setting.spec, config.seed)
-    network.use_kernels(library_of(config.compute))
+    network.use_kernels(library_of(config.compute, config.recipe.activations))
     early: dict[str, float] = {}
     steps = 0
     if rule.epoch != 0:

@@ -21,8 +21,9 @@ class ClusterConfig:
             CPU.
         max_in_flight: the number of tasks submitted to Ray at once; None for twice as many as can
             run.
-        runs_per_task: the number of runs that a process trains one after another. Each process
-            takes seconds to start, to load the images and to set up its GPU.
+        runs_per_task: the number of runs that a process trains. Each process takes seconds to
+            start, to load the images and to set up its GPU.
+        together: how many of them train at the same time, on a CUDA stream each.
         shards: the range FIRST-LAST to work on, if several jobs share the work; None for all.
         max_attempts: how often a run is tried before it is given up.
         time_limit: the seconds that an attempt at a run may take; None for no limit.
@@ -37,6 +38,7 @@ class ClusterConfig:
     max_attempts: int
     time_limit: float | None
     runs_per_task: int = 1
+    together: int = 1
     shards: str | int | None = None
     tensorboard: bool = False
 
@@ -53,6 +55,11 @@ class ClusterConfig:
             raise ValueError(f"cluster.max_in_flight must be at least 1, got {self.max_in_flight}")
         if self.runs_per_task < 1:
             raise ValueError(f"cluster.runs_per_task must be at least 1, got {self.runs_per_task}")
+        if not 1 <= self.together <= self.runs_per_task:
+            raise ValueError(
+                f"cluster.together must be in 1..{self.runs_per_task}, as many as "
+                f"cluster.runs_per_task, got {self.together}"
+            )
         try:
             self.shard_range  # noqa: B018 - raises where there is none
         except ValueError as error:

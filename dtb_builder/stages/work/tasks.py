@@ -3,7 +3,7 @@
 import pickle
 import traceback
 from collections import deque
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Generator, Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,7 +32,8 @@ class Task:
 
     Attributes:
         key: identifies the task.
-        function: a module-level function.
+        function: a module-level function; a generator function takes turns with the others of its
+            process, at each yield.
         arguments: the function's arguments.
         on_device: whether it needs the device of a run; otherwise it needs one core.
         num_failed: the number of attempts that failed in earlier processes.
@@ -108,6 +109,7 @@ def run_tasks(
     batches: Iterator[Sequence[Task]],
     *,
     max_attempts: int,
+    at_once: int = 1,
     is_done: Callable[[Task], bool] = lambda _: False,
 ) -> Iterator[Event]:
     """Run tasks on an engine until there are no more; only a bounded number is in memory.
@@ -118,9 +120,10 @@ def run_tasks(
 
     Args:
         engine: the engine, already started.
-        batches: the tasks in order; a process runs the tasks of a batch one after another. An
-            empty batch means that none is ready until another task has ended.
+        batches: the tasks in order; a process begins the tasks of a batch in order. An empty batch
+            means that none is ready until another task has ended.
         max_attempts: how often a task may fail before it is given up.
+        at_once: how many tasks of a batch take turns; a task that was stopped is tried again alone.
         is_done: whether a task has done its work, asked when its attempt failed or its process
             died.
 
@@ -131,7 +134,7 @@ def run_tasks(
     loop = _Loop(batches, max_attempts, is_done)
     while True:
         while engine.has_room() and (batch := loop.next_batch()):
-            engine.submit(_call(batch))
+            engine.submit(_call(batch, at_once))
             loop.running[batch[0].key] = batch
             yield from map(Started, batch)
         if engine.is_idle():
@@ -142,9 +145,9 @@ def run_tasks(
         yield Waited()
 
 
-def _call(batch: tuple[Task, ...]) -> Call:
+def _call(batch: tuple[Task, ...], at_once: int) -> Call:
     first = batch[0]
-    return Call(first.key, attempt, (batch,), first.on_device, first.function.__name__)
+    return Call(first.key, attempt, (batch, at_once), first.on_device, first.function.__name__)
 
 
 @dataclass(frozen=True)
@@ -156,19 +159,39 @@ class _Attempt:
     traceback: str = ""
 
 
-def attempt(tasks: tuple[Task, ...]) -> list[_Attempt]:
-    """Run tasks one after another in this process; other errors do not stop the next task.
+def attempt(tasks: tuple[Task, ...], at_once: int) -> list[_Attempt]:
+    """Run tasks in this process, `at_once` of them in turns; other errors stop no other task.
 
     Raises:
         StorageError, ImagesError, ConfigError, MissingVolumeError, ContradictionError: a task
             raised it, and the next tasks would, too.
     """
-    return [_attempt(task) for task in tasks]
-
-
-def _attempt(task: Task) -> _Attempt:
+    waiting = deque((task, _attempt(task)) for task in tasks)
+    running: deque[tuple[Task, Generator[None, None, _Attempt]]] = deque()
+    ended: dict[Hashable, _Attempt] = {}
     try:
-        return _Attempt(task.function(*task.arguments))
+        while waiting or running:
+            while waiting and len(running) < at_once:
+                running.append(waiting.popleft())
+            task, turns = running.popleft()
+            try:
+                next(turns)
+            except StopIteration as end:
+                ended[task.key] = end.value
+            else:
+                running.append((task, turns))
+    finally:
+        for _, turns in running:  # those that another's error stops
+            turns.close()
+    return [ended[task.key] for task in tasks]
+
+
+def _attempt(task: Task) -> Generator[None, None, _Attempt]:
+    try:
+        result = task.function(*task.arguments)
+        if isinstance(result, Generator):
+            result = yield from result
+        return _Attempt(result)
     except _STOPPING:
         raise
     except Exception as error:  # noqa: BLE001 - the loop decides what it means

@@ -44,13 +44,13 @@ class MortalEngine(SerialEngine):
         call = self._calls[0]
         if isinstance(call.key, str):
             return super().wait(seconds=seconds)
-        (tasks,) = call.arguments
+        tasks, at_once = call.arguments
         self.begun.append(tuple(task.key.number for task in tasks))
         num_survived = self._deaths.get(len(self.begun) - 1)
         if num_survived is None:
             return super().wait(seconds=seconds)
         self._calls.popleft()
-        call.function(tasks[:num_survived])
+        call.function(tasks[:num_survived], at_once)
         return [CallEnd(call.key, None, OSError("gone"), self._is_lost)]
 
 

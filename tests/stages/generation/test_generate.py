@@ -440,6 +440,41 @@ def test_a_run_that_exceeds_its_time_limit_is_a_failure_and_the_others_go_on(
     assert "TimeLimitError: took longer than cluster.time_limit = 600" in found.failed[0].reason
 
 
+def test_runs_that_train_together_are_those_that_train_alone(
+    finished: Path,
+    tmp_path: Path,
+    generate: Dtb,
+    dtb: Dtb,
+    content: Content,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Though one fails, and is resumed, while the other goes on."""
+    folder = RunFolder(tmp_path)
+    begun: list[tuple[int, int]] = []
+    store, failures = workers._store, iter([RuntimeError("a bad moment")])
+
+    def noting(folder: RunFolder, run: PlannedRun, *rest: Any) -> None:
+        store(folder, run, *rest)
+        begun.append((run.number, rest[1].epoch))
+        if begun[-1] == (0, 1) and (error := next(failures, None)):
+            raise error
+
+    monkeypatch.setattr(workers, "_store", noting)
+    settings = ("cluster.runs_per_task=2", "cluster.together=2", "cluster.time_limit=600")
+    assert generate(tmp_path, *settings, "shard_size=2") == 0
+    assert begun == [
+        *((i, epoch) for epoch in (0, 1) for i in (0, 1)),
+        (1, 2),
+        (1, 3),
+        (0, 2),
+        (0, 3),
+    ]
+    assert "RuntimeError: a bad moment" in folder.log_file(next(folder.plan())).read_text()
+    assert dtb("merge", tmp_path) == 0
+    together, alone = (content(file / "dtb.h5") for file in (tmp_path, finished))
+    assert together == alone
+
+
 def test_getting_ready_takes_none_of_a_runs_time(
     tmp_path: Path, generate: Dtb, monkeypatch: pytest.MonkeyPatch
 ) -> None:

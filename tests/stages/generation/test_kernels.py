@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from recipes import RECIPES
 
 from dtb_builder import Benchmark
 from dtb_builder.errors import ConfigError
@@ -47,6 +48,20 @@ def test_auto_is_on_for_a_gpu_whatever_was_built(
         with pytest.raises(ConfigError, match=r"compute\.kernels=on does not support"):
             kernels.with_kernels_settled(replace(compute, kernels="on"), unfit, channels=channels)
     assert caplog.messages == []
+
+
+def test_maps_in_bfloat16_are_refused_where_no_gpu_has_passes_for_them() -> None:
+    recipe = replace(RECIPES["smoke"], activations="bfloat16")
+    compute = ComputeConfig(device="cuda", threads=1, deterministic=True, kernels="auto")
+    assert kernels.with_kernels_settled(compute, recipe, channels=12).kernels == "on"
+    for unfit, channels, other in (
+        (replace(compute, device="cpu"), 12, recipe),
+        (replace(compute, kernels="off"), 12, recipe),
+        (compute, 6, recipe),
+        (compute, 12, replace(recipe, precision="bfloat16")),
+    ):
+        with pytest.raises(ConfigError, match=r"recipe\.activations=bfloat16 is how"):
+            kernels.with_kernels_settled(unfit, other, channels=channels)
 
 
 def test_without_passes_one_line_says_so_and_auto_is_off(

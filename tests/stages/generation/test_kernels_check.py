@@ -64,10 +64,10 @@ def test_passes_that_differ_stop_with_the_setting_to_use(
 def test_a_gpu_is_asked_by_every_process_that_trains_on_it(
     path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(kernels_check, "library_of", lambda _: WrongLibrary(path, "join"))
+    monkeypatch.setattr(kernels_check, "library_of", lambda *_: WrongLibrary(path, "join"))
     monkeypatch.setattr("torch.cuda.get_device_name", lambda: "a GPU")
     on_gpu = ComputeConfig(device="cuda", threads=1, deterministic=True, kernels="on")
     with pytest.raises(ConfigError, match="not to be trusted on a GPU"):
-        check_kernels(on_gpu, tmp_path / "kernels")
+        check_kernels(on_gpu, "float32", tmp_path / "kernels")
     on_cpu = ComputeConfig(device="cpu", threads=1, deterministic=True, kernels="on")
-    check_kernels(on_cpu, tmp_path / "kernels")
+    check_kernels(on_cpu, "float32", tmp_path / "kernels")

@@ -89,7 +89,7 @@ def test_a_merge_told_to_takes_finished_runs_of_open_shards_and_lists_failures(
     tmp_path: Path, generate: Dtb, dtb: Dtb, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = RunFolder(tmp_path)
-    train = workers.train
+    train = workers.train_in_turns
 
     def failing(network: Any, *rest: Any, **options: Any) -> Any:
         if network.genotype.key == benchmark_keys[1]:
@@ -100,7 +100,7 @@ def test_a_merge_told_to_takes_finished_runs_of_open_shards_and_lists_failures(
     benchmark_keys = [
         workers.Genotype.parse(run.genotype).key for run in RunFolder(tmp_path).plan()
     ]
-    monkeypatch.setattr(workers, "train", failing)
+    monkeypatch.setattr(workers, "train_in_turns", failing)
     assert dtb("generate", tmp_path, "cluster=serial", "cluster.max_attempts=2") == 1
     assert not folder.shard_files()
     assert dtb("merge", tmp_path) == 2

@@ -75,13 +75,13 @@ def test_a_damaged_shard_is_made_whole_by_training_only_what_was_lost(
     assert "1 runs saved" in printed
     assert "run 1 is lost: the state of run 1 after epoch 2 is damaged" in printed
     trained: list[int] = []
-    train = workers.train
+    train = workers.train_in_turns
 
     def noting(*arguments: Any, **options: Any) -> Any:
         trained.append(1)
         return train(*arguments, **options)
 
-    monkeypatch.setattr(workers, "train", noting)
+    monkeypatch.setattr(workers, "train_in_turns", noting)
     assert dtb("generate", folder.path, "cluster=serial") == 0
     assert trained == [1]
     assert dtb("merge", folder.path) == 0

@@ -1,7 +1,7 @@
 """What the one loop tries again, gives up, waits for and is stopped by."""
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -146,3 +146,40 @@ def test_a_batch_may_wait_for_the_end_of_another() -> None:
     loop = run_tasks(SerialEngine(), batches(), max_attempts=1)
     ended.extend(event.task.key for event in loop if isinstance(event, Ended))
     assert ended == [0, 1]
+
+
+def in_turns(
+    key: Any, num_turns: int, error: Exception | None = None
+) -> Generator[None, None, str]:
+    """Take so many turns, then raise the error if there is one."""
+    try:
+        for _ in range(num_turns):
+            tried.append(key)
+            yield
+        if error is not None:
+            raise error
+    finally:
+        tried.append(f"{key} closed")
+    return f"result of {key}"
+
+
+def long(key: Any, num_turns: int, error: Exception | None = None) -> Task:
+    return Task(key, in_turns, (key, num_turns, error), on_device=True)
+
+
+def test_tasks_take_turns_and_the_next_begins_when_one_has_ended() -> None:
+    found = events([long(0, 3), long(1, 1), long(2, 2)], at_once=2)
+    assert tried == [0, 1, 0, "1 closed", 0, 2, "0 closed", 2, "2 closed"]
+    assert [event.result for event in of(Ended, found)] == [f"result of {i}" for i in range(3)]
+
+
+def test_a_task_that_fails_in_its_turn_stops_no_other() -> None:
+    found = events([long(0, 1, ValueError("no")), long(1, 2)], at_once=2, attempts=1)
+    assert [event.task.key for event in of(Failed, found)] == [0]
+    assert [event.task.key for event in of(Ended, found)] == [1]
+
+
+def test_what_concerns_every_task_closes_those_that_wait_for_their_turn() -> None:
+    with pytest.raises(StorageError):
+        events([long(0, 1, StorageError("full")), long(1, 9), long(2, 9)], at_once=2)
+    assert tried == [0, 1, "0 closed", "1 closed"]
