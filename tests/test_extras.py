@@ -18,6 +18,13 @@ ASKED = {
     "bench.to_xarray()": "to_xarray needs the package xarray: pip install '{}[export]'",
     "bench[0].network(epoch=0)": "network needs the package torch: pip install '{}[build]'",
     "bench[0].replay(epoch=0)": "replay needs the package torch: pip install '{}[build]'",
+    "bench[0].evaluate(epoch=0, split='test')": (
+        "evaluate needs the package torch: pip install '{}[build]'"
+    ),
+    "score_states(bench, {})": "score_states needs the package torch: pip install '{}[build]'",
+    "__import__('dtb_builder.adapters.torch_states')": (
+        "torch_states needs the package torch: pip install '{}[build]'"
+    ),
     "bench[0].export('a.pt', epoch=0)": (
         "a state's file needs the package torch: pip install '{}[build]'"
     ),
@@ -33,7 +40,7 @@ LIGHT = """
 import json, sys
 for name in ("ConfigSpace", "hdf5plugin", "pyarrow", "ray", "syne_tune", "torch", "xarray"):
     sys.modules[name] = None
-from dtb_builder import Benchmark, errors
+from dtb_builder import Benchmark, errors, score_states
 from dtb_builder.adapters.syne_tune import tabular_blackbox
 from dtb_builder.dataset.subset import subset
 from dtb_builder.space.configuration import config_space
