@@ -82,7 +82,7 @@ def _seconds(text: str) -> float:
 
 def _plan(given: argparse.Namespace) -> int:
     Sigterm()  # so that a calibration that is told to stop leaves nothing behind
-    from dtb_builder.stages.generation.estimate import estimate
+    from dtb_builder.stages.generation.estimate import estimate, evaluation_hint
     from dtb_builder.stages.generation.run_folder import RunFolder
     from dtb_builder.stages.work.byte_text import byte_text
 
@@ -103,9 +103,18 @@ def _plan(given: argparse.Namespace) -> int:
             f"cost.per_gpu_hour: {folder.path} trains on the {config.compute.device}, not on GPUs"
         )
     if given.calibrate:
-        from dtb_builder.stages.generation.calibrate import calibrate
+        from dtb_builder.stages.generation.calibrate import calibrated, timings
 
-        cost, how = calibrate(folder), "from two epochs of three genotypes"
+        timed = []
+        for each in timings(folder):
+            print(
+                f"run {each.number}: {each.training:.3g} s of training, {each.evaluation:.3g} s of "
+                f"evaluation, {each.storing:.3g} s of storing an epoch",
+                flush=True,
+            )
+            timed.append(each)
+        cost, how = calibrated(folder, timed), "from two epochs of three genotypes"
+        folder.write_calibration(cost.run.total)
     else:
         cost, how = estimate(folder), "from a few steps: --calibrate is closer"
     print(f"run folder  {folder.path}")
@@ -114,6 +123,13 @@ def _plan(given: argparse.Namespace) -> int:
     print(f"disk        about {byte_text(cost.num_bytes)}")
     print(f"time        about {cost.hours:.3g} hours of one worker, as timed on {cost.device} here")
     print(f"            {how}")
+    run = cost.run
+    print(
+        f"a run       {run.training:.3g} s of training, {run.evaluation:.3g} s of evaluation, "
+        f"{run.storing:.3g} s of storing"
+    )
+    if hint := evaluation_hint(cost, config):
+        print(f"            {hint}")
     if cost.device != config.compute.device:
         print(f"            this machine has no {config.compute.device}, which will be faster")
     if price is not None:
@@ -163,7 +179,7 @@ def _generate(given: argparse.Namespace) -> int:
         RunPostponed,
         generate,
     )
-    from dtb_builder.stages.generation.monitor import failed_lines
+    from dtb_builder.stages.generation.monitor import Forecast, failed_lines
     from dtb_builder.stages.generation.run_folder import RunFolder
     from dtb_builder.stages.generation.status import status
 
@@ -189,10 +205,15 @@ def _generate(given: argparse.Namespace) -> int:
         initial=before.num_epochs,
         unit="epoch",
         desc=f"{before.num_runs} runs",
+        bar_format="{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}{postfix}]",
     ) as bar:
+        forecast = Forecast(folder, launch.cluster.shard_range)
         for event in events:
             sigterm.check()
             if isinstance(event, Progress):
+                is_done = event.num_epochs == before.num_planned_epochs
+                left = "" if is_done else forecast.text(event.num_epochs)
+                bar.set_postfix_str(left, refresh=False)
                 bar.update(max(0, event.num_epochs - bar.n))
             elif isinstance(event, RunFinished) and event.diverged is not None:
                 bar.write(f"run {event.run.number} diverged: {event.diverged}", file=sys.stderr)

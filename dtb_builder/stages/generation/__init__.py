@@ -7,7 +7,7 @@
 | `driver` (`dtb generate`) | plan | `working/shard-NNNNN/` while it runs: a journal and the latest checkpoint of each run; then `shards/shard-NNNNN.h5`; `logs/`; `kernels/` on a GPU | continues after the last finished epoch of every run |
 | `merge` | shards | `dtb.h5`, and `states-HASH-NNNNN.h5` with `volume_size` | same shards in any order, same bytes |
 | `status`, `monitor` | the files | nothing | works while nothing runs |
-| `estimate`, `calibrate` | plan, images | nothing that stays | the same numbers; calibrated ones are measured anew |
+| `estimate`, `calibrate` | plan, images | `calibration.json`, for the first forecasts | the same numbers; calibrated ones are measured anew |
 | `repair` | a damaged shard or benchmark, shards of other plans | the intact runs: as finished journals for generate, or `*.repaired.h5`; the files themselves go to `damaged/` | a stopped repair can be repeated |
 | `reproduce` | a benchmark | nothing: it trains one run again and compares | |
 """

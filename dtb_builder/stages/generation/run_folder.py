@@ -89,6 +89,7 @@ class RunFolder:
     ``working/``              journals, checkpoints and failures of the shards in progress
     ``damaged/``              damaged shards that a repair has set aside
     ``logs/``                 one text file per run
+    ``calibration.json``      the seconds of a run, as ``dtb plan --calibrate`` timed them
     ``kernels/``              on which GPUs the compiled passes were compared with the modules
     ``dtb.h5``                the merged benchmark; ``states-*.h5`` beside it are its volumes
     ========================  ==============================================================
@@ -175,6 +176,11 @@ class RunFolder:
     def kernels_folder(self) -> Path:
         """Where comparisons of compiled passes with the modules are remembered."""
         return self.path / "kernels"
+
+    @property
+    def calibration_file(self) -> Path:
+        """The seconds of a run, as they were timed."""
+        return self.path / "calibration.json"
 
     @property
     def ray_log_file(self) -> Path:
@@ -323,6 +329,12 @@ class RunFolder:
         return int(self.provenance_settings["plan"]["runs"])
 
     @property
+    def num_evaluated(self) -> tuple[int, int]:
+        """The validation and the test images of an evaluation."""
+        splits = self.provenance_settings["splits"]
+        return int(splits["valid"]["size"]), int(splits["test"]["size"])
+
+    @property
     def num_shards(self) -> int:
         """How many shards they make."""
         return -(-self.num_runs // self.config.shard_size)
@@ -341,6 +353,25 @@ class RunFolder:
             shard.append(run)
         if shard:
             yield shard[0].shard, shard
+
+    # The calibration.
+
+    def write_calibration(self, seconds: float) -> None:
+        """Remember the seconds of a run, for the first forecasts."""
+        write_whole(self.calibration_file, json.dumps({"run_seconds": seconds}).encode())
+
+    @property
+    def calibrated_seconds(self) -> float | None:
+        """The seconds of a run as they were timed, None if they were not.
+
+        Raises:
+            DamagedFileError: the file was edited.
+        """
+        try:
+            text = self.calibration_file.read_text()
+        except FileNotFoundError:
+            return None
+        return float(_parse_json(self.calibration_file, text)["run_seconds"])
 
     # Failures.
 

@@ -49,7 +49,7 @@ class DeviceStatus:
         name: the devices', or "not known yet" before the first epoch.
         num_running: runs that are trained on them now.
         seconds_per_epoch: of those runs' latest epochs, on average; None before the first.
-        epochs_per_hour: of all those runs together.
+        epochs_per_hour: of all those runs together; until then as calibrated, or 0.
     """
 
     name: str
@@ -170,7 +170,8 @@ def status(folder: RunFolder, shards: ShardRange | None = None) -> Status:
     given = config.first_epoch + 1  # rows that nobody has to train
     per_run = rows - given
     num_epochs = num_closed_runs * per_run + sum(max(0, run.num_epochs - given) for run in runs)
-    devices = _devices(running)
+    calibrated = folder.calibrated_seconds
+    devices = _devices(running, None if calibrated is None else calibrated / per_run)
     pace = sum(device.epochs_per_hour for device in devices)
     num_left = num_runs * per_run - num_epochs
     return Status(
@@ -236,7 +237,8 @@ def _failed(folder: RunFolder, run: PlannedRun) -> Iterator[FailedStatus]:
         yield FailedStatus(run.number, len(failures.messages), failures.given_up, reason, log)
 
 
-def _devices(running: list[_OpenRun]) -> tuple[DeviceStatus, ...]:
+def _devices(running: list[_OpenRun], calibrated: float | None) -> tuple[DeviceStatus, ...]:
+    """The devices of running runs; their pace is the calibrated one until a first epoch's end."""
     by_name: defaultdict[str, list[_OpenRun]] = defaultdict(list)
     for run in running:
         by_name[run.device or "not known yet"].append(run)
@@ -244,7 +246,10 @@ def _devices(running: list[_OpenRun]) -> tuple[DeviceStatus, ...]:
     for name, runs in sorted(by_name.items()):
         seconds = [run.seconds for run in runs if run.seconds]
         mean = sum(seconds) / len(seconds) if seconds else None
-        found.append(DeviceStatus(name, len(runs), mean, len(runs) * 3600 / mean if mean else 0.0))
+        epoch = mean or calibrated
+        found.append(
+            DeviceStatus(name, len(runs), mean, len(runs) * 3600 / epoch if epoch else 0.0)
+        )
     return tuple(found)
 
 
@@ -270,12 +275,10 @@ def _merged(folder: RunFolder, num_finished: int) -> Merged:
         return "no"
     try:
         with Benchmark(folder.benchmark_file) as benchmark:
-            num_merged = len(benchmark)
+            is_own = benchmark.provenance_text == folder.provenance
+            return "yes" if is_own and len(benchmark) >= num_finished else "stale"
     except DTBError:
         return "damaged"
-    newest = max((file.stat().st_mtime for file in folder.shard_files()), default=0.0)
-    older = folder.benchmark_file.stat().st_mtime < newest
-    return "stale" if older or num_merged < num_finished else "yes"
 
 
 def _size(file: Path | os.DirEntry[str]) -> int:
