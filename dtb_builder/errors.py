@@ -1,6 +1,7 @@
 """The errors that a person who uses DTB may want to catch."""
 
 __all__ = [
+    "ClosedError",
     "ConfigError",
     "DTBError",
     "DamagedFileError",
@@ -9,6 +10,7 @@ __all__ = [
     "GenotypeError",
     "ImagesError",
     "LockedError",
+    "MissingPackageError",
     "MissingShardError",
     "MissingVolumeError",
     "NoSuchRunError",
@@ -81,6 +83,10 @@ class TimeLimitError(DTBError):
     """A try at a run took longer than it may."""
 
 
+class MissingPackageError(DTBError, ModuleNotFoundError):
+    """A package is needed that is not installed; the message says how to install it."""
+
+
 class UnfinishedError(DTBError):
     """Something was asked for that work still to be done must make first."""
 
@@ -95,6 +101,10 @@ class MissingVolumeError(DTBError, FileNotFoundError):
 
 class DuplicateRunError(DTBError):
     """One run stands in two shards."""
+
+
+class ClosedError(DTBError, ValueError):
+    """A benchmark was closed before something of it was read."""
 
 
 class NotDTBFileError(DTBError, ValueError):

@@ -7,7 +7,9 @@ from typing import Any
 
 import h5py
 
-__all__ = ["add_command", "add_folder_command", "here", "target"]
+from dtb_builder.dataset.source import masked
+
+__all__ = ["add_command", "add_folder_command", "here", "named", "target"]
 
 Command = Callable[[Any], int]
 """Takes the given arguments; returns the exit code."""
@@ -25,22 +27,32 @@ def add_folder_command(
 ) -> argparse.ArgumentParser:
     """Add a command that takes a folder and settings."""
     sub = add_command(commands, name, command, text)
-    sub.add_argument("run_folder", metavar="RUN_FOLDER", type=Path)
+    sub.add_argument("run_folder", metavar="RUN_FOLDER", type=named)
     sub.add_argument("settings", metavar="SETTING", nargs="*", help="key=value or group=name")
     return sub
 
 
 def here(text: str) -> Path:
-    """The path of a local file; a URL is refused."""
+    """The path of a local file or folder; a URL is refused, and so is an empty name."""
     if "://" in text:
         raise argparse.ArgumentTypeError(
-            f"{text} is a URL: download it first (only info, query and export read URLs)"
+            f"{masked(text)} is a URL: download it first (only info, query and export read URLs)"
         )
+    return named(text)
+
+
+def named(text: str) -> Path:
+    """A path; an empty name, which is that of the current folder, is refused."""
+    if not text:
+        raise argparse.ArgumentTypeError("the name is empty")
     return Path(text)
 
 
 def target(text: str) -> Path:
     """The path of a file to write. It may exist, but a benchmark is never overwritten."""
-    if h5py.is_hdf5(text):
+    path = named(text)
+    if path.is_dir():
+        raise argparse.ArgumentTypeError(f"{text} is a folder: name a file in it")
+    if path.is_file() and h5py.is_hdf5(text):  # HDF5 would wait for the writer of a pipe
         raise argparse.ArgumentTypeError(f"{text} is an HDF5 file: choose another name")
-    return Path(text)
+    return path

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from dtb_builder.commands.adding import add_command, here, target
+from dtb_builder.commands.adding import add_command, here, named, target
 from dtb_builder.errors import ConfigError
 
 __all__ = ["add_commands"]
@@ -20,7 +20,7 @@ def add_commands(commands: Any) -> None:
     )
     verify.add_argument("file", metavar="FILE_OR_FOLDER", type=here)
     verify.add_argument("--deep", action="store_true", help="evaluate each epoch's state again")
-    verify.add_argument("--root", metavar="FOLDER", type=Path, help="where the images are")
+    verify.add_argument("--root", metavar="FOLDER", type=named, help="where the images are")
     repair = add_command(
         commands, "repair", _repair, "Save the intact runs of a damaged file, or of all shards."
     )
@@ -33,7 +33,7 @@ def add_commands(commands: Any) -> None:
     )
     reproduce.add_argument("file", metavar="FILE", type=here)
     reproduce.add_argument("--run", metavar="NUMBER", type=int, required=True, help="which run")
-    reproduce.add_argument("--root", metavar="FOLDER", type=Path, help="where the images are")
+    reproduce.add_argument("--root", metavar="FOLDER", type=named, help="where the images are")
     replay = add_command(
         commands, "replay", _replay, "Make a state that was not kept, by training to it again."
     )
@@ -43,7 +43,7 @@ def add_commands(commands: Any) -> None:
     replay.add_argument(
         "--into", metavar="STATE", type=target, help="ends with .pt or .safetensors"
     )
-    replay.add_argument("--root", metavar="FOLDER", type=Path, help="where the images are")
+    replay.add_argument("--root", metavar="FOLDER", type=named, help="where the images are")
 
 
 def _verify(given: argparse.Namespace) -> int:

@@ -4,10 +4,9 @@ import argparse
 import json
 import sys
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
-from dtb_builder.commands.adding import add_command, add_folder_command, here
+from dtb_builder.commands.adding import add_command, add_folder_command, here, named
 from dtb_builder.commands.composing import (
     compose,
     ensure_planned,
@@ -38,7 +37,7 @@ def add_commands(commands: Any) -> None:
         commands, "branch", _branch, "Plan runs that go on from stored states of others."
     )
     branch.add_argument("file", metavar="FILE", type=here)
-    branch.add_argument("run_folder", metavar="NEW_FOLDER", type=Path)
+    branch.add_argument("run_folder", metavar="NEW_FOLDER", type=named)
     branch.add_argument(
         "--runs", metavar="FIRST-LAST", help="their numbers, as in 0-9 or 0,4; all without"
     )
@@ -56,7 +55,7 @@ def add_commands(commands: Any) -> None:
     )
     add_folder_command(commands, "merge", _merge, "Merge the shards into RUN_FOLDER/dtb.h5.")
     status = add_command(commands, "status", _status, "Show the progress of a generation.")
-    status.add_argument("run_folder", metavar="RUN_FOLDER", type=Path)
+    status.add_argument("run_folder", metavar="RUN_FOLDER", type=named)
     how = status.add_mutually_exclusive_group()
     how.add_argument("--json", action="store_true", help="for programs")
     how.add_argument(

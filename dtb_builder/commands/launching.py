@@ -5,7 +5,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from dtb_builder.commands.adding import add_command
+from dtb_builder.commands.adding import add_command, named
 from dtb_builder.errors import ConfigError
 
 __all__ = ["add_commands"]
@@ -16,7 +16,7 @@ def add_commands(commands: Any) -> None:
     jobs = add_command(
         commands, "jobs", _jobs, "Write the launchers for Slurm, Kubernetes and clouds."
     )
-    jobs.add_argument("--into", metavar="FOLDER", type=Path, required=True, help="a new folder")
+    jobs.add_argument("--into", metavar="FOLDER", type=named, required=True, help="a new folder")
 
 
 def _jobs(given: argparse.Namespace) -> int:

@@ -7,8 +7,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from dtb_builder.commands.adding import add_command, here, target
-from dtb_builder.dataset.source import located
+from dtb_builder.commands.adding import add_command, here, named, target
+from dtb_builder.dataset.source import Location, located
 from dtb_builder.errors import ConfigError
 
 __all__ = ["add_commands"]
@@ -17,10 +17,10 @@ __all__ = ["add_commands"]
 def add_commands(commands: Any) -> None:
     """Add them to the command line."""
     info = add_command(commands, "info", _info, "Show what a benchmark holds and how it was made.")
-    info.add_argument("file", metavar="FILE_OR_URL", type=located)
+    info.add_argument("file", metavar="FILE_OR_URL", type=_source)
     info.add_argument("--json", action="store_true", help="the whole provenance, for programs")
     query = add_command(commands, "query", _query, "Print metrics of a benchmark's runs.")
-    query.add_argument("file", metavar="FILE_OR_URL", type=located)
+    query.add_argument("file", metavar="FILE_OR_URL", type=_source)
     which = query.add_mutually_exclusive_group()
     which.add_argument("--genotype", metavar="TEXT", help="only its runs, at every epoch")
     which.add_argument("--run", metavar="NUMBER", type=int, help="only this run, at every epoch")
@@ -31,9 +31,11 @@ def add_commands(commands: Any) -> None:
     )
     query.add_argument("--epoch", metavar="E", type=int, help="the epoch shown; -1 is the last")
     export = add_command(commands, "export", _export, "Write every run and epoch as one table.")
-    export.add_argument("file", metavar="FILE_OR_URL", type=located)
-    export.add_argument("--parquet", metavar="TABLE", type=target, help="for pandas, DuckDB, ...")
-    export.add_argument("--csv", metavar="TABLE", type=target, help="for everything else")
+    export.add_argument("file", metavar="FILE_OR_URL", type=_source)
+    export.add_argument("--parquet", metavar="TABLE", type=_table, help="for pandas, DuckDB, ...")
+    export.add_argument(
+        "--csv", metavar="TABLE", type=_table, help="for everything else; - is standard output"
+    )
     report = add_command(
         commands, "report", _report, "Write one HTML page about a benchmark, for a browser."
     )
@@ -48,7 +50,7 @@ def add_commands(commands: Any) -> None:
         commands, "publish", _publish, "Make a folder for the Hugging Face Hub or Zenodo."
     )
     publish.add_argument("file", metavar="FILE", type=here)
-    publish.add_argument("--into", metavar="FOLDER", type=Path, required=True, help="a new folder")
+    publish.add_argument("--into", metavar="FOLDER", type=named, required=True, help="a new folder")
     publish.add_argument("--name", required=True, help="of the data set")
     publish.add_argument("--author", action="append", required=True, help="may be given again")
     publish.add_argument("--licence", required=True, help="of the data, such as CC-BY-4.0")
@@ -56,6 +58,16 @@ def add_commands(commands: Any) -> None:
     where = publish.add_mutually_exclusive_group(required=True)
     where.add_argument("--dry-run", action="store_true", help="make the folder, upload nothing")
     where.add_argument("--repository", metavar="OWNER/NAME", help="of the Hub, to upload to")
+
+
+def _source(text: str) -> Location:
+    """A file here, or a URL."""
+    return located(text) if "://" in text else named(text).absolute()
+
+
+def _table(text: str) -> Path | str:
+    """The path of a table to write, or "-" for standard output."""
+    return "-" if text in ("-", "/dev/stdout") else target(text)
 
 
 def _info(given: argparse.Namespace) -> int:
@@ -133,15 +145,21 @@ def _export(given: argparse.Namespace) -> int:
     except ImportError as error:
         raise ConfigError(f"{error}: pip install 'darts-training-bench[export]'") from error
 
-    targets = [(given.parquet, export_parquet), (given.csv, export_csv)]
-    if not any(path for path, _ in targets):
+    wanted = [(given.parquet, export_parquet), (given.csv, export_csv)]
+    targets = [(target, export) for target, export in wanted if target is not None]
+    if not targets:
         raise ConfigError("say what to write: --parquet TABLE, --csv TABLE or both")
+    if len({os.path.realpath(target) for target, _ in targets}) < len(targets):
+        raise ConfigError(f"--parquet and --csv are both {given.csv}: name two files")
     with Benchmark(given.file) as benchmark:
-        for path, export in targets:
-            if path is not None:
-                export(benchmark, path)
-                num_rows = len(benchmark) * (benchmark.num_epochs + 1)
-                print(f"{path}: {num_rows} rows, {byte_text(path.stat().st_size)}")
+        num_rows = len(benchmark) * (benchmark.num_epochs + 1)
+        for target, export in targets:
+            if target == "-":
+                export(benchmark, sys.stdout.buffer)
+                continue
+            export(benchmark, target)
+            size = f", {byte_text(target.stat().st_size)}" if target.is_file() else ""
+            print(f"{target}: {num_rows} rows{size}")
     return 0
 
 

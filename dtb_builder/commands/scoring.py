@@ -6,7 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dtb_builder.commands.adding import add_command, add_folder_command, here
+from dtb_builder.commands.adding import add_command, add_folder_command, here, named, target
 from dtb_builder.commands.composing import compose
 from dtb_builder.commands.progress import progress
 from dtb_builder.commands.signals import Sigterm
@@ -30,23 +30,23 @@ def add_commands(commands: Any) -> None:
     )
     score.add_argument("file", metavar="FILE", type=here)
     score.add_argument("settings", metavar="SETTING", nargs="*", help="key=value or group=name")
-    score.add_argument("--into", metavar="FILE", type=Path, help="beside FILE, scores.parquet")
+    score.add_argument("--into", metavar="FILE", type=target, help="beside FILE, scores.parquet")
     rank = add_command(
         commands,
         "rank",
         _rank,
         "Measure how well each score orders a benchmark's networks, at each moment.",
     )
-    rank.add_argument("file", metavar="FILE", type=Path)
+    rank.add_argument("file", metavar="FILE", type=named)
     rank.add_argument("settings", metavar="SETTING", nargs="*", help="with --benchmark: key=value")
     rank.add_argument(
         "--benchmark",
         metavar="TABLE",
         help="nasbench101 or nds: FILE is that table, whose networks are scored first",
     )
-    rank.add_argument("--scores", metavar="FILE", type=Path, help="beside FILE, scores.parquet")
+    rank.add_argument("--scores", metavar="FILE", type=named, help="beside FILE, scores.parquet")
     rank.add_argument(
-        "--into", metavar="STEM", type=Path, help="beside FILE, rank: STEM.json, .html"
+        "--into", metavar="STEM", type=named, help="beside FILE, rank: STEM.json, .html"
     )
     rank.add_argument(
         "--by", metavar="METRIC", default="test_accuracy", help="at the last epoch; test_accuracy"

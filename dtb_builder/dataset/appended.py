@@ -7,14 +7,14 @@ checksums what counts; whoever opens one cuts off what does not.
 import os
 from pathlib import Path
 
-from dtb_builder.dataset.atomic import sync_folder
+from dtb_builder.dataset.atomic import followed, sync_folder
 
 __all__ = ["append", "create", "cut"]
 
 
 def create(path: Path) -> None:
-    """Make an empty file whose name has reached the disk."""
-    path.open("wb").close()
+    """Make an empty file whose name has reached the disk; raises as `followed`."""
+    followed(path).open("wb").close()
     sync_folder(path.parent)
 
 

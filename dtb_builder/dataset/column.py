@@ -13,8 +13,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from dtb_builder.dataset.codec import crc32c
 from dtb_builder.dataset.schema import BLOCK_BYTES
-from dtb_builder.dataset.source import Source, Span
-from dtb_builder.errors import DamagedFileError
+from dtb_builder.dataset.source import Source, Span, wrong_bytes
 
 __all__ = ["StoredColumn", "aligned_rows", "block_checksums", "list_checksum", "read_together"]
 
@@ -86,7 +85,7 @@ class StoredColumn:
     def take_list(self, checksums: bytes) -> None:
         """Prove the list of checksums that was read, and remember it."""
         if list_checksum(self.name, checksums) != self._list_checksum:
-            raise DamagedFileError(f"{self.name}: the list of its checksums is wrong")
+            raise wrong_bytes(self._source, f"{self.name}: the list of its checksums is wrong")
         self._checksums = np.frombuffer(checksums, "<u4")
 
     @property
@@ -153,7 +152,7 @@ class StoredColumn:
         assert self._checksums is not None
         found = block_checksums(data)
         if found != self._checksums[first_block : first_block + len(found)].tolist():
-            raise DamagedFileError(f"{self.name}: a checksum of its bytes is wrong")
+            raise wrong_bytes(self._source, f"{self.name}: a checksum of its bytes is wrong")
 
 
 def read_together(columns: Sequence[StoredColumn], first: int, stop: int) -> list[NDArray[Any]]:

@@ -1,8 +1,9 @@
 """A benchmark's metrics as one long table, in Parquet or CSV, made without holding it all."""
 
+import contextlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import pyarrow as pa
@@ -35,8 +36,8 @@ _COLUMNS = (
 )
 
 
-def export_parquet(benchmark: Benchmark, path: Path) -> None:
-    """A row per run and epoch; what was not measured is null. The file is whole or absent.
+def export_parquet(benchmark: Benchmark, target: Path | BinaryIO) -> None:
+    """A row per run and epoch; what was not measured is null. A file is whole or absent.
 
     The file's metadata has the provenance as ``dtb_provenance``, and a column's its meaning.
 
@@ -45,23 +46,30 @@ def export_parquet(benchmark: Benchmark, path: Path) -> None:
     """
     schema = _schema(benchmark)
     with (
-        whole_file(path) as temporary,
-        pyarrow.parquet.ParquetWriter(temporary, schema, compression="zstd") as writer,
+        _sink(target) as sink,
+        pyarrow.parquet.ParquetWriter(sink, schema, compression="zstd") as writer,
     ):
         for batch in _batches(benchmark, schema):
             writer.write_batch(batch)
 
 
-def export_csv(benchmark: Benchmark, path: Path) -> None:
+def export_csv(benchmark: Benchmark, target: Path | BinaryIO) -> None:
     """The same table as text: floats as short as they read back the same, nothing for null.
 
     Raises:
         DamagedFileError: the benchmark's bytes are not those that were written.
     """
     schema = _schema(benchmark)
-    with whole_file(path) as temporary, pyarrow.csv.CSVWriter(temporary, schema) as writer:
+    with _sink(target) as sink, pyarrow.csv.CSVWriter(sink, schema) as writer:
         for batch in _batches(benchmark, schema):
             writer.write_batch(batch)
+
+
+def _sink(
+    target: Path | BinaryIO,
+) -> contextlib.AbstractContextManager[Path] | contextlib.AbstractContextManager[BinaryIO]:
+    """What a table is written to: a file that is whole or absent, or what is open already."""
+    return whole_file(target) if isinstance(target, Path) else contextlib.nullcontext(target)
 
 
 def table(benchmark: Benchmark) -> pa.Table:

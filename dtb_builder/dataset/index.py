@@ -27,7 +27,7 @@ from dtb_builder.dataset.opening import (
     reading_hdf5,
 )
 from dtb_builder.dataset.source import Source, Span
-from dtb_builder.errors import DamagedFileError, NotDTBFileError
+from dtb_builder.errors import ClosedError, DamagedFileError, NotDTBFileError
 from dtb_builder.record import Moment
 
 __all__ = ["IndexReader", "IndexWriter", "Rows", "row_checksums"]
@@ -158,7 +158,7 @@ class IndexReader:
         self._stored: dict[str, StoredColumn] = {}
         self._moments: tuple[Moment, ...] | None = None
         self._numbers: NDArray[np.int64] | None = None
-        with reading_hdf5(self._path):
+        with reading_hdf5(self._path, self._file):
             kind = file.attrs[schema.KIND_ATTRIBUTE]
             if isinstance(kind, str) and kind == schema.FileKind.STATES:
                 raise NotDTBFileError(
@@ -210,7 +210,7 @@ class IndexReader:
         """The moments of the file's runs, in order; raises as `column`."""
         if self._moments is None:
             columns = {column.name: self.column(column.name) for column in schema.MOMENTS}
-            with damage_is_named(self._path):
+            with damage_is_named(self._path, self._file):
                 self._moments = moments_from(columns, self.num_epochs)
         return self._moments
 
@@ -220,7 +220,7 @@ class IndexReader:
         Raises:
             DamagedFileError: they are not.
         """
-        with damage_is_named(self._path):
+        with damage_is_named(self._path, self._file):
             few = self.stored("runs/number").num_bytes <= _CHECKED_AT_OPENING
         if few:
             self.numbers  # noqa: B018 - it checks
@@ -229,12 +229,12 @@ class IndexReader:
         """A column of the schema, shape (rows, ...), not writeable.
 
         Raises:
-            ValueError: the file was closed before the column was read.
+            ClosedError: the file was closed before the column was read.
             DamagedFileError: its bytes are not those that were written.
         """
         if name not in self._arrays:
             self.check_open()
-            with damage_is_named(self._path):
+            with damage_is_named(self._path, self._file):
                 self._arrays[name] = self.stored(name).whole()
         return self._arrays[name]
 
@@ -252,7 +252,7 @@ class IndexReader:
         """A number of each of a column's rows, as `StoredColumn.reduced`; raises as `column`."""
         if self._is_short(name):
             return reduce(self.column(name)).astype(dtype, copy=False)
-        with damage_is_named(self._path):
+        with damage_is_named(self._path, self._file):
             return self.stored(name).reduced(reduce, dtype)
 
     def streamed(self, names: Sequence[str], num_rows: int) -> Iterator[dict[str, NDArray[Any]]]:
@@ -263,7 +263,7 @@ class IndexReader:
     def rows(self, names: Sequence[str], first: int, stop: int) -> dict[str, NDArray[Any]]:
         """Some rows of several columns of runs, none remembered; raises as `column`."""
         self.check_open()
-        with damage_is_named(self._path):
+        with damage_is_named(self._path, self._file):
             columns = [self.stored(name) for name in names]
             return dict(zip(names, read_together(columns, first, stop), strict=True))
 
@@ -276,7 +276,7 @@ class IndexReader:
         found = {name: self.column(name)[row] for name in names if self._is_short(name)}
         long = [name for name in names if name not in found]
         if long:
-            with damage_is_named(self._path):
+            with damage_is_named(self._path, self._file):
                 parts = read_together([self.stored(name) for name in long], row, row + 1)
             found |= {name: part[0] for name, part in zip(long, parts, strict=True)}
         return found
@@ -287,7 +287,7 @@ class IndexReader:
         That is every short column if all together are short, else those that say where the states
         are; neighbours in one request.
         """
-        with damage_is_named(self._path):
+        with damage_is_named(self._path, self._file):
             every = [self.stored(name) for name in _COLUMNS]
             if sum(stored.num_bytes for stored in every) > self._source.whole_up_to:
                 every = [stored for stored in every if stored.name.startswith(_WHERE_STATES_ARE)]
@@ -306,7 +306,7 @@ class IndexReader:
     def salvaged(self, name: str) -> NDArray[Any] | None:
         """A column whatever its checksums, or None where not even its shape is right."""
         try:
-            with damage_is_named(self._path):
+            with damage_is_named(self._path, self._file):
                 stored = self._locate(name, is_damaged=True)
                 return stored.array(self._source.read(*stored.span))
         except DamagedFileError:
@@ -322,7 +322,7 @@ class IndexReader:
         """One of the schema's string datasets; raises as `column`."""
         if name not in self._texts:
             self.check_open()
-            with damage_is_named(self._path):
+            with damage_is_named(self._path, self._file):
                 self._texts[name] = _decoded(self._stored_text(name).whole())
         return self._texts[name]
 
@@ -330,21 +330,21 @@ class IndexReader:
         """See that the file can still be read.
 
         Raises:
-            ValueError: it was closed.
+            ClosedError: it was closed.
         """
         if not self._file:
-            raise ValueError(f"{self._path} was closed before this was read")
+            raise ClosedError(f"{self._path} was closed before this was read")
 
     def _is_short(self, name: str) -> bool:
         """Whether a column is in memory, or may as well be."""
         if name in self._arrays:
             return True
         self.check_open()
-        with damage_is_named(self._path):
+        with damage_is_named(self._path, self._file):
             return self.stored(name).num_bytes <= self._source.whole_up_to
 
     def _stored_text(self, name: str) -> StoredColumn:
-        with reading_hdf5(self._path):
+        with reading_hdf5(self._path, self._file):
             dataset = dataset_at(self._file, name)
             if dataset.dtype.kind != "S" or dataset.ndim != 1:
                 raise DamagedFileError(f"{name}: expected strings, got {dataset.dtype}")
@@ -352,7 +352,7 @@ class IndexReader:
 
     def _locate(self, name: str, *, is_damaged: bool = False) -> StoredColumn:
         column = _COLUMNS[name]
-        with reading_hdf5(self._path):
+        with reading_hdf5(self._path, self._file):
             dataset = dataset_at(self._file, name)
             sizes = {
                 "runs": self.num_runs,

@@ -1,5 +1,6 @@
 """The list of a published folder's files with their SHA-256, in the format of ``sha256sum``."""
 
+import re
 from collections.abc import Iterator
 from hashlib import file_digest
 from pathlib import Path, PurePosixPath
@@ -22,34 +23,67 @@ def sha256_of(file: Path) -> str:
 
 def write_manifest(folder: Path) -> None:
     """List every file that is in the folder, and in folders in it, now."""
-    lines = [f"{sha256_of(folder / name)}  {name}\n" for name in _names(folder)]
+    lines = [_line(sha256_of(folder / name), name) for name in _names(folder)]
     write_whole(folder / MANIFEST, "".join(lines).encode())
 
 
 def verify_manifest(folder: Path) -> Iterator[Checked]:
     """Read every file that the list names, and look for files that it does not.
 
+    What lies elsewhere is not read: a link is named. Only a link into the ``blobs`` beside it is
+    none, since the cache of the Hugging Face Hub keeps a folder's files there.
+
     Raises:
         FileNotFoundError: there is no list.
         DamagedFileError: it cannot be read.
     """
     listed = _read(folder / MANIFEST)
-    for name, wanted in listed.items():
-        file = folder / name
-        if not file.is_file():
-            yield Checked(name, "it is not there")
-        elif (found := sha256_of(file)) != wanted:
-            yield Checked(name, f"its SHA-256 is {found[:12]}, expected {wanted[:12]}")
+    seen: set[str] = set()
+    for wanted, name in listed:
+        if name in seen:
+            yield Checked(name, f"{MANIFEST} lists it twice")
         else:
-            yield Checked(name, None)
+            seen.add(name)
+            yield Checked(name, _why_wrong(folder, name, wanted))
     for name in _names(folder):
-        if name not in listed:
+        if name not in seen:
             yield Checked(name, f"{MANIFEST} does not list it")
 
 
+def _why_wrong(folder: Path, name: str, wanted: str) -> str | None:
+    file = folder / name
+    try:
+        if _leads_out(folder, name):
+            return "it is a link, or in a linked folder: the data are not here"
+        if not file.exists():
+            return "it is not there"
+        if not file.is_file():
+            return "it is a folder, a pipe or a device, not a file"
+        found = sha256_of(file)
+    except OSError as error:
+        return f"it cannot be read: {error.strerror}"
+    if found != wanted:
+        return f"its SHA-256 is {found[:12]}, expected {wanted[:12]}"
+    return None
+
+
+def _leads_out(folder: Path, name: str) -> bool:
+    """Whether a file is a link, or in a linked folder, other than those of the Hub's cache."""
+    path = PurePosixPath(name)
+    if not any((folder / part).is_symlink() for part in (path, *path.parents[:-1])):
+        return False
+    revision = folder.absolute()  # .../snapshots/REVISION
+    blobs = revision.parents[1].resolve() / "blobs" if len(revision.parents) > 1 else None
+    return revision.parent.name != "snapshots" or (folder / name).resolve().parent != blobs
+
+
 def _names(folder: Path) -> list[str]:
-    """Of all files but the list, and what a download tool keeps in hidden folders."""
-    files = (file.relative_to(folder) for file in folder.rglob("*") if file.is_file())
+    """Of all files but the list, and what a download tool keeps in hidden folders.
+
+    Links, pipes and devices are among them.
+    """
+    every = (file for file in folder.rglob("*") if file.is_symlink() or not file.is_dir())
+    files = (file.relative_to(folder) for file in every)
     return sorted(
         file.as_posix()
         for file in files
@@ -57,18 +91,45 @@ def _names(folder: Path) -> list[str]:
     )
 
 
-def _read(file: Path) -> dict[str, str]:
+def _line(digest: str, name: str) -> str:
+    """A line of ``sha256sum``, which escapes a name with a line's end and marks the line."""
+    escaped = name.replace("\\", "\\\\").replace("\n", "\\n").replace("\r", "\\r")
+    return f"{'' if escaped == name else _ESCAPED}{digest}  {escaped}\n"
+
+
+_MOST_BYTES = 2**26
+_ESCAPED = "\\"
+_LINE = re.compile(r"(\\?)([0-9a-fA-F]{64}) [ *](.+)")
+
+
+def _read(file: Path) -> list[tuple[str, str]]:
+    """Each file's SHA-256 with its name, as ``sha256sum --check`` reads them."""
+    if not file.exists():
+        raise FileNotFoundError(f"{file.parent} has no {MANIFEST}: it was not published")
+    if not file.is_file() or _leads_out(file.parent, file.name):  # a pipe would block its reader
+        raise DamagedFileError(f"{file} is a folder, a device or a link, not a list")
+    if file.stat().st_size > _MOST_BYTES:
+        raise DamagedFileError(f"{file} has {file.stat().st_size} bytes, too many for a list")
     try:
-        lines = file.read_text().splitlines()
-    except FileNotFoundError:
-        raise FileNotFoundError(f"{file.parent} has no {MANIFEST}: it was not published") from None
+        lines = file.read_text().split("\n")
     except UnicodeDecodeError as error:
         raise DamagedFileError(f"{file} is not text: {error}") from error
-    listed: dict[str, str] = {}
+    listed: list[tuple[str, str]] = []
     for number, line in enumerate(lines, start=1):
-        digest, separator, name = line.partition("  ")
-        path = PurePosixPath(name)
-        if len(digest) != 64 or not separator or path.is_absolute() or ".." in path.parts:
+        if not line.strip():
+            continue
+        if (match := _LINE.fullmatch(line)) is None or not _is_inside(name := _named(match)):
             raise DamagedFileError(f"{file}:{number}: expected a SHA-256 and a file here: {line!r}")
-        listed[name] = digest
+        listed.append((match[2].lower(), PurePosixPath(name).as_posix()))
     return listed
+
+
+def _named(match: re.Match[str]) -> str:
+    if not match[1]:
+        return match[3]
+    return re.sub(r"\\(.)", lambda sign: {"n": "\n", "r": "\r"}.get(sign[1], sign[1]), match[3])
+
+
+def _is_inside(name: str) -> bool:
+    path = PurePosixPath(name)
+    return not path.is_absolute() and ".." not in path.parts and "\0" not in name and name != "."

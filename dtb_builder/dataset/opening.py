@@ -17,6 +17,7 @@ from dtb_builder.dataset import schema
 from dtb_builder.dataset.remote import MetadataFile, RemoteSource, without_collection
 from dtb_builder.dataset.source import FileSource, Location, Source
 from dtb_builder.errors import (
+    ClosedError,
     DamagedFileError,
     DTBError,
     NotDTBFileError,
@@ -186,7 +187,7 @@ def integer_attribute(owner: h5py.File | h5py.Dataset, path: Location, name: str
     Raises:
         DamagedFileError: there is none.
     """
-    with reading_hdf5(path):
+    with reading_hdf5(path, owner):
         return int(np.asarray(owner.attrs[name]))
 
 
@@ -270,11 +271,20 @@ class _Target:
 
 
 @contextlib.contextmanager
-def damage_is_named(path: Path | str) -> Iterator[None]:
-    """Turn what h5py raises over damaged bytes into a `DamagedFileError` that names the file."""
+def damage_is_named(
+    path: Path | str, file: h5py.File | h5py.Dataset | None = None
+) -> Iterator[None]:
+    """Turn what h5py raises over damaged bytes into a `DamagedFileError` that names the file.
+
+    Args:
+        path: of the file.
+        file: it or a dataset of it; where another thread has closed it, that is what is said.
+    """
     try:
         yield
     except DTBError as error:
+        if isinstance(error, DamagedFileError):
+            _check_open(path, file, error)
         error.add_note(f"in {os.fspath(path)}")
         raise
     except (
@@ -286,12 +296,20 @@ def damage_is_named(path: Path | str) -> Iterator[None]:
         TypeError,
         ValueError,
     ) as error:
+        _check_open(path, file, error)
         raise DamagedFileError(f"{os.fspath(path)} is damaged: {error}") from error
 
 
+def _check_open(path: Path | str, file: h5py.File | h5py.Dataset | None, error: Exception) -> None:
+    if file is not None and not file:
+        raise ClosedError(f"{os.fspath(path)} was closed before this was read") from error
+
+
 @contextlib.contextmanager
-def reading_hdf5(location: Location) -> Iterator[None]:
+def reading_hdf5(
+    location: Location, file: h5py.File | h5py.Dataset | None = None
+) -> Iterator[None]:
     """Have HDF5 read in an open file, here or on a server; raises as `damage_is_named`."""
     far = isinstance(location, str)
-    with without_collection() if far else contextlib.nullcontext(), damage_is_named(location):
+    with without_collection() if far else contextlib.nullcontext(), damage_is_named(location, file):
         yield

@@ -8,7 +8,7 @@ from functools import lru_cache
 from threading import Lock
 from typing import Any
 
-from dtb_builder.dataset.source import Location, Span, check_span
+from dtb_builder.dataset.source import Location, Span, Url, check_span, masked
 from dtb_builder.errors import DTBError, RemoteError
 
 __all__ = ["MetadataFile", "RemoteSource", "without_collection"]
@@ -34,16 +34,33 @@ class RemoteSource:
     is_far = True
 
     def __init__(self, url: str) -> None:
-        self.location: Location = url
-        self._url = url
+        self.location: Location = url if isinstance(url, Url) else Url(url)
         self.failure: RemoteError | None = None
+        self._about = self._info()
+        size = self._about.get("size")
+        if not isinstance(size, int) or size < 0 or self._about.get("partial") is False:
+            raise RemoteError(f"{self.location}: {_NO_RANGES}")
+        self.num_bytes = size
+
+    def _info(self) -> dict[str, Any]:
+        """What the server says of the file now."""
         with self._failures_named():
             filesystem, path = self._filesystem()
             filesystem.invalidate_cache(path)  # it may have listed the folder before the file came
             about = filesystem.info(path)
-        if about.get("size") is None or about.get("partial") is False:
-            raise RemoteError(f"{url}: {_NO_RANGES}")
-        self.num_bytes = int(about["size"])
+        return {name: about[name] for name in _IDENTITY if name in about}
+
+    def changed(self) -> DTBError | None:
+        """An error that says that the file is another by now, or None."""
+        try:
+            about = self._info()
+        except (FileNotFoundError, RemoteError):
+            return None  # what is wrong now may be the network
+        if about == self._about:
+            return None
+        return RemoteError(
+            f"{self.location} was changed on the server since it was opened: open it again"
+        )
 
     def read(self, offset: int, length: int) -> bytes:
         """The bytes of a span; raises DamagedFileError where the file does not reach so far."""
@@ -81,25 +98,34 @@ class RemoteSource:
             try:
                 return file.read(length)
             except ValueError as error:
-                raise RemoteError(f"{self._url}: {_NO_RANGES}") from error
+                raise RemoteError(f"{self.location}: {_NO_RANGES}") from error
 
     def _checked(self, data: bytes, length: int) -> bytes:
         if len(data) != length:
-            raise RemoteError(f"{self._url}: asked for {length} bytes, got {len(data)}")
+            raise self.changed() or RemoteError(
+                f"{self.location}: asked for {length} bytes, got {len(data)}"
+            )
         return data
 
     def _filesystem(self) -> tuple[Any, str]:
         """The file system and the path in it; fsspec keeps one for each thread and process."""
+        assert isinstance(self.location, Url)
+        url = self.location.raw
+        protocol = url.partition("://")[0]
         try:
+            from fsspec.config import conf
             from fsspec.core import url_to_fs
+
+            if protocol in ("http", "https"):
+                from dtb_builder.dataset.http import client_options
+
+                given = conf.get(protocol, {}).get("client_kwargs", {})
+                return url_to_fs(url, client_kwargs=client_options(given))
+            return url_to_fs(url)
         except ImportError as error:
-            raise RemoteError(f"{self._url}: {_INSTALL}") from error
-        try:
-            return url_to_fs(self._url)
-        except ImportError as error:
-            raise RemoteError(f"{self._url}: {_INSTALL} ({error})") from error
+            raise RemoteError(f"{self.location}: {_INSTALL} ({error})") from error
         except ValueError as error:
-            raise RemoteError(f"{self._url}: {error}") from error
+            raise RemoteError(f"{self.location}: {masked(str(error))}") from error
 
     def check_ranges(self) -> None:
         """See that the server gives a part of the file."""
@@ -113,12 +139,17 @@ class RemoteSource:
             # Some file systems say so of a server that refuses or does not answer, too.
             cause = error.__cause__
             if cause is None or _status(cause) in (404, 410):
-                raise FileNotFoundError(f"there is no file {self._url}") from None
-            raise RemoteError(f"{self._url}: {type(cause).__name__}: {cause}") from error
+                raise FileNotFoundError(f"there is no file {self.location}") from None
+            raise self._named(cause) from error
         except (DTBError, MemoryError):
             raise
         except Exception as error:  # each file system has its own, and its HTTP client's
-            raise RemoteError(f"{self._url}: {type(error).__name__}: {error}") from error
+            raise self._named(error) from error
+
+    def _named(self, error: BaseException) -> RemoteError:
+        if not str(error) and error.__cause__ is not None:
+            error = error.__cause__  # fsspec's own of a time limit says nothing
+        return RemoteError(f"{self.location}: {type(error).__name__}: {masked(str(error))}")
 
 
 def _status(error: BaseException) -> int | None:
@@ -128,6 +159,9 @@ def _status(error: BaseException) -> int | None:
         return answer.get("ResponseMetadata", {}).get("HTTPStatusCode")
     return getattr(answer, "status_code", getattr(answer, "status", None))
 
+
+_IDENTITY = ("size", "partial", "ETag", "Last-Modified", "LastModified", "mtime", "modified")
+"""What tells a file on a server from another of its name, by what the services call it."""
 
 _NO_RANGES = "the server does not give ranges of a file; download it, and open it here"
 _INSTALL = "reading from a server takes fsspec: pip install 'darts-training-bench[remote]'"

@@ -4,7 +4,6 @@ import os
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 
 from dtb_builder.dataset.codec import crc32c
 from dtb_builder.dataset.opening import damage_is_named
+from dtb_builder.dataset.trained_images import images_of
 from dtb_builder.dataset.weights import write_weights
 from dtb_builder.errors import DamagedFileError, StateNotKeptError
 from dtb_builder.record import TensorTable, TrainingState
@@ -124,7 +124,7 @@ def replay(run: "Run", *, epoch: int, root: Path | None = None) -> Replayed:
         spec = NetworkSpec(**provenance["network"])
         recipe = Recipe(**config["recipe"] | {"evaluate_epochs": ()})
         compute = ComputeConfig(**config["compute"])
-    images, split = _images(run, root)
+    images, split = images_of(provenance, root, user=run.file)
     with torch_as_it_was():
         set_up_machine(compute)
         network = initial_network(run.genotype, spec, run.seed)
@@ -185,18 +185,6 @@ def _nearest_start(run: "Run", epoch: int) -> "Start | None":
         )
     earlier = [known for known in run.checkpoint_epochs if known < epoch]
     return start_of(run, earlier[-1]) if earlier else None
-
-
-def _images(run: "Run", root: Path | None) -> "tuple[Images, Split]":
-    from dtb_builder.images.image_set import check_images
-    from dtb_builder.images.prepared import load_prepared
-
-    with damage_is_named(run.file):
-        settings, stored = run.provenance["config"]["images"], run.provenance["images"]["sha256"]
-        load = partial(load_prepared, root=root, **settings)
-    images, split = load()
-    check_images(images, stored, user=run.file)
-    return images, split
 
 
 def _without_evaluation(images: "Images", split: "Split", device: str) -> "ResidentImages":

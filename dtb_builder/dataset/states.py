@@ -25,7 +25,7 @@ from dtb_builder.dataset.opening import (
     opened,
     reading_hdf5,
 )
-from dtb_builder.dataset.source import Location, Source, sibling
+from dtb_builder.dataset.source import Location, Source, sibling, wrong_bytes
 from dtb_builder.errors import DamagedFileError, DTBError, MissingVolumeError
 from dtb_builder.record import Moment, TensorTable, TrainingState
 
@@ -168,7 +168,7 @@ def _created(
     settings = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
     settings.set_obj_track_times(False)  # two merges have equal bytes
     if len(shape) > 1:
-        import hdf5plugin  # registers the filter; readers of states do without
+        import hdf5plugin  # registers the filter, which only writing needs
 
         settings.set_chunk((1, shape[1]))
         settings.set_shuffle()
@@ -498,8 +498,9 @@ def _read(source: Source, places: Sequence[tuple[int, int, int]]) -> list[bytes]
     found = source.read_many([(offset, length) for offset, length, _ in places])
     for data, (offset, length, checksum) in zip(found, places, strict=True):
         if codec.crc32c(data) != checksum:
-            raise DamagedFileError(
-                f"{source.location}: the checksum of the {length} bytes at {offset} is wrong"
+            raise wrong_bytes(
+                source,
+                f"{source.location}: the checksum of the {length} bytes at {offset} is wrong",
             )
     return found
 

@@ -4,7 +4,6 @@ import json
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -23,6 +22,7 @@ from dtb_builder.dataset.source import Location, located
 from dtb_builder.dataset.states import States
 from dtb_builder.errors import DamagedFileError, NotFoundError, SchemaVersionError
 from dtb_builder.record import METRICS, whole_number
+from dtb_builder.remembered import remembered
 from dtb_builder.space import Genotype
 
 __all__ = ["FailedRun", "Store"]
@@ -95,13 +95,13 @@ class Store:
     def schema_version(self) -> str:
         """The version of the schema that the file was written in."""
         self.index.check_open()
-        with reading_hdf5(self.path):
+        with reading_hdf5(self.path, self._file):
             return str(self._file.attrs[schema.VERSION_ATTRIBUTE])
 
     @property
     def provenance_crc32c(self) -> object:
         """What the file's root says the checksum of the provenance is."""
-        with reading_hdf5(self.path):
+        with reading_hdf5(self.path, self._file):
             return self._file.attrs[schema.PROVENANCE_ATTRIBUTE]
 
     def check_known(self) -> None:
@@ -110,7 +110,7 @@ class Store:
         Raises:
             SchemaVersionError: it may.
         """
-        with reading_hdf5(self.path):
+        with reading_hdf5(self.path, self._file):
             is_newer = is_of_newer_minor(self._file, self.path)
         if is_newer:
             raise SchemaVersionError(
@@ -132,12 +132,12 @@ class Store:
             raise DamagedFileError(f"{self.path}: expected one provenance, got {len(texts)}")
         return texts[0]
 
-    @cached_property
+    @remembered
     def environments(self) -> tuple[dict[str, Any], ...]:
         """The devices and software that epochs ran on."""
         return tuple(map(self._object, self.index.texts(schema.ENVIRONMENTS)))
 
-    @cached_property
+    @remembered
     def origins(self) -> tuple[dict[str, Any], ...]:
         """Where runs come from."""
         return tuple(map(self._object, self.index.texts(schema.ORIGINS)))
@@ -154,7 +154,7 @@ class Store:
                 raise DamagedFileError(f"{self.path}: runs have {name}s that are not there")
 
     def _object(self, text: str) -> dict[str, Any]:
-        with damage_is_named(self.path):
+        with damage_is_named(self.path, self._file):
             value = json.loads(text)
         if not isinstance(value, dict):
             raise DamagedFileError(f"{self.path}: expected a JSON object, got {text[:40]!r}")
@@ -166,7 +166,7 @@ class Store:
         names = ("number", "genotype", "seed", "order_seed", "attempts")
         columns = [self.index.column(f"failures/{name}") for name in names]
         messages = self.index.texts(schema.FAILURE_MESSAGES)
-        with damage_is_named(self.path):
+        with damage_is_named(self.path, self._file):
             return tuple(
                 FailedRun(
                     int(number), Genotype.from_array(genotype), int(a), int(b), int(c), message

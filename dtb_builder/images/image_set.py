@@ -3,7 +3,6 @@
 import hashlib
 import math
 from dataclasses import dataclass, replace
-from functools import cached_property
 from pathlib import Path
 from typing import Self
 
@@ -11,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dtb_builder.errors import ImagesError
+from dtb_builder.remembered import remembered
 
-__all__ = ["Images", "channel_statistics", "check_images"]
+__all__ = ["Images", "channel_statistics", "check_images", "normalised"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,7 +58,7 @@ class Images:
         if not (np.isfinite(self.std).all() and (self.std > 0).all()):
             raise ValueError(f"std must be finite and > 0, got {self.std}")
 
-    @cached_property
+    @remembered
     def sha256(self) -> str:
         """Hash of all pixels, labels and shapes, in hexadecimal; it tells two sets apart."""
         digest = hashlib.sha256()
@@ -107,6 +107,21 @@ def channel_statistics(
         means.append(total / (255 * channel.size))
         stds.append(math.sqrt(channel.size * squares - total**2) / (255 * channel.size))
     return np.array(means), np.array(stds)
+
+
+def normalised(
+    pixels: NDArray[np.uint8], mean: NDArray[np.float64], std: NDArray[np.float64]
+) -> NDArray[np.float32]:
+    """Images as networks see them, float32, with the bits of torch on a CPU.
+
+    Args:
+        pixels: shape (images, channels, height, width).
+        mean: of each channel with pixels scaled to [0, 1], shape (channels,).
+        std: standard deviation of each channel, likewise.
+    """
+    scaled = pixels.astype(np.float32) / np.float32(255)
+    middle, spread = (each.astype(np.float32)[:, None, None] for each in (mean, std))
+    return (scaled - middle) / spread
 
 
 def check_images(images: Images, expected_sha256: str, *, user: Path | str) -> None:

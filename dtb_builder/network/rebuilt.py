@@ -18,18 +18,24 @@ _WITHOUT_WEIGHTS = Genotype(normal=_POOLS, reduce=_POOLS)
 
 
 _INITIALISING = Lock()
-"""Of two threads the second would otherwise restore what the first has drawn."""
+"""Initialising draws from torch's default generator, whose state threads share."""
 
 
 def rebuilt(
     genotype: Genotype, spec: NetworkSpec, tensors: TensorTable, state: TrainingState
 ) -> Network:
-    """The network, in evaluation mode; the caller's random numbers are not touched.
+    """The network in evaluation mode; torch's default generator is not changed.
+
+    Args:
+        genotype: the network's cells.
+        spec: how the genotype is made into a network.
+        tensors: the names and shapes of the state's tensors.
+        state: parameters and batch-norm statistics.
 
     Raises:
-        ValueError: its tensors are others than those of the state, by name or shape.
+        ValueError: the network's tensors differ from those of the state by name or shape.
     """
-    # A file may claim any network. Allocate it only if the state is large enough to be its own.
+    # A file may name a huge network: allocate it only if the state is large enough for it.
     if spec.layers <= len(tensors.names) and _least_floats(spec) <= len(state.values):
         with _INITIALISING, torch.random.fork_rng([]):
             network = Network(genotype, spec).float()
@@ -41,6 +47,6 @@ def rebuilt(
 
 @lru_cache(maxsize=16)
 def _least_floats(spec: NetworkSpec) -> int:
-    """Of the smallest network that is grown so; no other has many times as many."""
-    with torch.device("meta"):  # where tensors have no memory
+    """The floats of a spec's smallest network, with pools only; no other has many times as many."""
+    with torch.device("meta"):  # tensors without memory
         return tensor_table(Network(_WITHOUT_WEIGHTS, spec).float()).num_floats

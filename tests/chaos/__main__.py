@@ -5,11 +5,25 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from chaos.crash_checks import PROGRAMS, check_crashes
 from chaos.full_disk import fill_and_go_on
-from chaos.kills import SCENARIOS, kill_and_go_on, terminate_while_starting, uninterrupted
-from chaos.mutant_checks import GOOD, MutantReport, check_damaged, check_hostile, make_files
+from chaos.kills import (
+    SCENARIOS,
+    kill_and_go_on,
+    plan_branch,
+    terminate_while_starting,
+    uninterrupted,
+)
+from chaos.mutant_checks import (
+    GOOD,
+    MutantReport,
+    check_damaged,
+    check_hostile,
+    check_replaced,
+    make_files,
+)
 
 _HEADER = ("fault", "injected", "epochs lost", "wrong", "unreadable", "seconds", "notes")
 
@@ -55,6 +69,8 @@ def _rows(work: Path, num_mutants: int, repeat: int) -> Iterator[Row]:
         yield _mutant_row(f"damaged {kind}", report, begin)
         begin = time.monotonic()
         yield _mutant_row(f"hostile {kind}", check_hostile(path, files), begin)
+    begin = time.monotonic()
+    yield _mutant_row("no plain file", check_replaced(files / "shard.h5", files), begin)
     begin, disk = time.monotonic(), work / "disk"
     disk.mkdir()
     how, num_full, full = fill_and_go_on(disk)
@@ -76,24 +92,31 @@ def _rows(work: Path, num_mutants: int, repeat: int) -> Iterator[Row]:
     )
     expected = uninterrupted(work / "plain")
     for scenario in SCENARIOS:
-        begin = time.monotonic()
-        reports = [
-            kill_and_go_on(scenario, work / f"{scenario}-{i}".replace(" ", "-"), expected)
-            for i in range(repeat)
-        ]
-        resumed = sum(report.num_resumed for report in reports)
-        after = [r.fewest_after_resume for r in reports if r.fewest_after_resume is not None]
-        notes = [f"{resumed} runs resumed, {min(after, default=0)} epochs or more after it"]
-        notes += sorted({note for report in reports for note in report.notes})
-        yield (
-            scenario,
-            repeat,
-            sum(report.num_lost for report in reports),
-            sum(report.num_wrong for report in reports),
-            sum(report.num_unreadable for report in reports) + (resumed < repeat),
-            round(time.monotonic() - begin, 1),
-            "; ".join(notes),
-        )
+        folders = [work / f"{scenario}-{i}".replace(" ", "-") for i in range(repeat)]
+        yield _kill_row(scenario, scenario, folders, expected)
+    branches = [work / f"branch-{i}" for i in range(repeat + 1)]
+    for branch in branches:
+        plan_branch(work / "plain" / "dtb.h5", branch)
+    scenario, expected = "kill -9 of every process", uninterrupted(branches[0])
+    yield _kill_row(scenario, f"{scenario} of a branch", branches[1:], expected)
+
+
+def _kill_row(scenario: str, name: str, folders: list[Path], expected: dict[Any, Any]) -> Row:
+    begin = time.monotonic()
+    reports = [kill_and_go_on(scenario, folder, expected) for folder in folders]
+    resumed = sum(report.num_resumed for report in reports)
+    after = [r.fewest_after_resume for r in reports if r.fewest_after_resume is not None]
+    notes = [f"{resumed} runs resumed, {min(after, default=0)} epochs or more after it"]
+    notes += sorted({note for report in reports for note in report.notes})
+    return (
+        name,
+        len(folders),
+        sum(report.num_lost for report in reports),
+        sum(report.num_wrong for report in reports),
+        sum(report.num_unreadable for report in reports) + (resumed < len(folders)),
+        round(time.monotonic() - begin, 1),
+        "; ".join(notes),
+    )
 
 
 def _mutant_row(fault: str, report: MutantReport, begin: float) -> Row:

@@ -28,6 +28,7 @@ __all__ = [
     "KillReport",
     "content",
     "kill_and_go_on",
+    "plan_branch",
     "terminate_while_starting",
     "uninterrupted",
 ]
@@ -102,10 +103,17 @@ def content(path: Path) -> dict[Any, Any]:
 
 
 def uninterrupted(folder: Path) -> dict[Any, Any]:
-    """What the plan gives when nobody kills anything, without Ray."""
-    subprocess.run(_command("generate", folder, *PLAN, "cluster=serial"), check=True, **_quiet())
+    """What a planned folder, or a new one, gives when nobody kills anything, without Ray."""
+    command = _command("generate", folder, *_settings(folder), "cluster=serial")
+    subprocess.run(command, check=True, **_quiet())
     subprocess.run(_command("merge", folder), check=True, **_quiet())
     return content(folder / "dtb.h5")
+
+
+def plan_branch(parent: Path, folder: Path) -> None:
+    """Plan a folder whose runs go on from the middle of a benchmark's."""
+    middle = ("--from", str(NUM_EPOCHS // 2 - 2))
+    subprocess.run([*_command("branch", parent), str(folder), *middle], check=True, **_quiet())
 
 
 def kill_and_go_on(scenario: str, folder: Path, expected: dict[Any, Any]) -> KillReport:
@@ -113,7 +121,7 @@ def kill_and_go_on(scenario: str, folder: Path, expected: dict[Any, Any]) -> Kil
 
     Args:
         scenario: one of SCENARIOS.
-        folder: a new run folder.
+        folder: a new run folder, or a planned one.
         expected: what `uninterrupted` gave.
     """
     report = KillReport()
@@ -170,13 +178,17 @@ def _command(verb: str, folder: Path, *settings: str) -> list[str]:
     return [sys.executable, "-m", "dtb_builder.cli", verb, str(folder), *settings]
 
 
+def _settings(folder: Path) -> tuple[str, ...]:
+    return () if RunFolder(folder).is_planned else PLAN
+
+
 def _quiet() -> dict[str, Any]:
     return {"env": os.environ | _ENVIRONMENT, "capture_output": True, "text": True, "timeout": 300}
 
 
 def _started(folder: Path, *settings: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        _command("generate", folder, *PLAN, *settings),
+        _command("generate", folder, *_settings(folder), *settings),
         env=os.environ | _ENVIRONMENT,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,

@@ -1,14 +1,19 @@
 """Benchmarks on a server: in ranges, in few requests, with clear errors."""
 
+import gzip
+import os
+import pickle
+import resource
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from chaos.reading import said
 from dataset.from_afar import FromAfar, assert_survives_fork
-from dataset.serving import Served, serving
+from dataset.serving import FolderHandler, Served, serving
 
 from dtb_builder import Benchmark
 from dtb_builder.dataset import schema
@@ -57,7 +62,9 @@ def test_a_server_that_is_not_there_is_an_error_of_its_own() -> None:
 
 def test_damage_on_the_way_is_noticed(shard: Path, served: Served, flip: Callable) -> None:
     with Benchmark(shard) as local, Benchmark(f"{served.url}/shard.h5") as remote:
+        written = shard.stat().st_mtime
         flip(shard, int(local._store.index.column("moments/offset")[1, 4]) + 30)
+        os.utime(shard, (written, written))  # else the server says that the file is another
         with pytest.raises(DamagedFileError, match=r"http.*/shard\.h5: the checksum"):
             remote.run(5).state(epoch=2)
         assert remote.run(5).state(epoch=1)
@@ -116,3 +123,90 @@ def test_any_file_system_of_fsspec_will_do(shard: Path) -> None:
     with Benchmark("memory://folder/dtb.h5") as remote:
         assert remote.run(5).state(epoch=1)["scalar"].shape == ()
         assert repr(remote) == "<Benchmark memory://folder/dtb.h5: 2 runs of 2 epochs>"
+
+
+class _Odd(FolderHandler):
+    """Answers in an odd way what is asked of an odd name: endless.h5, slow.h5 and so on."""
+
+    def send_data(
+        self, data: bytes, status: int = 200, headers: dict[str, str] | None = None, first: int = 0
+    ) -> None:
+        how = Path(self.path.partition("?")[0]).stem
+        if how not in ("endless", "gzip", "slow", "silent"):
+            super().send_data(data, status, headers, first)
+            return
+        if how == "silent":
+            time.sleep(2)
+        self.send_response(status)
+        for name, value in (headers or {}).items():
+            self.send_header(name, value)
+        if how == "gzip":
+            data = gzip.compress(bytes(2**26), 1)
+            self.send_header("Content-Encoding", "gzip")
+        if how != "endless":
+            self.send_header("Content-Length", str(len(data)))
+        else:
+            self.send_header("Connection", "close")
+        self.end_headers()
+        begun = time.monotonic()
+        while time.monotonic() < begun + 5:
+            if how == "endless":
+                self.wfile.write(bytes(2**20))
+            else:
+                self.wfile.write(data[: 1 if how == "slow" else None])
+                if how == "gzip":
+                    return
+                time.sleep(0.01)
+
+
+@pytest.mark.parametrize(
+    ("how", "reason"),
+    [
+        ("endless", "the server sends more than the 8192 bytes asked for"),
+        ("gzip", "the server sends gzip, which was not asked for"),
+        ("slow", r"\d+ of \d+ bytes in 1 seconds: the server or the network is too slow"),
+        ("silent", "no answer in 0 seconds: the server or the network is too slow"),
+    ],
+)
+def test_a_server_cannot_send_more_or_take_longer_than_was_asked(
+    how: str, reason: str, shard: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shard.rename(tmp_path / f"{how}.h5")
+    if how in ("slow", "silent"):
+        monkeypatch.setattr("dtb_builder.dataset.http._PATIENCE_SECONDS", 0.3)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with serving(tmp_path, _Odd) as served:
+        begun = time.monotonic()
+        with pytest.raises(RemoteError, match=f"{how}.h5: {reason}"):
+            Benchmark(f"{served.url}/{how}.h5")
+        assert time.monotonic() < begun + 4
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss < before + 64 * 2**10
+
+
+def test_a_file_that_was_replaced_on_the_server_is_told_from_a_damaged_one(
+    shard: Path, make_shard: Callable[..., Path], served: Served
+) -> None:
+    with Benchmark(f"{served.url}/shard.h5") as remote:
+        make_shard("other", [7, 4]).rename(shard)
+        with pytest.raises(RemoteError, match=r"shard\.h5 was changed on the server since it was"):
+            [remote.run(5).state(epoch=epoch) for epoch in (0, 1, 2)]
+
+
+def test_secrets_of_a_url_are_used_but_not_shown(shard: Path, served: Served) -> None:
+    url = f"{served.url}/{shard.name}?token=SECRET".replace("://", "://me:SECRET@")
+    with Benchmark(url) as remote:
+        assert remote.path == url
+        assert "SECRET" not in f"{remote!r} {remote.run(3)!r} {remote.file_name}"
+        assert len(pickle.loads(pickle.dumps(remote))) == 2
+        served.refuses_with = 403
+        with pytest.raises(RemoteError) as refused:
+            remote.run(5).state(epoch=0)
+    with pytest.raises(RemoteError) as unopened:
+        Benchmark(url)
+    served.refuses_with = None
+    with pytest.raises(FileNotFoundError) as missing:
+        Benchmark(url.replace("shard", "missing"))
+    for raised in (refused, unopened, missing):
+        told = [str(raised.value), *getattr(raised.value, "__notes__", ())]
+        assert "SECRET" not in " ".join(told)
+        assert "?***" in told[0]

@@ -1,8 +1,8 @@
 """Image sets load from the publishers' files, and from nothing else."""
 
-import builtins
 import gzip
 import hashlib
+import importlib.util
 import logging
 import struct
 import tarfile
@@ -89,14 +89,7 @@ def test_the_digits_and_their_test_images_never_drift() -> None:
 
 
 def test_digits_without_scikit_learn_say_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
-    real_import = builtins.__import__
-
-    def no_sklearn(name: str, *args: Any, **kwargs: Any) -> Any:
-        if name.startswith("sklearn"):
-            raise ImportError(name)
-        return real_import(name, *args, **kwargs)
-
-    monkeypatch.setattr(builtins, "__import__", no_sklearn)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
     with pytest.raises(ImagesError, match="pip install scikit-learn"):
         load_images("digits")
 

@@ -1,3 +1,4 @@
+import contextlib
 import csv
 import errno
 import io
@@ -5,10 +6,12 @@ import json
 import os
 import shutil
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
+import dtb_builder
 from dtb_builder import Benchmark
 from dtb_builder.record import METRICS
 from dtb_builder.stages.generation.run_folder import RunFolder
@@ -46,7 +49,7 @@ Dtb = Callable[..., int]
         ("images.num_train=9999", "images.num_train must be in 1..1238, got 9999"),
         ("images.num_train=1", "at least 2 images must be trained on"),
         ("recipe.auxiliary_weight=0.4", "recipe.auxiliary_weight needs network.auxiliary"),
-        ("compute.kernels=on recipe.precision=bfloat16", "compute.kernels=on means nothing with"),
+        ("compute.kernels=on recipe.precision=bfloat16", "compute.kernels=on does not support"),
         ("network.auxiliary=true", "images of 29 to 40 pixels would fit"),
         ("'unclosed", "unclosed"),
         ("images.root=/a=b", "wants quotes"),
@@ -111,6 +114,13 @@ def test_a_planned_folder_shows_its_own_settings(
     shown = capsys.readouterr().out
     assert "num_epochs: 7" in shown
     assert "engine: serial" in shown
+
+
+def test_the_version_is_told(dtb: Dtb, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        dtb("--version")
+    assert stop.value.code == 0
+    assert capsys.readouterr().out == f"dtb {dtb_builder.__version__}\n"
 
 
 def test_an_unknown_option_is_refused(
@@ -359,3 +369,40 @@ def test_no_benchmark_is_written_over(
     assert left.value.code == 2
     assert f"{file} is an HDF5 file: choose another name" in capsys.readouterr().err
     assert file.read_bytes() == (finished / "dtb.h5").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--csv", ""], "the name is empty"),
+        (["--csv", "."], ". is a folder: name a file in it"),
+        (["--csv", "x", "--parquet", "./x"], "--parquet and --csv are both x: name two files"),
+    ],
+)
+def test_what_cannot_be_an_output_is_refused(
+    arguments: list[str],
+    message: str,
+    finished: Path,
+    dtb: Dtb,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with contextlib.suppress(SystemExit):
+        assert dtb("export", finished / "dtb.h5", *arguments) == 2
+    assert message in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_table_goes_to_standard_output_or_into_a_pipe(
+    finished: Path, tmp_path: Path, dtb: Dtb, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    assert dtb("export", finished / "dtb.h5", "--csv", "-") == 0
+    printed = capfdbinary.readouterr().out
+    assert len(printed.splitlines()) == 1 + 2 * 4
+    os.mkfifo(tmp_path / "pipe")
+    with ThreadPoolExecutor(1) as beside:
+        read = beside.submit((tmp_path / "pipe").read_bytes)
+        assert dtb("export", finished / "dtb.h5", "--csv", tmp_path / "pipe") == 0
+        assert read.result(10) == printed

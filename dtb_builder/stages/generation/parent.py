@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from dtb_builder.dataset import Benchmark, Run, codec
+from dtb_builder.dataset.atomic import scratch_folder
 from dtb_builder.dataset.journal import (
     Journal,
     JournalRun,
@@ -74,9 +74,9 @@ def write_parents(
     """
     epoch = int(origins[0]["epoch"])
     journals: list[Journal] = []
-    with tempfile.TemporaryDirectory(prefix=".branch-", dir=path.parent) as folder:
+    with scratch_folder(path) as folder:
         for run, origin in zip(runs, origins, strict=True):
-            file = Path(folder) / f"run-{run.number:08d}.journal"
+            file = folder / f"run-{run.number:08d}.journal"
             about = JournalRun(
                 number=run.number,
                 genotype=str(run.genotype),

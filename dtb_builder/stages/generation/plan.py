@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from dtb_builder.errors import ConfigError, PlanMismatchError
 from dtb_builder.images.image_set import Images, check_images
+from dtb_builder.images.settings import load_split_images
 from dtb_builder.images.splits import Split, indices_sha256
 from dtb_builder.space import NAMED, Genotype, mutate, read_genotypes, sample_uniform
 from dtb_builder.space.listing import find_genotype
@@ -19,7 +20,6 @@ from dtb_builder.space.sampling import uniform_text
 from dtb_builder.stages.generation.parent import parents, parents_provenance
 from dtb_builder.stages.generation.run_folder import PlannedRun, RunFolder
 from dtb_builder.stages.settings.config import Config, deciding_settings
-from dtb_builder.stages.settings.images import load_split_images
 from dtb_builder.stages.settings.network import network_spec
 from dtb_builder.stages.settings.space import SpaceConfig
 from dtb_builder.stages.work.disk import storage_is_named

@@ -11,15 +11,14 @@ import numpy as np
 from dtb_builder.dataset import Benchmark, Run
 from dtb_builder.dataset.codec import crc32c
 from dtb_builder.dataset.replay import start_of
+from dtb_builder.dataset.trained_images import images_of
 from dtb_builder.errors import DTBError
-from dtb_builder.images.image_set import check_images
 from dtb_builder.network.initial import initial_network
 from dtb_builder.network.kernels import find_library
 from dtb_builder.network.spec import NetworkSpec
 from dtb_builder.network.state import capture, tensor_table
 from dtb_builder.record import TrainingState
 from dtb_builder.stages.generation.state_frames import Storing
-from dtb_builder.stages.settings.images import ImagesConfig, load_split_images
 from dtb_builder.stages.settings.parsing import parse
 from dtb_builder.stages.settings.states import StatesConfig
 from dtb_builder.training.compute import ComputeConfig
@@ -31,7 +30,14 @@ from dtb_builder.training.machine import set_up_machine
 from dtb_builder.training.recipe import Recipe
 from dtb_builder.training.resident import ResidentImages, make_resident
 
-__all__ = ["Recomputed", "environment_changes", "reevaluate", "reproduce"]
+__all__ = [
+    "Recomputed",
+    "agrees",
+    "environment_changes",
+    "reevaluate",
+    "reproduce",
+    "tolerances_of",
+]
 
 _EVALUATED = ("valid_loss", "valid_accuracy", "test_loss", "test_accuracy")
 _LOSS_TOLERANCE = 1e-3
@@ -124,15 +130,8 @@ def reevaluate(benchmark: Benchmark, *, root: Path | None) -> Iterator[Recompute
     """
     data = _images(benchmark, root)
     precision = benchmark.provenance["config"]["recipe"]["precision"]
-    rounded = benchmark.provenance["config"]["states"].get("dtype") == "bfloat16"
-    far = _ROUNDED_TOLERANCE if rounded else _ACCURACY_TOLERANCE
-    sizes = {"valid": len(data.valid), "test": len(data.test)}
-    tolerances = {
-        name: max(far, _FEW_IMAGES / sizes[name.partition("_")[0]])
-        if name.endswith("accuracy")
-        else (_ROUNDED_TOLERANCE if rounded else _LOSS_TOLERANCE)
-        for name in _EVALUATED
-    }
+    rounded = _is_rounded(benchmark)
+    tolerances = tolerances_of(benchmark)
     for run in benchmark:
         unknown = np.ma.getmaskarray(run.curve("valid_loss"))
         for epoch in (epoch for epoch in run.state_epochs if not unknown[epoch]):
@@ -151,7 +150,7 @@ def reevaluate(benchmark: Benchmark, *, root: Path | None) -> Iterator[Recompute
                 tuple(
                     f"{name} {value!r}, stored {stored!r}"
                     for name, value in zip(_EVALUATED, found, strict=True)
-                    if not _agrees(
+                    if not agrees(
                         name,
                         value,
                         stored := run.metric(name, epoch=epoch),
@@ -159,6 +158,28 @@ def reevaluate(benchmark: Benchmark, *, root: Path | None) -> Iterator[Recompute
                     )
                 ),
             )
+
+
+def tolerances_of(benchmark: Benchmark) -> dict[str, float]:
+    """How far from what is stored each figure may be on another machine, as `agrees` takes it."""
+    rounded = _is_rounded(benchmark)
+    far = _ROUNDED_TOLERANCE if rounded else _ACCURACY_TOLERANCE
+    sizes = {name: split["size"] for name, split in benchmark.provenance["splits"].items()}
+    return {
+        name: max(far, _FEW_IMAGES / sizes[name.partition("_")[0]])
+        if name.endswith("accuracy")
+        else (_ROUNDED_TOLERANCE if rounded else _LOSS_TOLERANCE)
+        for name in _EVALUATED
+    }
+
+
+def agrees(name: str, value: float, stored: float, tolerance: float) -> bool:
+    """Whether a figure is the stored one; a loss's tolerance is of its size."""
+    if tolerance == 0:
+        return value == stored
+    if name.endswith("accuracy"):
+        return math.isclose(value, stored, rel_tol=0, abs_tol=tolerance + 1e-9)
+    return math.isclose(value, stored, rel_tol=tolerance)
 
 
 def environment_changes(run: Run, epoch: int) -> tuple[str, ...]:
@@ -175,12 +196,13 @@ def environment_changes(run: Run, epoch: int) -> tuple[str, ...]:
     )
 
 
+def _is_rounded(benchmark: Benchmark) -> bool:
+    return benchmark.provenance["config"]["states"].get("dtype") == "bfloat16"
+
+
 def _images(benchmark: Benchmark, root: Path | None) -> ResidentImages:
     """The benchmark's images on its device, with torch set up as for its training."""
-    provenance = benchmark.provenance
-    settings = provenance["config"]["images"] | {"root": None if root is None else str(root)}
-    images, split = load_split_images(parse(ImagesConfig, settings))
-    check_images(images, provenance["images"]["sha256"], user=benchmark.path)
+    images, split = images_of(benchmark.provenance, root, user=benchmark.path)
     compute = _compute(benchmark)
     set_up_machine(compute)
     return make_resident(images, split, compute.device)
@@ -193,11 +215,3 @@ def _compute(benchmark: Benchmark) -> ComputeConfig:
 def _floats_that_differ(found: TrainingState, stored: TrainingState, name: str) -> list[str]:
     wrong = found.values.view("<u4") != stored.values.view("<u4")
     return [f"{wrong.sum()} of {len(wrong)} floats of {name}"] if wrong.any() else []
-
-
-def _agrees(name: str, value: float, stored: float, tolerance: float) -> bool:
-    if tolerance == 0:
-        return value == stored
-    if name.endswith("accuracy"):
-        return math.isclose(value, stored, rel_tol=0, abs_tol=tolerance + 1e-9)
-    return math.isclose(value, stored, rel_tol=tolerance)

@@ -9,7 +9,6 @@ import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
-from functools import cached_property
 from hashlib import file_digest, sha256
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ import yaml
 from dtb_builder.dataset.atomic import remove_unfinished, whole_file, write_whole
 from dtb_builder.errors import ConfigError, DamagedFileError, PlanMismatchError
 from dtb_builder.record import Moment
+from dtb_builder.remembered import remembered
 from dtb_builder.stages.settings.config import Config, deciding_settings, stored_settings
 from dtb_builder.stages.settings.parsing import parse
 from dtb_builder.stages.settings.plain import check_settings, plain
@@ -194,7 +194,7 @@ class RunFolder:
         """Whether a whole plan is here."""
         return self.plan_file.exists()
 
-    @cached_property
+    @remembered
     def config(self) -> Config:
         """The config that the folder was planned with.
 
@@ -215,7 +215,7 @@ class RunFolder:
         self._check_settings(config, f"{self.config_file} is not what {self.path} was planned with")
         return config
 
-    @cached_property
+    @remembered
     def provenance(self) -> str:
         """The JSON text that every file of the plan carries.
 
@@ -224,7 +224,7 @@ class RunFolder:
         """
         return _read_text(self.provenance_file)
 
-    @cached_property
+    @remembered
     def provenance_settings(self) -> dict[str, Any]:
         """The provenance, parsed.
 
@@ -233,7 +233,7 @@ class RunFolder:
         """
         return _parse_json(self.provenance_file, self.provenance)
 
-    @cached_property
+    @remembered
     def plan_id(self) -> str:
         """A hash that tells this plan from another."""
         return sha256(self.provenance.encode()).hexdigest()
@@ -318,7 +318,7 @@ class RunFolder:
                 except ValueError as error:
                     raise DamagedFileError(f"{self.plan_file}:{lines.line_num}: {error}") from error
 
-    @cached_property
+    @remembered
     def moments(self) -> tuple[Moment, ...]:
         """The moments at which the state of every run is kept."""
         return self.config.moments(int(self.provenance_settings["splits"]["train"]["size"]))

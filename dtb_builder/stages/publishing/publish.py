@@ -146,7 +146,11 @@ def upload(folder: Path, repository: str, token: str | None) -> str:
 
 
 def _link_or_copy(source: Path, target: Path) -> None:
-    """A hard link, since the bytes never change; a copy where the disk allows none."""
+    """A hard link, since the bytes never change; a copy where the disk allows none.
+
+    Of a symbolic link, what it leads to: a publication is to hold data.
+    """
+    source = source.resolve()
     try:
         os.link(source, target)
     except OSError:

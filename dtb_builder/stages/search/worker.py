@@ -12,6 +12,7 @@ from threadpoolctl import threadpool_limits
 
 from dtb_builder.errors import ConfigError, DivergedError, ImagesError
 from dtb_builder.images.image_set import Images
+from dtb_builder.images.settings import load_split_images
 from dtb_builder.images.splits import Split
 from dtb_builder.network import NetworkSpec
 from dtb_builder.network.initial import initial_network
@@ -22,7 +23,6 @@ from dtb_builder.scores.scoring import Probe, score_network
 from dtb_builder.space import Genotype
 from dtb_builder.stages.ranking.population import EARLY_FIGURES
 from dtb_builder.stages.search.config import SearchConfig, SearchRule
-from dtb_builder.stages.settings.images import load_split_images
 from dtb_builder.stages.settings.network import network_spec
 from dtb_builder.training.kernels import library_of
 from dtb_builder.training.loop import train

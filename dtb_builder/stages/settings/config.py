@@ -6,9 +6,9 @@ from dataclasses import MISSING, dataclass, fields, is_dataclass
 from typing import Any, get_type_hints
 
 from dtb_builder.errors import ConfigError
+from dtb_builder.images.settings import ImagesConfig
 from dtb_builder.record import Moment
 from dtb_builder.stages.settings.branch import BranchConfig
-from dtb_builder.stages.settings.images import ImagesConfig
 from dtb_builder.stages.settings.network import NetworkConfig, check_auxiliary
 from dtb_builder.stages.settings.plain import flat, plain
 from dtb_builder.stages.settings.space import SpaceConfig

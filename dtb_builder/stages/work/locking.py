@@ -186,6 +186,7 @@ def _signed(signature: Path, path: Path) -> Iterator[None]:
     """Say in a file who holds a lock, for as long as it is held."""
     if signature.exists():
         _logger.warning("%s was left by %s, which died", path, _text(signature))
+        signature.unlink()  # it may be a link by now
     about = {
         "host": socket.gethostname(),
         "process": os.getpid(),

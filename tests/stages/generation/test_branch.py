@@ -255,3 +255,13 @@ def test_status_counts_only_the_epochs_that_a_branch_trains(
     assert f'"num_planned_epochs": {2 * (LAST - FROM)}' in capsys.readouterr().out
     assert dtb("plan", tmp_path, "--calibrate") == 2
     assert "from their initialisation" in capsys.readouterr().err
+
+
+def test_what_a_killed_branch_command_left_is_removed_by_the_next(
+    parent: Path, tmp_path: Path, dtb: Dtb
+) -> None:
+    left = tmp_path / ".parent.h5.0123.writing"
+    left.mkdir()
+    (left / "run-00000000.journal").write_bytes(b"half")
+    assert dtb("branch", parent, tmp_path, "--from", FROM) == 0
+    assert not list(tmp_path.glob("*.writing"))

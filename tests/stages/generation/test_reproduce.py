@@ -139,6 +139,6 @@ def test_pooled_images_are_trained_on_evaluated_replayed_and_scored(
 
 def test_a_few_images_more_or_less_agree_where_bits_may_differ() -> None:
     """Two of 200 images are 0.835 - 0.825, which is more than 0.01 in floats."""
-    assert reproduce_stage._agrees("valid_accuracy", 0.825, 0.835, 0.01)
-    assert not reproduce_stage._agrees("valid_accuracy", 0.825, 0.84, 0.01)
-    assert not reproduce_stage._agrees("valid_accuracy", 0.825, 0.835, 0.0)
+    assert reproduce_stage.agrees("valid_accuracy", 0.825, 0.835, 0.01)
+    assert not reproduce_stage.agrees("valid_accuracy", 0.825, 0.84, 0.01)
+    assert not reproduce_stage.agrees("valid_accuracy", 0.825, 0.835, 0.0)

@@ -208,3 +208,19 @@ def test_a_killed_publication_beside_a_benchmark_does_not_stop_a_merge(
     assert generate(tmp_path, "space.num_genotypes=1") == 0
     (tmp_path / ".published.0123456789abcdef.writing").mkdir()
     assert dtb("merge", tmp_path) == 0
+
+
+@pytest.mark.parametrize("absolute", [True, False])
+def test_what_is_published_of_linked_files_is_data(
+    absolute: bool, finished: Path, tmp_path: Path, dtb: Dtb
+) -> None:
+    disk, run, folder = tmp_path / "disk", tmp_path / "run", tmp_path / "published"
+    disk.mkdir()
+    run.mkdir()
+    shutil.copy(finished / "dtb.h5", disk)
+    target = disk if absolute else Path("../disk")
+    (run / "dtb.h5").symlink_to(target / "dtb.h5")
+    assert dtb("publish", run / "dtb.h5", "--into", folder, *ABOUT, "--dry-run") == 0
+    assert not [file for file in folder.rglob("*") if file.is_symlink()]
+    shutil.rmtree(disk)
+    assert dtb("verify", folder) == 0
