@@ -173,6 +173,7 @@ def _generate(given: argparse.Namespace) -> int:
     sigterm = Sigterm()
     from dtb_builder.stages.generation.driver import (
         Progress,
+        RunDamaged,
         RunFailed,
         RunFinished,
         RunPostponed,
@@ -219,6 +220,8 @@ def _generate(given: argparse.Namespace) -> int:
             elif isinstance(event, RunFailed):
                 fate = "given up" if event.given_up else "will be tried again"
                 bar.write(f"run {event.run.number} failed, {fate}: {event.error}", file=sys.stderr)
+            elif isinstance(event, RunDamaged):
+                bar.write(f"run {event.run.number}: {event.message}", file=sys.stderr)
             elif isinstance(event, RunPostponed):
                 waits = f"run {event.run.number} will be started again: {event.reason}"
                 bar.write(waits, file=sys.stderr)

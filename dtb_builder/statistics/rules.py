@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 from dtb_builder.statistics.ranking import Interval
 from dtb_builder.statistics.resampling import draw_resamples, interval_of, kendall_taus
 
-__all__ = ["Rule", "RuleChoice", "choose_rule", "fixed", "weighted"]
+__all__ = ["Rule", "RuleChoice", "check_enough", "choose_rule", "fixed", "weighted"]
 
 Rule = Callable[[NDArray[np.int64]], NDArray[np.float64]]
 """From the networks whose accuracies it may learn from to the scores of all networks."""
@@ -68,11 +68,7 @@ def choose_rule(
     truth = np.asarray(accuracies, np.float64)
     if not rules:
         raise ValueError("there must be at least one rule to choose from")
-    if num_folds < 2 or len(truth) // 2 < 3 * num_folds:
-        raise ValueError(
-            f"{num_folds} folds of half the networks need at least {6 * num_folds} networks, "
-            f"got {len(truth)}"
-        )
+    check_enough(len(truth), num_folds=num_folds)
     order = rng.permutation(len(truth))
     chosen, other = np.sort(order[: len(truth) // 2]), np.sort(order[len(truth) // 2 :])
     divisions = [np.array_split(rng.permutation(chosen), num_folds) for _ in range(num_repeats)]
@@ -93,6 +89,19 @@ def choose_rule(
         chosen_half=chosen,
         other_half=other,
     )
+
+
+def check_enough(num_networks: int, *, num_folds: int = 3) -> None:
+    """Check that a rule can be chosen among so many networks.
+
+    Raises:
+        ValueError: a fold of half of them would have fewer than 3.
+    """
+    if num_folds < 2 or num_networks // 2 < 3 * num_folds:
+        raise ValueError(
+            f"{num_folds} folds of half the networks need at least {6 * num_folds} networks, "
+            f"got {num_networks}"
+        )
 
 
 def fixed(scores: ArrayLike) -> Rule:

@@ -47,6 +47,7 @@ def status_lines(found: Status) -> Iterator[str]:
         yield f"worked on by {holder}"
     if not found.holders:
         yield "nobody works on it"
+    yield from found.damaged
     yield from failed_lines(found)
 
 
@@ -68,7 +69,7 @@ def failed_lines(found: Status) -> Iterator[str]:
         fate = ", given up" if failed.given_up else ""
         yield f"run {failed.number} failed {failed.attempts} times{fate}: {failed.reason}"
         yield f"  {failed.log}"
-    if found.num_given_up:
+    if any(failed.given_up and not failed.is_final for failed in found.failed):
         yield "dtb generate RUN_FOLDER retry=failed tries again what was given up"
 
 

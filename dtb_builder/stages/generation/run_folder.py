@@ -16,7 +16,7 @@ from typing import Any
 import yaml
 
 from dtb_builder.dataset.atomic import remove_unfinished, whole_file, write_whole
-from dtb_builder.errors import ConfigError, DamagedFileError, PlanMismatchError
+from dtb_builder.errors import ConfigError, DamagedFileError, DivergedError, PlanMismatchError
 from dtb_builder.record import Moment
 from dtb_builder.remembered import remembered
 from dtb_builder.stages.settings.config import Config, deciding_settings, stored_settings
@@ -74,6 +74,16 @@ class Failures:
 
     messages: tuple[str, ...]
     given_up: bool
+
+    @property
+    def reason(self) -> str:
+        """The last line of the last traceback."""
+        return self.messages[-1].strip().rpartition("\n")[2]
+
+    @property
+    def is_final(self) -> bool:
+        """Whether another attempt would fail likewise: its loss is no number from the beginning."""
+        return DivergedError.__name__ in self.reason.partition(":")[0]
 
 
 @dataclass(frozen=True)
@@ -167,6 +177,10 @@ class RunFolder:
     def failures_file(self, run: PlannedRun) -> Path:
         """The failed attempts at a run."""
         return self.working_folder(run.shard) / f"run-{run.number:08d}.failures.json"
+
+    def damage_file(self, run: PlannedRun) -> Path:
+        """What was found damaged of a run in progress."""
+        return self.working_folder(run.shard) / f"run-{run.number:08d}.damage.json"
 
     def log_file(self, run: PlannedRun) -> Path:
         """The log of a run."""
@@ -401,6 +415,22 @@ class RunFolder:
     def _write_failures(self, run: PlannedRun, failures: Failures) -> None:
         self.working_folder(run.shard).mkdir(parents=True, exist_ok=True)
         write_whole(self.failures_file(run), json.dumps(asdict(failures), indent=1).encode())
+
+    # Damage.
+
+    def damage(self, run: PlannedRun) -> tuple[str, ...]:
+        """What was found damaged of a run in progress, oldest first."""
+        file = self.damage_file(run)
+        try:
+            text = file.read_text()
+        except FileNotFoundError:
+            return ()
+        return tuple(_parse_json(file, text)["messages"])
+
+    def add_damage(self, run: PlannedRun, message: str) -> None:
+        """Record what was found damaged, and what is done about it; the caller holds the run."""
+        messages = [*self.damage(run), message]
+        write_whole(self.damage_file(run), json.dumps({"messages": messages}, indent=1).encode())
 
     # The locks.
 

@@ -19,7 +19,7 @@ __all__ = ["DeviceStatus", "FailedStatus", "Status", "status"]
 
 Merged = Literal["no", "yes", "stale", "damaged"]
 
-_NUMBERED = re.compile(r"(?:shard|run)-(\d+)\.?(h5|journal|failures\.json)?")
+_NUMBERED = re.compile(r"(?:shard|run)-(\d+)\.?(h5|journal|failures\.json|damage\.json)?")
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,7 @@ class FailedStatus:
         number: the run's.
         attempts: how many failed.
         given_up: whether it is left alone from now on.
+        is_final: whether another attempt would fail likewise.
         reason: the last line of the last traceback.
         log: the file that has all of it.
     """
@@ -37,6 +38,7 @@ class FailedStatus:
     number: int
     attempts: int
     given_up: bool
+    is_final: bool
     reason: str
     log: str
 
@@ -78,6 +80,7 @@ class Status:
         seconds_left: for what is left at that pace; None while nothing runs but something is left.
         devices: what the workers do, by their devices.
         failed: the runs with failed attempts that have not finished.
+        damaged: what was found damaged of runs in progress, and what came of it.
         holders: who works on the folder now.
         merged: whether the benchmark is there, and holds all that is finished: "stale" if not.
     """
@@ -97,6 +100,7 @@ class Status:
     seconds_left: float | None
     devices: tuple[DeviceStatus, ...]
     failed: tuple[FailedStatus, ...]
+    damaged: tuple[str, ...]
     holders: tuple[str, ...]
     merged: Merged
 
@@ -149,6 +153,7 @@ def status(folder: RunFolder, shards: ShardRange | None = None) -> Status:
     )
     runs: list[_OpenRun] = []
     failed: list[FailedStatus] = []
+    damaged: list[str] = []
     num_bytes = sum(size for *_, size in files)
     for shard in [n for n, *_ in _entries(folder.path / "working") if n in wanted]:
         for number, kind, size in _entries(folder.working_folder(shard)):
@@ -160,6 +165,8 @@ def status(folder: RunFolder, shards: ShardRange | None = None) -> Status:
                 runs.append(_open_run(folder, run, rows))
             elif shard not in closed and kind == "failures.json":
                 failed += _failed(folder, run)
+            elif shard not in closed and kind == "damage.json":
+                damaged += [f"run {number}: {message}" for message in folder.damage(run)]
     finished = {run.number for run in runs if run.num_epochs == rows}
     failed = [failure for failure in failed if failure.number not in finished]
     given_up = {failure.number for failure in failed if failure.given_up}
@@ -190,6 +197,7 @@ def status(folder: RunFolder, shards: ShardRange | None = None) -> Status:
         seconds_left=_seconds_left(num_left, pace),
         devices=devices,
         failed=tuple(sorted(failed, key=lambda failure: failure.number)),
+        damaged=tuple(sorted(damaged)),
         holders=folder.holders(),
         merged=_merged(folder, num_finished),
     )
@@ -232,9 +240,14 @@ def _open_run(folder: RunFolder, run: PlannedRun, num_rows: int) -> _OpenRun:
 def _failed(folder: RunFolder, run: PlannedRun) -> Iterator[FailedStatus]:
     failures = folder.failures(run)
     if failures.messages:
-        reason = failures.messages[-1].strip().rpartition("\n")[2]
-        log = str(folder.log_file(run))
-        yield FailedStatus(run.number, len(failures.messages), failures.given_up, reason, log)
+        yield FailedStatus(
+            number=run.number,
+            attempts=len(failures.messages),
+            given_up=failures.given_up,
+            is_final=failures.is_final,
+            reason=failures.reason,
+            log=str(folder.log_file(run)),
+        )
 
 
 def _devices(running: list[_OpenRun], calibrated: float | None) -> tuple[DeviceStatus, ...]:
