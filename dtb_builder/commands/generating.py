@@ -15,7 +15,7 @@ from dtb_builder.commands.composing import (
     is_own_config,
     launch_config,
 )
-from dtb_builder.commands.progress import progress
+from dtb_builder.commands.progress import WITH_POSTFIX, progress
 from dtb_builder.commands.signals import Sigterm
 from dtb_builder.errors import ConfigError
 
@@ -205,7 +205,7 @@ def _generate(given: argparse.Namespace) -> int:
         initial=before.num_epochs,
         unit="epoch",
         desc=f"{before.num_runs} runs",
-        bar_format="{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}{postfix}]",
+        bar_format=WITH_POSTFIX,
     ) as bar:
         forecast = Forecast(folder, launch.cluster.shard_range)
         for event in events:
