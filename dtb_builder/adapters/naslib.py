@@ -33,7 +33,8 @@ class _Named(Protocol):
 class NASLibQuery:
     """Answers as the ``query`` of NASLib's search spaces does.
 
-    Where NASLib returns -1 for an unknown value, this raises.
+    Where NASLib returns -1 for an unknown value, this raises. NASLib is installed from its source
+    (github.com/automl/NASLib), under Python 3.7 to 3.9: a file made by `naslib_api` goes there.
 
     Args:
         benchmark: an open benchmark.
@@ -48,7 +49,7 @@ class NASLibQuery:
         self._seeds = {"seed": seed, "order_seed": order_seed}
 
     def query(
-        self, genotype: GenotypeLike, metric: _Named, *, epoch: int = -1, full_lh: bool = False
+        self, genotype: GenotypeLike, metric: _Named, *, epoch: int = -1, full_lc: bool = False
     ) -> Any:
         """A metric of a genotype's run.
 
@@ -56,17 +57,17 @@ class NASLibQuery:
             genotype: any spelling.
             metric: of NASLib's ``Metric``: an accuracy comes in percent, TRAIN_TIME as the seconds
                 of training up to the epoch and one evaluation, PARAMETERS in millions.
-            epoch: -1 is the last, as in NASLib.
-            full_lh: all epochs from 1 to ``epoch`` instead, as a list.
+            epoch: as NASLib counts them: 0 is after the first epoch of training, -1 the last.
+            full_lc: the learning curve instead, as a list: all epochs, or the first ``epoch``.
 
         Raises:
             KeyError: there is no such run, metric or epoch, or it was not measured there.
         """
         run = self._benchmark.run_of(genotype, **self._seeds)
-        last = self._benchmark.epoch_row(epoch)
         if metric.name == "PARAMETERS":
             return run.num_parameters / 1e6
-        epochs = range(1, last + 1) if full_lh else (last,)
+        last = self._benchmark.epoch_row(epoch if epoch < 0 or full_lc else epoch + 1)
+        epochs = range(1, last + 1) if full_lc else (last,)
         if metric.name == "TRAIN_TIME":
             values = [evaluate_run(run, each).seconds for each in epochs]
         elif metric.name in _DTB_NAMES:
@@ -74,10 +75,9 @@ class NASLibQuery:
             scale = 100 if name.endswith("accuracy") else 1
             values = [scale * run.metric(name, epoch=each) for each in epochs]
         else:
-            raise NotFoundError(
-                f"no metric {metric.name}: there are {', '.join(_DTB_NAMES)}, TRAIN_TIME"
-            )
-        return values if full_lh else values[0]
+            known = ", ".join((*_DTB_NAMES, "TRAIN_TIME", "PARAMETERS"))
+            raise NotFoundError(f"no metric {metric.name}: there are {known}")
+        return values if full_lc else values[0]
 
 
 def naslib_api(benchmark: Benchmark) -> dict[str, Any]:
