@@ -1,4 +1,4 @@
-"""Settings of the command line as checked values; the only module that imports Hydra."""
+"""Compose the settings of the command line; the only module that imports Hydra."""
 
 import difflib
 import re
@@ -26,7 +26,7 @@ _LISTED = ("file", "named")
 
 
 def compose(settings: Sequence[str], root: str = "config") -> dict[str, Any]:
-    """A whole configuration as plain values, that of conf/config.yaml or of another root.
+    """The whole configuration of conf/config.yaml, or of another root, as plain values.
 
     Raises:
         ConfigError: a setting is unknown or cannot be read.
@@ -49,7 +49,7 @@ def compose(settings: Sequence[str], root: str = "config") -> dict[str, Any]:
         if unknown := re.match(r"Could not override '(.+?)'", reason):
             reason = f"there is no setting {unknown[1]}{_meant(unknown[1], root)}"
         if isinstance(error, OverrideParseException):
-            reason += "\na value with = , ~ or a space wants quotes: 'images.root=\"/data/a=b\"'"
+            reason += "\na value with = , ~ or a space needs quotes: 'images.root=\"/data/a=b\"'"
         hint = (
             "dtb plan RUN_FOLDER --show prints" if root == "config" else f"conf/{root}.yaml lists"
         )
@@ -67,20 +67,20 @@ def _is_num_genotypes(setting: str) -> bool:
 
 
 def given_settings(settings: Sequence[str]) -> dict[str, Any]:
-    """Those settings of the data alone that were given, nested, as checked by `compose`."""
+    """The given settings, nested and without those of the launch, checked by `compose`."""
     composed = compose(settings)
-    found: dict[str, Any] = {}
+    nested: dict[str, Any] = {}
     for setting in settings:
         if is_launch_setting(setting):
             continue
         *path, name = setting.partition("=")[0].split(".")
-        of, into = composed, found
+        of, into = composed, nested
         for part in path:
             of, into = of.get(part, {}), into.setdefault(part, {})
         if name not in of:
             raise ConfigError(f"{setting}: a setting is given as key=value")
         into[name] = of[name]
-    return found
+    return nested
 
 
 def is_launch_setting(setting: str) -> bool:
@@ -96,10 +96,10 @@ def is_own_config(folder: "RunFolder", given: Sequence[str]) -> bool:
 
 
 def ensure_planned(folder: "RunFolder", given: Sequence[str], composed: Mapping[str, Any]) -> None:
-    """Plan a folder, or check the given settings against those that it was planned with.
+    """Plan a new folder, or compare the given settings with those of a planned one.
 
-    Only the settings that were given are checked; every setting is if a whole group was given, as
-    in ``recipe=nb301``.
+    Only the given settings are compared; but all settings if a whole group was given, such as
+    ``recipe=nb301``.
     """
     from dtb_builder.stages.generation.plan import plan
     from dtb_builder.stages.settings.config import Config

@@ -6,7 +6,7 @@ import sys
 from dataclasses import asdict
 from typing import Any
 
-from dtb_builder.commands.adding import add_command, add_folder_command, here, named
+from dtb_builder.commands.adding import add_command, add_folder_command, here, named, numbers
 from dtb_builder.commands.composing import (
     compose,
     ensure_planned,
@@ -34,15 +34,15 @@ def add_commands(commands: Any) -> None:
         help="train two epochs of three genotypes, for a closer estimate",
     )
     branch = add_command(
-        commands, "branch", _branch, "Plan runs that go on from stored states of others."
+        commands, "branch", _branch, "Plan runs that continue from stored states of other runs."
     )
     branch.add_argument("file", metavar="FILE", type=here)
     branch.add_argument("run_folder", metavar="NEW_FOLDER", type=named)
     branch.add_argument(
-        "--runs", metavar="FIRST-LAST", help="their numbers, as in 0-9 or 0,4; all without"
+        "--runs", metavar="FIRST-LAST", help="their numbers, such as 0-9 or 0,4; by default all"
     )
     branch.add_argument(
-        "--from", dest="epoch", metavar="EPOCH", type=int, required=True, help="at whose end"
+        "--from", dest="epoch", metavar="EPOCH", type=int, required=True, help="after which epoch"
     )
     branch.add_argument(
         "settings", metavar="SETTING", nargs="*", help="of recipe, order_seeds or states"
@@ -64,7 +64,7 @@ def add_commands(commands: Any) -> None:
         nargs="?",
         type=_seconds,
         const=2.0,
-        help="again every so many seconds, until nothing more will come",
+        help="repeat every so many seconds, until the generation has ended",
     )
     status.add_argument(
         "--check", action="store_true", help="exit with 1 unless every run finished"
@@ -80,7 +80,7 @@ def _seconds(text: str) -> float:
 
 
 def _plan(given: argparse.Namespace) -> int:
-    Sigterm()  # so that a calibration that is told to stop leaves nothing behind
+    Sigterm()  # so that a stopped calibration removes its folder
     from dtb_builder.stages.generation.estimate import estimate, evaluation_hint
     from dtb_builder.stages.generation.run_folder import RunFolder
     from dtb_builder.stages.work.byte_text import byte_text
@@ -145,28 +145,14 @@ def _branch(given: argparse.Namespace) -> int:
     changed = given_settings(given.settings)
     folder = RunFolder(given.run_folder)
     with Benchmark(given.file) as benchmark:
-        numbers = benchmark.numbers.tolist() if given.runs is None else _numbers(given.runs)
-        branch(benchmark, folder, numbers, epoch=given.epoch, changed=changed)
+        runs = benchmark.numbers.tolist() if given.runs is None else numbers(given.runs)
+        branch(benchmark, folder, runs, epoch=given.epoch, changed=changed)
     num_epochs = folder.config.recipe.num_epochs
     print(
         f"{folder.path}: {folder.num_runs} runs, planned from epoch {folder.config.first_epoch} "
         f"to {num_epochs}; dtb generate {folder.path} trains them"
     )
     return 0
-
-
-def _numbers(text: str) -> list[int]:
-    """The numbers of ``0-9,12``."""
-    from dtb_builder.stages.settings.shard_range import ShardRange
-
-    numbers: list[int] = []
-    try:
-        for part in text.split(","):
-            span = ShardRange.parse(part.strip())
-            numbers += range(span.first, span.last + 1)
-    except ValueError as error:
-        raise ConfigError(f"--runs wants numbers, as in 0-9 or 0,4; got {text!r}") from error
-    return numbers
 
 
 def _generate(given: argparse.Namespace) -> int:
@@ -261,11 +247,11 @@ def _status(given: argparse.Namespace) -> int:
 
     folder = RunFolder(given.run_folder)
     if given.watch is not None:
-        *_, found = watched(folder, seconds=given.watch)
-        return 0 if found.is_complete else 1
-    found = status(folder)
+        *_, last = watched(folder, seconds=given.watch)
+        return 0 if last.is_complete else 1
+    now = status(folder)
     if given.json:
-        print(json.dumps(asdict(found) | {"is_complete": found.is_complete}, indent=1))
+        print(json.dumps(asdict(now) | {"is_complete": now.is_complete}, indent=1))
     else:
-        print("\n".join(status_lines(found)))
-    return 1 if given.check and not found.is_complete else 0
+        print("\n".join(status_lines(now)))
+    return 1 if given.check and not now.is_complete else 0

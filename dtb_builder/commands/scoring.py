@@ -30,7 +30,9 @@ def add_commands(commands: Any) -> None:
     )
     score.add_argument("file", metavar="FILE", type=here)
     score.add_argument("settings", metavar="SETTING", nargs="*", help="key=value or group=name")
-    score.add_argument("--into", metavar="FILE", type=target, help="beside FILE, scores.parquet")
+    score.add_argument(
+        "--into", metavar="FILE", type=target, help="default: scores.parquet in FILE's folder"
+    )
     rank = add_command(
         commands,
         "rank",
@@ -42,14 +44,20 @@ def add_commands(commands: Any) -> None:
     rank.add_argument(
         "--benchmark",
         metavar="TABLE",
-        help="nasbench101 or nds: FILE is that table, whose networks are scored first",
-    )
-    rank.add_argument("--scores", metavar="FILE", type=named, help="beside FILE, scores.parquet")
-    rank.add_argument(
-        "--into", metavar="STEM", type=named, help="beside FILE, rank: STEM.json, .html"
+        help="nasbench101, nds, nasbench301, oncenas or retrained: FILE is that table, whose "
+        "networks are scored first",
     )
     rank.add_argument(
-        "--by", metavar="METRIC", default="test_accuracy", help="at the last epoch; test_accuracy"
+        "--scores", metavar="FILE", type=named, help="default: scores.parquet in FILE's folder"
+    )
+    rank.add_argument(
+        "--into",
+        metavar="STEM",
+        type=named,
+        help="writes STEM.json and STEM.html; default: rank in FILE's folder",
+    )
+    rank.add_argument(
+        "--by", metavar="METRIC", default="test_accuracy", help="default: test_accuracy"
     )
     rank.add_argument(
         "--choose",
@@ -57,7 +65,7 @@ def add_commands(commands: Any) -> None:
         help="choose a rule on one half of the networks, test it on the other",
     )
     rank.add_argument(
-        "--splits", metavar="N", type=int, default=5, help="random halvings, for --choose"
+        "--splits", metavar="N", type=int, default=5, help="random splits into halves, for --choose"
     )
     rank.add_argument("--all", action="store_true", help="print every interval")
     rank.add_argument("--seed", type=int, default=0, help="of the bootstrap and the splits")
@@ -95,7 +103,7 @@ def _score_source(
     *,
     sha256: str | None,
 ) -> int:
-    """Score a source with a progress bar; returns how many states lack a score."""
+    """Score a source with a progress bar; return how many states lack a score."""
     sigterm = Sigterm()
     from dtb_builder.stages.scoring.driver import score
 
@@ -152,7 +160,7 @@ def _rank(given: argparse.Namespace) -> int:
         raise ConfigError("nothing can be ranked: " + "; ".join(ranking.left_out[:3]))
     print(f"to {given.by} at the end; intervals of 95 %, {given.resamples} resamples")
     if num_diverged := max(population.num_diverged for population in populations):
-        print(f"{num_diverged} networks come last: a training of theirs diverged")
+        print(f"{num_diverged} networks are ranked last, because their training diverged")
     if half is not None:
         print(half)
         about |= {"halfway": asdict(half)}
@@ -211,7 +219,7 @@ def _table_populations(given: argparse.Namespace) -> tuple[list["Population"], d
 def _search(given: argparse.Namespace) -> int:
     sigterm = Sigterm()
     from dtb_builder.stages.search.config import SearchConfig
-    from dtb_builder.stages.search.driver import Found, SearchFolder, search
+    from dtb_builder.stages.search.driver import SearchFolder, SearchResult, search
     from dtb_builder.stages.search.winner import train_winner, winners_run
     from dtb_builder.stages.settings.cluster import ClusterConfig
     from dtb_builder.stages.settings.parsing import parse
@@ -221,21 +229,21 @@ def _search(given: argparse.Namespace) -> int:
     config = parse(SearchConfig, composed)
     folder = SearchFolder(given.run_folder.absolute())
     sigterm.raising = cluster.engine == "serial"
-    found: Found | None = None
+    result: SearchResult | None = None
     with progress(total=config.num_candidates, unit="candidate") as bar:
         for at in search(folder, config, cluster):
             sigterm.check()
             bar.update(max(0, at.num_candidates - bar.n))
-            found = at if isinstance(at, Found) else None
-    assert found is not None
-    when = f"epoch {found.rule.epoch}" if found.rule.step is None else f"step {found.rule.step}"
-    print(f"rule      {found.rule.score} at {when}")
+            result = at if isinstance(at, SearchResult) else None
+    assert result is not None
+    when = f"epoch {result.rule.epoch}" if result.rule.step is None else f"step {result.rule.step}"
+    print(f"rule      {result.rule.score} at {when}")
     print(
-        f"tried     {found.num_candidates} candidates, {found.steps} training steps, "
-        f"{found.seconds:.0f} s of work"
+        f"tried     {result.num_candidates} candidates, {result.steps} training steps, "
+        f"{result.seconds:.0f} s of work"
     )
-    print(f"winner    candidate {found.candidate.index}, score {found.score:.6g}")
-    print(f"          {found.candidate.genotype}")
+    print(f"winner    candidate {result.candidate.index}, score {result.score:.6g}")
+    print(f"          {result.candidate.genotype}")
     num_epochs = config.recipe.num_epochs
     with progress(total=num_epochs, unit="epoch", desc="winner") as bar:
         for done in train_winner(folder, config, cluster):

@@ -14,7 +14,7 @@ from dtb_builder.dataset.opening import damage_is_named
 from dtb_builder.dataset.reevaluation import reevaluate_state
 from dtb_builder.dataset.replay import Replayed, replay
 from dtb_builder.dataset.source import Location
-from dtb_builder.dataset.store import Store
+from dtb_builder.dataset.store import Store, metric_columns
 from dtb_builder.dataset.weights import write_weights
 from dtb_builder.errors import (
     DamagedFileError,
@@ -194,7 +194,8 @@ class Run:
         return self._store.path
 
     def _kept(self, column: str) -> list[int]:
-        length = self._column(f"moments/{column}")
+        """The positions of the moments where ``length`` or ``momentum_length`` is not 0."""
+        length = self._store.states.length(self._row, column)
         if (length < 0).any():
             raise DamagedFileError(f"{self._store.path}: moments/{column} should be at least 0")
         return np.flatnonzero(length).tolist()
@@ -240,7 +241,7 @@ class Run:
         Raises:
             KeyError: there is no such metric.
         """
-        values, measured = self._store.curve(metric, self._row)
+        values, measured = self._store.index.cells(metric_columns(metric), self._row).values()
         return np.ma.masked_array(values, mask=measured == 0)
 
     def metric(self, name: str, *, epoch: int) -> float:
@@ -249,7 +250,7 @@ class Run:
         Raises:
             KeyError: there is no such metric or epoch, or it was not measured there.
         """
-        values, measured = self._store.curve(name, self._row)
+        values, measured = self._store.index.cells(metric_columns(name), self._row).values()
         row = self._store.epoch_row(epoch)
         if not measured[row]:
             there = spans(np.flatnonzero(measured).tolist())

@@ -21,7 +21,7 @@ from dtb_builder.dataset.journal import (
     open_journal,
 )
 from dtb_builder.dataset.moments import moments_from
-from dtb_builder.dataset.states import StatePlaces, frame_rows, table_from_bytes
+from dtb_builder.dataset.states import PLACES, StatePlaces, frame_rows, table_from_bytes
 from dtb_builder.dataset.store import Store
 from dtb_builder.errors import DamagedFileError, DTBError
 from dtb_builder.record import METRICS, Moment
@@ -188,7 +188,7 @@ def _whole(
     Raises:
         DamagedFileError: something of it is not as it was written.
     """
-    cells = {name: columns[name][row] for name in StatePlaces.COLUMNS if name in columns}
+    cells = {name: columns[name][row] for name in PLACES if name in columns}
     for name in schema.POINTERS:
         values = store.index.salvaged(name)
         shape = (len(moments),) if name.startswith("moments/") else ()

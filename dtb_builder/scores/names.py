@@ -1,4 +1,4 @@
-"""The names of the scores of a network, with what each is; no torch is needed."""
+"""The names of the scores of a network, with a line on each; needs no torch."""
 
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -36,7 +36,7 @@ SCORES: Mapping[str, str] = MappingProxyType(
         "az_trainability": "how well random networks' cells pass gradients back",
     }
 )
-"""Every score of a network; the larger, the better it is taken to be."""
+"""Every score of a network; a larger score predicts a better network."""
 
 KERNEL_SCORES: frozenset[str] = frozenset(
     {"wot", "distinguishing_ability", "activation_units", "mean_hamming_distance"}

@@ -26,7 +26,7 @@ def table_under(heading: str) -> list[list[str]]:
 
 
 def shape_of(column: schema.Column) -> str:
-    names = {"runs": "R", "epochs": "E + 1", "moments": "M", "failures": "F"}
+    names = {"runs": "R", "epochs": "E+1", "moments": "M", "failures": "F"}
     sizes = [names[size] if isinstance(size, str) else str(size) for size in column.shape]
     return f"({', '.join(sizes)}{',' if len(sizes) == 1 else ''})"
 
@@ -34,7 +34,7 @@ def shape_of(column: schema.Column) -> str:
 def test_the_page_has_every_column_and_no_other() -> None:
     listed = table_under("The index")
     masks = [row for row in listed if row[0] == "`measured/NAME`"]
-    assert masks[0][1:3] == ["u1", "(R, E + 1)"]
+    assert masks[0][1:3] == ["u1", "(R, E+1)"]
     masked = [c.name for c in schema.COLUMNS if c.name.startswith("measured/")]
     assert masked == [f"measured/{name}" for name in METRICS]
     assert [row for row in listed if row not in masks] == [

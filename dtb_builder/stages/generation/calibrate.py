@@ -1,4 +1,4 @@
-"""What a plan will cost, from two real epochs of three of its genotypes on this machine."""
+"""Estimate the cost of a plan by training three of its genotypes for two epochs."""
 
 import itertools
 import logging
@@ -27,34 +27,34 @@ from dtb_builder.stages.settings.network import network_spec
 __all__ = ["Timing", "calibrated", "timings"]
 
 _SAMPLE = 60
-"""Genotypes whose multiply-accumulates are counted, to choose a light, a middle and a heavy one."""
+"""The number of genotypes whose multiply-accumulates are counted, to choose three of them."""
 
 _TIMED_EPOCHS = 2
 
 _TENSOR_BYTES = 89
-"""Of a tensor's row in a run's tensor table."""
+"""The bytes of a tensor's row in a run's tensor table."""
 
 _ROW_BYTES = 98
-"""Of an epoch's metrics, its state's checksum and its environment."""
+"""The bytes of an epoch's metrics, of its state's checksum and of its environment."""
 
 _MOMENT_BYTES = 40
-"""Of where a moment's state and momentum lie."""
+"""The bytes of the offsets, lengths and checksums of a moment's state and momentum."""
 
 
 @dataclass(frozen=True)
 class Timing:
-    """What one genotype took, as its worker would.
+    """The seconds and bytes of a genotype, measured as its worker would train it.
 
     Attributes:
-        number: of its run.
-        training: seconds of an epoch's training steps, on average.
-        evaluation: seconds of an evaluation, on average.
-        storing: seconds of an epoch's state and checkpoint, on average.
-        start: seconds until epoch 0 was stored, its evaluation left out: images and network made.
-        table_bytes: of its tensor table.
-        state_bytes: of a state that is stored as it is, on average.
-        difference_bytes: of one that is stored as a difference, on average.
-        momentum_bytes: of a state's momentum, on average.
+        number: the number of its run.
+        training: the mean seconds of an epoch's training steps.
+        evaluation: the mean seconds of an evaluation.
+        storing: the mean seconds of storing an epoch's state and checkpoint.
+        start: the seconds until epoch 0 is stored, without its evaluation.
+        table_bytes: the bytes of its tensor table.
+        state_bytes: the mean bytes of a whole state.
+        difference_bytes: the mean bytes of a state that is stored as a difference.
+        momentum_bytes: the mean bytes of a momentum.
     """
 
     number: int
@@ -69,14 +69,14 @@ class Timing:
 
 
 def timings(folder: RunFolder) -> Iterator[Timing]:
-    """Train and store two epochs of each of three genotypes, beside the run folder.
+    """Train and store two epochs of three genotypes in a temporary folder.
 
-    The three are the light, the middle and the heavy third's middle, by their multiply-accumulates,
-    of the plan's first genotypes; so that they stand for all of them. Nothing is left behind.
+    The plan's first genotypes are sorted by their multiply-accumulates; the three are the middle
+    ones of the lower, middle and upper third. The temporary folder is removed.
 
     Raises:
-        ConfigError: the folder is not planned or a branch, or its device is not here.
-        ImagesError: the images are not here.
+        ConfigError: the folder is not planned or is a branch, or this machine lacks its device.
+        ImagesError: the images are missing.
     """
     config = folder.config
     if config.compute.device == "cuda" and not torch.cuda.is_available():
@@ -101,7 +101,7 @@ def calibrated(folder: RunFolder, timed: Sequence[Timing]) -> Estimate:
     """The cost of a plan, from what some of its genotypes took."""
     config = folder.config
     num_epochs = config.recipe.num_epochs
-    # What only the first one does, a worker on the CPU does once, and one on a GPU for every task.
+    # The first run also starts the process: a CPU worker does so once, a GPU worker for every task.
     start = mean(timing.start for timing in timed[1:]) if len(timed) > 1 else timed[0].start
     if config.compute.device == "cuda":
         start = timed[0].start
@@ -129,7 +129,7 @@ def calibrated(folder: RunFolder, timed: Sequence[Timing]) -> Estimate:
 
 
 def _representative(folder: RunFolder) -> list[PlannedRun]:
-    """Up to three runs of different genotypes that stand for the others."""
+    """Up to three runs of different genotypes that represent the others."""
     images, _ = load_split_images(folder.config.images)
     spec = network_spec(folder.config.network, images)
     shape = images.train_images.shape[1:]

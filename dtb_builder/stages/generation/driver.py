@@ -1,4 +1,4 @@
-"""Training every run of a plan that is not finished, and closing every shard whose runs are."""
+"""Train the unfinished runs of a plan, and close the shards whose runs are finished."""
 
 import time
 from collections import deque
@@ -8,6 +8,7 @@ from pathlib import Path
 
 from dtb_builder.dataset.journal import count_epochs
 from dtb_builder.errors import ConfigError
+from dtb_builder.stages.generation.foreign import check_shards
 from dtb_builder.stages.generation.outcomes import close_shard, is_finished
 from dtb_builder.stages.generation.parent import check_parents
 from dtb_builder.stages.generation.run_folder import PlannedRun, RunFolder
@@ -33,7 +34,7 @@ _PROGRESS_SECONDS = 1.0
 
 @dataclass(frozen=True)
 class RunFinished:
-    """A run has all its epochs; or it diverged, and ``diverged`` says how."""
+    """A run has all its epochs, or it has diverged for the reason ``diverged``."""
 
     run: PlannedRun
     diverged: str | None = None
@@ -41,7 +42,7 @@ class RunFinished:
 
 @dataclass(frozen=True)
 class RunFailed:
-    """A try at a run failed; ``given_up`` when it was the last one."""
+    """An attempt at a run has failed; ``given_up`` if there will be no other attempt."""
 
     run: PlannedRun
     error: str
@@ -50,7 +51,7 @@ class RunFailed:
 
 @dataclass(frozen=True)
 class RunPostponed:
-    """A run will be started again: its machine has gone, or another process holds its lock."""
+    """A run will be started again: its machine was lost, or another process holds its lock."""
 
     run: PlannedRun
     reason: str
@@ -58,14 +59,14 @@ class RunPostponed:
 
 @dataclass(frozen=True)
 class ShardClosed:
-    """A shard stands under its final name."""
+    """A shard is written under its final name."""
 
     path: Path
 
 
 @dataclass(frozen=True)
 class Progress:
-    """How many epochs of the plan are trained; the initialisation, epoch 0, is not counted."""
+    """The number of trained epochs of the plan, without epoch 0, the initialisation."""
 
     num_epochs: int
 
@@ -87,25 +88,26 @@ Training = Callable[[Path, PlannedRun, float | None], str | None]
 def generate(
     folder: RunFolder, launch: LaunchConfig, *, train: Training | None = None
 ) -> Iterator[Event]:
-    """Do all the work of a plan, or of a range of its shards, that is left; nothing is done twice.
+    """Do the work that is left of a plan, or of a range of its shards.
 
     Args:
         folder: a planned run folder.
-        launch: how to do it.
-        train: what a worker calls with the run folder, a run and its time limit; None is
-            `worker.train_run`.
+        launch: the settings of this launch.
+        train: the function that a worker calls with the run folder, a run and its time limit; None
+            is `worker.train_run`.
 
     Yields:
-        what happens, as it happens, and at least once a second a `Progress`.
+        events as they happen, and a `Progress` at least once a second.
 
     Raises:
-        LockedError: somebody else works on the folder, or on these shards.
-        ConfigError: it is not planned or has no such shards, the cluster has no room for a run, or
-            a machine cannot compute as planned.
-        PlanMismatchError: its config, plan or parents were edited since it was planned.
-        DamagedFileError: it is a branch, whose parents are not there or damaged.
-        StorageError: the folder cannot be written to any more; nothing finished is harmed.
-        ImagesError: a worker has not the images of the plan.
+        LockedError: another process works on the folder or on these shards.
+        ConfigError: the folder is not planned or has no such shards, the cluster is too small for a
+            run, or a machine lacks the planned device.
+        PlanMismatchError: config, plan or parents were edited since the folder was planned, or a
+            file among its shards is of another plan.
+        DamagedFileError: it is a branch, and its parents are missing or damaged.
+        StorageError: the folder cannot be written to any more; finished work is safe.
+        ImagesError: a worker does not have the images of the plan.
     """
     folder.config  # noqa: B018 - raises where there is none, before anything is started
     folder.check_plan()
@@ -118,6 +120,7 @@ def generate(
         raise ConfigError(
             f"cluster.shards={shards}: {folder.path} has shards 0 to {folder.num_shards - 1}"
         )
+    check_shards(folder, shards)
     lock = folder.locked() if shards is None else folder.shards_locked(shards)
     engine = open_engine(launch.cluster, folder.config.compute, folder.ray_log_file)
     with storage_is_named(folder.path), lock, engine:
@@ -126,7 +129,7 @@ def generate(
 
 @dataclass
 class _OpenShard:
-    """A shard that work is done for."""
+    """A shard with unfinished runs."""
 
     runs: list[PlannedRun]
     left: set[int] = field(default_factory=set)
@@ -134,7 +137,7 @@ class _OpenShard:
 
 
 class _Driver:
-    """What there is to do, and what its ends mean; its memory does not grow with the plan."""
+    """The state of a generation; its memory does not grow with the plan."""
 
     def __init__(
         self, folder: RunFolder, launch: LaunchConfig, engine: Engine, train: Training
@@ -153,7 +156,7 @@ class _Driver:
         self._num_done = 0
 
     def events(self) -> Iterator[Event]:
-        """Everything that happens until no work is left."""
+        """The events until no work is left."""
         yield Progress(0)  # the engine is up
         looked = time.monotonic()
         for event in run_tasks(
@@ -171,7 +174,7 @@ class _Driver:
         yield Progress(self._num_done)
 
     def _batches(self) -> Iterator[Sequence[Task]]:
-        """The runs to train, and the shards to close as soon as their runs are finished."""
+        """The tasks: runs to train, and shards to close once their runs are finished."""
         size = self._launch.cluster.runs_per_task
         for shard, runs in self._folder.shards(self._launch.cluster.shard_range):
             if self._folder.shard_file(shard).exists():
@@ -187,7 +190,7 @@ class _Driver:
             yield [self._to_close.popleft()] if self._to_close else []
 
     def _open_shard(self, shard: int, runs: list[PlannedRun]) -> list[Task]:
-        """A task for each run of a shard that was not given up, as far as its files tell."""
+        """A task for each run of a shard that was not given up."""
         if self._launch.retry == "failed":
             for run in runs:
                 self._folder.forgive(run)
@@ -212,7 +215,7 @@ class _Driver:
         ]
 
     def _told(self, event: TaskEvent) -> Iterator[Event]:
-        """What an event of the task loop means for the generation."""
+        """The events of the generation that follow from an event of the task loop."""
         if isinstance(event, Waited):
             return
         run = event.task.key
@@ -255,7 +258,7 @@ class _Driver:
             self._settle(run)
 
     def _settle(self, run: PlannedRun) -> None:
-        """Close the run's shard when it was the last one; a shard with a failed run stays open."""
+        """Close the run's shard if no run is left; a shard with a run given up stays open."""
         shard = self._open[run.shard]
         shard.left.discard(run.number)
         if shard.left:

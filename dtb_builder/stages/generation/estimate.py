@@ -1,4 +1,4 @@
-"""What a plan will cost, before anything is spent."""
+"""Estimate the cost of a plan from a few training steps."""
 
 import itertools
 import time
@@ -22,13 +22,13 @@ from dtb_builder.stages.settings.network import network_spec
 __all__ = ["Estimate", "RunSeconds", "estimate", "evaluation_hint"]
 
 _BYTES_PER_FLOAT = {"float32": 4 / 1.18, "bfloat16": 4 / 2.9}
-"""What zstd leaves of a weight, as measured on trained DARTS networks."""
+"""The bytes of a weight after zstd, measured on trained DARTS networks."""
 
 _BYTES_PER_DIFFERENCE = {"float32": 4 / 1.6, "bfloat16": 4 / 4.4}
-"""The same of a weight's difference, of states.key_every=3."""
+"""The bytes of a weight's difference after zstd, with states.key_every=3."""
 
 _FORWARD_SHARE = 1 / 3
-"""Of a training step, what its forward pass takes: a backward pass costs twice as much."""
+"""The forward pass's share of a training step; the backward pass takes twice as long."""
 
 _MUCH_EVALUATION = 0.5
 """Of a run's time, above which a plan says how to evaluate less."""
@@ -60,15 +60,15 @@ class RunSeconds:
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a plan will cost.
+    """The estimated cost of a plan.
 
     Attributes:
-        num_runs: trainings.
-        num_shards: files of them.
-        num_bytes: of all shards together.
-        run: the seconds of a run, on average.
-        num_evaluated: the validation and the test images of an evaluation.
-        device: what the seconds were timed on.
+        num_runs: the number of runs.
+        num_shards: the number of shards.
+        num_bytes: the bytes of all shards together.
+        run: the mean seconds of a run.
+        num_evaluated: the numbers of validation and test images of an evaluation.
+        device: the device on which the seconds were measured.
     """
 
     num_runs: int
@@ -146,7 +146,7 @@ def evaluation_hint(cost: Estimate, config: Config) -> str | None:
 
 
 def _step_seconds(network: Network, num_images: int) -> float:
-    """Seconds of one training step on so many images, after one that warms up."""
+    """The seconds of a training step on a number of images, after a warm-up step."""
     device = next(network.parameters()).device
     size = network.spec.image_size
     images = torch.zeros(num_images, network.spec.input_channels, size, size, device=device)

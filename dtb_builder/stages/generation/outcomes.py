@@ -1,4 +1,4 @@
-"""What comes of the work on runs: which are finished, and the shards of those that are."""
+"""Decide which runs are finished, and write shards of finished runs."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,7 +20,7 @@ def is_finished(folder: RunFolder, run: PlannedRun) -> bool:
 
 
 def close_shard(path: Path, runs: list[PlannedRun]) -> Path:
-    """Write the shard of these runs, all of them finished, and clear their files.
+    """Write the shard of these finished runs, and remove their files in progress.
 
     Raises:
         UnfinishedError: a run did not finish.

@@ -1,4 +1,4 @@
-"""What a worker does: train runs to their end, each epoch safe on disk as it ends; knows no Ray."""
+"""The task of a worker: train a run to its end, and store each epoch; without Ray."""
 
 import logging
 import math
@@ -51,31 +51,31 @@ __all__ = ["train_run", "training"]
 
 
 def train_run(path: Path, run: PlannedRun, time_limit: float | None) -> str | None:
-    """Train a run from its last finished epoch to its end, each epoch safe on disk as it ends.
+    """Train a run from its last finished epoch to its end; each epoch is on disk before the next.
 
-    What goes wrong is written to the run's log and raised.
-
-    Returns:
-        why the run ended before its last epoch, or None: it diverged.
+    Errors are written to the run's log and raised.
 
     Args:
         path: the run folder.
-        run: which run.
-        time_limit: seconds that it may take, or None.
+        run: the run.
+        time_limit: the seconds that it may take, or None.
+
+    Returns:
+        how the run diverged, or None if it has all its epochs.
 
     Raises:
-        StorageError: the run folder cannot be written to. That is no fault of the run.
-        ImagesError: the images are not here, or not those of the plan. Nor is that.
-        ConfigError: this machine cannot do what the plan asks for. Nor is that.
-        LockedError: another process trains the run. Nor is that.
-        DivergedError: its loss is no number though nothing was trained yet.
-        TimeLimitError: it took too long.
+        StorageError: the run folder cannot be written to.
+        ImagesError: the images are missing, or not those of the plan.
+        ConfigError: this machine does not have the device of the plan.
+        LockedError: another process trains the run.
+        DivergedError: its loss is not finite at initialisation.
+        TimeLimitError: it took longer than the time limit.
     """
     folder = RunFolder(path)
     with storage_is_named(path), _log(folder.log_file(run)) as log:
         try:
             with folder.run_locked(run):
-                _make_ready(folder.config)  # takes none of the run's time, and is no fault of it
+                _make_ready(folder.config)  # does not count for the run's time limit
                 check_kernels(folder.config.compute, folder.kernels_folder)
                 with _limited(time_limit):
                     for epoch, metrics in training(folder, run, log):
@@ -91,9 +91,9 @@ def train_run(path: Path, run: PlannedRun, time_limit: float | None) -> str | No
 def training(
     folder: RunFolder, run: PlannedRun, log: logging.Logger
 ) -> Iterator[tuple[int, Mapping[str, float]]]:
-    """Train a run and store it; each epoch with its metrics, once it is safe on disk.
+    """Train a run and store it; yield each epoch with its metrics once it is on disk.
 
-    The caller holds the run. What goes wrong is raised, and recorded nowhere.
+    The caller holds the run's lock. Errors are raised, but not recorded.
     """
     config = folder.config
     images, data = _make_ready(config)
@@ -144,10 +144,10 @@ def training(
 def _recovered(
     folder: RunFolder, run: PlannedRun, about: JournalRun, parent: Run | None, log: logging.Logger
 ) -> tuple[Journal, StartingPoint | None]:
-    """The run's journal, and where to go on after its last epoch.
+    """The run's journal, and the state from which to continue after its last epoch.
 
-    Without a checkpoint it goes on from the last epoch whose state and momentum the journal has;
-    without any it begins again: with nothing, or with what it has from its parent.
+    Without a usable checkpoint, the run continues from the last epoch whose whole state and
+    momentum the journal has, or begins again from its initialisation or its parent.
     """
     file = folder.journal_file(run)
     size, num_epochs = file.stat().st_size if file.exists() else 0, count_epochs(file)
@@ -215,9 +215,9 @@ def _store(
     facts: dict[str, str | int],
     encoder: StateEncoder,
 ) -> None:
-    """Make an epoch safe: first what follows it needs, then its record, then drop what is older.
+    """Store an epoch: first its checkpoint, then its record; then remove the last checkpoint.
 
-    At every moment the epoch that the journal ends with has its checkpoint.
+    So the last epoch of the journal always has its checkpoint.
     """
     config, epoch = folder.config, finished.epoch
     begin = time.perf_counter()
@@ -245,27 +245,27 @@ def _store(
 
 
 def _not_finite(finished: FinishedEpoch) -> str | None:
-    """Why a training has diverged, if it has: its later epochs would be worth nothing."""
+    """How a training has diverged, or None."""
     bad = {k: v for k, v in finished.metrics.items() if k.endswith("loss") and not math.isfinite(v)}
     return f"epoch {finished.epoch} ended with {bad}" if bad else None
 
 
 def _make_ready(config: Config) -> tuple[Images, ResidentImages]:
-    """Set up torch, and load the images unless this process has them."""
+    """Set up torch, and load the images unless this process has them already."""
     set_up_machine(config.compute)
     return _images(config.images, config.compute.device)
 
 
 @lru_cache(maxsize=1)
 def _images(config: ImagesConfig, device: str) -> tuple[Images, ResidentImages]:
-    """The images on the device; remembered, since a CPU worker trains one run after the other."""
+    """The images on the device; cached, since a CPU worker trains one run after the other."""
     images, split = load_split_images(config)
     return images, make_resident(images, split, device)
 
 
 @contextmanager
 def _limited(seconds: float | None) -> Iterator[None]:
-    """Raise `TimeLimitError` in the body after so many seconds; needs the main thread."""
+    """Raise `TimeLimitError` in the body after a number of seconds; needs the main thread."""
     if seconds is None:
         yield
         return
@@ -287,7 +287,7 @@ def _limited(seconds: float | None) -> Iterator[None]:
 
 @contextmanager
 def _log(path: Path) -> Iterator[logging.Logger]:
-    """A logger that appends to a run's own file."""
+    """A logger that appends to a run's log file."""
     log = logging.Logger(path.stem, logging.INFO)
     path.parent.mkdir(parents=True, exist_ok=True)
     handler = logging.FileHandler(path)

@@ -1,4 +1,4 @@
-"""Scoring every kept state of a file that has no scores yet, and writing the file of scores."""
+"""Score every stored state that has no scores yet, and write the file of scores."""
 
 from collections import deque
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
@@ -40,20 +40,20 @@ from dtb_builder.stages.work.tasks import (
 __all__ = ["ScoreProgress", "score"]
 
 _REFERENCE_CHUNK = 20
-"""Genotypes of a reference that one task draws."""
+"""The number of genotypes of a reference sample that a task draws."""
 
 _ASKED = ("asked_epoch", "asked_step")
 
 
 @dataclass(frozen=True)
 class ScoreProgress:
-    """How far a scoring is.
+    """The progress of a scoring.
 
     Attributes:
-        num_states: scored, or recorded as failed.
-        num_failed: of those, the ones that lack a score.
-        num_wanted: of the whole file.
-        message: what has just happened that somebody should know, or None.
+        num_states: the number of states that are scored or recorded as failed.
+        num_failed: how many of these lack a score.
+        num_wanted: the number of states of the whole file.
+        message: a message for the user, or None.
     """
 
     num_states: int
@@ -70,25 +70,25 @@ def score(
     *,
     images_sha256: str | None,
 ) -> Iterator[ScoreProgress]:
-    """Score what is left of a source, and write its file of scores when nothing is.
+    """Score the states of a source that have no scores yet, and then write the file of scores.
 
-    The same source and config give the same scores, whoever stopped it how often.
+    The same source and config give the same scores, however often the scoring was stopped.
 
     Args:
-        source: what to score.
-        file: where the scores go.
-        config: what decides them.
-        launch: how the work is placed.
-        images_sha256: which images the source was trained on; None where it does not say.
+        source: the networks to score.
+        file: the file of scores.
+        config: the settings that decide the scores.
+        launch: where the work is done.
+        images_sha256: the hash of the images of the training; None if the source does not have it.
 
     Raises:
-        LockedError: somebody else makes this file.
-        PlanMismatchError: it was made, or begun, of something else or with other settings.
-        ConfigError: the cluster has no room for a task, a machine of it lacks the device, or the
-            probe has too few images.
-        ImagesError: a worker has not the images of the training.
-        MissingVolumeError: a file of states is not beside the benchmark.
-        StorageError: the scores cannot be written; those that were are safe.
+        LockedError: another process scores into this file.
+        PlanMismatchError: the file is of another source, or was begun with other settings.
+        ConfigError: the cluster is too small for a task, a machine lacks the device, or there are
+            too few different images for the probe.
+        ImagesError: a worker does not have the images of the training.
+        MissingVolumeError: a states file is not in the folder of the benchmark.
+        StorageError: the scores cannot be written; those already written are safe.
         DamagedFileError: the source or the file of scores is damaged.
     """
     folder = ScoreFolder(file)
@@ -105,7 +105,7 @@ class _Recorded:
 
 
 class _Scoring:
-    """What there is to score, and how far that is."""
+    """The state of a scoring: its units, and the number of scored states."""
 
     def __init__(self, folder: ScoreFolder, job: ScoreJob, launch: ScoreLaunch) -> None:
         self._folder = folder
@@ -121,9 +121,9 @@ class _Scoring:
         self._elsewhere: list[Mapping[str, Any]] = []
 
     def progress(self) -> Iterator[ScoreProgress]:
-        """How far it is, at least once a second."""
+        """Score, and yield the progress at least once a second."""
         about = self._about()
-        rows = self._taken_over(about)
+        rows = self._complete_rows(about)
         if rows is not None:
             self._folder.clear()
             failed = sum(row["errors"] is not None for row in rows)
@@ -137,14 +137,14 @@ class _Scoring:
             ) as engine:
                 attempts = self._launch.cluster.max_attempts
                 for event in run_tasks(engine, self._batches(todo), max_attempts=attempts):
-                    message = self._told(event)
+                    message = self._message(event)
                     if message is not None or isinstance(event, Waited):
                         yield replace(self._progress(), message=message)
         self._write(about)
         yield self._progress()
 
     def _batches(self, todo: Sequence[Task]) -> Iterator[Sequence[Task]]:
-        """What is left to do, and rows to write for runs that were given up meanwhile."""
+        """The tasks that are left, and tasks that write rows for runs that were given up."""
         self._left = {task.key for task in todo}
         for task in todo:
             while self._to_record:
@@ -153,8 +153,8 @@ class _Scoring:
         while self._left or self._to_record:
             yield [self._to_record.popleft()] if self._to_record else []
 
-    def _told(self, event: Event) -> str | None:
-        """What to say of an event; its outcome is counted."""
+    def _message(self, event: Event) -> str | None:
+        """Count the outcome of an event; return a message for the user, or None."""
         if isinstance(event, Waited | Postponed):
             return None
         key = event.task.key
@@ -178,25 +178,25 @@ class _Scoring:
         if not event.given_up:
             return f"{_name(key)} failed, will be tried again: {event.reason}"
         if not isinstance(key, int):
-            raise event.error  # without the reference there is no DAS, which is not to go unnoticed
+            raise event.error  # without the reference there would silently be no DAS
         self._left.discard(key)
         arguments = (self._job, self._units[key], event.reason)
         self._to_record.append(Task(_Recorded(key), record_failure, arguments, on_device=False))
         return f"{_name(key)} failed, given up: {event.reason}"
 
     def _count(self, number: int, num_states: int, num_failed: int) -> None:
-        """Know so many states of a unit as scored, and so many of them as failed."""
+        """Set the number of scored states of a unit, and how many of them failed."""
         states, failed = self._finished.get(number, (0, 0))
         self._finished[number] = (num_states, num_failed)
         self._num_states += num_states - states
         self._num_failed += num_failed - failed
 
     def _rows_of(self, unit: Unit) -> int:
-        """How many rows a unit has: of each state one for each number of probe images."""
+        """The number of rows of a unit: one for each state and each number of probe images."""
         return len(unit.moments) * len(self._job.config.sizes)
 
     def _about(self) -> dict[str, Any]:
-        """What the scores hang on, as it stands in the file."""
+        """The source, settings and probe, as they are written to the file."""
         chosen = chosen_probe(self._job)
         return {
             "source": self._job.source.about(),
@@ -208,10 +208,10 @@ class _Scoring:
             },
         }
 
-    def _taken_over(self, about: Mapping[str, Any]) -> list[Mapping[str, Any]] | None:
-        """The rows of a file that is complete; None where work is left, which then may begin.
+    def _complete_rows(self, about: Mapping[str, Any]) -> list[Mapping[str, Any]] | None:
+        """The rows of a complete file of scores; None if work is left, after preparing for it.
 
-        Rows of an incomplete file, as when runs were merged later, become lines again.
+        The rows of an incomplete file, to which runs were added later, become lines again.
         """
         made: list[Mapping[str, Any]] = []
         if self._folder.file.exists():
@@ -244,12 +244,12 @@ class _Scoring:
         return None
 
     def _belongs(self, row: Mapping[str, Any]) -> bool:
-        """Whether a row is of a run that is here, in the same training."""
+        """Whether a row belongs to a run of the source, with the same training."""
         unit = self._units.get(row["run"])
         return unit is not None and row["fingerprint"] == unit.fingerprint
 
     def _todo(self) -> Iterator[Task]:
-        """A task for each unit with states left, and for each part of the reference."""
+        """The tasks: one for each unit with states left and for each part of the reference."""
         number = self._job.config.num_reference
         for size, spec in self._specs_of_references().items():
             assert number is not None
@@ -264,7 +264,7 @@ class _Scoring:
                 yield Task(unit.number, score_unit, (self._job, unit), on_device=True)
 
     def _specs_of_references(self) -> dict[int, NetworkSpec]:
-        """How genotypes are grown, by the numbers of images of which a reference must be drawn."""
+        """The spec of the reference samples to draw, by their number of probe images."""
         spec = self._job.source.spec
         config = self._job.config
         if spec is None or not config.wants_das or config.num_reference is None:
@@ -293,7 +293,7 @@ class _Scoring:
             for unit in self._units.values()
             for row in self._in_order(read_lines(self._folder.lines_file(unit.number)), unit)
         ]
-        rows += self._elsewhere  # of runs of the plan that this source has not
+        rows += self._elsewhere  # rows of runs that this source does not have
         *others, entry = (
             None if reference is None else asdict(reference) for reference in references.values()
         )
@@ -302,7 +302,7 @@ class _Scoring:
         self._folder.clear()
 
     def _reference(self, size: int) -> ReferenceSample | None:
-        """The sample that freezes the scale of DAS of so many images, shipped or drawn."""
+        """The shipped or drawn reference sample for a number of probe images, or None."""
         spec = self._job.source.spec
         if spec is None or not self._job.config.wants_das:
             return None
@@ -330,7 +330,7 @@ class _Scoring:
         )
 
     def _in_order(self, rows: Iterable[dict[str, Any]], unit: Unit) -> list[dict[str, Any]]:
-        """A unit's rows in the order of its moments, however often it was stopped."""
+        """A unit's rows in the order of its moments."""
         place = {moment: i for i, moment in enumerate(unit.moments)}
 
         def key(row: Mapping[str, Any]) -> tuple[int, int]:
@@ -341,7 +341,7 @@ class _Scoring:
 
 
 def _with_das(row: dict[str, Any], reference: ReferenceSample | None) -> dict[str, Any]:
-    """A row as it stands in the file, with DAS where both of its atoms are there."""
+    """A row of the file, with DAS if it has both atoms."""
     kept = {key: value for key, value in row.items() if key not in _ASKED}
     ability, units = kept.get("distinguishing_ability"), kept.get("activation_units")
     if reference is None or ability is None or units is None:

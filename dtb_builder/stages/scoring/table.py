@@ -1,4 +1,4 @@
-"""The file of scores: one row per state, as Parquet, with what they hang on in its metadata."""
+"""The file of scores: Parquet with one row per state; source and settings are in its metadata."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -43,10 +43,10 @@ class ScoreTable:
     """The scores of a benchmark's states.
 
     Attributes:
-        about: what they hang on: of which benchmark, which settings, the probe's indices and hash,
-            and the reference sample that DAS was computed with.
-        rows: one per run and moment: the columns that docs/scores.md lists; what does not exist is
-            None.
+        about: the source, the settings, the probe's indices and hash, and the reference sample of
+            DAS.
+        rows: one per run, moment and number of probe images, with the columns of docs/scores.md;
+            missing values are None.
     """
 
     about: Mapping[str, Any]
@@ -54,12 +54,12 @@ class ScoreTable:
 
 
 def seconds_name(score: str) -> str:
-    """The column with the seconds that a score took."""
+    """The name of the column with the seconds that a score took."""
     return f"{score}_seconds"
 
 
 def write_scores(path: Path, table: ScoreTable) -> None:
-    """Write a table, whole or not at all; equal tables give equal content."""
+    """Write a table atomically; equal tables give equal content."""
     columns = pyarrow.Table.from_pylist(
         [dict(row) for row in table.rows], schema=pyarrow.schema(_types())
     )
@@ -71,15 +71,15 @@ def write_scores(path: Path, table: ScoreTable) -> None:
 
 
 def read_scores(path: Path) -> ScoreTable:
-    """Read a table that `write_scores` has written, here or in an older version.
+    """Read a table of `write_scores`, of this version or an older one.
 
-    A score that the older version did not know is None in every row.
+    A score that an older version did not have is None in every row.
 
     Raises:
         FileNotFoundError: there is no such file.
-        NotDTBFileError: it is no file of scores.
+        NotDTBFileError: it is not a file of scores.
         SchemaVersionError: a newer version of this package wrote it.
-        DamagedFileError: its bytes are not those that were written.
+        DamagedFileError: its bytes have changed.
     """
     try:
         columns = parquet.read_table(path, page_checksum_verification=True, memory_map=False)
@@ -87,26 +87,28 @@ def read_scores(path: Path) -> ScoreTable:
         metadata = columns.schema.metadata or {}
         rows = columns.to_pylist()
     except FileNotFoundError:
-        raise FileNotFoundError(f"there is no file {path}: dtb score makes it") from None
+        raise FileNotFoundError(f"there is no file {path}: make it with dtb score") from None
     except (pyarrow.ArrowException, OSError, ValueError, UnicodeError) as error:
         raise DamagedFileError(f"{path} is not Parquet, or damaged: {error}") from error
     try:
         head = json.loads(metadata[_KEY])
         version, text, checksum = head["version"], head["about"], head["crc32c"]
     except (KeyError, ValueError, TypeError) as error:
-        raise NotDTBFileError(f"{path} is no file of scores: it lacks {_KEY.decode()}") from error
+        raise NotDTBFileError(
+            f"{path} is not a file of scores: it lacks {_KEY.decode()}"
+        ) from error
     if version != _VERSION:
         raise SchemaVersionError(f"{path} has version {version} of scores, expected {_VERSION}")
     if _checksum(rows, text) != checksum:
-        raise DamagedFileError(f"{path}: its rows are not those that were written")
+        raise DamagedFileError(f"{path}: its rows do not have the recorded checksum")
     known = _types()
     if unknown := sorted(types.keys() - known.keys()):
         names = ", ".join(map(repr, unknown))
         raise SchemaVersionError(
-            f"{path} has the scores {names}, which this version does not know: read it with a newer"
+            f"{path} has the scores {names}, which this version does not have: use a newer version"
         )
     if known | types != known or not _FACTS.keys() | _ENDING.keys() <= types.keys():
-        raise DamagedFileError(f"{path} has not the columns of a file of scores")
+        raise DamagedFileError(f"{path} does not have the columns of a file of scores")
     return ScoreTable(json.loads(text), [dict.fromkeys(known) | row for row in rows])
 
 
@@ -117,7 +119,7 @@ def _types() -> dict[str, pyarrow.DataType]:
 
 
 def _checksum(rows: Sequence[Mapping[str, Any]], text: str) -> int:
-    """Of every value of every row, and of what they hang on."""
+    """The checksum of all values of all rows, and of the metadata."""
     checksum = crc32c(text.encode())
     for row in rows:
         checksum = crc32c(repr(list(row.items())).encode(), checksum)

@@ -1,4 +1,4 @@
-"""What a worker does: score the states of one run, or a few genotypes of a reference; no Ray."""
+"""The tasks of a worker: score a run's states, or some genotypes of a reference; without Ray."""
 
 import json
 import time
@@ -35,14 +35,14 @@ __all__ = ["ScoreJob", "asked", "chosen_probe", "record_failure", "score_referen
 
 @dataclass(frozen=True)
 class ScoreJob:
-    """What all tasks of a scoring have in common; small, for it goes to every worker.
+    """The common arguments of all tasks of a scoring; small, since every worker gets it.
 
     Attributes:
-        source: what is scored.
-        file: where the scores go.
-        config: what decides them.
-        images: which images the probe is drawn from, and where they are here.
-        images_sha256: which they must be, None for any.
+        source: the networks to score.
+        file: the file of scores.
+        config: the settings that decide the scores.
+        images: the images from which the probe is drawn.
+        images_sha256: the hash that the images must have; None for any.
     """
 
     source: Source
@@ -53,15 +53,15 @@ class ScoreJob:
 
 
 def score_unit(job: ScoreJob, unit: Unit) -> int:
-    """Score what is left of a run's states, each safe on disk as it ends; how many have failed.
+    """Score the states of a run that have no row yet, and return how many of its rows failed.
 
-    What goes wrong with a state is recorded as its row, so that it stops nothing else.
+    Each row is on disk before the next state is scored. An error of a state is recorded in its row.
 
     Raises:
-        StorageError: the scores cannot be written. That is no fault of the run.
-        ImagesError: the images are not here, or not those of the training. Nor is that.
-        MissingVolumeError: a file of states is not beside the benchmark. Nor is that.
-        ConfigError: this machine cannot do what the config asks for. Nor is that.
+        StorageError: the scores cannot be written.
+        ImagesError: the images are missing, or not those of the training.
+        MissingVolumeError: a states file is not in the folder of the benchmark.
+        ConfigError: this machine does not have the device of the config.
     """
     folder = ScoreFolder(job.file)
     lines = folder.lines_file(unit.number)
@@ -84,7 +84,7 @@ def score_unit(job: ScoreJob, unit: Unit) -> int:
 
 
 def score_reference(job: ScoreJob, spec: NetworkSpec, size: int, numbers: range) -> None:
-    """Find the atoms of some genotypes of the reference, each safe on disk as it ends."""
+    """Compute the atoms of some genotypes of the reference; each is on disk before the next."""
     folder = ScoreFolder(job.file)
     lines = folder.reference_file(size, numbers.start)
     with storage_is_named(job.file.parent), folder.unit_locked(lines):
@@ -105,11 +105,11 @@ def score_reference(job: ScoreJob, spec: NetworkSpec, size: int, numbers: range)
 
 
 def record_failure(job: ScoreJob, unit: Unit, reason: str) -> int:
-    """Record every state of a run that has no row yet as failed; how many have failed.
+    """Record the states of a run without a row as failed; return how many of its rows failed.
 
     Raises:
         StorageError: the scores cannot be written.
-        LockedError: a worker that its cluster has given up is still at them.
+        LockedError: a worker that lives on after its cluster still scores the run.
     """
     folder = ScoreFolder(job.file)
     lines = folder.lines_file(unit.number)
@@ -125,11 +125,11 @@ def record_failure(job: ScoreJob, unit: Unit, reason: str) -> int:
 
 
 def chosen_probe(job: ScoreJob) -> ProbeImages:
-    """The probe images of a scoring; of several numbers the most, of which others are the first.
+    """The probe images of a scoring, for the largest number; smaller probes are the first of them.
 
     Raises:
-        ImagesError: the images are not here, or not those of the training.
-        ConfigError: there are not as many different ones.
+        ImagesError: the images are missing, or not those of the training.
+        ConfigError: there are too few different images.
     """
     return _images_and_probe(job.images, job.images_sha256, job.config, job.file)[1]
 
@@ -137,7 +137,7 @@ def chosen_probe(job: ScoreJob) -> ProbeImages:
 def error_row(
     unit: Unit, epoch: int | None, step: int | None, num_images: int, reason: str
 ) -> dict[str, Any]:
-    """The row of a state that could not be scored at all."""
+    """The row of a state that could not be scored."""
     return {
         "asked_epoch": epoch,
         "asked_step": step,
@@ -153,15 +153,15 @@ def error_row(
 
 
 def _left(job: ScoreJob, unit: Unit, rows: Sequence[Mapping[str, Any]]) -> set[tuple[Moment, int]]:
-    """The states, and the numbers of probe images, that have no row yet."""
+    """The pairs of a state and a number of probe images that have no row yet."""
     done = {asked(row, job.config) for row in rows}
     return {(moment, size) for moment in unit.moments for size in job.config.sizes} - done
 
 
 def asked(row: Mapping[str, Any], config: ScoreConfig) -> tuple[Moment, int]:
-    """Of which state and with how many probe images a line is."""
+    """The state and the number of probe images of a row."""
     moment = Moment(epoch=row["asked_epoch"], step=row["asked_step"])
-    # An older version's lines of what could not be scored do not say how many.
+    # An error row of an older version does not have the number.
     return moment, row.get("num_images") or config.sizes[-1]
 
 
@@ -173,7 +173,7 @@ def _row(
     chosen: ProbeImages,
     known: dict[str, Any],
 ) -> dict[str, Any]:
-    """A state's row; scores that training does not change are remembered in ``known``."""
+    """A state's row; scores that training does not change are cached in ``known``."""
     epoch, step = state.moment.epoch, state.moment.step
     begin = time.perf_counter()
     try:
@@ -211,7 +211,7 @@ def _columns(scored: Scored) -> dict[str, float]:
 
 
 def _probe(job: ScoreJob, number: int) -> tuple[Probe, ProbeImages]:
-    """The probe of a unit on the device, with torch set up."""
+    """Set up torch, and return the probe of a unit on the device."""
     compute = job.config.compute
     set_up_machine(compute)
     images, chosen = _images_and_probe(job.images, job.images_sha256, job.config, job.file)
@@ -228,7 +228,7 @@ def _probe(job: ScoreJob, number: int) -> tuple[Probe, ProbeImages]:
 def _images_and_probe(
     config: ImagesConfig, sha256: str | None, scoring: ScoreConfig, user: Path
 ) -> tuple[Images, ProbeImages]:
-    """Remembered, since a CPU worker scores one run after the other."""
+    """Cached, since a CPU worker scores one run after the other."""
     images, split = load_split_images(config)
     if sha256 is not None:
         check_images(images, sha256, user=user)

@@ -1,4 +1,4 @@
-"""Tables of text, for people."""
+"""Print tables as text."""
 
 from collections.abc import Callable, Sequence
 
@@ -8,7 +8,7 @@ __all__ = ["print_table"]
 def print_table(
     lines: Sequence[Sequence[str]], *, align: Callable[[str, int], str] = str.ljust
 ) -> None:
-    """Print lines in columns; the last column is as wide as each line wants."""
+    """Print lines in columns; the last column is not padded."""
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     for line in lines:
         print("  ".join([*map(align, line[:-1], widths), line[-1]]).rstrip())
