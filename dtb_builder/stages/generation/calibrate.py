@@ -14,7 +14,6 @@ import torch
 
 from dtb_builder.dataset.journal import read_journal
 from dtb_builder.errors import ConfigError
-from dtb_builder.images.settings import load_split_images
 from dtb_builder.network.network import Network
 from dtb_builder.scores.size import multiply_accumulates
 from dtb_builder.space import Genotype
@@ -22,7 +21,6 @@ from dtb_builder.stages.generation.estimate import Estimate, RunSeconds
 from dtb_builder.stages.generation.run_folder import PlannedRun, RunFolder
 from dtb_builder.stages.generation.worker import training
 from dtb_builder.stages.settings.config import deciding_settings
-from dtb_builder.stages.settings.network import network_spec
 
 __all__ = ["Timing", "calibrated", "timings"]
 
@@ -130,9 +128,8 @@ def calibrated(folder: RunFolder, timed: Sequence[Timing]) -> Estimate:
 
 def _representative(folder: RunFolder) -> list[PlannedRun]:
     """Up to three runs of different genotypes that represent the others."""
-    images, _ = load_split_images(folder.config.images)
-    spec = network_spec(folder.config.network, images)
-    shape = images.train_images.shape[1:]
+    spec = folder.network_spec
+    shape = (spec.input_channels, spec.image_size, spec.image_size)
     runs = {run.genotype: run for run in itertools.islice(folder.plan(), _SAMPLE)}
     costs = {
         text: multiply_accumulates(Network(Genotype.parse(text), spec), shape) for text in runs

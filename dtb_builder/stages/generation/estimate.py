@@ -9,7 +9,6 @@ import torch
 from torch.nn import functional
 
 from dtb_builder.dataset.codec import encode
-from dtb_builder.images.settings import load_split_images
 from dtb_builder.network.kernels import find_library
 from dtb_builder.network.network import Network
 from dtb_builder.network.state import capture, tensor_table
@@ -17,7 +16,6 @@ from dtb_builder.space import Genotype
 from dtb_builder.stages.generation.run_folder import RunFolder
 from dtb_builder.stages.generation.state_frames import Storing
 from dtb_builder.stages.settings.config import Config
-from dtb_builder.stages.settings.network import network_spec
 
 __all__ = ["Estimate", "RunSeconds", "estimate", "evaluation_hint"]
 
@@ -91,8 +89,7 @@ def estimate(folder: RunFolder) -> Estimate:
         ConfigError: the folder is not planned.
     """
     config = folder.config
-    images, split = load_split_images(config.images)
-    spec = network_spec(config.network, images)
+    spec = folder.network_spec
     device = "cuda" if config.compute.device == "cuda" and torch.cuda.is_available() else "cpu"
     threads = torch.get_num_threads()
     torch.set_num_threads(config.compute.threads)
@@ -123,7 +120,7 @@ def estimate(folder: RunFolder) -> Estimate:
         num_shards=-(-num_runs // config.shard_size),
         num_bytes=round(num_runs * num_floats * state_bytes),
         run=RunSeconds(
-            training=per_image * num_epochs * len(split.train),
+            training=per_image * num_epochs * folder.num_trained_on,
             evaluation=per_image * _FORWARD_SHARE * sum(num_evaluated) * config.num_evaluations,
             storing=storing_seconds * len(folder.moments),
         ),

@@ -17,6 +17,7 @@ import yaml
 
 from dtb_builder.dataset.atomic import remove_unfinished, whole_file, write_whole
 from dtb_builder.errors import ConfigError, DamagedFileError, DivergedError, PlanMismatchError
+from dtb_builder.network.spec import NetworkSpec
 from dtb_builder.record import Moment
 from dtb_builder.remembered import remembered
 from dtb_builder.stages.settings.config import Config, deciding_settings, stored_settings
@@ -335,12 +336,22 @@ class RunFolder:
     @remembered
     def moments(self) -> tuple[Moment, ...]:
         """The moments at which the state of every run is stored."""
-        return self.config.moments(int(self.provenance_settings["splits"]["train"]["size"]))
+        return self.config.moments(self.num_trained_on)
 
     @property
     def num_runs(self) -> int:
         """The number of planned runs, without reading the plan."""
         return int(self.provenance_settings["plan"]["runs"])
+
+    @property
+    def network_spec(self) -> NetworkSpec:
+        """The spec of the planned networks."""
+        return NetworkSpec(**self.provenance_settings["network"])
+
+    @property
+    def num_trained_on(self) -> int:
+        """The number of training images."""
+        return int(self.provenance_settings["splits"]["train"]["size"])
 
     @property
     def num_evaluated(self) -> tuple[int, int]:
