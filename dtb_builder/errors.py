@@ -22,6 +22,7 @@ __all__ = [
     "PlanMismatchError",
     "RemoteError",
     "SchemaVersionError",
+    "ScoreError",
     "SingularKernelError",
     "StateNotKeptError",
     "StorageError",
@@ -70,6 +71,10 @@ class DivergedError(DTBError, ArithmeticError):
 
 class SingularKernelError(DTBError, ArithmeticError):
     """A network does not tell all probe images apart, so its score is not defined."""
+
+
+class ScoreError(DTBError, ValueError):
+    """A person's own score raises, is no finite number, or changes what it must not."""
 
 
 class UnseenReLUError(DTBError, ValueError):

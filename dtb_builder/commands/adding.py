@@ -67,11 +67,11 @@ def numbers(text: str) -> list[int]:
     """
     from dtb_builder.stages.settings.shard_range import ShardRange
 
-    found: list[int] = []
+    listed: list[int] = []
     try:
         for part in text.split(","):
             span = ShardRange.parse(part.strip())
-            found += range(span.first, span.last + 1)
+            listed += range(span.first, span.last + 1)
     except ValueError as error:
         raise ConfigError(f"--runs must be numbers such as 0-9 or 0,4, got {text!r}") from error
-    return found
+    return listed

@@ -3,6 +3,7 @@
 import difflib
 import re
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dtb_builder.errors import ConfigError
@@ -95,11 +96,25 @@ def is_own_config(folder: "RunFolder", given: Sequence[str]) -> bool:
     return folder.is_planned and all(is_launch_setting(setting) for setting in given)
 
 
-def ensure_planned(folder: "RunFolder", given: Sequence[str], composed: Mapping[str, Any]) -> None:
+def ensure_planned(
+    folder: "RunFolder",
+    given: Sequence[str],
+    composed: Mapping[str, Any],
+    *,
+    adopting: Sequence[Path] = (),
+    widening: Sequence[Path] = (),
+) -> None:
     """Plan a new folder, or compare the given settings with those of a planned one.
 
     Only the given settings are compared; but all settings if a whole group was given, such as
     ``recipe=nb301``.
+
+    Args:
+        folder: the run folder.
+        given: settings of the command line.
+        composed: the whole configuration that they make.
+        adopting: studies whose runs a new plan is to take over.
+        widening: studies whose runs it is to train again.
     """
     from dtb_builder.stages.generation.plan import plan
     from dtb_builder.stages.settings.config import Config
@@ -110,7 +125,7 @@ def ensure_planned(folder: "RunFolder", given: Sequence[str], composed: Mapping[
         data = {key: value for key, value in composed.items() if key not in LAUNCH_KEYS}
         if folder.is_planned:
             data = _with_own(folder, given, data)
-        plan(folder, parse(Config, data))
+        plan(folder, parse(Config, data), adopting=adopting, widening=widening)
 
 
 def _with_own(
@@ -144,8 +159,8 @@ def _meant(unknown: str, root: str) -> str:
     with initialize_config_module("dtb_builder.conf", version_base="1.3"):
         known = OmegaConf.to_container(hydra_compose(root))
     assert isinstance(known, dict)
-    found = difflib.get_close_matches(unknown, flat({str(k): v for k, v in known.items()}), n=1)
-    return f": did you mean {found[0]}?" if found else ""
+    close = difflib.get_close_matches(unknown, flat({str(k): v for k, v in known.items()}), n=1)
+    return f": did you mean {close[0]}?" if close else ""
 
 
 def launch_config(composed: Mapping[str, Any]) -> "LaunchConfig":

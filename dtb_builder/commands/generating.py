@@ -3,7 +3,8 @@
 import argparse
 import json
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any
 
 from dtb_builder.commands.adding import add_command, add_folder_command, here, named, numbers
@@ -47,11 +48,26 @@ def add_commands(commands: Any) -> None:
     branch.add_argument(
         "settings", metavar="SETTING", nargs="*", help="of recipe, order_seeds or states"
     )
-    add_folder_command(
+    generate = add_folder_command(
         commands,
         "generate",
         _generate,
         "Train the unfinished runs of a plan; plan first if the folder is new.",
+    )
+    for command in (plan, generate):
+        command.add_argument(
+            "--adopt",
+            metavar="OLD",
+            nargs="+",
+            default=[],
+            help="take over the runs that these run folders or benchmarks have trained already",
+        )
+    generate.add_argument(
+        "--widen",
+        metavar="OLD",
+        nargs="+",
+        default=[],
+        help="train the runs of these again, held against them, to keep more states",
     )
     add_folder_command(commands, "merge", _merge, "Merge the shards into RUN_FOLDER/dtb.h5.")
     status = add_command(commands, "status", _status, "Show the progress of a generation.")
@@ -79,8 +95,16 @@ def _seconds(text: str) -> float:
     return seconds
 
 
+def _studies(given: argparse.Namespace, listed: list[str]) -> list[Path]:
+    """The studies that an option lists; settings that follow them are settings."""
+    given.settings += [word for word in listed if "=" in word and not Path(word).exists()]
+    return [here(word) for word in listed if word not in given.settings]
+
+
 def _plan(given: argparse.Namespace) -> int:
     Sigterm()  # so that a stopped calibration removes its folder
+    adopting = _studies(given, given.adopt)
+    from dtb_builder.stages.generation.adopt import num_known
     from dtb_builder.stages.generation.estimate import estimate, evaluation_hint
     from dtb_builder.stages.generation.run_folder import RunFolder
     from dtb_builder.stages.work.byte_text import byte_text
@@ -95,7 +119,7 @@ def _plan(given: argparse.Namespace) -> int:
         print(yaml.safe_dump(settings, sort_keys=False), end="")
         return 0
     price = launch_config(settings).cost.per_gpu_hour
-    ensure_planned(folder, given.settings, settings)
+    ensure_planned(folder, given.settings, settings, adopting=adopting)
     config = folder.config
     if price is not None and config.compute.device != "cuda":
         raise ConfigError(
@@ -118,6 +142,11 @@ def _plan(given: argparse.Namespace) -> int:
         cost, how = estimate(folder), "from a few steps: --calibrate is closer"
     print(f"run folder  {folder.path}")
     print(f"runs        {cost.num_runs:,} of {config.recipe.num_epochs} epochs")
+    if adopting:
+        num_adopted = num_known(folder, adopting)
+        left = cost.num_runs - num_adopted
+        print(f"adopted     {num_adopted:,} runs need no training, {left:,} do")
+        cost = replace(cost, hours=cost.hours * left / cost.num_runs)
     print(f"shards      {cost.num_shards:,} of up to {config.shard_size} runs")
     print(f"disk        about {byte_text(cost.num_bytes)}")
     print(f"time        about {cost.hours:.3g} hours of one worker, as timed on {cost.device} here")
@@ -157,6 +186,8 @@ def _branch(given: argparse.Namespace) -> int:
 
 def _generate(given: argparse.Namespace) -> int:
     sigterm = Sigterm()
+    adopting, widening = _studies(given, given.adopt), _studies(given, given.widen)
+    from dtb_builder.stages.generation.adopt import num_known
     from dtb_builder.stages.generation.driver import (
         Progress,
         RunDamaged,
@@ -172,9 +203,14 @@ def _generate(given: argparse.Namespace) -> int:
     settings = compose(given.settings)
     folder = RunFolder(given.run_folder)
     launch = launch_config(settings)
-    ensure_planned(folder, given.settings, settings)
+    ensure_planned(folder, given.settings, settings, adopting=adopting, widening=widening)
+    if widening:
+        known = num_known(folder, widening)
+        print(f"{known} runs are known: each of their epochs is held against what it was")
+    if adopting:
+        _adopt(folder, adopting, launch, sigterm)
     before = status(folder, launch.cluster.shard_range)
-    events = generate(folder, launch)
+    events = generate(folder, launch, widening=widening)
     if launch.cluster.engine == "ray":
         from dtb_builder.stages.generation.ray_metrics import metered
 
@@ -221,6 +257,19 @@ def _generate(given: argparse.Namespace) -> int:
     return 0 if after.is_complete else 1
 
 
+def _adopt(folder: Any, adopting: list[Path], launch: Any, sigterm: Sigterm) -> None:
+    """Take over the runs of other studies, and say how many there were."""
+    from dtb_builder.stages.generation.adopt import adopt
+
+    num_adopted = 0
+    with progress(unit="run", desc="adopt") as bar:
+        for _ in adopt(folder, adopting, launch.cluster.shard_range):
+            num_adopted += 1
+            bar.update(1)
+            sigterm.check()
+    print(f"{num_adopted} runs adopted")
+
+
 def _merge(given: argparse.Namespace) -> int:
     from dtb_builder.dataset import Benchmark
     from dtb_builder.stages.generation.merge import merge_folder
@@ -228,7 +277,8 @@ def _merge(given: argparse.Namespace) -> int:
 
     folder = RunFolder(given.run_folder)
     if data := [setting for setting in given.settings if not is_launch_setting(setting)]:
-        raise ConfigError(f"merge takes allow_missing and volume_size, not {data[0]!r}")
+        several = "" if "=" in data[0] else "; dtb unite makes one benchmark of several"
+        raise ConfigError(f"merge takes allow_missing and volume_size, not {data[0]!r}{several}")
     launch = launch_config(compose(given.settings))
     with progress(unit="B", unit_scale=True, desc="merge") as bar:
         for merged in merge_folder(folder, launch):

@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,7 @@ from dtb_builder.errors import ConfigError
 if TYPE_CHECKING:
     from dtb_builder.stages.ranking.population import Population
     from dtb_builder.stages.scoring.config import ScoreConfig, ScoreLaunch
+    from dtb_builder.stages.scoring.own import NamedScore
     from dtb_builder.stages.scoring.sources import Source
 
 __all__ = ["add_commands"]
@@ -30,6 +32,14 @@ def add_commands(commands: Any) -> None:
     )
     score.add_argument("file", metavar="FILE", type=here)
     score.add_argument("settings", metavar="SETTING", nargs="*", help="key=value or group=name")
+    score.add_argument(
+        "--score",
+        metavar="MODULE:FUNCTION",
+        dest="own",
+        action="append",
+        default=[],
+        help="a score of your own, too: see docs/your_own_score.md",
+    )
     score.add_argument(
         "--into", metavar="FILE", type=target, help="default: scores.parquet in FILE's folder"
     )
@@ -81,6 +91,7 @@ def add_commands(commands: Any) -> None:
 def _score(given: argparse.Namespace) -> int:
     from dtb_builder.dataset import Benchmark
     from dtb_builder.stages.scoring.config import SCORE_LAUNCH_KEYS, ScoreConfig, ScoreLaunch
+    from dtb_builder.stages.scoring.own import named_score
     from dtb_builder.stages.scoring.sources import BenchmarkSource
     from dtb_builder.stages.settings.parsing import parse
 
@@ -90,8 +101,9 @@ def _score(given: argparse.Namespace) -> int:
     into: Path = (given.into or given.file.with_name("scores.parquet")).absolute()
     with Benchmark(given.file) as benchmark:
         sha256 = benchmark.provenance["images"]["sha256"]
+    own = [named_score(text, Path.cwd()) for text in given.own]
     source = BenchmarkSource(given.file.absolute())
-    num_failed = _score_source(source, into, config, launch, sha256=sha256)
+    num_failed = _score_source(source, into, config, launch, sha256=sha256, own=own)
     return 1 if num_failed else 0
 
 
@@ -102,13 +114,15 @@ def _score_source(
     launch: "ScoreLaunch",
     *,
     sha256: str | None,
+    own: Sequence["NamedScore"] = (),
 ) -> int:
     """Score a source with a progress bar; return how many states lack a score."""
     sigterm = Sigterm()
     from dtb_builder.stages.scoring.driver import score
+    from dtb_builder.stages.scoring.table import read_scores
 
     sigterm.raising = launch.cluster.engine == "serial"
-    events = score(source, into, config, launch, images_sha256=sha256)
+    events = score(source, into, config, launch, images_sha256=sha256, own=own)
     at = next(events)
     with progress(total=at.num_wanted, initial=at.num_states, unit="state") as bar:
         for at in events:
@@ -121,6 +135,8 @@ def _score_source(
         print(
             f"{at.num_failed} states lack a score, see the column errors; retry=failed tries again"
         )
+        texts = [row["errors"] for row in read_scores(into).rows if row["errors"] is not None]
+        print(f"the first: {texts[0]}")
     return at.num_failed
 
 

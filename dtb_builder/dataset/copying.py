@@ -5,6 +5,7 @@ Frames are checked and copied as they are, one at a time; the index is written i
 
 import contextlib
 import hashlib
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -118,7 +119,10 @@ class Part:
             used = _used(store, f"runs/{name}", rows)
             texts = enumerate(store.index.texts(f"{name}s"))
             listed[name] = tuple(text if i in used else None for i, text in texts)
-        listed["origin"] = tuple(text and adopted(text, sha256) for text in listed["origin"])
+        listed["origin"] = tuple(
+            text and json.dumps(adopted(json.loads(text), sha256), sort_keys=True)
+            for text in listed["origin"]
+        )
         checksums = store.index.column("runs/crc32c")[rows]
         return cls(Path(store.path), rows, numbers, checksums, kept, listed)
 

@@ -69,12 +69,11 @@ def bits_that_differ(store: Store, row: int, other: Store, other_row: int) -> st
     return None
 
 
-def adopted(origin: str, provenance_sha256: str) -> str:
-    """The text of an origin once its run is copied: it says where the run was trained first.
+def adopted(origin: Mapping[str, Any], provenance_sha256: str) -> dict[str, Any]:
+    """The origin of a run once it is copied: it says from then on where the run was trained.
 
     Args:
-        origin: the text.
+        origin: of the run.
         provenance_sha256: of the provenance of the file that the run is copied from.
     """
-    known = json.loads(origin)
-    return json.dumps({"adopted_from": provenance_sha256, **known}, sort_keys=True)
+    return {"adopted_from": provenance_sha256, **origin}

@@ -14,6 +14,7 @@ from dtb_builder.dataset.facts import facts_html, facts_of
 from dtb_builder.dataset.grouping import ByGenotype, Means, grouped
 from dtb_builder.dataset.run import Run, numbered_run, spans
 from dtb_builder.dataset.schema import COLUMNS, VOLUMES
+from dtb_builder.dataset.selection import SelectedStates, selected_states
 from dtb_builder.dataset.states import check_plain
 from dtb_builder.dataset.store import FailedRun, Store, metric_columns
 from dtb_builder.dataset.trained_images import TrainedImages, images_of, parts_of
@@ -449,6 +450,35 @@ class Benchmark:
         """
         root = None if root is None else Path(root)
         return parts_of(*images_of(self.provenance, root, user=self._store.path))
+
+    def states(
+        self,
+        *,
+        runs: Iterable[Run | int] | None = None,
+        epochs: Iterable[int] | None = None,
+        steps: Iterable[int] | None = None,
+    ) -> SelectedStates:
+        """Stored states of many runs: a sequence whose iteration reads ahead.
+
+        Args:
+            runs: or their numbers; None for all.
+            epochs: at whose ends, -1 being the last; without epochs and steps, all that is kept.
+            steps: training steps, over the whole training.
+
+        Returns:
+            the states that are there: a run that diverged before an epoch has none of it.
+
+        Raises:
+            StateNotKeptError: no run has a state of one of the epochs or steps.
+            KeyError: there is no such run or epoch.
+
+        >>> states = Benchmark.example().states(epochs=[0, -1])
+        >>> len(states), states[0].epoch, states[-1].values.dtype
+        (24, 0, dtype('float32'))
+        >>> sum(state.run.seed for state in states)
+        12
+        """
+        return selected_states(self._store, runs, epochs, steps)
 
     def streamed(self, names: Sequence[str], num_runs: int) -> Iterator[dict[str, NDArray[Any]]]:
         """Columns of the schema, such as ``metrics/valid_loss``, for so many runs at a time.

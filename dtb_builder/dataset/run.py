@@ -1,5 +1,6 @@
 """One run of a benchmark: its metrics and its training states."""
 
+import hashlib
 import os
 import warnings
 from collections.abc import Callable, Mapping
@@ -189,6 +190,11 @@ class Run:
         return self._store.provenance
 
     @property
+    def provenance_sha256(self) -> str:
+        """The SHA-256 of the text of the provenance, by which branches and copies name the file."""
+        return hashlib.sha256(self._store.provenance_text.encode()).hexdigest()
+
+    @property
     def file(self) -> Location:
         """The file that has the run."""
         return self._store.path
@@ -368,11 +374,6 @@ class Run:
             TypeError: not just one of the three is given.
             DamagedFileError: the state does not fit the network, tensor for tensor.
         """
-        from dtb_builder.network.rebuilt import rebuilt
-        from dtb_builder.network.spec import AUXILIARY_HEAD, NetworkSpec
-
-        with damage_is_named(self._store.path):
-            spec = NetworkSpec(**self._store.provenance["network"])
         if state is None:
             weights = self.training_state(epoch=epoch, step=step)
         elif epoch is None and step is None:
@@ -380,6 +381,16 @@ class Run:
             weights = TrainingState(self.tensors.pack(named), 0)
         else:
             raise TypeError("a state of your own is of no epoch and no step")
+        return self.network_of(weights, contiguous=contiguous)
+
+    def network_of(self, weights: TrainingState, *, contiguous: bool = False) -> "Network":
+        """The network with the weights of a state of this run; else as `network`."""
+        from dtb_builder.network.layout import make_contiguous
+        from dtb_builder.network.rebuilt import rebuilt
+        from dtb_builder.network.spec import AUXILIARY_HEAD, NetworkSpec
+
+        with damage_is_named(self._store.path):
+            spec = NetworkSpec(**self._store.provenance["network"])
         if not any(name.startswith(AUXILIARY_HEAD) for name in self.tensors.names):
             spec = replace(spec, auxiliary=False)  # it was trained with, but stored without
         try:
@@ -387,8 +398,11 @@ class Run:
         except ValueError as error:
             where = f"run {self.number} of {self._store.path}"
             raise DamagedFileError(f"{where}: {error}") from error
-        return network.contiguous() if contiguous else network
+        if contiguous:
+            make_contiguous(network)
+        return network
 
+    @extras_are_named("evaluate")
     def evaluate(
         self,
         *,

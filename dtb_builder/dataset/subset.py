@@ -47,6 +47,7 @@ def subset(
 
     Raises:
         KeyError: the benchmark has no such run.
+        ValueError: it is on a server.
         MissingVolumeError: a file with states of the benchmark is not here.
         DamagedFileError: the benchmark is damaged; nothing is written then.
     """
@@ -63,7 +64,7 @@ def copied_subset(
     volume_size: int | None = None,
 ) -> Iterator[CopiedRun]:
     """As `subset`; yields each run as it is copied."""
-    path = Path(benchmark.path if isinstance(benchmark, Benchmark) else benchmark)
+    path = benchmark.files[0] if isinstance(benchmark, Benchmark) else Path(benchmark)
     with contextlib.closing(Sources()) as sources:
         store = sources.of(path)
         store.check_known()

@@ -83,10 +83,10 @@ def _x(node: int) -> float:
 
 
 def _rise(distance: int) -> float:
-    """How high an arc over so many columns is."""
+    """The height of an arc over a number of columns."""
     return 14 + _RISE * distance
 
 
 def _height(edges: Sequence[Edge]) -> float:
-    """Of the highest arc on one side of a cell, given each node's edge on that side."""
+    """The height of the highest arc on one side of a cell, given each node's edge on that side."""
     return max(_rise(node - edge.predecessor) for node, edge in enumerate(edges, start=2))

@@ -15,6 +15,9 @@ Rule = Callable[[NDArray[np.int64]], NDArray[np.float64]]
 """Takes the indices of networks whose accuracies it may fit to; returns all networks' scores."""
 
 _WEIGHTS = (0.1, 0.2, 0.35, 0.5, 0.7, 1.0, 1.4, 2.0, 3.0, 5.0, 10.0)
+_NUM_FOLDS = 3
+_NUM_REPEATS = 5
+"""How often the chosen half is divided into folds."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,8 +48,6 @@ def choose_rule(
     accuracies: ArrayLike,
     rng: np.random.Generator,
     *,
-    num_folds: int = 3,
-    num_repeats: int = 5,
     num_resamples: int = 1000,
 ) -> RuleChoice:
     """Choose a rule by cross-validated Kendall's tau on one half of the networks.
@@ -58,8 +59,6 @@ def choose_rule(
         rules: by name; of equally good rules, the first is chosen.
         accuracies: shape (networks,).
         rng: draws the halves, the folds and the resamples.
-        num_folds: into how many folds the chosen half is divided.
-        num_repeats: how often it is divided.
         num_resamples: resamples of the bootstrap on the other half.
 
     Raises:
@@ -68,10 +67,10 @@ def choose_rule(
     truth = np.asarray(accuracies, np.float64)
     if not rules:
         raise ValueError("there must be at least one rule to choose from")
-    check_enough(len(truth), num_folds=num_folds)
+    check_enough(len(truth))
     order = rng.permutation(len(truth))
     chosen, other = np.sort(order[: len(truth) // 2]), np.sort(order[len(truth) // 2 :])
-    divisions = [np.array_split(rng.permutation(chosen), num_folds) for _ in range(num_repeats)]
+    divisions = [np.array_split(rng.permutation(chosen), _NUM_FOLDS) for _ in range(_NUM_REPEATS)]
     validated = {name: _validated(rule, truth, divisions) for name, rule in rules.items()}
     best = max(validated, key=validated.__getitem__)
     counts = draw_resamples(len(other), num_resamples, rng)
@@ -91,15 +90,15 @@ def choose_rule(
     )
 
 
-def check_enough(num_networks: int, *, num_folds: int = 3) -> None:
+def check_enough(num_networks: int) -> None:
     """Check that a rule can be chosen among so many networks.
 
     Raises:
         ValueError: a fold of half of them would have fewer than 3.
     """
-    if num_folds < 2 or num_networks // 2 < 3 * num_folds:
+    if num_networks // 2 < 3 * _NUM_FOLDS:
         raise ValueError(
-            f"{num_folds} folds of half the networks need at least {6 * num_folds} networks, "
+            f"{_NUM_FOLDS} folds of half the networks need at least {6 * _NUM_FOLDS} networks, "
             f"got {num_networks}"
         )
 

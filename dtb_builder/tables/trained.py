@@ -10,15 +10,15 @@ __all__ = ["Outsider", "TrainedGenotype"]
 
 @dataclass(frozen=True)
 class TrainedGenotype:
-    """A genotype that was trained, and how.
+    """A trained genotype.
 
     Attributes:
-        number: of the network in its file, 0 being the first.
+        number: the network's position in its file; 0 is the first.
         genotype: the genotype.
-        channels: of the first cells' nodes.
-        layers: how many cells.
+        channels: channels of a node in the first cell.
+        layers: the number of cells.
         auxiliary: whether it was trained with an auxiliary head.
-        test_accuracy: after the last epoch, in [0, 1].
+        test_accuracy: the accuracy after the last epoch, in [0, 1].
     """
 
     number: int
@@ -29,7 +29,7 @@ class TrainedGenotype:
     test_accuracy: float
 
     def spec(self, *, num_classes: int, image_size: int) -> NetworkSpec:
-        """How its network is grown, for images of three channels; without the auxiliary head."""
+        """The network spec, for images of three channels and without the auxiliary head."""
         return NetworkSpec(
             channels=self.channels,
             layers=self.layers,
@@ -40,10 +40,10 @@ class TrainedGenotype:
 
 @dataclass(frozen=True)
 class Outsider:
-    """A network of the file whose cells are not of the DARTS space, as with the operation none.
+    """A network of the file whose cells are outside the DARTS space, as with the operation none.
 
     Attributes:
-        number: of the network in its file.
+        number: the network's position in its file.
         reason: why it is outside the space.
     """
 

@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from dtb_builder.dataset.journal import count_epochs
-from dtb_builder.errors import ConfigError
+from dtb_builder.errors import ConfigError, UnfinishedError
+from dtb_builder.stages.generation.adopt import Wanted, check_studies
 from dtb_builder.stages.generation.foreign import check_shards
-from dtb_builder.stages.generation.outcomes import close_shard, is_finished
+from dtb_builder.stages.generation.outcomes import UnfinishedRuns, close_shard, is_finished
 from dtb_builder.stages.generation.parent import check_parents
 from dtb_builder.stages.generation.run_folder import PlannedRun, RunFolder
 from dtb_builder.stages.settings.launch import LaunchConfig
@@ -34,7 +35,7 @@ _PROGRESS_SECONDS = 1.0
 
 @dataclass(frozen=True)
 class RunFinished:
-    """A run has all its epochs, or it has diverged for the reason ``diverged``."""
+    """A run has all its epochs, or it has diverged just now for the reason ``diverged``."""
 
     run: PlannedRun
     diverged: str | None = None
@@ -82,11 +83,15 @@ class RunDamaged:
 Event = RunFinished | RunFailed | RunPostponed | RunDamaged | ShardClosed | Progress
 
 
-Training = Callable[[Path, PlannedRun, float | None], str | None]
+Training = Callable[..., str | None]
 
 
 def generate(
-    folder: RunFolder, launch: LaunchConfig, *, train: Training | None = None
+    folder: RunFolder,
+    launch: LaunchConfig,
+    *,
+    train: Training | None = None,
+    widening: Sequence[Path] = (),
 ) -> Iterator[Event]:
     """Do the work that is left of a plan, or of a range of its shards.
 
@@ -95,6 +100,8 @@ def generate(
         launch: the settings of this launch.
         train: the function that a worker calls with the run folder, a run and its time limit; None
             is `worker.train_run`.
+        widening: run folders or benchmarks whose runs are trained again, to keep more states; see
+            `worker.train_run`.
 
     Yields:
         events as they happen, and a `Progress` at least once a second.
@@ -108,6 +115,7 @@ def generate(
         DamagedFileError: it is a branch, and its parents are missing or damaged.
         StorageError: the folder cannot be written to any more; finished work is safe.
         ImagesError: a worker does not have the images of the plan.
+        ContradictionError: a run that is trained again has other bits here.
     """
     folder.config  # noqa: B018 - raises where there is none, before anything is started
     folder.check_plan()
@@ -121,10 +129,12 @@ def generate(
             f"cluster.shards={shards}: {folder.path} has shards 0 to {folder.num_shards - 1}"
         )
     check_shards(folder, shards)
+    if widening:
+        check_studies(Wanted.by(folder), widening=widening)
     lock = folder.locked() if shards is None else folder.shards_locked(shards)
     engine = open_engine(launch.cluster, folder.config.compute, folder.ray_log_file)
     with storage_is_named(folder.path), lock, engine:
-        yield from _Driver(folder, launch, engine, train).events()
+        yield from _Driver(folder, launch, engine, train, widening).events()
 
 
 @dataclass
@@ -140,17 +150,25 @@ class _Driver:
     """The state of a generation; its memory does not grow with the plan."""
 
     def __init__(
-        self, folder: RunFolder, launch: LaunchConfig, engine: Engine, train: Training
+        self,
+        folder: RunFolder,
+        launch: LaunchConfig,
+        engine: Engine,
+        train: Training,
+        widening: Sequence[Path],
     ) -> None:
         self._folder = folder
         self._path = folder.path.absolute()  # a worker's current directory is its own
         self._launch = launch
         self._engine = engine
         self._train = train
+        self._studies = (tuple(path.absolute() for path in widening),) if widening else ()
         self._open: dict[int, _OpenShard] = {}
         self._running: set[PlannedRun] = set()
         self._num_told: dict[PlannedRun, int] = {}
-        self._to_close: deque[Task] = deque()
+        self._ready: deque[Sequence[Task]] = deque()
+        self._found: deque[PlannedRun] = deque()
+        self._reopened: set[int] = set()
         self._first_epoch = folder.config.first_epoch
         self._num_epochs = folder.config.recipe.num_epochs - self._first_epoch
         self._num_done = 0
@@ -183,45 +201,54 @@ class _Driver:
                 continue
             tasks = self._open_shard(shard, runs)
             for start in range(0, len(tasks), size):
-                while self._to_close:
-                    yield [self._to_close.popleft()]
+                while self._ready:
+                    yield self._ready.popleft()
                 yield tasks[start : start + size]
-        while self._open or self._to_close:
-            yield [self._to_close.popleft()] if self._to_close else []
+            while self._ready:
+                yield self._ready.popleft()
+        while self._open or self._ready:
+            yield self._ready.popleft() if self._ready else []
 
     def _open_shard(self, shard: int, runs: list[PlannedRun]) -> list[Task]:
-        """A task for each run of a shard that was not given up."""
+        """A task for each run of a shard that has neither finished nor was given up.
+
+        As far as its files tell: who closes the shard reads all of them.
+        """
         if self._launch.retry == "failed":
             for run in runs:
                 self._folder.forgive(run)
-        failures = {run: self._folder.failures(run) for run in runs}
-        given_up = {
-            run.number
-            for run, failed in failures.items()
-            if failed.given_up and not is_finished(self._folder, run)
-        }
-        left = [run for run in runs if run.number not in given_up]
-        if left:
-            self._open[shard] = _OpenShard(runs, {run.number for run in left}, given_up)
-        return [
-            Task(
-                key=run,
-                function=self._train,
-                arguments=(self._path, run, self._launch.cluster.time_limit),
-                on_device=True,
-                num_failed=len(failures[run].messages),
-            )
-            for run in left
-        ]
+        finished = [run for run in runs if is_finished(self._folder, run)]
+        unfinished = [run for run in runs if run not in finished]
+        given_up = {run.number for run in unfinished if self._folder.failures(run).given_up}
+        left = [run for run in unfinished if run.number not in given_up]
+        self._found.extend(finished)
+        self._num_done += len(finished) * self._num_epochs
+        self._open[shard] = _OpenShard(runs, {run.number for run in left}, given_up)
+        if not left:
+            self._close(shard)
+        return [self._training(run) for run in left]
+
+    def _training(self, run: PlannedRun) -> Task:
+        return Task(
+            key=run,
+            function=self._train,
+            arguments=(self._path, run, self._launch.cluster.time_limit, *self._studies),
+            on_device=True,
+            num_failed=len(self._folder.failures(run).messages),
+        )
 
     def _told(self, event: TaskEvent) -> Iterator[Event]:
         """The events of the generation that follow from an event of the task loop."""
+        while self._found:  # before its shard is closed
+            yield RunFinished(self._found.popleft())
         if isinstance(event, Waited):
             return
         run = event.task.key
         if not isinstance(run, PlannedRun):  # a shard is being closed
-            if isinstance(event, Ended):
+            if isinstance(event, Ended) and isinstance(event.result, Path):
                 yield ShardClosed(event.result)
+            elif isinstance(event, Ended):
+                self._reopen(event.result)
             elif isinstance(event, Failed):
                 raise event.error
             return
@@ -244,7 +271,7 @@ class _Driver:
     def _damage(self, run: PlannedRun) -> Iterator[Event]:
         """What its worker has found damaged of a run since the last look."""
         found = self._folder.damage(run)
-        for message in found[self._num_told[run] :]:
+        for message in found[self._num_told.get(run, 0) :]:
             yield RunDamaged(run, message)
         self._num_told[run] = len(found)
 
@@ -258,16 +285,34 @@ class _Driver:
             self._settle(run)
 
     def _settle(self, run: PlannedRun) -> None:
-        """Close the run's shard if no run is left; a shard with a run given up stays open."""
-        shard = self._open[run.shard]
-        shard.left.discard(run.number)
-        if shard.left:
-            return
-        del self._open[run.shard]
+        """Close the run's shard if no run is left."""
+        left = self._open[run.shard].left
+        left.discard(run.number)
+        if not left:
+            self._close(run.shard)
+
+    def _close(self, number: int) -> None:
+        """Close a shard of which no run is left; a shard with a run given up stays open."""
+        shard = self._open.pop(number)
         if not shard.given_up:
             arguments = (self._path, shard.runs)
-            key = f"shard {run.shard}"
-            self._to_close.append(Task(key, close_shard, arguments, on_device=False))
+            self._ready.append([Task(f"shard {number}", close_shard, arguments, on_device=False)])
+
+    def _reopen(self, left: UnfinishedRuns) -> None:
+        """Train those runs of a shard whose journals turned out to be damaged.
+
+        Raises:
+            UnfinishedError: they were trained again already.
+        """
+        numbers = {run.number for run in left.unfinished}
+        if again := sorted(numbers & self._reopened):
+            raise UnfinishedError(
+                f"runs {again} ended twice without a whole journal in {self._folder.path}"
+            )
+        self._reopened |= numbers
+        self._open[left.runs[0].shard] = _OpenShard(left.runs, numbers)
+        self._num_done -= len(numbers) * self._num_epochs
+        self._ready.extend([self._training(run)] for run in left.unfinished)
 
     def _is_done(self, task: Task) -> bool:
         return isinstance(task.key, PlannedRun) and is_finished(self._folder, task.key)

@@ -17,6 +17,7 @@ from dtb_builder.images.splits import Split, indices_sha256
 from dtb_builder.space import NAMED, Genotype, mutate, read_genotypes, sample_uniform
 from dtb_builder.space.listing import find_genotype
 from dtb_builder.space.sampling import uniform_text
+from dtb_builder.stages.generation.adopt import Wanted, check_studies
 from dtb_builder.stages.generation.parent import parents, parents_provenance
 from dtb_builder.stages.generation.run_folder import PlannedRun, RunFolder
 from dtb_builder.stages.settings.config import Config, deciding_settings
@@ -34,13 +35,27 @@ _PLAN_SECONDS = 600
 """The time to wait for other processes that plan the same folder, such as jobs of an array."""
 
 
-def plan(folder: RunFolder, config: Config) -> None:
+def plan(
+    folder: RunFolder,
+    config: Config,
+    *,
+    adopting: Sequence[Path] = (),
+    widening: Sequence[Path] = (),
+) -> None:
     """Plan a run folder; the same config on a planned folder changes nothing.
 
     Only the root of the images may change, if they have moved.
 
+    Args:
+        folder: to plan.
+        config: its config.
+        adopting: studies whose runs it is to take over; that it cannot is known before anything is
+            written.
+        widening: studies whose runs it is to train again, likewise.
+
     Raises:
-        PlanMismatchError: the folder was planned with another config, or its genotypes changed.
+        PlanMismatchError: the folder was planned with another config, or its genotypes changed; or
+            one of the studies was trained otherwise.
         ConfigError: the config is not valid, or the folder cannot be written to.
         StorageError: the disk failed while the plan was written; then there is no plan.
         ImagesError: the images cannot be read.
@@ -63,6 +78,10 @@ def plan(folder: RunFolder, config: Config) -> None:
         provenance["parent"] = parents_provenance(folder.parent_file)
         sha256 = provenance["parent"]["images"]["sha256"]
         check_images(images, sha256, user="the benchmark that is branched from")
+    if adopting or widening:
+        moments = settled.moments(len(split.train))
+        wanted = Wanted(folder.path, provenance, moments, settled.momentum_epochs)
+        check_studies(wanted, adopting=adopting, widening=widening)
     folder.check_writeable()
     with storage_is_named(folder.path), folder.locked(seconds=_PLAN_SECONDS):
         if not folder.is_planned:

@@ -20,6 +20,7 @@ from dtb_builder.errors import ConfigError, DamagedFileError, DivergedError, Pla
 from dtb_builder.network.spec import NetworkSpec
 from dtb_builder.record import Moment
 from dtb_builder.remembered import remembered
+from dtb_builder.stages.generation.same_study import advice
 from dtb_builder.stages.settings.config import Config, deciding_settings, stored_settings
 from dtb_builder.stages.settings.parsing import parse
 from dtb_builder.stages.settings.plain import check_settings, plain
@@ -262,11 +263,18 @@ class RunFolder:
         self._check_settings(config, f"{self.path} was planned with another config")
 
     def _check_settings(self, config: Config, otherwise: str) -> None:
-        check_settings(
+        stored, given = (
             stored_settings(self.provenance_settings["config"]),
             stored_settings(deciding_settings(config)),
+        )
+        differ = {key for key in stored.keys() | given.keys() if stored.get(key) != given.get(key)}
+        check_settings(
+            stored,
+            given,
             what=otherwise,
-            instead="use the folder's settings, or another run folder",
+            instead="\n".join(
+                ["use the folder's settings, or another run folder", *advice(differ, self.path)]
+            ),
             then="when it was planned",
         )
 

@@ -23,10 +23,9 @@ from dtb_builder.scores import (
     training_speed,
 )
 from dtb_builder.scores.combining import log_rank_sum
-from dtb_builder.scores.names import SCORES
 from dtb_builder.space import Genotype
 from dtb_builder.stages.scoring.fingerprint import rows_of
-from dtb_builder.stages.scoring.table import ScoreTable, seconds_name
+from dtb_builder.stages.scoring.table import ScoreTable, score_names, seconds_name
 from dtb_builder.stages.settings.parsing import parse
 from dtb_builder.training.recipe import Recipe
 
@@ -186,24 +185,23 @@ def combined(
 
 def aggregates(columns: Mapping[str, NDArray[np.float64]]) -> dict[str, NDArray[np.float64]]:
     """AZ-NAS and TE-NAS, which combine the ranks of their parts; shape (networks,)."""
-    found: dict[str, NDArray[np.float64]] = {}
+    scores: dict[str, NDArray[np.float64]] = {}
     for name, (parts, rule) in _AGGREGATES.items():
         if set(parts) <= columns.keys():
             values = np.stack([columns[part] for part in parts])
             there = np.isfinite(values).all(axis=0)
-            found[name] = np.full(values.shape[1], np.nan)
-            found[name][there] = rule(values[:, there])
-    return found
-
-
-def _summed_ranks(parts: NDArray[np.float64]) -> NDArray[np.float64]:
-    return stats.rankdata(parts, axis=1).sum(axis=0)
+            scores[name] = np.full(values.shape[1], np.nan)
+            scores[name][there] = rule(values[:, there])
+    return scores
 
 
 _AZ_PARTS = ("az_expressivity", "az_progressivity", "az_trainability", "multiply_accumulates")
 _AGGREGATES: Mapping[str, tuple[tuple[str, ...], Callable[..., NDArray[np.float64]]]] = {
     "az_nas": (_AZ_PARTS, log_rank_sum),
-    "te_nas": (("ntk_condition", "linear_regions"), _summed_ranks),
+    "te_nas": (
+        ("ntk_condition", "linear_regions"),
+        lambda parts: stats.rankdata(parts, axis=1).sum(axis=0),
+    ),
 }
 
 
@@ -216,13 +214,13 @@ def _z_sum(parts: Sequence[NDArray[np.float64] | None]) -> NDArray[np.float64] |
     there = np.isfinite(np.stack(columns)).all(axis=0)
     if len(columns) < len(parts) or there.sum() < 2:
         return None
-    found = np.where(there, 0.0, np.nan)
+    total = np.where(there, 0.0, np.nan)
     for column in columns:
         deviation = column[there].std()
         if not deviation > 0:
             return None
-        found[there] += (column[there] - column[there].mean()) / deviation
-    return found
+        total[there] += (column[there] - column[there].mean()) / deviation
+    return total
 
 
 def _order(
@@ -293,7 +291,8 @@ def scores_of(
             networks differ.
         num_parameters: the parameters of the networks, for combinations; None to use the score.
     """
-    columns = {name: _column(rows, name) for name in (*SCORES, "das")} | dict(early or {})
+    names = (*score_names(rows[0]), "das")
+    columns = {name: _column(rows, name) for name in names} | dict(early or {})
     for name, of_genotype in (("input_edges", input_edges), ("cell_depth", cell_depth)):
         values = [np.nan if each is None else of_genotype(each) for each in genotypes]
         columns[name] = np.array(values, np.float64)
@@ -326,14 +325,14 @@ def _early(
     """The early figures at an epoch, as far as they were measured."""
     if epoch is None:
         return {}
-    found = {
+    figures = {
         name: sign * benchmark.array(metric, epoch=epoch).filled(np.nan)[at]
         for name, (metric, sign) in _CURVES.items()
     }
     if epoch > 0:
         speed = training_speed(benchmark.array("train_loss"), epoch=epoch)
-        found["training_speed"] = speed.filled(np.nan)[at]
-    return found
+        figures["training_speed"] = speed.filled(np.nan)[at]
+    return figures
 
 
 def _by_genotype(values: NDArray[np.float64], genotypes: Sequence[str]) -> NDArray[np.float64]:
@@ -345,7 +344,7 @@ def _by_genotype(values: NDArray[np.float64], genotypes: Sequence[str]) -> NDArr
 
 def _mean_seconds(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     seconds: dict[str, float] = {}
-    for name in SCORES:
+    for name in score_names(rows[0]):
         values = _column(rows, seconds_name(name))
         if np.isfinite(values).any():
             seconds[name] = float(np.nanmean(values))

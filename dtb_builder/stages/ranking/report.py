@@ -176,13 +176,9 @@ def _cells(row: Ranked) -> list[str]:
         row.moment,
         f"{row.score} *" if row.conditional else row.score,
         str(row.num_networks),
-        *("-" if each is None else _text(each) for each in _intervals(row)),
+        *("-" if (each := getattr(row, name)) is None else _text(each) for name in FIGURES),
         f"{row.score_seconds:.3f}",
     ]
-
-
-def _intervals(row: Ranked) -> list[Interval | None]:
-    return [getattr(row, name) for name in FIGURES]
 
 
 def ratio_text(ratio: Ratio) -> str:

@@ -13,15 +13,16 @@ from dtb_builder.scores import Atoms, ReferenceSample, das, find_reference
 from dtb_builder.scores.reference import GENOTYPE_SEED, MIN_GENOTYPES
 from dtb_builder.stages.scoring.config import ScoreConfig, ScoreLaunch
 from dtb_builder.stages.scoring.folder import ScoreFolder, check_about
+from dtb_builder.stages.scoring.own import NamedScore
 from dtb_builder.stages.scoring.sources import Source, Unit
 from dtb_builder.stages.scoring.table import ScoreTable, read_scores, write_scores
 from dtb_builder.stages.scoring.worker import (
     ScoreJob,
-    asked,
     chosen_probe,
     record_failure,
     score_reference,
     score_unit,
+    scored_rows,
 )
 from dtb_builder.stages.work.disk import storage_is_named
 from dtb_builder.stages.work.engines import open_engine
@@ -42,7 +43,8 @@ __all__ = ["ScoreProgress", "score"]
 _REFERENCE_CHUNK = 20
 """The number of genotypes of a reference sample that a task draws."""
 
-_ASKED = ("asked_epoch", "asked_step")
+_OF_LINES = ("asked_epoch", "asked_step", "own")
+"""The fields of a line that the file does not have."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,7 @@ def score(
     launch: ScoreLaunch,
     *,
     images_sha256: str | None,
+    own: Sequence[NamedScore] = (),
 ) -> Iterator[ScoreProgress]:
     """Score the states of a source that have no scores yet, and then write the file of scores.
 
@@ -80,6 +83,7 @@ def score(
         config: the settings that decide the scores.
         launch: where the work is done.
         images_sha256: the hash of the images of the training; None if the source does not have it.
+        own: scores of the user. A file without their columns gets them, and keeps its other scores.
 
     Raises:
         LockedError: another process scores into this file.
@@ -92,7 +96,8 @@ def score(
         DamagedFileError: the source or the file of scores is damaged.
     """
     folder = ScoreFolder(file)
-    job = ScoreJob(source, file, config, source.images(launch.images_root), images_sha256)
+    images = source.images(launch.images_root)
+    job = ScoreJob(source, file, config, images, images_sha256, tuple(own))
     with storage_is_named(file.parent), folder.locked():
         yield from _Scoring(folder, job, launch).progress()
 
@@ -119,6 +124,7 @@ class _Scoring:
         self._finished: dict[int, tuple[int, int]] = {}
         self._num_states = self._num_failed = 0
         self._elsewhere: list[Mapping[str, Any]] = []
+        self._own = {score.name: score.about() for score in job.own}
 
     def progress(self) -> Iterator[ScoreProgress]:
         """Score, and yield the progress at least once a second."""
@@ -206,14 +212,17 @@ class _Scoring:
                 "indices": chosen.indices.tolist(),
                 "sha256": chosen.sha256,
             },
+            "own": self._own,
         }
 
-    def _complete_rows(self, about: Mapping[str, Any]) -> list[Mapping[str, Any]] | None:
+    def _complete_rows(self, about: dict[str, Any]) -> list[Mapping[str, Any]] | None:
         """The rows of a complete file of scores; None if work is left, after preparing for it.
 
-        The rows of an incomplete file, to which runs were added later, become lines again.
+        The rows of an incomplete file, to which runs or own scores were added later, become lines
+        again. The file keeps the own scores that it has.
         """
         made: list[Mapping[str, Any]] = []
+        by_run: dict[int, list[dict[str, Any]]] = {}
         if self._folder.file.exists():
             table = read_scores(self._folder.file)
             check_about(
@@ -223,15 +232,18 @@ class _Scoring:
                 instead="use those settings, or score --into another file",
             )
             made = [row for row in table.rows if self._belongs(row)]
-            if len(made) == self._num_wanted and not (self._launch.retry and _failed(made)):
+            known = table.about.get("own", {})
+            marks = {name: each["sha256"] for name, each in known.items()}
+            for row in made:
+                step = row["step"] if row["epoch"] is None else None
+                line = {**row, "asked_epoch": row["epoch"], "asked_step": step, "own": marks}
+                by_run.setdefault(row["run"], []).append(line)
+            num_made = sum(len(scored_rows(self._job, rows)) for rows in by_run.values())
+            if num_made == self._num_wanted and not (self._launch.retry and _failed(made)):
                 return made
             self._elsewhere = [row for row in table.rows if row["run"] not in self._units]
+            about["own"] = known | self._own
         self._folder.begin(about)
-        by_run: dict[int, list[dict[str, Any]]] = {}
-        for row in made:
-            step = row["step"] if row["epoch"] is None else None
-            asked = {"asked_epoch": row["epoch"], "asked_step": step}
-            by_run.setdefault(row["run"], []).append({**row, **asked})
         for number, unit in self._units.items():
             lines = self._folder.lines_file(number)
             kept = read_lines(lines) if lines.exists() else by_run.get(number, [])
@@ -240,7 +252,8 @@ class _Scoring:
                 kept = [row for row in kept if row["errors"] is None]
             if len(kept) != len(read_lines(lines)):
                 write_lines(lines, kept)
-            self._count(number, len(kept), len(_failed(kept)))
+            scored = scored_rows(self._job, kept)
+            self._count(number, len(scored), len(_failed(scored.values())))
         return None
 
     def _belongs(self, row: Mapping[str, Any]) -> bool:
@@ -280,7 +293,7 @@ class _Scoring:
     def _progress(self) -> ScoreProgress:
         states, failed = self._num_states, self._num_failed
         for number in self._running:
-            rows = read_lines(self._folder.lines_file(number))
+            rows = scored_rows(self._job, read_lines(self._folder.lines_file(number))).values()
             known_states, known_failed = self._finished[number]
             states += len(rows) - known_states
             failed += len(_failed(rows)) - known_failed
@@ -291,7 +304,7 @@ class _Scoring:
         rows: list[Mapping[str, Any]] = [
             _with_das(row, references.get(row.get("num_images", 0)))
             for unit in self._units.values()
-            for row in self._in_order(read_lines(self._folder.lines_file(unit.number)), unit)
+            for row in self._in_order(unit)
         ]
         rows += self._elsewhere  # rows of runs that this source does not have
         *others, entry = (
@@ -329,20 +342,16 @@ class _Scoring:
             activation_units=tuple(line["units"] for line in regular),
         )
 
-    def _in_order(self, rows: Iterable[dict[str, Any]], unit: Unit) -> list[dict[str, Any]]:
+    def _in_order(self, unit: Unit) -> list[Mapping[str, Any]]:
         """A unit's rows in the order of its moments."""
+        rows = scored_rows(self._job, read_lines(self._folder.lines_file(unit.number)))
         place = {moment: i for i, moment in enumerate(unit.moments)}
-
-        def key(row: Mapping[str, Any]) -> tuple[int, int]:
-            moment, size = asked(row, self._job.config)
-            return place[moment], size
-
-        return sorted(rows, key=key)
+        return [rows[key] for key in sorted(rows, key=lambda key: (place[key[0]], key[1]))]
 
 
-def _with_das(row: dict[str, Any], reference: ReferenceSample | None) -> dict[str, Any]:
+def _with_das(row: Mapping[str, Any], reference: ReferenceSample | None) -> dict[str, Any]:
     """A row of the file, with DAS if it has both atoms."""
-    kept = {key: value for key, value in row.items() if key not in _ASKED}
+    kept = {key: value for key, value in row.items() if key not in _OF_LINES}
     ability, units = kept.get("distinguishing_ability"), kept.get("activation_units")
     if reference is None or ability is None or units is None:
         return kept

@@ -121,6 +121,8 @@ def check_about(
 
     A probe is compared by its hash. Kernels only train, so their setting does not matter.
 
+    Neither do scores that a person brought: rows say which they have.
+
     Raises:
         PlanMismatchError: see `check_settings`.
     """
@@ -130,7 +132,7 @@ def check_about(
         kept = {
             key: value
             for key, value in about.items()
-            if not key.endswith(("reference", "references"))
+            if not key.endswith(("reference", "references", "own"))
         }
         leaves = flat(kept | {"probe": probe})
         leaves.pop("settings.compute.kernels", None)

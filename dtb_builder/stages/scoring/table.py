@@ -14,11 +14,11 @@ from dtb_builder.dataset.codec import crc32c
 from dtb_builder.errors import DamagedFileError, NotDTBFileError, SchemaVersionError
 from dtb_builder.scores.names import SCORES
 
-__all__ = ["ScoreTable", "read_scores", "seconds_name", "write_scores"]
+__all__ = ["FACTS", "ScoreTable", "read_scores", "score_names", "seconds_name", "write_scores"]
 
 _VERSION = 1
 _KEY = b"dtb_scores"
-_FACTS = {
+FACTS = {
     "run": pyarrow.int64(),
     "seed": pyarrow.int64(),
     "genotype": pyarrow.string(),
@@ -31,6 +31,8 @@ _FACTS = {
     "smallest_eigenvalue": pyarrow.float64(),
     "das": pyarrow.float64(),
 }
+"""Columns before the scores."""
+
 _ENDING = {
     "state_seconds": pyarrow.float64(),
     "environment": pyarrow.string(),
@@ -43,8 +45,8 @@ class ScoreTable:
     """The scores of a benchmark's states.
 
     Attributes:
-        about: the source, the settings, the probe's indices and hash, and the reference sample of
-            DAS.
+        about: the source, the settings, the probe's indices and hash, the reference sample of DAS
+            and, as "own", the function and hash of each score of the user.
         rows: one per run, moment and number of probe images, with the columns of docs/scores.md;
             missing values are None.
     """
@@ -58,10 +60,15 @@ def seconds_name(score: str) -> str:
     return f"{score}_seconds"
 
 
+def score_names(row: Mapping[str, Any]) -> list[str]:
+    """The scores that a row of a table has columns for, a person's own included."""
+    return [name for name in row if seconds_name(name) in row]
+
+
 def write_scores(path: Path, table: ScoreTable) -> None:
     """Write a table atomically; equal tables give equal content."""
     columns = pyarrow.Table.from_pylist(
-        [dict(row) for row in table.rows], schema=pyarrow.schema(_types())
+        [dict(row) for row in table.rows], schema=pyarrow.schema(_types(table.about))
     )
     text = json.dumps(dict(table.about), sort_keys=True)
     head = {"version": _VERSION, "about": text, "crc32c": _checksum(columns.to_pylist(), text)}
@@ -101,21 +108,22 @@ def read_scores(path: Path) -> ScoreTable:
         raise SchemaVersionError(f"{path} has version {version} of scores, expected {_VERSION}")
     if _checksum(rows, text) != checksum:
         raise DamagedFileError(f"{path}: its rows do not have the recorded checksum")
-    known = _types()
+    about = json.loads(text)
+    known = _types(about)
     if unknown := sorted(types.keys() - known.keys()):
         names = ", ".join(map(repr, unknown))
         raise SchemaVersionError(
             f"{path} has the scores {names}, which this version does not have: use a newer version"
         )
-    if known | types != known or not _FACTS.keys() | _ENDING.keys() <= types.keys():
+    if known | types != known or not FACTS.keys() | _ENDING.keys() <= types.keys():
         raise DamagedFileError(f"{path} does not have the columns of a file of scores")
-    return ScoreTable(json.loads(text), [dict.fromkeys(known) | row for row in rows])
+    return ScoreTable(about, [dict.fromkeys(known) | row for row in rows])
 
 
-def _types() -> dict[str, pyarrow.DataType]:
-    scores = dict.fromkeys(SCORES, pyarrow.float64())
-    seconds = dict.fromkeys(map(seconds_name, SCORES), pyarrow.float64())
-    return _FACTS | scores | seconds | _ENDING
+def _types(about: Mapping[str, Any]) -> dict[str, pyarrow.DataType]:
+    scores = dict.fromkeys((*SCORES, *about.get("own", ())), pyarrow.float64())
+    seconds = dict.fromkeys(map(seconds_name, scores), pyarrow.float64())
+    return FACTS | scores | seconds | _ENDING
 
 
 def _checksum(rows: Sequence[Mapping[str, Any]], text: str) -> int:

@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -18,11 +18,13 @@ from dtb_builder.network import NetworkSpec
 from dtb_builder.scores import ProbeImages, choose_probe
 from dtb_builder.scores.drawing import draw_atoms
 from dtb_builder.scores.names import ARCHITECTURE_SCORES
+from dtb_builder.scores.own import OwnScore, score_own
 from dtb_builder.scores.probed import probe_tensor
 from dtb_builder.scores.reference import GENOTYPE_SEED
 from dtb_builder.scores.scoring import Probe, Scored, score_network
 from dtb_builder.stages.scoring.config import ScoreConfig
 from dtb_builder.stages.scoring.folder import ScoreFolder
+from dtb_builder.stages.scoring.own import NamedScore, load_score
 from dtb_builder.stages.scoring.sources import Moment, ScoredState, Source, Unit
 from dtb_builder.stages.scoring.table import seconds_name
 from dtb_builder.stages.work.disk import is_storage_fault, storage_is_named
@@ -30,7 +32,15 @@ from dtb_builder.stages.work.lines import append_line, open_lines
 from dtb_builder.training.environment import environment
 from dtb_builder.training.machine import set_up_machine
 
-__all__ = ["ScoreJob", "asked", "chosen_probe", "record_failure", "score_reference", "score_unit"]
+__all__ = [
+    "ScoreJob",
+    "asked",
+    "chosen_probe",
+    "record_failure",
+    "score_reference",
+    "score_unit",
+    "scored_rows",
+]
 
 
 @dataclass(frozen=True)
@@ -43,6 +53,7 @@ class ScoreJob:
         config: the settings that decide the scores.
         images: the images from which the probe is drawn.
         images_sha256: the hash that the images must have; None for any.
+        own: scores of the user, besides those of the config.
     """
 
     source: Source
@@ -50,6 +61,7 @@ class ScoreJob:
     config: ScoreConfig
     images: ImagesConfig
     images_sha256: str | None
+    own: tuple[NamedScore, ...] = ()
 
 
 def score_unit(job: ScoreJob, unit: Unit) -> int:
@@ -67,9 +79,12 @@ def score_unit(job: ScoreJob, unit: Unit) -> int:
     lines = folder.lines_file(unit.number)
     with storage_is_named(job.file.parent), folder.unit_locked(lines):
         rows = open_lines(lines)
-        left = _left(job, unit, rows)
-        num_failed = sum(row["errors"] is not None for row in rows)
+        scored = scored_rows(job, rows)
+        left = _wanted(job, unit) - scored.keys()
+        num_failed = sum(row["errors"] is not None for row in scored.values())
         if left:
+            own = {score.name: load_score(score) for score in job.own}
+            before = _by_state(job, rows)
             probe, chosen = _probe(job, unit.number)
             known: dict[str, Any] = {}
             with threadpool_limits(job.config.compute.threads):
@@ -77,7 +92,10 @@ def score_unit(job: ScoreJob, unit: Unit) -> int:
                     for size in job.config.sizes:
                         if (state.moment, size) in left:
                             first = chosen.first(size)
-                            row = _row(job, unit, state, probe.first(size), first, known)
+                            earlier = before.get((state.moment, size))
+                            row = _row(
+                                job, unit, state, probe.first(size), first, known, own, earlier
+                            )
                             append_line(lines, row)
                             num_failed += row["errors"] is not None
     return num_failed
@@ -115,13 +133,14 @@ def record_failure(job: ScoreJob, unit: Unit, reason: str) -> int:
     lines = folder.lines_file(unit.number)
     with storage_is_named(job.file.parent), folder.unit_locked(lines):
         rows = open_lines(lines)
-        left = _left(job, unit, rows)
+        left, before = _wanted(job, unit) - scored_rows(job, rows).keys(), _by_state(job, rows)
         for moment in unit.moments:
             for size in job.config.sizes:
                 if (moment, size) in left:
-                    rows.append(error_row(unit, moment.epoch, moment.step, size, reason))
+                    earlier = before.get((moment, size))
+                    rows.append(_failed_row(job, unit, moment, size, reason, earlier))
                     append_line(lines, rows[-1])
-        return sum(row["errors"] is not None for row in rows)
+        return sum(row["errors"] is not None for row in scored_rows(job, rows).values())
 
 
 def chosen_probe(job: ScoreJob) -> ProbeImages:
@@ -152,10 +171,28 @@ def error_row(
     }
 
 
-def _left(job: ScoreJob, unit: Unit, rows: Sequence[Mapping[str, Any]]) -> set[tuple[Moment, int]]:
-    """The pairs of a state and a number of probe images that have no row yet."""
-    done = {asked(row, job.config) for row in rows}
-    return {(moment, size) for moment in unit.moments for size in job.config.sizes} - done
+def scored_rows(
+    job: ScoreJob, rows: Iterable[Mapping[str, Any]]
+) -> dict[tuple[Moment, int], Mapping[str, Any]]:
+    """The last row of each state and number of probe images that has all scores of a job."""
+    wanted = _marks(job).items()
+    return {asked(row, job.config): row for row in rows if wanted <= row.get("own", {}).items()}
+
+
+def _by_state(
+    job: ScoreJob, rows: Iterable[Mapping[str, Any]]
+) -> dict[tuple[Moment, int], Mapping[str, Any]]:
+    """The last row of each state that was scored, whatever own scores it has."""
+    return {asked(row, job.config): row for row in rows if "state" not in _errors(row)}
+
+
+def _wanted(job: ScoreJob, unit: Unit) -> set[tuple[Moment, int]]:
+    return {(moment, size) for moment in unit.moments for size in job.config.sizes}
+
+
+def _marks(job: ScoreJob) -> dict[str, str]:
+    """What a row says of own scores: by which code each was computed."""
+    return {score.name: score.sha256 for score in job.own}
 
 
 def asked(row: Mapping[str, Any], config: ScoreConfig) -> tuple[Moment, int]:
@@ -172,23 +209,39 @@ def _row(
     probe: Probe,
     chosen: ProbeImages,
     known: dict[str, Any],
+    own: Mapping[str, OwnScore],
+    earlier: Mapping[str, Any] | None,
 ) -> dict[str, Any]:
-    """A state's row; scores that training does not change are cached in ``known``."""
+    """A state's row; scores that training does not change are cached in ``known``.
+
+    An earlier row that lacks only own scores keeps its other scores.
+    """
     epoch, step = state.moment.epoch, state.moment.step
+    marks: dict[str, str] = {} if earlier is None else earlier.get("own", {})
+    new = {name: own[name] for name, mark in _marks(job).items() if marks.get(name) != mark}
+    marks = marks | _marks(job)
     begin = time.perf_counter()
     try:
         network, num_steps = state.load()
         network = network.to(job.config.compute.device)
         seconds = time.perf_counter() - begin
-        names: Collection[str] = [name for name in job.config.scores if name not in known]
-        scored = score_network(network, probe, names, activation_units=state.activation_units)
+        scored = Scored()
+        if earlier is None:
+            names: Collection[str] = [name for name in job.config.scores if name not in known]
+            units = state.activation_units
+            scored = score_network(network, probe, names, activation_units=units)
+        score_own(scored, network, probe, new)
     except Exception as error:
         if is_storage_fault(error, job.file.parent) or isinstance(
             error, ImagesError | MissingVolumeError
         ):
             raise
-        return error_row(unit, epoch, step, len(chosen), f"{type(error).__name__}: {error}")
+        reason = f"{type(error).__name__}: {error}"
+        return _failed_row(job, unit, state.moment, len(chosen), reason, earlier)
     values = _columns(scored)
+    if earlier is not None:
+        errors = _errors(earlier, without=new) | scored.errors
+        return {**earlier, **_no_values(new), **values, "own": marks, "errors": _text(errors)}
     for name in ARCHITECTURE_SCORES & values.keys():
         known |= {name: values[name], seconds_name(name): values[seconds_name(name)]}
     return {
@@ -201,8 +254,40 @@ def _row(
         "smallest_eigenvalue": scored.smallest_eigenvalue,
         "state_seconds": seconds,
         "environment": json.dumps(environment(job.config.compute.device), sort_keys=True),
-        "errors": json.dumps(scored.errors, sort_keys=True) if scored.errors else None,
+        "own": marks,
+        "errors": _text(scored.errors),
     }
+
+
+def _failed_row(
+    job: ScoreJob,
+    unit: Unit,
+    moment: Moment,
+    size: int,
+    reason: str,
+    earlier: Mapping[str, Any] | None,
+) -> dict[str, Any]:
+    """The row of a state of which nothing more is known; it keeps what an earlier row has."""
+    if earlier is None:
+        failed = error_row(unit, moment.epoch, moment.step, size, reason)
+        return failed | {"own": _marks(job)}
+    new = _marks(job)
+    errors = _errors(earlier, without=new) | {"state": reason}
+    marks = earlier.get("own", {}) | new
+    return {**earlier, **_no_values(new), "own": marks, "errors": _text(errors)}
+
+
+def _no_values(names: Iterable[str]) -> dict[str, None]:
+    return {column: None for name in names for column in (name, seconds_name(name))}
+
+
+def _errors(row: Mapping[str, Any], *, without: Collection[str] = ()) -> dict[str, str]:
+    errors = json.loads(row["errors"] or "{}")
+    return {name: reason for name, reason in errors.items() if name not in without}
+
+
+def _text(errors: Mapping[str, str]) -> str | None:
+    return json.dumps(errors, sort_keys=True) if errors else None
 
 
 def _columns(scored: Scored) -> dict[str, float]:

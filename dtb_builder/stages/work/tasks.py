@@ -9,6 +9,7 @@ from typing import Any
 
 from dtb_builder.errors import (
     ConfigError,
+    ContradictionError,
     DivergedError,
     ImagesError,
     LockedError,
@@ -21,7 +22,7 @@ __all__ = ["Ended", "Event", "Failed", "Postponed", "Started", "Task", "Waited",
 
 _POLL_SECONDS = 1.0
 
-_STOPPING = (StorageError, ImagesError, ConfigError, MissingVolumeError)
+_STOPPING = (StorageError, ImagesError, ConfigError, MissingVolumeError, ContradictionError)
 """Errors of the machine or of the settings, which every other task would have, too."""
 
 
@@ -124,8 +125,8 @@ def run_tasks(
             died.
 
     Raises:
-        StorageError, ImagesError, ConfigError, MissingVolumeError: a task raised it; these errors
-            concern every task.
+        StorageError, ImagesError, ConfigError, MissingVolumeError, ContradictionError: a task
+            raised it; these errors concern every task.
     """
     loop = _Loop(batches, max_attempts, is_done)
     while True:
@@ -159,8 +160,8 @@ def attempt(tasks: tuple[Task, ...]) -> list[_Attempt]:
     """Run tasks one after another in this process; other errors do not stop the next task.
 
     Raises:
-        StorageError, ImagesError, ConfigError, MissingVolumeError: a task raised it, and the next
-            tasks would, too.
+        StorageError, ImagesError, ConfigError, MissingVolumeError, ContradictionError: a task
+            raised it, and the next tasks would, too.
     """
     return [_attempt(task) for task in tasks]
 

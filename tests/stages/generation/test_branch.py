@@ -85,6 +85,21 @@ def test_a_branch_with_nothing_changed_has_the_parents_epochs_bit_for_bit(
     assert "run 1 branches from epoch 2" in capsys.readouterr().err
 
 
+def test_a_branch_of_more_runs_takes_over_those_of_an_earlier_one(
+    parent: Path, tmp_path: Path, dtb: Dtb, capsys: pytest.CaptureFixture[str]
+) -> None:
+    few, more = tmp_path / "few", tmp_path / "more"
+    assert dtb("branch", parent, few, "--runs", "1", "--from", FROM) == 0
+    assert dtb("generate", few, "cluster=serial") == 0
+    assert dtb("branch", parent, more, "--runs", "0-1", "--from", FROM) == 0
+    assert dtb("generate", more, "--adopt", few, "cluster=serial") == 0
+    assert "1 runs adopted" in capsys.readouterr().out
+    assert_finished_as(more, parent, dtb)
+    with Benchmark(more / "dtb.h5") as branched:
+        assert ["adopted_from" in run.origin for run in branched] == [False, True]
+        assert branched.run(1).branch_epoch == FROM
+
+
 @pytest.mark.ray
 def test_a_branch_is_trained_on_ray_to_the_same_bits(
     parent: Path, tmp_path: Path, dtb: Dtb
