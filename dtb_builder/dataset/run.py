@@ -496,8 +496,13 @@ class Run:
             raise TypeError("a state of your own is of no epoch and no step")
         return self.network_of(weights, contiguous=contiguous)
 
+    @extras_are_named("network_of")
     def network_of(self, weights: TrainingState, *, contiguous: bool = False) -> "Network":
-        """The network with the weights of a state of this run; else as `network`."""
+        """The network with the weights of a state of this run; else as `network`.
+
+        >>> run.network_of(run.training_state(step=10)).training
+        False
+        """
         from dtb_builder.network.layout import make_contiguous
         from dtb_builder.network.rebuilt import rebuilt
         from dtb_builder.network.spec import AUXILIARY_HEAD, NetworkSpec
