@@ -90,9 +90,9 @@ class StateDataset(Dataset[StateItem]):
         curves = np.stack([bench.array(name).filled(np.nan) for name in targets], axis=-1)
         rows = self._states.rows
         if target_epoch is None:
-            epochs = [moment.epoch for moment in self._states.moments]
-            of_states = curves[rows, [0 if epoch is None else epoch for epoch in epochs]]
-            of_states[[epoch is None for epoch in epochs]] = np.nan
+            ends = [moment.epoch for moment in self._states.moments]
+            of_states = curves[rows, [0 if end is None else end for end in ends]]
+            of_states[[end is None for end in ends]] = np.nan
         else:
             of_states = curves[rows, bench.epoch_row(target_epoch)]
         self._there = np.flatnonzero(~np.isnan(of_states).any(axis=1))
