@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,6 +18,16 @@ def quickstart(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert main(["generate", run, "experiment=quickstart", "cluster=serial"]) == 0
     assert main(["merge", run]) == 0
     return folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def names_in_docstrings(doctest_namespace: dict[str, Any]) -> Iterator[None]:
+    """What the examples of Benchmark, Run and Genotype begin with."""
+    from dtb_builder import NAMED, Benchmark
+
+    with Benchmark.example() as bench:
+        doctest_namespace |= {"bench": bench, "run": bench[0], "DARTS_V2": NAMED["DARTS_V2"]}
+        yield
 
 
 @pytest.fixture(autouse=True)

@@ -241,22 +241,17 @@ def make_index(path: Path, num_runs: int, num_epochs: int) -> None:
         index = IndexWriter(
             file,
             num_runs=num_runs,
-            num_failures=0,
             num_epochs=num_epochs,
-            num_moments=0,
+            moments=[],
+            failures=[],
         )
         for first in range(0, num_runs, BLOCK_RUNS):
             numbers = np.arange(first, min(first + BLOCK_RUNS, num_runs))
             columns = _columns(numbers, num_epochs, rng)
             columns["runs/crc32c"] = row_checksums(columns | moment_columns([]))
             index.put(columns, slice(first, first + len(numbers)))
-        texts = {name: [] for name in schema.TEXTS} | {
-            schema.PROVENANCE: [PROVENANCE],
-            schema.ENVIRONMENTS: ['{"device_name": "none"}'],
-            schema.ORIGINS: ['{"kind": "trained"}'],
-            schema.VOLUMES: [""],
-        }
-        index.finish(texts)
+        origin = '{"kind": "trained"}'
+        index.finish(PROVENANCE, ['{"device_name": "none"}'], [origin], [""])
 
 
 def _columns(

@@ -204,11 +204,14 @@ def plan_only(arguments: list[str]) -> None:
 
 def measure_calibration(folder: RunFolder, settings: list[str]) -> None:
     """Compare the costs that `dtb plan` names with those of the same plan carried out."""
-    from dtb_builder.stages.generation.calibrate import calibrate
+    from dtb_builder.stages.generation.calibrate import calibrated, timings
     from dtb_builder.stages.generation.estimate import estimate
 
     assert dtb(["plan", str(folder.path), *settings]) == 0
-    calibrated, estimated = calibrate(folder), estimate(folder)
+    estimates = {
+        "--calibrate": calibrated(folder, list(timings(folder))),
+        "a few steps": estimate(folder),
+    }
     serial = replace(launch_of("none", 1).cluster, engine="serial", gpus_per_run=None)
     begin = time.perf_counter()
     for _ in generate(folder, replace(launch_of("none", 1), cluster=serial)):
@@ -217,7 +220,7 @@ def measure_calibration(folder: RunFolder, settings: list[str]) -> None:
     stored = sum(file.stat().st_size for file in folder.shard_files())
     print(f"plan: {' '.join(settings)}")
     print(f"carried out by one worker: {seconds:.1f} s, {stored / 2**20:.2f} MiB of shards")
-    for name, cost in (("--calibrate", calibrated), ("a few steps", estimated)):
+    for name, cost in estimates.items():
         took, bytes_off = 3600 * cost.hours, cost.num_bytes / stored - 1
         print(
             f"{name}: {took:.1f} s, {100 * (took / seconds - 1):+.0f} %; "

@@ -61,8 +61,8 @@ def score_states(
     >>> table[["run", "epoch", "width"]].values.tolist()
     [[0.0, 5.0, 10.0], [1.0, 5.0, 10.0]]
     """
+    import torch  # isort: skip - what this needs most is told first
     import pandas
-    import torch
 
     from dtb_builder.network.state import restore
     from dtb_builder.scores.own import score_own

@@ -1,4 +1,4 @@
-"""The thirty-line search methods of examples/, on runs that nobody trained."""
+"""The methods of examples/: searches on runs that nobody trained, others on the example."""
 
 import importlib.util
 from collections.abc import Callable
@@ -97,3 +97,24 @@ def test_the_methods_are_short() -> None:
     for path in EXAMPLES.glob("*.py"):
         method = path.read_text().partition("\ndef ")[2].partition("\nif __name__")[0]
         assert len(method.splitlines()) <= 30
+
+
+def test_averaged_weights_classify_as_well_as_the_last_epoch() -> None:
+    module = example("averaged_weights")
+    with Benchmark.example() as bench:
+        run, images = bench.run(3), bench.images()
+        network = module.averaged(run, run.state_epochs[-3:], images)
+        found = module.accuracy(network, images.test)
+        assert found > run.metric("test_accuracy", epoch=-1) - 0.03
+        assert found > run.metric("test_accuracy", epoch=3)
+
+
+def test_an_accuracy_predictor_learns_what_it_was_shown() -> None:
+    module = example("accuracy_predictor")
+    with Benchmark.example() as bench:
+        dataset = module.StateDataset(bench, epochs=[0, -1], target_epoch=None)
+        shown = list(range(len(dataset)))
+        batch = module.padded([dataset[i] for i in shown])
+        predictor = module.trained_predictor(dataset, shown, num_epochs=40)
+        errors = predictor(module.features(batch)).detach() - batch.targets
+        assert float(errors.square().mean()) < float(batch.targets.var()) / 4

@@ -18,20 +18,31 @@ ASKED = {
     "bench.to_xarray()": "to_xarray needs the package xarray: pip install '{}[export]'",
     "bench[0].network(epoch=0)": "network needs the package torch: pip install '{}[build]'",
     "bench[0].replay(epoch=0)": "replay needs the package torch: pip install '{}[build]'",
+    "bench[0].evaluate(epoch=0, split='test')": (
+        "evaluate needs the package torch: pip install '{}[build]'"
+    ),
+    "score_states(bench, {})": "score_states needs the package torch: pip install '{}[build]'",
+    "__import__('dtb_builder.adapters.torch_states')": (
+        "torch_states needs the package torch: pip install '{}[build]'"
+    ),
     "bench[0].export('a.pt', epoch=0)": (
         "a state's file needs the package torch: pip install '{}[build]'"
     ),
     "config_space(seed=0)": "config_space needs the package ConfigSpace: pip install '{}[search]'",
+    "subset(bench, into=sys.argv[3])": (
+        "writing states needs the package hdf5plugin: pip install '{}[build]'"
+    ),
     "tabular_blackbox(bench, metrics=())": (
         "tabular_blackbox needs the package syne_tune: pip install syne-tune"
     ),
 }
 LIGHT = """
 import json, sys
-for name in ("ConfigSpace", "pyarrow", "ray", "syne_tune", "torch", "xarray"):
+for name in ("ConfigSpace", "hdf5plugin", "pyarrow", "ray", "syne_tune", "torch", "xarray"):
     sys.modules[name] = None
-from dtb_builder import Benchmark, errors
+from dtb_builder import Benchmark, errors, score_states
 from dtb_builder.adapters.syne_tune import tabular_blackbox
+from dtb_builder.dataset.subset import subset
 from dtb_builder.space.configuration import config_space
 bench, found = Benchmark(sys.argv[1]), {}
 for asked in json.loads(sys.argv[2]):
@@ -46,7 +57,8 @@ print(json.dumps(found))
 def test_a_light_installation_names_what_to_install(make_shard: Callable[..., Path]) -> None:
     provenance = json.dumps({"network": {"channels": 2, "layers": 2, "num_classes": 10}})
     shard = make_shard("shard", [1], provenance=provenance)
-    asked = [sys.executable, "-c", LIGHT, str(shard), json.dumps(list(ASKED))]
+    new = shard.with_name("new.h5")
+    asked = [sys.executable, "-c", LIGHT, str(shard), json.dumps(list(ASKED)), str(new)]
     done = subprocess.run(asked, capture_output=True, text=True, check=True)
     wanted = {name: text.format("darts-training-bench") for name, text in ASKED.items()}
     assert json.loads(done.stdout) == wanted

@@ -1,3 +1,4 @@
+import inspect
 import subprocess
 import sys
 import tomllib
@@ -26,6 +27,16 @@ def test_the_face_is_this_and_no_more() -> None:
 def test_the_version_is_that_of_the_package() -> None:
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text())
     assert dtb_builder.__version__ == settings["project"]["version"]
+
+
+def test_every_public_name_of_what_people_use_has_an_example() -> None:
+    for face in (dtb_builder.Benchmark, dtb_builder.Run, dtb_builder.Genotype):
+        for name, member in dict(vars(face)).items():
+            text = inspect.getdoc(member) or ""
+            is_public = not name.startswith("_") and name not in getattr(
+                face, "__annotations__", {}
+            )
+            assert not is_public or ">>> " in text, f"{face.__name__}.{name}"
 
 
 def test_importing_stays_light() -> None:

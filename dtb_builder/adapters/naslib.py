@@ -33,7 +33,8 @@ class _Named(Protocol):
 class NASLibQuery:
     """A benchmark with the ``query`` method of NASLib's search spaces.
 
-    Where NASLib returns -1 for an unknown value, this raises KeyError.
+    Where NASLib returns -1 for an unknown value, this raises KeyError. NASLib is installed from its
+    source (github.com/automl/NASLib).
 
     Args:
         benchmark: an open benchmark.
@@ -48,7 +49,7 @@ class NASLibQuery:
         self._seeds = {"seed": seed, "order_seed": order_seed}
 
     def query(
-        self, genotype: GenotypeLike, metric: _Named, *, epoch: int = -1, full_lh: bool = False
+        self, genotype: GenotypeLike, metric: _Named, *, epoch: int = -1, full_lc: bool = False
     ) -> Any:
         """A metric of a genotype's run.
 
@@ -57,17 +58,17 @@ class NASLibQuery:
             metric: a member of NASLib's ``Metric``. Accuracies are in percent, PARAMETERS in
                 millions, and TRAIN_TIME is the seconds of training up to the epoch plus one
                 evaluation.
-            epoch: the epoch; -1 is the last, as in NASLib.
-            full_lh: return a list with all epochs from 1 to ``epoch``.
+            epoch: as NASLib counts: 0 is after the first epoch of training, -1 after the last.
+            full_lc: return the learning curve as a list: all epochs, or the first ``epoch``.
 
         Raises:
             KeyError: there is no such run, metric or epoch, or the metric was not measured then.
         """
         run = self._benchmark.run_of(genotype, **self._seeds)
-        last = self._benchmark.epoch_row(epoch)
         if metric.name == "PARAMETERS":
             return run.num_parameters / 1e6
-        epochs = range(1, last + 1) if full_lh else (last,)
+        last = self._benchmark.epoch_row(epoch if epoch < 0 or full_lc else epoch + 1)
+        epochs = range(1, last + 1) if full_lc else (last,)
         if metric.name == "TRAIN_TIME":
             values = [evaluate_run(run, each).seconds for each in epochs]
         elif metric.name in _DTB_NAMES:
@@ -75,10 +76,9 @@ class NASLibQuery:
             scale = 100 if name.endswith("accuracy") else 1
             values = [scale * run.metric(name, epoch=each) for each in epochs]
         else:
-            raise NotFoundError(
-                f"no metric {metric.name}: there are {', '.join(_DTB_NAMES)}, TRAIN_TIME"
-            )
-        return values if full_lh else values[0]
+            known = ", ".join((*_DTB_NAMES, "TRAIN_TIME", "PARAMETERS"))
+            raise NotFoundError(f"no metric {metric.name}: there are {known}")
+        return values if full_lc else values[0]
 
 
 def naslib_api(benchmark: Benchmark) -> dict[str, Any]:

@@ -5,12 +5,15 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
-import torch
-from torch import Tensor
-from torch.utils.data import Dataset
 
 from dtb_builder.dataset import Benchmark, Run
 from dtb_builder.dataset.selection import SelectedStates
+from dtb_builder.extras import extras_are_named
+
+with extras_are_named("torch_states"):
+    import torch
+    from torch import Tensor
+    from torch.utils.data import Dataset
 
 __all__ = ["PaddedStates", "StateDataset", "StateItem", "padded"]
 
@@ -58,7 +61,8 @@ class StateDataset(Dataset[StateItem]):
         epochs: likewise.
         steps: likewise.
         targets: metrics.
-        target_epoch: of the metrics; a state is left out where one was not measured there.
+        target_epoch: of the metrics, None being that of each state; a state is left out where one
+            was not measured.
         named: whether states are tensors by name, not vectors.
 
     Raises:
@@ -77,17 +81,22 @@ class StateDataset(Dataset[StateItem]):
         epochs: Iterable[int] | None = None,
         steps: Iterable[int] | None = None,
         targets: Sequence[str] = ("test_accuracy",),
-        target_epoch: int = -1,
+        target_epoch: int | None = -1,
         named: bool = False,
     ) -> None:
         self._named = named
         self._states = bench.states(runs=runs, epochs=epochs, steps=steps)
         self._process = os.getpid()
-        columns = [bench.array(name, epoch=target_epoch).filled(np.nan) for name in targets]
-        of_rows = np.stack(columns, axis=1).astype(np.float32)
-        of_states = of_rows[self._states.rows]
+        curves = np.stack([bench.array(name).filled(np.nan) for name in targets], axis=-1)
+        rows = self._states.rows
+        if target_epoch is None:
+            ends = [moment.epoch for moment in self._states.moments]
+            of_states = curves[rows, [0 if end is None else end for end in ends]]
+            of_states[[end is None for end in ends]] = np.nan
+        else:
+            of_states = curves[rows, bench.epoch_row(target_epoch)]
         self._there = np.flatnonzero(~np.isnan(of_states).any(axis=1))
-        self._targets = of_states[self._there]
+        self._targets = of_states[self._there].astype(np.float32)
 
     def __len__(self) -> int:
         return len(self._there)

@@ -22,6 +22,10 @@ __all__ = [
 ]
 
 
+_LISTED = ("file", "named")
+"""Kinds of space whose genotypes are listed, all of which are taken."""
+
+
 def compose(settings: Sequence[str], root: str = "config") -> dict[str, Any]:
     """The whole configuration of conf/config.yaml, or of another root, as plain values.
 
@@ -52,7 +56,15 @@ def compose(settings: Sequence[str], root: str = "config") -> dict[str, Any]:
         )
         raise ConfigError(f"{reason}\n{hint} every setting") from error
     assert isinstance(plain, dict)
-    return {str(key): value for key, value in plain.items()}
+    composed = {str(key): value for key, value in plain.items()}
+    space = composed.get("space", {})
+    if space.get("kind") in _LISTED and not any(map(_is_num_genotypes, settings)):
+        space["num_genotypes"] = None  # an experiment's, of genotypes that it draws
+    return composed
+
+
+def _is_num_genotypes(setting: str) -> bool:
+    return setting.partition("=")[0].lstrip("+~") == "space.num_genotypes"
 
 
 def given_settings(settings: Sequence[str]) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from dtb_builder.commands.composing import (
     is_own_config,
     launch_config,
 )
-from dtb_builder.commands.progress import progress
+from dtb_builder.commands.progress import WITH_POSTFIX, progress
 from dtb_builder.commands.signals import Sigterm
 from dtb_builder.errors import ConfigError
 
@@ -105,7 +105,7 @@ def _plan(given: argparse.Namespace) -> int:
     Sigterm()  # so that a stopped calibration removes its folder
     adopting = _studies(given, given.adopt)
     from dtb_builder.stages.generation.adopt import num_known
-    from dtb_builder.stages.generation.estimate import estimate
+    from dtb_builder.stages.generation.estimate import estimate, evaluation_hint
     from dtb_builder.stages.generation.run_folder import RunFolder
     from dtb_builder.stages.work.byte_text import byte_text
 
@@ -126,9 +126,18 @@ def _plan(given: argparse.Namespace) -> int:
             f"cost.per_gpu_hour: {folder.path} trains on the {config.compute.device}, not on GPUs"
         )
     if given.calibrate:
-        from dtb_builder.stages.generation.calibrate import calibrate
+        from dtb_builder.stages.generation.calibrate import calibrated, timings
 
-        cost, how = calibrate(folder), "from two epochs of three genotypes"
+        timed = []
+        for each in timings(folder):
+            print(
+                f"run {each.number}: {each.training:.3g} s of training, {each.evaluation:.3g} s of "
+                f"evaluation, {each.storing:.3g} s of storing an epoch",
+                flush=True,
+            )
+            timed.append(each)
+        cost, how = calibrated(folder, timed), "from two epochs of three genotypes"
+        folder.write_calibration(cost.run.total)
     else:
         cost, how = estimate(folder), "from a few steps: --calibrate is closer"
     print(f"run folder  {folder.path}")
@@ -142,6 +151,13 @@ def _plan(given: argparse.Namespace) -> int:
     print(f"disk        about {byte_text(cost.num_bytes)}")
     print(f"time        about {cost.hours:.3g} hours of one worker, as timed on {cost.device} here")
     print(f"            {how}")
+    run = cost.run
+    print(
+        f"a run       {run.training:.3g} s of training, {run.evaluation:.3g} s of evaluation, "
+        f"{run.storing:.3g} s of storing"
+    )
+    if hint := evaluation_hint(cost, config):
+        print(f"            {hint}")
     if cost.device != config.compute.device:
         print(f"            this machine has no {config.compute.device}, which will be faster")
     if price is not None:
@@ -174,12 +190,13 @@ def _generate(given: argparse.Namespace) -> int:
     from dtb_builder.stages.generation.adopt import num_known
     from dtb_builder.stages.generation.driver import (
         Progress,
+        RunDamaged,
         RunFailed,
         RunFinished,
         RunPostponed,
         generate,
     )
-    from dtb_builder.stages.generation.monitor import failed_lines
+    from dtb_builder.stages.generation.monitor import Forecast, failed_lines
     from dtb_builder.stages.generation.run_folder import RunFolder
     from dtb_builder.stages.generation.status import status
 
@@ -210,16 +227,23 @@ def _generate(given: argparse.Namespace) -> int:
         initial=before.num_epochs,
         unit="epoch",
         desc=f"{before.num_runs} runs",
+        bar_format=WITH_POSTFIX,
     ) as bar:
+        forecast = Forecast(folder, launch.cluster.shard_range)
         for event in events:
             sigterm.check()
             if isinstance(event, Progress):
+                is_done = event.num_epochs == before.num_planned_epochs
+                left = "" if is_done else forecast.text(event.num_epochs)
+                bar.set_postfix_str(left, refresh=False)
                 bar.update(max(0, event.num_epochs - bar.n))
             elif isinstance(event, RunFinished) and event.diverged is not None:
                 bar.write(f"run {event.run.number} diverged: {event.diverged}", file=sys.stderr)
             elif isinstance(event, RunFailed):
                 fate = "given up" if event.given_up else "will be tried again"
                 bar.write(f"run {event.run.number} failed, {fate}: {event.error}", file=sys.stderr)
+            elif isinstance(event, RunDamaged):
+                bar.write(f"run {event.run.number}: {event.message}", file=sys.stderr)
             elif isinstance(event, RunPostponed):
                 waits = f"run {event.run.number} will be started again: {event.reason}"
                 bar.write(waits, file=sys.stderr)
@@ -253,7 +277,8 @@ def _merge(given: argparse.Namespace) -> int:
 
     folder = RunFolder(given.run_folder)
     if data := [setting for setting in given.settings if not is_launch_setting(setting)]:
-        raise ConfigError(f"merge takes allow_missing and volume_size, not {data[0]!r}")
+        several = "" if "=" in data[0] else "; dtb unite makes one benchmark of several"
+        raise ConfigError(f"merge takes allow_missing and volume_size, not {data[0]!r}{several}")
     launch = launch_config(compose(given.settings))
     with progress(unit="B", unit_scale=True, desc="merge") as bar:
         for merged in merge_folder(folder, launch):

@@ -6,7 +6,10 @@ from typing import TYPE_CHECKING, Any, TextIO
 if TYPE_CHECKING:
     from tqdm import tqdm
 
-__all__ = ["progress"]
+__all__ = ["WITH_POSTFIX", "progress"]
+
+WITH_POSTFIX = "{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}{postfix}]"
+"""A format without tqdm's own forecast, for who sets a better one as the bar's postfix."""
 
 _LOG_SECONDS = 60
 
@@ -18,14 +21,13 @@ def progress(**about: Any) -> "tqdm[Any]":
     if sys.stderr.isatty():
         return tqdm(mininterval=1, **about)
     file: Any = _Lines(sys.stderr)
-    return tqdm(
-        file=file,
-        mininterval=_LOG_SECONDS,
-        maxinterval=_LOG_SECONDS,
-        miniters=1,
-        ncols=0,
-        **about,
-    )
+    if "bar_format" in about:
+        about["bar_format"] = about["bar_format"].replace(
+            "{l_bar}{bar}|", "{desc}: {percentage:.0f}%"
+        )
+    else:
+        about["ncols"] = 0
+    return tqdm(file=file, mininterval=_LOG_SECONDS, maxinterval=_LOG_SECONDS, miniters=1, **about)
 
 
 class _Lines:

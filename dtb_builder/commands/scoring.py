@@ -142,7 +142,7 @@ def _score_source(
 
 def _rank(given: argparse.Namespace) -> int:
     from dtb_builder.dataset import Benchmark
-    from dtb_builder.stages.ranking.choice import choose_rules
+    from dtb_builder.stages.ranking.choice import check_choosable, choose_rules
     from dtb_builder.stages.ranking.halfway import halfway
     from dtb_builder.stages.ranking.page import write_page
     from dtb_builder.stages.ranking.population import populations_of, training_of
@@ -165,6 +165,8 @@ def _rank(given: argparse.Namespace) -> int:
         table = read_scores(given.scores or given.file.with_name("scores.parquet"))
         with Benchmark(given.file) as benchmark:
             populations = populations_of(benchmark, table, accuracy=given.by)
+            if given.choose:
+                check_choosable(populations)
             about = dict(table.about) | {"trained": training_of(benchmark)}
             half = halfway(
                 benchmark, accuracy=given.by, seed=given.seed, num_resamples=given.resamples

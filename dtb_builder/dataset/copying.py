@@ -18,20 +18,21 @@ from numpy.typing import NDArray
 from dtb_builder.dataset import schema
 from dtb_builder.dataset.atomic import remove_unfinished, whole_file
 from dtb_builder.dataset.codec import crc32c
+from dtb_builder.dataset.failures import FailedRun
 from dtb_builder.dataset.identity import adopted
 from dtb_builder.dataset.index import IndexWriter, row_checksums
 from dtb_builder.dataset.kept import Kept
 from dtb_builder.dataset.moments import moment_columns
 from dtb_builder.dataset.opening import create, damage_is_named
-from dtb_builder.dataset.shard import failure_columns
+from dtb_builder.dataset.shard import text_places
 from dtb_builder.dataset.states import write_states
-from dtb_builder.dataset.store import FailedRun, Store
+from dtb_builder.dataset.store import Store
 from dtb_builder.errors import DamagedFileError, DTBError
 
 __all__ = ["LISTED", "VOLUME_NAMES", "CopiedRun", "Part", "Sources", "copy_runs"]
 
 LISTED = ("environment", "origin")
-"""Columns of runs/ that are positions in a list of texts, which a copy writes anew."""
+"""Columns of runs/ that are positions in a list of texts, which a copy has to change."""
 
 VOLUME_NAMES = "states-*.h5"
 
@@ -49,7 +50,7 @@ _STATES = tuple(
     for column in schema.COLUMNS
     if column.shape == ("runs", "moments") and column.name not in schema.POINTERS
 )
-"""The columns that are others where some states are not."""
+"""The columns that change where some states are left out."""
 
 _BLOCK_RUNS = 1024
 _GAP_RUNS = 64
@@ -127,7 +128,7 @@ class Part:
         return cls(Path(store.path), rows, numbers, checksums, kept, listed)
 
     def place_texts(self, positions: Mapping[str, Mapping[str, int]]) -> None:
-        """Say where in the copy's lists the texts stand."""
+        """Take the positions of the texts in the copy's lists."""
         for name, texts in self.listed.items():
             found = [-1 if text is None else positions[name][text] for text in texts]
             self._local[name] = np.array(found, np.int32)
@@ -182,12 +183,11 @@ def copy_runs(
     written = schema.POINTERS if is_all else (*schema.POINTERS, *_STATES)
     numbers, source_of, row_of = _by_number(parts)
     listed = {
-        name: sorted({text for part in parts for text in part.listed[name] if text is not None})
+        name: text_places(text for p in parts for text in p.listed[name] if text is not None)
         for name in LISTED
     }
-    positions = {name: {text: i for i, text in enumerate(texts)} for name, texts in listed.items()}
     for part in parts:
-        part.place_texts(positions)
+        part.place_texts(listed)
     checksum = crc32c(provenance.encode())
     # Contexts end last in, first out: every file is closed before the first is renamed, and the
     # index, entered first, is renamed last.
@@ -203,11 +203,10 @@ def copy_runs(
         index = IndexWriter(
             file,
             num_runs=len(numbers),
-            num_failures=len(failures),
             num_epochs=num_epochs,
-            num_moments=len(moments),
+            moments=moments,
+            failures=failures,
         )
-        index.put(moment_columns(moments))
         for start in range(0, len(numbers), _BLOCK_RUNS):
             rows = slice(start, min(start + _BLOCK_RUNS, len(numbers)))
             columns = _columns(parts, source_of[rows], row_of[rows], sources)
@@ -225,17 +224,8 @@ def copy_runs(
             if not is_all:
                 columns["runs/crc32c"] = row_checksums(columns | moment_columns(moments))
             index.put(columns, rows)
-        if failures:
-            index.put(failure_columns(failures))
-        index.finish(
-            {
-                schema.PROVENANCE: [provenance],
-                schema.ENVIRONMENTS: listed["environment"],
-                schema.ORIGINS: listed["origin"],
-                schema.VOLUMES: volumes.names,
-                schema.FAILURE_MESSAGES: [failure.message for failure in failures],
-            }
-        )
+        environments, origins = (list(listed[name]) for name in LISTED)
+        index.finish(provenance, environments, origins, volumes.names)
 
 
 def _by_number(

@@ -19,7 +19,8 @@ from dtb_builder.dataset.column import (
     list_checksum,
     read_rows,
 )
-from dtb_builder.dataset.moments import moments_from
+from dtb_builder.dataset.failures import FailedRun, failure_columns
+from dtb_builder.dataset.moments import moment_columns, moments_from
 from dtb_builder.dataset.opening import (
     damage_is_named,
     dataset_at,
@@ -45,7 +46,7 @@ _NEAR_BYTES = 2**14
 """Bytes between two columns that are cheaper to read than to skip."""
 
 _LEAST_RUN_BYTES = 100
-"""The keys and the genotype of a run alone are as many."""
+"""A run takes more: its keys and its genotype alone have 96."""
 
 _INDEXED = (schema.FileKind.SHARD, schema.FileKind.BENCHMARK)
 _COLUMNS = {column.name: column for column in schema.COLUMNS}
@@ -74,9 +75,9 @@ class IndexWriter:
     Args:
         file: a new file.
         num_runs: rows of the columns that count runs.
-        num_failures: rows of the columns that count failed runs.
         num_epochs: of every run; a run has num_epochs + 1 rows of metrics.
-        num_moments: of every run.
+        moments: of every run.
+        failures: the runs that were given up.
     """
 
     def __init__(
@@ -84,24 +85,21 @@ class IndexWriter:
         file: h5py.File,
         *,
         num_runs: int,
-        num_failures: int,
         num_epochs: int,
-        num_moments: int,
+        moments: Sequence[Moment],
+        failures: Sequence[FailedRun],
     ) -> None:
         self._file = file
-        sizes = {
-            "runs": num_runs,
-            "failures": num_failures,
-            "epochs": num_epochs + 1,
-            "moments": num_moments,
-        }
-        if num_epochs >= schema.MAX_ENTRIES or num_moments > schema.MAX_ENTRIES:
+        self._failures = failures
+        sizes = _sizes(num_runs, num_epochs, len(moments), len(failures))
+        if max(sizes["epochs"], sizes["moments"]) > schema.MAX_ENTRIES:
             raise ValueError(
                 f"a file has room for {schema.MAX_ENTRIES - 1} epochs and as many moments, "
-                f"got {num_epochs} and {num_moments}"
+                f"got {num_epochs} and {len(moments)}"
             )
         for column in schema.COLUMNS:
             file.create_dataset(column.name, shape=_shape(column, sizes), dtype=column.dtype)
+        self.put(moment_columns(moments) | failure_columns(failures))
 
     def put(self, columns: Mapping[str, NDArray[Any]], rows: slice = slice(None)) -> None:
         """Write the given rows of the given columns."""
@@ -109,11 +107,19 @@ class IndexWriter:
             if values.size:
                 dataset_at(self._file, name)[rows] = values
 
-    def finish(self, texts: Mapping[str, Sequence[str]]) -> None:
+    def finish(
+        self,
+        provenance: str,
+        environments: Sequence[str],
+        origins: Sequence[str],
+        volumes: Sequence[str],
+    ) -> None:
         """Write the texts and every checksum; nothing may be put afterwards."""
-        for name in schema.TEXTS:
+        messages = [failure.message for failure in self._failures]
+        every = ([provenance], environments, origins, volumes, messages)
+        for name, texts in zip(schema.TEXTS, every, strict=True):
             # A traceback may quote a file name's undecodable bytes, as lone surrogates.
-            encoded = [text.encode(errors="backslashreplace") for text in texts[name]]
+            encoded = [text.encode(errors="backslashreplace") for text in texts]
             width = max((len(text) for text in encoded), default=1) or 1
             data = np.array(encoded, dtype=h5py.string_dtype("utf-8", width))
             self._file.create_dataset(name, data=data)
@@ -131,6 +137,16 @@ def _checksums(dataset: h5py.Dataset) -> list[int]:
     step = aligned_rows(dataset.nbytes // len(dataset), _WRITTEN_BYTES)
     parts = (dataset[first : first + step].tobytes() for first in range(0, len(dataset), step))
     return [checksum for part in parts for checksum in block_checksums(part)]
+
+
+def _sizes(num_runs: int, num_epochs: int, num_moments: int, num_failures: int) -> dict[str, int]:
+    """The numbers for which the sizes in the schema stand."""
+    return {
+        "runs": num_runs,
+        "epochs": num_epochs + 1,
+        "moments": num_moments,
+        "failures": num_failures,
+    }
 
 
 def _shape(column: schema.Column, sizes: Mapping[str, int]) -> tuple[int, ...]:
@@ -181,13 +197,13 @@ class IndexReader:
             )
 
     def _sizes(self, size: str) -> tuple[int, int]:
-        """How many runs there are, and how much of what each has, by the first column that says so.
+        """The number of runs, and of what each has, from the first column of this shape.
 
-        Each column's shape is compared with them when it is read.
+        The shape of every other column is compared with them when it is read.
         """
         for column in schema.COLUMNS:
             if column.shape == ("runs", size):
-                # One that is gone must not keep anybody from the others.
+                # A column that is gone must not prevent reading the others.
                 with contextlib.suppress(DamagedFileError, OSError, RuntimeError, KeyError):
                     num_runs, number = dataset_at(self._file, column.name).id.shape
                     return num_runs, number
@@ -195,7 +211,7 @@ class IndexReader:
 
     @property
     def numbers(self) -> NDArray[np.int64]:
-        """The runs' numbers, known to differ and to stand in order."""
+        """The runs' numbers, checked to increase."""
         if self._numbers is None:
             numbers = self.column("runs/number")
             if not (np.diff(numbers) > 0).all() or (len(numbers) and numbers[0] < 0):
@@ -213,7 +229,7 @@ class IndexReader:
         return self._moments
 
     def check_start(self) -> None:
-        """See that the runs' numbers are there, and as they should be unless there are very many.
+        """Check that the runs' numbers are there and, unless there are very many, increase.
 
         Raises:
             DamagedFileError: they are not.
@@ -274,10 +290,9 @@ class IndexReader:
         return {name: found[name] for name in names}
 
     def fetch(self) -> None:
-        """Read at once what is worth keeping of a file that is far away.
+        """Read and remember the short columns of a file on a server, neighbours in one request.
 
-        That is every short column if all together are short, else those that say where the states
-        are; neighbours in one request.
+        If all columns together are too long, only those that say where the states are.
         """
         columns = [self._place(name) for name in _COLUMNS]
         if sum(column.num_bytes for column in columns) > self._source.whole_up_to:
@@ -323,7 +338,7 @@ class IndexReader:
             raise ClosedError(f"{self._path} was closed before this was read")
 
     def _is_short(self, name: str) -> bool:
-        """Whether a column is in memory, or may as well be."""
+        """Whether a column is in memory, or short enough to be remembered."""
         return name in self._arrays or self._place(name).num_bytes <= self._source.whole_up_to
 
     def _read(self, columns: Sequence[StoredColumn], first: int, stop: int) -> list[NDArray[Any]]:
@@ -338,7 +353,7 @@ class IndexReader:
         return self._stored[name]
 
     def _located(self, name: str, *, are_proved: bool = True) -> StoredColumn:
-        """The same, read from HDF5; a column whose checksums may be gone goes without them."""
+        """The same, read from HDF5; without its checksums where those may be damaged."""
         with reading_hdf5(self._path, self._file):
             _, dtype, shape, offset = self._contiguous(name)
             if name in schema.TEXTS:
@@ -346,12 +361,8 @@ class IndexReader:
                     raise DamagedFileError(f"{name}: expected strings, got {dtype}")
             else:
                 column = _COLUMNS[name]
-                sizes = {
-                    "runs": self.num_runs,
-                    "failures": next(iter(shape), 0),
-                    "epochs": self.num_epochs + 1,
-                    "moments": self.num_moments,
-                }
+                num_rows = next(iter(shape), 0)  # nothing else says how many runs failed
+                sizes = _sizes(self.num_runs, self.num_epochs, self.num_moments, num_rows)
                 _check_type(name, (dtype, shape), (column.dtype, _shape(column, sizes)))
             stored = StoredColumn(name, dtype, shape, self._source, offset)
             if are_proved:

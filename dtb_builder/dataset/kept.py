@@ -1,4 +1,4 @@
-"""Which states a copy of a file's runs keeps: stored frames, made anew where their form changes."""
+"""Which states a copy of a file's runs keeps; a frame is encoded again only if its form changes."""
 
 from collections.abc import Collection, Sequence
 
@@ -17,8 +17,8 @@ __all__ = ["Kept", "first_and_last", "logarithmic", "thinned"]
 class Kept:
     """The moments that a copy keeps, out of those of a file.
 
-    A frame is copied as it is. Only where the copy has a state whole that the file has as a
-    difference, or otherwise, or a difference to another base, is it encoded anew.
+    A frame is copied as it is. It is encoded again where a difference becomes a whole state, or
+    the reverse, or where its base changes.
 
     Args:
         old: the moments of the file.
@@ -72,7 +72,7 @@ class Kept:
             position: of the copy's moment.
         """
         if name == schema.MOMENTUM or self._is_as_stored[position]:
-            return store.states.frames(places, name, [int(self._positions[position])])[0]
+            return store.states.frame(places, name, int(self._positions[position]))
         values = self._values(store, row, position)
         base = self.moments[position].base
         if base is None:

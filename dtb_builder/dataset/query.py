@@ -44,7 +44,8 @@ class Benchmark:
     """A published benchmark, or a single shard, open for reading.
 
     Nothing is drawn at random, nothing has a hidden default, and reading changes nothing. Arrays
-    are read when first asked for, checked against their checksums, and remembered.
+    are read when first asked for, checked against their checksums, and remembered. In the examples,
+    ``bench`` is ``Benchmark.example()``.
 
     Args:
         path: the index file, commonly ``dtb.h5``, or a shard; also as a URL that fsspec knows, such
@@ -83,7 +84,13 @@ class Benchmark:
         return Benchmark, (self.path,)
 
     def close(self) -> None:
-        """Give the files back; columns that were read stay usable."""
+        """Give the files back; columns that were read stay usable.
+
+        >>> with Benchmark.example() as closed:
+        ...     losses = closed.array("valid_loss")
+        >>> losses.shape
+        (12, 6)
+        """
         self._store.close()
 
     def __enter__(self) -> Self:
@@ -114,13 +121,21 @@ class Benchmark:
 
     @property
     def path(self) -> Path | str:
-        """The file, or its URL with all that is in it."""
+        """The file, or its URL with all that is in it.
+
+        >>> bench.path.name
+        'example.h5'
+        """
         path = self._store.path
         return path if isinstance(path, Path) else path.raw
 
     @property
     def file_name(self) -> str:
-        """The file's name without its folder."""
+        """The file's name without its folder.
+
+        >>> bench.file_name
+        'example.h5'
+        """
         return str(self._store.path).rpartition("/")[2]
 
     @property
@@ -129,6 +144,9 @@ class Benchmark:
 
         Raises:
             ValueError: they are on a server.
+
+        >>> len(bench.files)
+        1
         """
         path = self._store.path
         if not isinstance(path, Path):
@@ -143,6 +161,8 @@ class Benchmark:
 
         Raises:
             MissingVolumeError: one is not.
+
+        >>> bench.check_files()
         """
         for file in self.files:
             if not file.exists():
@@ -150,32 +170,56 @@ class Benchmark:
 
     @property
     def schema_version(self) -> str:
-        """The version of the schema that the file was written in."""
+        """The version of the schema that the file was written in.
+
+        >>> bench.schema_version
+        '2.0'
+        """
         return self._store.schema_version
 
     @property
     def num_epochs(self) -> int:
-        """Epochs of every run; with the initialisation, epoch 0, a run has one row more."""
+        """Epochs of every run; with the initialisation, epoch 0, a run has one row more.
+
+        >>> bench.num_epochs
+        5
+        """
         return self._store.index.num_epochs
 
     @property
     def provenance(self) -> dict[str, Any]:
-        """How the benchmark was made: config, network, images and splits."""
+        """How the benchmark was made: config, network, images and splits.
+
+        >>> bench.provenance["images"]["name"]
+        'digits'
+        """
         return self._store.provenance
 
     @property
     def provenance_text(self) -> str:
-        """The same as it stands in the file, as JSON."""
+        """The same as it stands in the file, as JSON.
+
+        >>> bench.provenance_text[0]
+        '{'
+        """
         return self._store.provenance_text
 
     @property
     def environments(self) -> tuple[dict[str, Any], ...]:
-        """The devices and software that epochs ran on."""
+        """The devices and software that epochs ran on.
+
+        >>> "device_name" in bench.environments[0]
+        True
+        """
         return self._store.environments
 
     @property
     def failures(self) -> tuple[FailedRun, ...]:
-        """The runs of the plan that were given up, with their last error."""
+        """The runs of the plan that were given up, with their last error.
+
+        >>> bench.failures
+        ()
+        """
         if self._failures is None:
             self._failures = self._store.failures
         return self._failures
@@ -194,16 +238,27 @@ class Benchmark:
         Raises:
             KeyError: the benchmark has no such run.
             TypeError: the number is not whole.
+
+        >>> bench.run(3).number
+        3
         """
         return numbered_run(self._store, number)
 
     def runs_of(self, genotype: GenotypeLike) -> tuple[Run, ...]:
-        """All runs of a genotype, in any spelling or by its name; empty where there are none."""
+        """All runs of a genotype, in any spelling or by its name; empty where there are none.
+
+        >>> [run.seed for run in bench.runs_of(bench[0].genotype)]
+        [0, 1]
+        """
         numbers, order = self._ordered("runs/genotype", _numbers, np.int64)
         return self._runs(_found(numbers, order, number_of(find_genotype(genotype))))
 
     def isomorphic_to(self, genotype: GenotypeLike) -> tuple[Run, ...]:
-        """All runs of genotypes that only name their nodes differently, by number."""
+        """All runs of genotypes that only name their nodes differently, by number.
+
+        >>> [run.number for run in bench.isomorphic_to(bench[0].genotype)]
+        [0, 1]
+        """
         prefixes, order = self._ordered("runs/iso_key", _prefixes, np.uint64)
         wanted = np.frombuffer(bytes.fromhex(find_genotype(genotype).iso_key), np.uint8)
         rows = _found(prefixes, order, _prefixes(wanted[None])[0])
@@ -236,6 +291,9 @@ class Benchmark:
 
         Raises:
             IndexError: there is no such position.
+
+        >>> bench[-1].number, bench[bench[0].genotype, 1].number, len(bench[:3])
+        (11, 1, 3)
         """
         if isinstance(wanted, slice):
             return self._runs(range(len(self))[wanted])
@@ -261,6 +319,9 @@ class Benchmark:
             KeyError: there is none, or there are several: `runs_of` gives them all.
             GenotypeError: the text is not a genotype's, nor a name in NAMED.
             TypeError: a seed is not a whole number.
+
+        >>> bench.run_of(bench[0].genotype, seed=1).number
+        1
         """
         wanted = find_genotype(genotype)
         seeds = _whole({"seed": seed, "order_seed": order_seed})
@@ -292,6 +353,9 @@ class Benchmark:
         Raises:
             KeyError: there is no such metric or epoch.
             ValueError: k is negative, or the metric has no better and worse.
+
+        >>> [run.number for run in bench.top(2, by="valid_accuracy", epoch=-1)]
+        [9, 10]
         """
         k = whole_number("k", k)
         if k < 0:
@@ -316,6 +380,9 @@ class Benchmark:
 
         Raises:
             ValueError: it is of another type or shape.
+
+        >>> len(bench.select(bench.array("test_accuracy", epoch=-1) > 0.9))
+        9
         """
         given: np.ma.MaskedArray = np.ma.asarray(mask)
         if given.dtype != np.bool_ or given.shape != (len(self),):
@@ -328,48 +395,84 @@ class Benchmark:
 
     @property
     def numbers(self) -> NDArray[np.int64]:
-        """Every run's number in the plan, shape (runs,)."""
+        """Every run's number in the plan, shape (runs,).
+
+        >>> bench.numbers[:3].tolist()
+        [0, 1, 2]
+        """
         return self._store.index.numbers
 
     @property
     def seeds(self) -> NDArray[np.int64]:
-        """The seed of every run's initialisation, shape (runs,)."""
+        """The seed of every run's initialisation, shape (runs,).
+
+        >>> bench.seeds[:3].tolist()
+        [0, 1, 0]
+        """
         return self._store.index.column("runs/seed")
 
     @property
     def order_seeds(self) -> NDArray[np.int64]:
-        """The seed of every run's data order and augmentation, shape (runs,)."""
+        """The seed of every run's data order and augmentation, shape (runs,).
+
+        >>> bench.order_seeds[:3].tolist()
+        [0, 1, 0]
+        """
         return self._store.index.column("runs/order_seed")
 
     @property
     def last_epochs(self) -> NDArray[np.int32]:
-        """Every run's last epoch: num_epochs, or less where it diverged; shape (runs,)."""
+        """Every run's last epoch: num_epochs, or less where it diverged; shape (runs,).
+
+        >>> set(bench.last_epochs.tolist())
+        {5}
+        """
         return self._store.index.column("runs/num_epochs")
 
     @property
     def num_parameters(self) -> NDArray[np.int64]:
-        """Every run's trainable parameters, auxiliary head included, shape (runs,)."""
+        """Every run's trainable parameters, auxiliary head included, shape (runs,).
+
+        >>> bench.num_parameters[:2].tolist()
+        [5191, 5191]
+        """
         return self._store.index.column("runs/num_parameters")
 
     @property
     def multiply_accumulates(self) -> NDArray[np.int64]:
-        """Every run's multiply-accumulates for one image, shape (runs,)."""
+        """Every run's multiply-accumulates for one image, shape (runs,).
+
+        >>> bench.multiply_accumulates[:2].tolist()
+        [71184, 71184]
+        """
         return self._store.index.column("runs/multiply_accumulates")
 
     @property
     def num_states(self) -> int:
-        """Training states of all runs."""
+        """Training states of all runs.
+
+        >>> bench.num_states
+        72
+        """
         lengths = self._store.index.reduced("moments/length", _count, np.int64)
         return int(lengths.sum())
 
     @property
     def moments(self) -> tuple[Moment, ...]:
-        """The moments at which the states of all runs are kept, as far as they came."""
+        """The moments at which the states of all runs are kept, as far as they came.
+
+        >>> [moment.step for moment in bench.moments]
+        [0, 10, 20, 60, 80, 100]
+        """
         return self._store.index.moments
 
     @property
     def genotypes(self) -> NDArray[np.uint8]:
-        """Every run's `Genotype.to_array`, shape (runs, 2, 8, 2): cell, edge, what of it."""
+        """Every run's `Genotype.to_array`, shape (runs, 2, 8, 2): cell, edge, what of it.
+
+        >>> bench.genotypes.shape
+        (12, 2, 8, 2)
+        """
         return self._store.index.column("runs/genotype")
 
     def array(self, metric: str, *, epoch: int | None = None) -> np.ma.MaskedArray:
@@ -384,6 +487,9 @@ class Benchmark:
 
         Raises:
             KeyError: there is no such metric or epoch.
+
+        >>> bench.array("test_accuracy").shape, bench.array("test_accuracy", epoch=-1).shape
+        ((12, 6), (12,))
         """
         index, names = self._store.index, metric_columns(metric)
         if epoch is None:
@@ -401,6 +507,9 @@ class Benchmark:
 
         Raises:
             KeyError: there is no such epoch.
+
+        >>> bench.epoch_row(-1)
+        5
         """
         return self._store.epoch_row(epoch)
 
@@ -422,6 +531,9 @@ class Benchmark:
 
         Raises:
             KeyError: there is no such run, or several, or no such epoch, or no times were measured.
+
+        >>> bench.evaluate(bench[0], epochs=3).epochs
+        3
         """
         if not isinstance(genotype, Run):
             run = self.run_of(genotype, seed=seed, order_seed=order_seed)
@@ -486,6 +598,9 @@ class Benchmark:
         Raises:
             KeyError: the schema has no such column of runs.
             ValueError: num_runs is not at least 1.
+
+        >>> [len(part["runs/seed"]) for part in bench.streamed(["runs/seed"], 5)]
+        [5, 5, 2]
         """
         names = list(names)
         if whole_number("num_runs", num_runs) < 1:
@@ -498,25 +613,41 @@ class Benchmark:
 
     @extras_are_named("to_dataframe")
     def to_dataframe(self) -> "pandas.DataFrame":
-        """One row per run and epoch; a metric that was not measured is NaN, as pandas has it."""
+        """One row per run and epoch; a metric that was not measured is NaN, as pandas has it.
+
+        >>> len(bench.to_dataframe())
+        72
+        """
         return self.to_arrow().to_pandas()
 
     @extras_are_named("to_arrow")
     def to_arrow(self) -> "pyarrow.Table":
-        """One row per run and epoch; a metric that was not measured is null."""
+        """One row per run and epoch; a metric that was not measured is null.
+
+        >>> bench.to_arrow().num_rows
+        72
+        """
         from dtb_builder.dataset.export import table  # here: reading needs no pyarrow
 
         return table(self)
 
     @extras_are_named("to_xarray")
     def to_xarray(self) -> "xarray.Dataset":
-        """Metrics by run and epoch, NaN where not measured; facts of the runs are coordinates."""
+        """Metrics by run and epoch, NaN where not measured; facts of the runs are coordinates.
+
+        >>> dict(bench.to_xarray().sizes)
+        {'run': 12, 'epoch': 6}
+        """
         from dtb_builder.dataset.labelled import labelled  # here: reading needs no xarray
 
         return labelled(self)
 
     def by_genotype(self) -> ByGenotype:
-        """The runs by genotype and seeds: metrics of shape (genotypes, seeds, epochs)."""
+        """The runs by genotype and seeds: metrics of shape (genotypes, seeds, epochs).
+
+        >>> bench.by_genotype().array("test_accuracy").shape
+        (6, 2, 6)
+        """
         seeds = np.column_stack([self.seeds, self.order_seeds])
         numbers = self._store.index.reduced("runs/genotype", _numbers, np.int64)
         return grouped(self.genotypes, numbers, seeds, self.array)
@@ -525,6 +656,9 @@ class Benchmark:
         """A metric's mean over the seeds of each genotype, with deviations and counts.
 
         Takes and raises what `array` does.
+
+        >>> bench.mean("test_accuracy", epoch=-1).count.tolist()
+        [2, 2, 2, 2, 2, 2]
         """
         return self.by_genotype().mean(metric, epoch=epoch)
 

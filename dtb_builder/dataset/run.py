@@ -35,7 +35,10 @@ __all__ = ["Run", "numbered_run"]
 
 
 class Run:
-    """One training of one genotype: a row of an open benchmark."""
+    """One training of one genotype: a row of an open benchmark.
+
+    In the examples, ``run`` is the first run of ``bench``, which is ``Benchmark.example()``.
+    """
 
     def __init__(self, store: Store, row: int) -> None:
         self._store = store
@@ -62,32 +65,56 @@ class Run:
 
     @property
     def number(self) -> int:
-        """The run's number in the plan."""
+        """The run's number in the plan.
+
+        >>> bench[3].number
+        3
+        """
         return int(self._column("runs/number"))
 
     @property
     def seed(self) -> int:
-        """The seed of the initialisation."""
+        """The seed of the initialisation.
+
+        >>> bench[3].seed
+        1
+        """
         return int(self._column("runs/seed"))
 
     @property
     def order_seed(self) -> int:
-        """The seed of the data order, augmentation and drop-path."""
+        """The seed of the data order, augmentation and drop-path.
+
+        >>> bench[3].order_seed
+        1
+        """
         return int(self._column("runs/order_seed"))
 
     @property
     def num_parameters(self) -> int:
-        """Trainable parameters, auxiliary head included."""
+        """Trainable parameters, auxiliary head included.
+
+        >>> run.num_parameters
+        5191
+        """
         return int(self._column("runs/num_parameters"))
 
     @property
     def multiply_accumulates(self) -> int:
-        """Of convolutions and matrix products for one image, without the auxiliary head."""
+        """Of convolutions and matrix products for one image, without the auxiliary head.
+
+        >>> run.multiply_accumulates
+        71184
+        """
         return int(self._column("runs/multiply_accumulates"))
 
     @property
     def genotype(self) -> Genotype:
-        """The genotype in canonical spelling."""
+        """The genotype in canonical spelling.
+
+        >>> run.genotype
+        <Genotype f9a0494a>
+        """
         if self._genotype is None:
             array = self._column("runs/genotype")
             with damage_is_named(self._store.path):
@@ -96,7 +123,11 @@ class Run:
 
     @property
     def num_epochs(self) -> int:
-        """The last epoch that is stored: the benchmark's last, or less where the run diverged."""
+        """The last epoch that is stored: the benchmark's last, or less where the run diverged.
+
+        >>> run.num_epochs
+        5
+        """
         last = int(self._column("runs/num_epochs"))
         if not 0 <= last <= self._store.index.num_epochs:
             raise DamagedFileError(f"{self._store.path}: a run ends at epoch {last}")
@@ -104,12 +135,20 @@ class Run:
 
     @property
     def origin(self) -> dict[str, Any]:
-        """Where the run comes from: trained here, or branched from a run of another benchmark."""
+        """Where the run comes from: trained here, or branched from a run of another benchmark.
+
+        >>> run.origin
+        {'kind': 'trained'}
+        """
         return self._listed(self._store.origins, "origin", int(self._column("runs/origin")))
 
     @property
     def branch_epoch(self) -> int | None:
-        """The epoch of its parent from which it goes on; None of a run from its initialisation."""
+        """The epoch of its parent from which it goes on; None of a run from its initialisation.
+
+        >>> run.branch_epoch is None
+        True
+        """
         origin = self.origin
         if origin.get("kind") != "branched":
             return None
@@ -118,27 +157,47 @@ class Run:
 
     @property
     def crc32c(self) -> int:
-        """The run's own checksum, by which it is known wherever it is merged to."""
+        """The run's own checksum, by which it is known wherever it is merged to.
+
+        >>> run.crc32c == bench[0].crc32c
+        True
+        """
         return int(self._column("runs/crc32c"))
 
     @property
     def moments(self) -> tuple[Moment, ...]:
-        """The moments at which the run's state is kept, in order."""
+        """The moments at which the run's state is kept, in order.
+
+        >>> run.moments[1]
+        Moment(step=10, epoch=None, base=None)
+        """
         return tuple(self._store.index.moments[i] for i in self._kept("length"))
 
     @property
     def state_epochs(self) -> tuple[int, ...]:
-        """The epochs at whose ends the run's state is kept; 0 is the initialisation."""
+        """The epochs at whose ends the run's state is kept; 0 is the initialisation.
+
+        >>> run.state_epochs
+        (0, 1, 3, 4, 5)
+        """
         return tuple(moment.epoch for moment in self.moments if moment.epoch is not None)
 
     @property
     def state_steps(self) -> tuple[int, ...]:
-        """The training steps within epochs after which the run's state is kept."""
+        """The training steps within epochs after which the run's state is kept.
+
+        >>> run.state_steps
+        (10,)
+        """
         return tuple(moment.step for moment in self.moments if moment.epoch is None)
 
     @property
     def momentum_epochs(self) -> tuple[int, ...]:
-        """The epochs at whose ends the run's momentum is kept."""
+        """The epochs at whose ends the run's momentum is kept.
+
+        >>> run.momentum_epochs
+        (1,)
+        """
         epochs = (self._store.index.moments[i].epoch for i in self._kept("momentum_length"))
         return tuple(epoch for epoch in epochs if epoch is not None)
 
@@ -147,6 +206,9 @@ class Run:
         """The epochs from whose ends a training can go on: see `replay` and ``dtb branch``.
 
         Their state is kept as it was trained, and so is their momentum where the recipe has some.
+
+        >>> run.checkpoint_epochs
+        (0, 1)
         """
         began = self.branch_epoch or 0
         with damage_is_named(self.file):
@@ -178,6 +240,11 @@ class Run:
             KeyError: there is no such epoch, the run diverged before, or another benchmark has it.
             ImagesError: the images here are not those it was trained on.
             ConfigError: the device or the compiled passes that it was trained with are not here.
+
+        >>> with warnings.catch_warnings(action="ignore"):  # another processor has other last bits
+        ...     replayed = run.replay(epoch=2)
+        >>> replayed.start, replayed.state.num_batches_tracked
+        (1, 40)
         """
         found = replay(self, epoch=epoch, root=None if root is None else Path(root))
         if not found.is_same:
@@ -186,17 +253,29 @@ class Run:
 
     @property
     def provenance(self) -> dict[str, Any]:
-        """How the run's file was made."""
+        """How the run's file was made.
+
+        >>> run.provenance["network"]["layers"]
+        3
+        """
         return self._store.provenance
 
     @property
     def provenance_sha256(self) -> str:
-        """The SHA-256 of the text of the provenance, by which branches and copies name the file."""
+        """The SHA-256 of the text of the provenance, by which branches and copies name the file.
+
+        >>> len(run.provenance_sha256)
+        64
+        """
         return hashlib.sha256(self._store.provenance_text.encode()).hexdigest()
 
     @property
     def file(self) -> Location:
-        """The file that has the run."""
+        """The file that has the run.
+
+        >>> run.file == bench.path
+        True
+        """
         return self._store.path
 
     def _kept(self, column: str) -> list[int]:
@@ -214,6 +293,9 @@ class Run:
 
         Raises:
             KeyError: there is no such epoch, or the run diverged before.
+
+        >>> run.state_crc32c(epoch=2) == run.state_crc32c(epoch=3)
+        False
         """
         return int(self._column("runs/state_crc32c")[self._epoch_row(epoch)])
 
@@ -230,6 +312,9 @@ class Run:
 
         Raises:
             KeyError: there is no such epoch, or the run diverged before.
+
+        >>> "torch" in run.environment(epoch=-1)
+        True
         """
         number = int(self._column("runs/environment")[self._epoch_row(epoch)])
         return self._listed(self._store.environments, "environment", number)
@@ -246,6 +331,9 @@ class Run:
 
         Raises:
             KeyError: there is no such metric.
+
+        >>> run.curve("train_loss").mask.tolist()           # nothing is trained at epoch 0
+        [True, False, False, False, False, False]
         """
         values, measured = self._store.index.cells(metric_columns(metric), self._row).values()
         return np.ma.masked_array(values, mask=measured == 0)
@@ -255,6 +343,9 @@ class Run:
 
         Raises:
             KeyError: there is no such metric or epoch, or it was not measured there.
+
+        >>> round(run.metric("test_accuracy", epoch=-1), 3)
+        0.911
         """
         values, measured = self._store.index.cells(metric_columns(name), self._row).values()
         row = self._store.epoch_row(epoch)
@@ -265,7 +356,11 @@ class Run:
 
     @property
     def tensors(self) -> TensorTable:
-        """Where each named tensor lies in the vector of a state."""
+        """Where each named tensor lies in the vector of a state.
+
+        >>> run.tensors.names[0], run.tensors.shapes[0]
+        ('stem.0.weight', (9, 1, 3, 3))
+        """
         if self._tensors is None:
             self._tensors = self._store.states.tensors(self._row)
         return self._tensors
@@ -281,6 +376,9 @@ class Run:
             KeyError: there is no such epoch or step, or its state was not kept.
             TypeError: neither or both are given, or it is no whole number.
             MissingVolumeError: the file with the run's states is not there.
+
+        >>> run.training_state(step=10).values.dtype
+        dtype('float32')
         """
         if (epoch is None) == (step is None):
             raise TypeError(
@@ -309,7 +407,11 @@ class Run:
     def state(
         self, *, epoch: int | None = None, step: int | None = None
     ) -> dict[str, NDArray[np.float32]]:
-        """A training state as named arrays; takes and raises what `training_state` does."""
+        """A training state as named arrays; takes and raises what `training_state` does.
+
+        >>> run.state(epoch=5)["classifier.weight"].shape
+        (10, 48)
+        """
         return self.tensors.unpack(self.training_state(epoch=epoch, step=step).values)
 
     def momentum(self, *, epoch: int) -> dict[str, NDArray[np.float32]]:
@@ -318,6 +420,9 @@ class Run:
         Raises:
             KeyError: there is no such epoch, or its momentum was not kept: see `momentum_epochs`.
             MissingVolumeError: the file with the run's states is not there.
+
+        >>> run.momentum(epoch=1)["classifier.bias"].shape
+        (10,)
         """
         position = self._position("epoch", self._store.epoch_row(epoch), "momentum_length")
         return self.tensors.unpack(self._store.states.momentum(self._row, position))
@@ -334,6 +439,10 @@ class Run:
             ValueError: the name ends otherwise.
             MissingPackageError: the package safetensors, or torch, is not installed.
             KeyError: and TypeError: as `training_state`.
+
+        >>> from tempfile import TemporaryDirectory
+        >>> with TemporaryDirectory() as folder:
+        ...     run.export(f"{folder}/state.safetensors", epoch=-1)
         """
         state = self.training_state(epoch=epoch, step=step)
         about = {
@@ -373,6 +482,10 @@ class Run:
             ValueError: your state has other tensors than the run's.
             TypeError: not just one of the three is given.
             DamagedFileError: the state does not fit the network, tensor for tensor.
+
+        >>> own = {name: 0.9 * weights for name, weights in run.state(epoch=5).items()}
+        >>> type(run.network(epoch=5)) == type(run.network(state=own))
+        True
         """
         if state is None:
             weights = self.training_state(epoch=epoch, step=step)
@@ -383,8 +496,13 @@ class Run:
             raise TypeError("a state of your own is of no epoch and no step")
         return self.network_of(weights, contiguous=contiguous)
 
+    @extras_are_named("network_of")
     def network_of(self, weights: TrainingState, *, contiguous: bool = False) -> "Network":
-        """The network with the weights of a state of this run; else as `network`."""
+        """The network with the weights of a state of this run; else as `network`.
+
+        >>> run.network_of(run.training_state(step=10)).training
+        False
+        """
         from dtb_builder.network.layout import make_contiguous
         from dtb_builder.network.rebuilt import rebuilt
         from dtb_builder.network.spec import AUXILIARY_HEAD, NetworkSpec
@@ -426,6 +544,9 @@ class Run:
         Raises:
             KeyError: there is no such epoch or step, or its state was not kept.
             ImagesError: the images here are not those it was trained on.
+
+        >>> run.evaluate(epoch=5, split="test").accuracy > 0.8
+        True
         """
         root = None if root is None else Path(root)
         return reevaluate_state(self, epoch=epoch, step=step, split=split, root=root)

@@ -89,6 +89,12 @@ class SelectedStates(Sequence[StoredState]):
     def __len__(self) -> int:
         return len(self.rows)
 
+    @property
+    def moments(self) -> list[Moment]:
+        """When each was captured."""
+        of_file = self._store.index.moments
+        return [of_file[position] for position in self._positions.tolist()]
+
     def __reduce__(self) -> tuple[type["SelectedStates"], tuple[Store, NDArray, NDArray]]:
         """Another process opens the file for itself."""
         return SelectedStates, (self._store, self.rows, self._positions)
@@ -117,7 +123,8 @@ class SelectedStates(Sequence[StoredState]):
             ahead = deque(begun(_AHEAD))
             while ahead:
                 part, vectors = ahead.popleft()
-                found = iter(vectors.result())
+                # What no reader has begun yet is done here, sooner than waited for.
+                found = iter(self._vectors(part) if vectors.cancel() else vectors.result())
                 ahead.extend(begun(1))
                 for row, _, positions in part:
                     run = Run(self._store, row)

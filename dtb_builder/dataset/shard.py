@@ -14,17 +14,17 @@ from numpy.typing import NDArray
 from dtb_builder.dataset import schema
 from dtb_builder.dataset.atomic import whole_file
 from dtb_builder.dataset.codec import crc32c
+from dtb_builder.dataset.failures import FailedRun
 from dtb_builder.dataset.index import IndexWriter, row_checksums
 from dtb_builder.dataset.journal import Journal, JournalMoment
 from dtb_builder.dataset.moments import moment_columns
 from dtb_builder.dataset.opening import create
 from dtb_builder.dataset.states import table_to_array, write_states
-from dtb_builder.dataset.store import FailedRun
 from dtb_builder.errors import DuplicateRunError, UnfinishedError
 from dtb_builder.record import METRICS, Moment
 from dtb_builder.space import Genotype
 
-__all__ = ["failure_columns", "text_places", "write_shard"]
+__all__ = ["text_places", "write_shard"]
 
 
 def write_shard(
@@ -68,11 +68,10 @@ def write_shard(
         index = IndexWriter(
             file,
             num_runs=len(journals),
-            num_failures=len(failures),
             num_epochs=num_epochs,
-            num_moments=len(moments),
+            moments=moments,
+            failures=failures,
         )
-        index.put(moment_columns(moments))
         if journals:
             rows = [
                 _about_run(journal, environments, origins, num_epochs)
@@ -82,17 +81,7 @@ def write_shard(
             columns = {name: np.array([row[name] for row in rows]) for name in rows[0]}
             columns["runs/crc32c"] = row_checksums(columns | moment_columns(moments))
             index.put(columns)
-        if failures:
-            index.put(failure_columns(failures))
-        index.finish(
-            {
-                schema.PROVENANCE: [provenance],
-                schema.ENVIRONMENTS: list(environments),
-                schema.ORIGINS: list(origins),
-                schema.VOLUMES: [""],
-                schema.FAILURE_MESSAGES: [failure.message for failure in failures],
-            }
-        )
+        index.finish(provenance, list(environments), list(origins), [""])
 
 
 def _check_whole(journal: Journal, num_epochs: int, moments: Sequence[Moment]) -> None:
@@ -114,7 +103,7 @@ def _check_whole(journal: Journal, num_epochs: int, moments: Sequence[Moment]) -
 
 
 def _written_states(file: h5py.File, journal: Journal, moments: Sequence[Moment]) -> dict[str, Any]:
-    """Write a run's states; its entries in the columns that lead to them."""
+    """Write a run's states; gives its entries in the columns that lead to them."""
     kept = journal.moments
     lengths = np.array([(moment.frame[1], moment.momentum[1]) for moment in kept], np.int64)
     length, momentum_length = lengths.reshape(-1, 2).T
@@ -140,7 +129,7 @@ def _read(file: BinaryIO, kept: JournalMoment, name: str) -> bytes:
 def _about_run(
     journal: Journal, environments: Mapping[str, int], origins: Mapping[str, int], num_epochs: int
 ) -> dict[str, Any]:
-    """A run's entries in the other columns, but for its checksum."""
+    """A run's entries in the other columns, without its checksum."""
     run, epochs = journal.run, journal.epochs
     genotype = Genotype.parse(run.genotype)
 
@@ -166,23 +155,15 @@ def _about_run(
         "runs/origin": origins[_text(run.origin)],
     }
     for name in METRICS:
-        # NaN, lest somebody who overlooks the mask averages over zeros.
+        # NaN: who overlooks the mask must not average over zeros.
         values = [epoch.metrics.get(name, math.nan) for epoch in epochs]
         cells[f"metrics/{name}"] = padded(values, "<f8", math.nan)
         cells[f"measured/{name}"] = padded([name in epoch.metrics for epoch in epochs], "|u1")
     return cells
 
 
-def failure_columns(failures: Sequence[FailedRun]) -> dict[str, NDArray[Any]]:
-    """The columns of an index that say which runs failed, but for their messages."""
-    facts = ("number", "seed", "order_seed", "attempts")
-    columns = {f"failures/{n}": np.array([getattr(f, n) for f in failures]) for n in facts}
-    genotypes = np.array([failure.genotype.canonical().to_array() for failure in failures])
-    return columns | {"failures/genotype": genotypes}
-
-
 def text_places(texts: Iterable[str]) -> dict[str, int]:
-    """Where each text stands in the file's list of them."""
+    """The position of each text in the file's list of them."""
     return {text: i for i, text in enumerate(sorted(set(texts)))}
 
 

@@ -27,6 +27,7 @@ from dtb_builder.dataset.opening import (
 )
 from dtb_builder.dataset.source import Location, Source, sibling, wrong_bytes
 from dtb_builder.errors import DamagedFileError, DTBError, MissingVolumeError
+from dtb_builder.extras import extras_are_named
 from dtb_builder.record import Moment, TensorTable, TrainingState
 
 __all__ = [
@@ -43,12 +44,12 @@ __all__ = [
 
 _ZSTD_FILTER = 32015
 _PREFIX = {schema.WHOLE: "", schema.DIFFERENCES: "", schema.MOMENTUM: "momentum_"}
-"""How the columns of moments/ begin that say where the frames of a dataset lie."""
+"""The prefix, in moments/, of the columns that say where the frames of a dataset lie."""
 
 _LONGEST_NAME = 255
 
 Frame = Callable[[str, int], bytes]
-"""The frame of a dataset's name and a moment's position."""
+"""Gives the frame of a dataset, by its name, at a moment, by its position."""
 
 
 class StatePlaces(NamedTuple):
@@ -68,12 +69,12 @@ class StatePlaces(NamedTuple):
 
     @classmethod
     def of(cls, cells: Mapping[str, NDArray[Any]]) -> "StatePlaces":
-        """The places that a run's entries in PLACES tell."""
+        """The places in a run's entries in PLACES."""
         entries: list[Any] = [cells[name] for name in PLACES]
         return cls(*(entry if entry.ndim else entry.item() for entry in entries))
 
     def frame(self, name: str, position: int) -> tuple[int, int, int]:
-        """The offset, length and checksum of the frame of a dataset's name and a moment."""
+        """The offset, length and checksum of the frame of a dataset at a moment."""
         columns = (getattr(self, f"{_PREFIX[name]}{n}") for n in ("offset", "length", "crc32c"))
         offset, length, checksum = (int(column[position]) for column in columns)
         return offset, length, checksum
@@ -122,7 +123,7 @@ def write_states(
     *,
     num_floats: int,
 ) -> dict[str, Any]:
-    """Write a run's states, whose frames stay as they are.
+    """Write a run's states; their frames are not decoded.
 
     Args:
         file: under construction.
@@ -169,7 +170,8 @@ def _created(
     settings = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
     settings.set_obj_track_times(False)  # two merges have equal bytes
     if len(shape) > 1:
-        import hdf5plugin  # registers the filter, which only writing needs
+        with extras_are_named("writing states"):
+            import hdf5plugin  # registers the filter
 
         settings.set_chunk((1, shape[1]))
         settings.set_shuffle()
@@ -180,7 +182,7 @@ def _created(
 
 @cache
 def _kind(dtype: np.dtype) -> h5py.h5t.TypeID:
-    """A type as HDF5 has it; that of a tensor table takes long to make."""
+    """A type as HDF5 has it; that of a tensor table is slow to make."""
     return h5py.h5t.py_create(dtype, logical=True)
 
 
@@ -300,7 +302,7 @@ class States:
             values = self._decoded(places, schema.WHOLE, position)
         else:
             base = self._decoded(places, schema.WHOLE, moment.base)
-            (frame,) = self.frames(places, schema.DIFFERENCES, [position])
+            frame = self.frame(places, schema.DIFFERENCES, position)
             with damage_is_named(self._path):
                 values = codec.decode_difference(frame, base)
         return TrainingState(values, moment.step)
@@ -310,7 +312,7 @@ class States:
         return self._decoded(self.places(row), schema.MOMENTUM, position)
 
     def _decoded(self, places: StatePlaces, name: str, position: int) -> NDArray[np.float32]:
-        (frame,) = self.frames(places, name, [position])
+        frame = self.frame(places, name, position)
         with damage_is_named(self._path):
             if not 1 <= places.num_floats <= schema.MAX_FLOATS:
                 raise DamagedFileError(
@@ -322,8 +324,12 @@ class States:
         """The rows of a run's tensor table, as they stand in the file."""
         return _read(self._volume(places.volume), [places.table])[0]
 
+    def frame(self, places: StatePlaces, name: str, position: int) -> bytes:
+        """The frame of a dataset at a moment, as it stands in the file."""
+        return self.frames(places, name, [position])[0]
+
     def frames(self, places: StatePlaces, name: str, positions: Sequence[int]) -> list[bytes]:
-        """The frames of a dataset's name and some moments, as they stand in the file."""
+        """The frames of a dataset at some moments, asked for at once."""
         wanted = [places.frame(name, position) for position in positions]
         return _read(self._volume(places.volume), wanted)
 
@@ -342,7 +348,7 @@ class States:
         return self._sources[number]
 
     def _opened(self, name: str) -> tuple[h5py.File, Source]:
-        """The volume of this name, as HDF5 sees it and as bytes; both want closing."""
+        """The volume of this name, as HDF5 sees it and as bytes; the caller closes both."""
         check_plain(name, self._path)
         location = sibling(self._path, name)
         try:
@@ -363,7 +369,7 @@ class States:
     # Checked.
 
     def check_lists(self) -> None:
-        """See that HDF5 can list what the schema has in the file and in its volumes."""
+        """Check that HDF5 can list the groups of the schema, in the file and in its volumes."""
         groups = sorted({name.rpartition("/")[0] or "/" for name in _index_names()})
         with reading_hdf5(self._path):
             for name in groups:
@@ -375,10 +381,14 @@ class States:
                     _members(_group_at(file, schema.STATES_GROUP))
 
     def check_hdf5(self, row: int, number: int) -> None:
-        """See that HDF5 itself finds the states of a row, of this number, where the index does.
+        """Check that HDF5 finds the states of a run where the index does.
+
+        Args:
+            row: of the run.
+            number: of the run.
 
         Raises:
-            DamagedFileError: it does not, so that other HDF5 tools would read something else.
+            DamagedFileError: it does not: other HDF5 tools would read something else.
         """
         places = self.places(row)
         self._volume(places.volume)
@@ -421,11 +431,11 @@ class States:
     def salvaged_frame(
         self, number: int, places: StatePlaces, name: str, row: int, position: int
     ) -> bytes:
-        """A frame, found by the index or else by HDF5 itself.
+        """A frame, found where the index says, or else where HDF5 says.
 
         Args:
             number: of the run.
-            places: as its row of the index tells them; those of `schema.POINTERS` may be wrong.
+            places: from its row of the index; what `schema.POINTERS` say may be wrong.
             name: of the dataset.
             row: of the dataset.
             position: of its moment.
@@ -442,7 +452,7 @@ class States:
     def _found(
         self, number: int, name: str, row: int | None, volume: int, offset: int
     ) -> Iterator[tuple[Source, int]]:
-        """Where something of a run may lie: as the index says, then as HDF5 says."""
+        """Where a dataset or frame of a run may lie: as the index says, then as HDF5 says."""
         with contextlib.suppress(DTBError):
             yield self._volume(volume), offset
         with contextlib.suppress(DTBError):
@@ -462,10 +472,10 @@ class States:
 
 
 def check_plain(name: str, path: Location) -> None:
-    """See that a volume's name leads to no other folder.
+    """See that a volume's name is that of a file in the same folder.
 
     Raises:
-        DamagedFileError: it may.
+        DamagedFileError: it is not.
     """
     if Path(name).name != name or name == ".." or len(name.encode()) > _LONGEST_NAME:
         raise DamagedFileError(f"{path}: volume {name[:80]!r} is not a plain file name")
@@ -484,7 +494,7 @@ def _group_at(file: h5py.File, name: str) -> h5py.Group:
 
 
 def _members(group: h5py.Group) -> set[str]:
-    """The names in a group, once HDF5 has read what it knows of each."""
+    """The names in a group; HDF5 reads the header of each."""
     names = set(group.id)
     for name in names:
         h5o.get_info(group.id, name)
@@ -510,14 +520,12 @@ def _check_frames(
 
 
 def _read(source: Source, places: Sequence[tuple[int, int, int]]) -> list[bytes]:
-    """Spans of bytes, asked for at once, each checked against its checksum."""
+    """Some bytes of a file, asked for at once, each checked against its checksum."""
     found = source.read_many([(offset, length) for offset, length, _ in places])
     for data, (offset, length, checksum) in zip(found, places, strict=True):
         if codec.crc32c(data) != checksum:
-            raise wrong_bytes(
-                source,
-                f"{source.location}: the checksum of the {length} bytes at {offset} is wrong",
-            )
+            what = f"{source.location}: the checksum of the {length} bytes at {offset} is wrong"
+            raise wrong_bytes(source, what)
     return found
 
 

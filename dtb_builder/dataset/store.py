@@ -2,10 +2,10 @@
 
 import json
 import os
-from dataclasses import dataclass
 from typing import Any
 
 from dtb_builder.dataset import schema
+from dtb_builder.dataset.failures import FAILURES, FailedRun, failures_from
 from dtb_builder.dataset.index import IndexReader
 from dtb_builder.dataset.opening import (
     damage_is_named,
@@ -19,32 +19,10 @@ from dtb_builder.dataset.states import States
 from dtb_builder.errors import DamagedFileError, NotFoundError, SchemaVersionError
 from dtb_builder.record import METRICS, whole_number
 from dtb_builder.remembered import remembered
-from dtb_builder.space import Genotype
 
 __all__ = ["FailedRun", "Store", "metric_columns"]
 
 _BLOCK_RUNS = 2**10
-
-
-@dataclass(frozen=True)
-class FailedRun:
-    """A run that was tried as often as allowed and never finished.
-
-    Attributes:
-        number: the run's number in the plan.
-        genotype: its genotype.
-        seed: its seed.
-        order_seed: its order seed.
-        attempts: how often it was tried.
-        message: the last attempt's traceback.
-    """
-
-    number: int
-    genotype: Genotype
-    seed: int
-    order_seed: int
-    attempts: int
-    message: str
 
 
 class Store:
@@ -160,16 +138,10 @@ class Store:
     @property
     def failures(self) -> tuple[FailedRun, ...]:
         """The runs of the plan that were given up, with their last error."""
-        names = ("number", "genotype", "seed", "order_seed", "attempts")
-        columns = [self.index.column(f"failures/{name}") for name in names]
+        columns = {name: self.index.column(name) for name in FAILURES}
         messages = self.index.texts(schema.FAILURE_MESSAGES)
         with damage_is_named(self.path, self._file):
-            return tuple(
-                FailedRun(
-                    int(number), Genotype.from_array(genotype), int(a), int(b), int(c), message
-                )
-                for number, genotype, a, b, c, message in zip(*columns, messages, strict=True)
-            )
+            return failures_from(columns, messages)
 
     def epoch_row(self, epoch: int) -> int:
         """The row of an epoch, -1 being the last.

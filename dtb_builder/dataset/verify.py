@@ -5,10 +5,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from dtb_builder.dataset import schema
 from dtb_builder.dataset.codec import crc32c
@@ -103,7 +101,7 @@ def _check_rows(store: Store) -> None:
 
 
 def _check_measured(store: Store) -> None:
-    """See that truth values are 0 or 1, and that nothing stands beyond a run's last epoch."""
+    """Check that masks are 0 or 1, and that a run has nothing beyond its last epoch."""
     names = [f"measured/{name}" for name in METRICS]
     kept = ("moments/length", "moments/momentum_length")
     epochs = np.arange(store.index.num_epochs + 1)
@@ -112,19 +110,13 @@ def _check_measured(store: Store) -> None:
         last = rows["runs/num_epochs"][:, None]
         if (last < 0).any() or (last > store.index.num_epochs).any():
             raise DamagedFileError(f"runs should end at an epoch in 0..{store.index.num_epochs}")
-        for name in names:
-            _check_within(name, rows[name], epochs > last, most=1)
-        for name in kept:
-            _check_within(name, rows[name], ends > last)
-
-
-def _check_within(
-    name: str, values: NDArray[Any], beyond: NDArray[np.bool_], most: int | None = None
-) -> None:
-    if (values < 0).any() or (most is not None and (values > most).any()):
-        raise DamagedFileError(f"{name} should be at least 0 and at most {most}")
-    if (values[beyond] != 0).any():
-        raise DamagedFileError(f"{name} should be 0 beyond a run's last epoch")
+        most = dict.fromkeys(names, 1.0) | dict.fromkeys(kept, np.inf)
+        for name, largest in most.items():
+            values, beyond = rows[name], (epochs if name in names else ends) > last
+            if (values < 0).any() or (values > largest).any():
+                raise DamagedFileError(f"{name} should be from 0 to {largest}")
+            if (values[beyond] != 0).any():
+                raise DamagedFileError(f"{name} should be 0 beyond a run's last epoch")
 
 
 def _check_provenance(store: Store) -> None:

@@ -68,6 +68,9 @@ class Genotype:
 
         Raises:
             GenotypeError: the text is not a genotype, or the genotype is outside the space.
+
+        >>> Genotype.parse(str(DARTS_V2)) == DARTS_V2
+        True
         """
         normal, reduce = read_cells(text)
         return cls(checked_cell(normal, "normal"), checked_cell(reduce, "reduce"))
@@ -78,6 +81,9 @@ class Genotype:
 
         Raises:
             GenotypeError: the array's shape, dtype or values are not those of a genotype.
+
+        >>> Genotype.from_array(DARTS_V2.to_array()) == DARTS_V2
+        True
         """
         try:
             array = np.asarray(array)
@@ -98,6 +104,9 @@ class Genotype:
         """The spelling as numbers, shape (2, 8, 2): cell, edge, (operation, predecessor).
 
         The normal cell comes first; an operation is its index in OPERATIONS.
+
+        >>> DARTS_V2.to_array()[0, 0].tolist()        # sep_conv_3x3 of node 0
+        [3, 0]
         """
         return np.array(
             [
@@ -108,12 +117,20 @@ class Genotype:
         )
 
     def canonical(self) -> "Genotype":
-        """The same genotype with every node's edges sorted by predecessor."""
+        """The same genotype with every node's edges sorted by predecessor.
+
+        >>> DARTS_V2.canonical() == DARTS_V2
+        True
+        """
         return Genotype(*self._canonical_cells)
 
     @remembered
     def key(self) -> str:
-        """The SHA-256 of the canonical text, in hexadecimal; it is the same for all spellings."""
+        """The SHA-256 of the canonical text, in hexadecimal; it is the same for all spellings.
+
+        >>> DARTS_V2.key[:8]
+        '74c3ae1b'
+        """
         return hashlib.sha256(_text(*self._canonical_cells).encode()).hexdigest()
 
     @remembered
@@ -124,6 +141,9 @@ class Genotype:
         numbering of each cell's intermediate nodes. Their networks have the same function, but not
         the same trained weights: the numbering decides the order of a cell's output channels and
         the order in which weights are drawn.
+
+        >>> DARTS_V2.iso_key == DARTS_V2.canonical().iso_key
+        True
         """
         cells = [min(relabelled_cells(cell)) for cell in self._canonical_cells]
         return hashlib.sha256(_text(*cells).encode()).hexdigest()

@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 from dtb_builder.statistics.ranking import Interval
 from dtb_builder.statistics.resampling import draw_resamples, interval_of, kendall_taus
 
-__all__ = ["Rule", "RuleChoice", "choose_rule", "fixed", "weighted"]
+__all__ = ["Rule", "RuleChoice", "check_enough", "choose_rule", "fixed", "weighted"]
 
 Rule = Callable[[NDArray[np.int64]], NDArray[np.float64]]
 """Takes the indices of networks whose accuracies it may fit to; returns all networks' scores."""
@@ -67,11 +67,7 @@ def choose_rule(
     truth = np.asarray(accuracies, np.float64)
     if not rules:
         raise ValueError("there must be at least one rule to choose from")
-    if len(truth) // 2 < 3 * _NUM_FOLDS:
-        raise ValueError(
-            f"{_NUM_FOLDS} folds of half the networks need at least {6 * _NUM_FOLDS} networks, "
-            f"got {len(truth)}"
-        )
+    check_enough(len(truth))
     order = rng.permutation(len(truth))
     chosen, other = np.sort(order[: len(truth) // 2]), np.sort(order[len(truth) // 2 :])
     divisions = [np.array_split(rng.permutation(chosen), _NUM_FOLDS) for _ in range(_NUM_REPEATS)]
@@ -92,6 +88,19 @@ def choose_rule(
         chosen_half=chosen,
         other_half=other,
     )
+
+
+def check_enough(num_networks: int) -> None:
+    """Check that a rule can be chosen among so many networks.
+
+    Raises:
+        ValueError: a fold of half of them would have fewer than 3.
+    """
+    if num_networks // 2 < 3 * _NUM_FOLDS:
+        raise ValueError(
+            f"{_NUM_FOLDS} folds of half the networks need at least {6 * _NUM_FOLDS} networks, "
+            f"got {num_networks}"
+        )
 
 
 def fixed(scores: ArrayLike) -> Rule:

@@ -38,18 +38,28 @@ def asked(make_shard: Callable[..., Path]) -> NASLibQuery:
 def test_it_answers_in_the_units_of_naslib(asked: NASLibQuery) -> None:
     genotype = sample_uniform(0, 3)
     assert asked.query(genotype, Metric.VAL_ACCURACY) == 50.0
-    assert asked.query(genotype, Metric.VAL_ACCURACY, epoch=1) == 25.0
-    assert asked.query(genotype, Metric.VAL_ACCURACY, full_lh=True) == [25.0, 50.0]
-    assert asked.query(genotype, Metric.VAL_LOSS, epoch=0) == 3.0
-    assert asked.query(genotype, Metric.TRAIN_TIME, full_lh=True) == [1.5, 2.5]
+    assert asked.query(genotype, Metric.TRAIN_TIME, full_lc=True) == [1.5, 2.5]
     assert asked.query(genotype, Metric.PARAMETERS) == 30 / 1e6
+
+
+def test_its_epochs_are_places_in_the_learning_curve_as_in_naslib(asked: NASLibQuery) -> None:
+    genotype = sample_uniform(0, 3)
+    curve = asked.query(genotype, Metric.VAL_ACCURACY, full_lc=True)
+    assert curve == [25.0, 50.0]
+    for epoch in (0, 1, -1):
+        assert asked.query(genotype, Metric.VAL_ACCURACY, epoch=epoch) == curve[epoch]
+    for epoch in (1, 2):
+        assert (
+            asked.query(genotype, Metric.VAL_ACCURACY, epoch=epoch, full_lc=True) == curve[:epoch]
+        )
 
 
 def test_it_makes_nothing_up(asked: NASLibQuery) -> None:
     for genotype, metric, epoch, message in (
-        (sample_uniform(0, 3), Metric.HP, -1, "no metric HP"),
+        (sample_uniform(0, 3), Metric.HP, -1, "no metric HP: there are .*, PARAMETERS"),
         (sample_uniform(0, 3), Metric.TRAIN_ACCURACY, -1, "was not measured at epoch 2"),
-        (sample_uniform(0, 3), Metric.VAL_LOSS, 3, "no epoch 3"),
+        (sample_uniform(0, 3), Metric.VAL_LOSS, 2, "no epoch 3"),
+        (sample_uniform(0, 3), Metric.VAL_LOSS, -2, "no epoch -2"),
         (sample_uniform(0, 4), Metric.VAL_LOSS, -1, "has none of Genotype"),
     ):
         with pytest.raises(KeyError, match=message):

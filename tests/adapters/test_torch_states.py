@@ -51,3 +51,13 @@ def test_a_state_without_its_target_is_left_out(bench: Benchmark) -> None:
     """Nothing is trained at epoch 0."""
     assert len(StateDataset(bench, targets=("train_loss",), target_epoch=0)) == 0
     assert len(StateDataset(bench, targets=("train_loss",), target_epoch=1)) == 72
+
+
+def test_a_target_may_be_of_the_epoch_of_its_state(bench: Benchmark) -> None:
+    """Which a state within an epoch has not."""
+    dataset = StateDataset(bench, runs=[4], targets=("valid_loss",), target_epoch=None)
+    run = bench.run(4)
+    metrics = [run.metric("valid_loss", epoch=epoch) for epoch in run.state_epochs]
+    assert [float(dataset[i].targets) for i in range(len(dataset))] == [
+        float(np.float32(value)) for value in metrics
+    ]

@@ -91,9 +91,9 @@ def test_states_are_copied_without_being_decoded_or_compressed_again(
                 places = states.places(row)
                 rows = frame_rows(moments, places.length, places.momentum_length)
                 found[run.number] = [
-                    frame
+                    states.frame(places, name, position)
                     for name, positions in rows.items()
-                    for frame in states.frames(places, name, positions)
+                    for position in positions
                 ]
         return found
 

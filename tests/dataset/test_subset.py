@@ -79,7 +79,7 @@ def test_a_difference_whose_base_goes_is_stored_whole_and_all_else_as_it_is(shar
         assert kept.rows(places)["whole"] == [0, 1]
         found = kept.frame(store, 0, places, "whole", 0)
         assert codec.decode(found, num_floats=30).tobytes() == expected.values.tobytes()
-        stored = store.states.frames(places, "whole", [len(moments) - 1])[0]
+        stored = store.states.frame(places, "whole", len(moments) - 1)
         assert kept.frame(store, 0, places, "whole", 1) == stored
         with pytest.raises(StateNotKeptError, match="after epochs 9 and steps 7"):
             Kept(moments, [Moment(7), Moment(90, 9)])

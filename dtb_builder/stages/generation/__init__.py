@@ -9,7 +9,7 @@
 | `merge` | shards | `dtb.h5`, and `states-HASH-NNNNN.h5` with `volume_size` | same shards in any order, same bytes |
 | `unite` | benchmarks of one deciding config | a benchmark of all their runs | refuses to write over a file |
 | `status`, `monitor` | the files | nothing | works while nothing runs |
-| `estimate`, `calibrate` | plan, images | nothing that stays | the same numbers; calibrate measures again |
+| `estimate`, `calibrate` | plan, images | `calibration.json`, for the first forecasts | the same numbers; calibrate measures again |
 | `repair` | a damaged shard or benchmark, shards of other plans | the intact runs: as finished journals for generate, or `*.repaired.h5`; the files themselves go to `damaged/` | a stopped repair can be repeated |
 | `reproduce` | a benchmark | nothing: it trains one run again and compares | |
 """

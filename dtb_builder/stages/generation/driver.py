@@ -20,7 +20,15 @@ from dtb_builder.stages.work.engines import open_engine
 from dtb_builder.stages.work.tasks import Ended, Failed, Postponed, Started, Task, Waited, run_tasks
 from dtb_builder.stages.work.tasks import Event as TaskEvent
 
-__all__ = ["Progress", "RunFailed", "RunFinished", "RunPostponed", "ShardClosed", "generate"]
+__all__ = [
+    "Progress",
+    "RunDamaged",
+    "RunFailed",
+    "RunFinished",
+    "RunPostponed",
+    "ShardClosed",
+    "generate",
+]
 
 _PROGRESS_SECONDS = 1.0
 
@@ -64,10 +72,19 @@ class Progress:
     num_epochs: int
 
 
-Event = RunFinished | RunFailed | RunPostponed | ShardClosed | Progress
+@dataclass(frozen=True)
+class RunDamaged:
+    """A file of a run in progress was found damaged; the message says what is done about it."""
+
+    run: PlannedRun
+    message: str
 
 
-Training = Callable[..., Generator[None, None, str | None] | str | None]
+Event = RunFinished | RunFailed | RunPostponed | RunDamaged | ShardClosed | Progress
+
+
+Trained = Generator[None, None, str | None] | str | None
+Training = Callable[..., Trained]
 """What a task calls; see `train_run`. A plain function takes no turns."""
 
 
@@ -150,6 +167,7 @@ class _Driver:
         self._studies = (tuple(path.absolute() for path in widening),) if widening else ()
         self._open: dict[int, _OpenShard] = {}
         self._running: set[PlannedRun] = set()
+        self._num_told: dict[PlannedRun, int] = {}
         self._ready: deque[Sequence[Task]] = deque()
         self._found: deque[PlannedRun] = deque()
         self._reopened: set[int] = set()
@@ -170,6 +188,8 @@ class _Driver:
         ):
             yield from self._told(event)
             if time.monotonic() - looked >= _PROGRESS_SECONDS:  # it reads a file for every run
+                for run in self._running:
+                    yield from self._damage(run)
                 yield Progress(self._num_done + sum(map(self._count, self._running)))
                 looked = time.monotonic()
         yield Progress(self._num_done)
@@ -237,8 +257,11 @@ class _Driver:
             return
         if isinstance(event, Started):
             self._running.add(run)
+            self._num_told[run] = len(self._folder.damage(run))
             return
         self._running.discard(run)
+        yield from self._damage(run)
+        self._num_told.pop(run, None)
         if isinstance(event, Postponed):
             yield RunPostponed(run, str(event.error))
         elif isinstance(event, Ended):
@@ -247,6 +270,13 @@ class _Driver:
             self._settle(run)
         else:
             yield from self._failed(run, event)
+
+    def _damage(self, run: PlannedRun) -> Iterator[Event]:
+        """What its worker has found damaged of a run since the last look."""
+        found = self._folder.damage(run)
+        for message in found[self._num_told.get(run, 0) :]:
+            yield RunDamaged(run, message)
+        self._num_told[run] = len(found)
 
     def _failed(self, run: PlannedRun, event: Failed) -> Iterator[Event]:
         self._folder.add_failure(run, event.traceback)

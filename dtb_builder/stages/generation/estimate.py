@@ -3,20 +3,21 @@
 import itertools
 import time
 from dataclasses import dataclass
+from statistics import mean
 
 import torch
 from torch.nn import functional
 
-from dtb_builder.images.settings import load_split_images
+from dtb_builder.dataset.codec import encode
 from dtb_builder.network.kernels import find_library
 from dtb_builder.network.network import Network
-from dtb_builder.network.state import tensor_table
+from dtb_builder.network.state import capture, tensor_table
 from dtb_builder.space import Genotype
 from dtb_builder.stages.generation.run_folder import RunFolder
 from dtb_builder.stages.generation.state_frames import Storing
-from dtb_builder.stages.settings.network import network_spec
+from dtb_builder.stages.settings.config import Config
 
-__all__ = ["Estimate", "estimate"]
+__all__ = ["Estimate", "RunSeconds", "estimate", "evaluation_hint"]
 
 _BYTES_PER_FLOAT = {"float32": 4 / 1.18, "bfloat16": 4 / 2.9}
 """The bytes of a weight after zstd, measured on trained DARTS networks."""
@@ -27,8 +28,32 @@ _BYTES_PER_DIFFERENCE = {"float32": 4 / 1.6, "bfloat16": 4 / 4.4}
 _FORWARD_SHARE = 1 / 3
 """The forward pass's share of a training step; the backward pass takes twice as long."""
 
+_MUCH_EVALUATION = 0.5
+"""Of a run's time, above which a plan says how to evaluate less."""
+
+_FEW_EVALUATED = 1000
 _SAMPLE = 3
 _MOST_IMAGES = 32
+
+
+@dataclass(frozen=True)
+class RunSeconds:
+    """What one run takes.
+
+    Attributes:
+        training: its training steps.
+        evaluation: its evaluations.
+        storing: its states and checkpoints and, where they were timed, images and network.
+    """
+
+    training: float
+    evaluation: float
+    storing: float
+
+    @property
+    def total(self) -> float:
+        """All of it."""
+        return self.training + self.evaluation + self.storing
 
 
 @dataclass(frozen=True)
@@ -39,15 +64,22 @@ class Estimate:
         num_runs: the number of runs.
         num_shards: the number of shards.
         num_bytes: the bytes of all shards together.
-        hours: the hours that a single worker would need, with the plan's threads or one GPU.
-        device: the device on which the hours were measured.
+        run: the mean seconds of a run.
+        num_evaluated: the numbers of validation and test images of an evaluation.
+        device: the device on which the seconds were measured.
     """
 
     num_runs: int
     num_shards: int
     num_bytes: int
-    hours: float
+    run: RunSeconds
+    num_evaluated: tuple[int, int]
     device: str
+
+    @property
+    def hours(self) -> float:
+        """Of one worker doing it all, one thread or one GPU."""
+        return self.num_runs * self.run.total / 3600
 
 
 def estimate(folder: RunFolder) -> Estimate:
@@ -57,8 +89,7 @@ def estimate(folder: RunFolder) -> Estimate:
         ConfigError: the folder is not planned.
     """
     config = folder.config
-    images, split = load_split_images(config.images)
-    spec = network_spec(config.network, images)
+    spec = folder.network_spec
     device = "cuda" if config.compute.device == "cuda" and torch.cuda.is_available() else "cpu"
     threads = torch.get_num_threads()
     torch.set_num_threads(config.compute.threads)
@@ -69,15 +100,13 @@ def estimate(folder: RunFolder) -> Estimate:
         for network in networks:
             network.use_kernels(kernels)
         num_images = min(config.recipe.batch_size, _MOST_IMAGES)
-        seconds = sum(_step_seconds(network, num_images) for network in networks) / len(networks)
+        seconds = mean(_step_seconds(network, num_images) for network in networks)
+        storing_seconds = mean(map(_storing_seconds, networks))
     finally:
         torch.set_num_threads(threads)
     per_image = seconds / num_images
-    num_evaluated = len(split.valid) + len(images.test_labels)
+    num_evaluated = folder.num_evaluated
     num_epochs = config.recipe.num_epochs - config.first_epoch
-    run_seconds = per_image * (
-        num_epochs * len(split.train) + (num_epochs + 1) * num_evaluated * _FORWARD_SHARE
-    )
     num_runs = sum(1 for _ in folder.plan())
     num_differences = sum(moment.base is not None for moment in folder.moments)
     num_whole = len(folder.moments) - num_differences
@@ -90,9 +119,27 @@ def estimate(folder: RunFolder) -> Estimate:
         num_runs=num_runs,
         num_shards=-(-num_runs // config.shard_size),
         num_bytes=round(num_runs * num_floats * state_bytes),
-        hours=num_runs * run_seconds / 3600,
+        run=RunSeconds(
+            training=per_image * num_epochs * folder.num_trained_on,
+            evaluation=per_image * _FORWARD_SHARE * sum(num_evaluated) * config.num_evaluations,
+            storing=storing_seconds * len(folder.moments),
+        ),
+        num_evaluated=num_evaluated,
         device=device,
     )
+
+
+def evaluation_hint(cost: Estimate, config: Config) -> str | None:
+    """How to evaluate less, where that is most of a run's time."""
+    share = cost.run.evaluation / cost.run.total
+    if share < _MUCH_EVALUATION:
+        return None
+    valid, test = cost.num_evaluated
+    less = ["images.num_valid=1000"] if valid > _FEW_EVALUATED else []
+    less += ["images.num_test=1000"] if test > _FEW_EVALUATED else []
+    less += ["recipe.evaluate_epochs=[0]"] if config.recipe.evaluate_epochs is None else []
+    instead = f": {' or '.join(less)} makes it less" if less else ""
+    return f"{100 * share:.0f} % evaluates {valid:,} + {test:,} images{instead}"
 
 
 def _step_seconds(network: Network, num_images: int) -> float:
@@ -110,4 +157,11 @@ def _step_seconds(network: Network, num_images: int) -> float:
         loss.backward()
         if device.type == "cuda":
             torch.cuda.synchronize(device)
+    return time.perf_counter() - begin
+
+
+def _storing_seconds(network: Network) -> float:
+    """Seconds of compressing a state."""
+    begin = time.perf_counter()
+    encode(capture(network).values)
     return time.perf_counter() - begin

@@ -26,11 +26,11 @@ def check_kernels(compute: ComputeConfig, activations: Activations, folder: Path
     Args:
         compute: the process's settings. On a CPU nothing is compared, because the tests of this
             package run the same instructions.
-        activations: the recipe's; each of them is compared once.
+        activations: of the recipe; each way to store activations is compared for itself.
         folder: the folder of passed comparisons, with a file for each.
 
     Raises:
-        ConfigError: the results differ by more than bounds_of the library.
+        ConfigError: the results differ by more than bounds_of.
     """
     library = library_of(compute, activations)
     if compute.device == "cuda" and library is not None:

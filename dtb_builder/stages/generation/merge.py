@@ -2,7 +2,6 @@
 
 import contextlib
 from collections.abc import Iterator
-from pathlib import Path
 
 from dtb_builder.dataset.copying import CopiedRun
 from dtb_builder.dataset.merge import merge, remove_old_volumes
@@ -46,24 +45,19 @@ def merge_folder(folder: RunFolder, launch: LaunchConfig) -> Iterator[CopiedRun]
         if missing and not launch.allow_missing:
             raise MissingShardError(_explain(folder, missing))
         shards = folder.shard_files()
+        num_runs = len(shards)  # at least
         for shard, runs in missing:
             partial = folder.partial_file(shard)
             stack.callback(partial.unlink, missing_ok=True)
-            if _write_partial(folder, runs, partial):
+            journals, failures = finished_and_failed(folder, runs)
+            num_runs += len(journals)
+            if journals or failures:
+                write_planned_shard(folder, partial, journals, failures)
                 shards.append(partial)
-        if not shards:
+        if not num_runs:
             raise UnfinishedError(f"{folder.path} has no finished run to merge")
         yield from merge(shards, folder.benchmark_file, volume_size=launch.volume_size)
         remove_old_volumes(folder.benchmark_file)
-
-
-def _write_partial(folder: RunFolder, runs: list[PlannedRun], path: Path) -> bool:
-    """Write the finished and failed runs of a shard in progress; False if there are none."""
-    journals, failures = finished_and_failed(folder, runs)
-    if not journals and not failures:
-        return False
-    write_planned_shard(folder, path, journals, failures)
-    return True
 
 
 def _explain(folder: RunFolder, missing: list[tuple[int, list[PlannedRun]]]) -> str:
@@ -76,8 +70,8 @@ def _explain(folder: RunFolder, missing: list[tuple[int, list[PlannedRun]]]) -> 
         for run in runs:
             failed = folder.failures(run)
             if failed.given_up:
-                retry = " retry=failed"
-                reason = failed.messages[-1].strip().rpartition("\n")[2]
+                reason = failed.reason
+                retry = retry if failed.is_final else " retry=failed"
                 lines.append(f"run {run.number} failed {len(failed.messages)} times: {reason}")
     lines.append(f"dtb generate {folder.path}{retry} makes them; allow_missing=true merges without")
     return "\n  ".join(lines)

@@ -7,9 +7,16 @@ from datetime import datetime, timedelta
 
 from dtb_builder.stages.generation.run_folder import RunFolder
 from dtb_builder.stages.generation.status import Status, status
+from dtb_builder.stages.settings.shard_range import ShardRange
 from dtb_builder.stages.work.byte_text import byte_text
 
-__all__ = ["failed_lines", "status_line", "status_lines", "watched"]
+__all__ = ["Forecast", "failed_lines", "status_line", "status_lines", "watched"]
+
+_LOOK_SECONDS = 5.0
+"""Between two looks at the run folder, at least."""
+
+_PAUSE = 20
+"""How many times as long as the last look took, at least: large folders take long."""
 
 _MERGED = {
     "no": "no",
@@ -40,6 +47,7 @@ def status_lines(found: Status) -> Iterator[str]:
         yield f"worked on by {holder}"
     if not found.holders:
         yield "nobody works on it"
+    yield from found.damaged
     yield from failed_lines(found)
 
 
@@ -65,7 +73,7 @@ def failed_lines(found: Status) -> Iterator[str]:
         yield f"{foreign.file} is not a shard of this plan: {foreign.reason}"
     if found.foreign:
         yield "dtb repair RUN_FOLDER sets aside what is not, and saves what is damaged"
-    if found.num_given_up:
+    if any(failed.given_up and not failed.is_final for failed in found.failed):
         yield "dtb generate RUN_FOLDER retry=failed tries again what was given up"
 
 
@@ -89,7 +97,35 @@ def watched(folder: RunFolder, *, seconds: float) -> Iterator[Status]:
         time.sleep(seconds)
 
 
+class Forecast:
+    """When a generation will have ended: by the running runs, or by what it has done so far."""
+
+    def __init__(self, folder: RunFolder, shards: ShardRange | None) -> None:
+        self._folder = folder
+        self._shards = shards
+        self._begin = self._next = time.monotonic()
+        self._first: int | None = None
+        self._text = ""
+
+    def text(self, num_epochs: int) -> str:
+        """The forecast, with so many epochs done; looked at again every few seconds."""
+        now = time.monotonic()
+        if self._first is None:
+            self._first = num_epochs
+        if now >= self._next:
+            found = status(self._folder, self._shards)
+            left, num_done = found.seconds_left, num_epochs - self._first
+            if left is None and num_done > 0:  # as when runs are trained one by one, here
+                left = (now - self._begin) / num_done * (found.num_planned_epochs - num_epochs)
+            self._text = "" if left is None else f"about {_duration(left)} left"
+            end = time.monotonic()
+            self._next = end + max(_LOOK_SECONDS, _PAUSE * (end - now))
+        return self._text
+
+
 def _left(found: Status) -> str:
-    if found.seconds_left is None:
-        return "an unknown time"
-    return str(timedelta(seconds=round(found.seconds_left)))
+    return "an unknown time" if found.seconds_left is None else _duration(found.seconds_left)
+
+
+def _duration(seconds: float) -> str:
+    return str(timedelta(seconds=round(seconds)))

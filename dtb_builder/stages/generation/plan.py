@@ -98,6 +98,8 @@ def _check_planned(folder: RunFolder, config: Config) -> None:
     folder.check_config(config)
     _check_runs(folder, _runs(folder, config))
     if config.images.root not in (None, folder.config.images.root):
+        images, _ = load_split_images(config.images)
+        check_images(images, folder.provenance_settings["images"]["sha256"], user=folder.path)
         with storage_is_named(folder.path), folder.locked():
             folder.write_config(replace(folder.config, images=config.images))
 

@@ -16,7 +16,8 @@ from typing import Any
 import yaml
 
 from dtb_builder.dataset.atomic import remove_unfinished, whole_file, write_whole
-from dtb_builder.errors import ConfigError, DamagedFileError, PlanMismatchError
+from dtb_builder.errors import ConfigError, DamagedFileError, DivergedError, PlanMismatchError
+from dtb_builder.network.spec import NetworkSpec
 from dtb_builder.record import Moment
 from dtb_builder.remembered import remembered
 from dtb_builder.stages.generation.same_study import advice
@@ -76,6 +77,16 @@ class Failures:
     messages: tuple[str, ...]
     given_up: bool
 
+    @property
+    def reason(self) -> str:
+        """The last line of the last traceback."""
+        return self.messages[-1].strip().rpartition("\n")[2]
+
+    @property
+    def is_final(self) -> bool:
+        """Whether another attempt would fail likewise: its loss is no number from the beginning."""
+        return DivergedError.__name__ in self.reason.partition(":")[0]
+
 
 @dataclass(frozen=True)
 class RunFolder:
@@ -90,6 +101,7 @@ class RunFolder:
     ``working/``              journals, checkpoints and failures of the shards in progress
     ``damaged/``              damaged shards that a repair has set aside
     ``logs/``                 one text file per run
+    ``calibration.json``      the seconds of a run, as ``dtb plan --calibrate`` timed them
     ``kernels/``              on which GPUs the compiled passes were compared with the modules
     ``dtb.h5``                the merged benchmark; ``states-*.h5`` beside it are its volumes
     ========================  ==============================================================
@@ -168,6 +180,10 @@ class RunFolder:
         """The failed attempts at a run."""
         return self.working_folder(run.shard) / f"run-{run.number:08d}.failures.json"
 
+    def damage_file(self, run: PlannedRun) -> Path:
+        """What was found damaged of a run in progress."""
+        return self.working_folder(run.shard) / f"run-{run.number:08d}.damage.json"
+
     def log_file(self, run: PlannedRun) -> Path:
         """The log of a run."""
         return self.path / "logs" / f"run-{run.number:08d}.log"
@@ -176,6 +192,11 @@ class RunFolder:
     def kernels_folder(self) -> Path:
         """The folder with passed comparisons of compiled passes and modules."""
         return self.path / "kernels"
+
+    @property
+    def calibration_file(self) -> Path:
+        """The seconds of a run, as they were timed."""
+        return self.path / "calibration.json"
 
     @property
     def ray_log_file(self) -> Path:
@@ -323,12 +344,28 @@ class RunFolder:
     @remembered
     def moments(self) -> tuple[Moment, ...]:
         """The moments at which the state of every run is stored."""
-        return self.config.moments(int(self.provenance_settings["splits"]["train"]["size"]))
+        return self.config.moments(self.num_trained_on)
 
     @property
     def num_runs(self) -> int:
         """The number of planned runs, without reading the plan."""
         return int(self.provenance_settings["plan"]["runs"])
+
+    @property
+    def network_spec(self) -> NetworkSpec:
+        """The spec of the planned networks."""
+        return NetworkSpec(**self.provenance_settings["network"])
+
+    @property
+    def num_trained_on(self) -> int:
+        """The number of training images."""
+        return int(self.provenance_settings["splits"]["train"]["size"])
+
+    @property
+    def num_evaluated(self) -> tuple[int, int]:
+        """The validation and the test images of an evaluation."""
+        splits = self.provenance_settings["splits"]
+        return int(splits["valid"]["size"]), int(splits["test"]["size"])
 
     @property
     def num_shards(self) -> int:
@@ -349,6 +386,25 @@ class RunFolder:
             shard.append(run)
         if shard:
             yield shard[0].shard, shard
+
+    # The calibration.
+
+    def write_calibration(self, seconds: float) -> None:
+        """Remember the seconds of a run, for the first forecasts."""
+        write_whole(self.calibration_file, json.dumps({"run_seconds": seconds}).encode())
+
+    @property
+    def calibrated_seconds(self) -> float | None:
+        """The seconds of a run as they were timed, None if they were not.
+
+        Raises:
+            DamagedFileError: the file was edited.
+        """
+        try:
+            text = self.calibration_file.read_text()
+        except FileNotFoundError:
+            return None
+        return float(_parse_json(self.calibration_file, text)["run_seconds"])
 
     # Failures.
 
@@ -378,6 +434,22 @@ class RunFolder:
     def _write_failures(self, run: PlannedRun, failures: Failures) -> None:
         self.working_folder(run.shard).mkdir(parents=True, exist_ok=True)
         write_whole(self.failures_file(run), json.dumps(asdict(failures), indent=1).encode())
+
+    # Damage.
+
+    def damage(self, run: PlannedRun) -> tuple[str, ...]:
+        """What was found damaged of a run in progress, oldest first."""
+        file = self.damage_file(run)
+        try:
+            text = file.read_text()
+        except FileNotFoundError:
+            return ()
+        return tuple(_parse_json(file, text)["messages"])
+
+    def add_damage(self, run: PlannedRun, message: str) -> None:
+        """Record what was found damaged, and what is done about it; the caller holds the run."""
+        messages = [*self.damage(run), message]
+        write_whole(self.damage_file(run), json.dumps({"messages": messages}, indent=1).encode())
 
     # The locks.
 

@@ -20,7 +20,7 @@ __all__ = ["DeviceStatus", "FailedStatus", "ForeignStatus", "Status", "status"]
 
 Merged = Literal["no", "yes", "stale", "damaged"]
 
-_NUMBERED = re.compile(r"(?:shard|run)-(\d+)\.?(h5|journal|failures\.json)?")
+_NUMBERED = re.compile(r"(?:shard|run)-(\d+)\.?(h5|journal|failures\.json|damage\.json)?")
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,7 @@ class FailedStatus:
         number: the run's number.
         attempts: the number of failed attempts.
         given_up: whether it will not be tried again.
+        is_final: whether another attempt would fail likewise.
         reason: the last line of the last traceback.
         log: the path of the run's log.
     """
@@ -38,6 +39,7 @@ class FailedStatus:
     number: int
     attempts: int
     given_up: bool
+    is_final: bool
     reason: str
     log: str
 
@@ -63,7 +65,7 @@ class DeviceStatus:
         name: the devices' name, or "not known yet" before the first epoch.
         num_running: the number of runs that are being trained on them.
         seconds_per_epoch: the mean seconds of these runs' latest epochs; None before the first.
-        epochs_per_hour: of all these runs together.
+        epochs_per_hour: of all these runs together; before the first epoch as calibrated, or 0.
     """
 
     name: str
@@ -92,6 +94,7 @@ class Status:
         seconds_left: the time for the rest at this pace; None if work is left but nothing runs.
         devices: the running workers, by device.
         failed: the runs with failed attempts that have not finished.
+        damaged: what was found damaged of runs in progress, and what was done about it.
         foreign: files among the shards that are not of the plan; none counts as closed.
         holders: who works on the folder now.
         merged: whether the benchmark is there, and holds all that is finished: "stale" if not.
@@ -112,6 +115,7 @@ class Status:
     seconds_left: float | None
     devices: tuple[DeviceStatus, ...]
     failed: tuple[FailedStatus, ...]
+    damaged: tuple[str, ...]
     foreign: tuple[ForeignStatus, ...]
     holders: tuple[str, ...]
     merged: Merged
@@ -171,6 +175,7 @@ def status(folder: RunFolder, shards: ShardRange | None = None) -> Status:
     )
     runs: list[_OpenRun] = []
     failed: list[FailedStatus] = []
+    damaged: list[str] = []
     num_bytes = sum(size for *_, size in files)
     for shard in [n for n, *_ in _entries(folder.path / "working") if n in wanted]:
         for number, kind, size in _entries(folder.working_folder(shard)):
@@ -182,6 +187,8 @@ def status(folder: RunFolder, shards: ShardRange | None = None) -> Status:
                 runs.append(_open_run(folder, run, rows))
             elif shard not in closed and kind == "failures.json":
                 failed += _failed(folder, run)
+            elif shard not in closed and kind == "damage.json":
+                damaged += [f"run {number}: {message}" for message in folder.damage(run)]
     finished = {run.number for run in runs if run.num_epochs == rows}
     failed = [failure for failure in failed if failure.number not in finished]
     given_up = {failure.number for failure in failed if failure.given_up}
@@ -192,7 +199,8 @@ def status(folder: RunFolder, shards: ShardRange | None = None) -> Status:
     given = config.first_epoch + 1  # rows that nobody has to train
     per_run = rows - given
     num_epochs = num_closed_runs * per_run + sum(max(0, run.num_epochs - given) for run in runs)
-    devices = _devices(running)
+    calibrated = folder.calibrated_seconds
+    devices = _devices(running, None if calibrated is None else calibrated / per_run)
     pace = sum(device.epochs_per_hour for device in devices)
     num_left = num_runs * per_run - num_epochs
     return Status(
@@ -211,6 +219,7 @@ def status(folder: RunFolder, shards: ShardRange | None = None) -> Status:
         seconds_left=_seconds_left(num_left, pace),
         devices=devices,
         failed=tuple(sorted(failed, key=lambda failure: failure.number)),
+        damaged=tuple(sorted(damaged)),
         foreign=foreign,
         holders=folder.holders(),
         merged=_merged(folder, num_finished),
@@ -266,12 +275,18 @@ def _open_run(folder: RunFolder, run: PlannedRun, num_rows: int) -> _OpenRun:
 def _failed(folder: RunFolder, run: PlannedRun) -> Iterator[FailedStatus]:
     failures = folder.failures(run)
     if failures.messages:
-        reason = failures.messages[-1].strip().rpartition("\n")[2]
-        log = str(folder.log_file(run))
-        yield FailedStatus(run.number, len(failures.messages), failures.given_up, reason, log)
+        yield FailedStatus(
+            number=run.number,
+            attempts=len(failures.messages),
+            given_up=failures.given_up,
+            is_final=failures.is_final,
+            reason=failures.reason,
+            log=str(folder.log_file(run)),
+        )
 
 
-def _devices(running: list[_OpenRun]) -> tuple[DeviceStatus, ...]:
+def _devices(running: list[_OpenRun], calibrated: float | None) -> tuple[DeviceStatus, ...]:
+    """The devices of running runs; their pace is the calibrated one until a first epoch's end."""
     by_name: defaultdict[str, list[_OpenRun]] = defaultdict(list)
     for run in running:
         by_name[run.device or "not known yet"].append(run)
@@ -279,7 +294,10 @@ def _devices(running: list[_OpenRun]) -> tuple[DeviceStatus, ...]:
     for name, runs in sorted(by_name.items()):
         seconds = [run.seconds for run in runs if run.seconds]
         mean = sum(seconds) / len(seconds) if seconds else None
-        found.append(DeviceStatus(name, len(runs), mean, len(runs) * 3600 / mean if mean else 0.0))
+        epoch = mean or calibrated
+        found.append(
+            DeviceStatus(name, len(runs), mean, len(runs) * 3600 / epoch if epoch else 0.0)
+        )
     return tuple(found)
 
 
@@ -305,12 +323,10 @@ def _merged(folder: RunFolder, num_finished: int) -> Merged:
         return "no"
     try:
         with Benchmark(folder.benchmark_file) as benchmark:
-            num_merged = len(benchmark)
+            is_own = benchmark.provenance_text == folder.provenance
+            return "yes" if is_own and len(benchmark) >= num_finished else "stale"
     except DTBError:
         return "damaged"
-    newest = max((file.stat().st_mtime for file in folder.shard_files()), default=0.0)
-    older = folder.benchmark_file.stat().st_mtime < newest
-    return "stale" if older or num_merged < num_finished else "yes"
 
 
 def _size(file: Path | os.DirEntry[str]) -> int:

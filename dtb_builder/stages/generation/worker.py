@@ -18,6 +18,7 @@ from dtb_builder.dataset.journal import (
     JournalRun,
     append_end,
     append_epoch,
+    count_epochs,
     cut_journal,
     open_journal,
     read_journal,
@@ -29,7 +30,7 @@ from dtb_builder.images.image_set import Images, check_images
 from dtb_builder.images.settings import ImagesConfig, load_split_images
 from dtb_builder.network.initial import initial_network
 from dtb_builder.network.state import capture, tensor_table
-from dtb_builder.record import TRAINED_HERE
+from dtb_builder.record import TRAINED_HERE, TrainingState
 from dtb_builder.scores.size import multiply_accumulates, num_parameters
 from dtb_builder.space import Genotype
 from dtb_builder.stages.generation.adopt import FinishedRuns
@@ -48,6 +49,7 @@ from dtb_builder.training.machine import set_up_machine
 from dtb_builder.training.momentum import capture_momentum
 from dtb_builder.training.resident import ResidentImages, make_resident, without_evaluation
 from dtb_builder.training.resume import Checkpoint
+from dtb_builder.training.start import Start
 from dtb_builder.training.turns import on_own_stream
 
 __all__ = ["train_run", "training", "training_in_turns"]
@@ -62,13 +64,13 @@ def train_run(
 ) -> Generator[None, None, str | None]:
     """Train a run from its last finished epoch to its end; each epoch is on disk before the next.
 
-    At each yield, other runs may go on in this process. Errors are written to the run's log and
+    At each yield other runs may go on in this process. Errors are written to the run's log and
     raised.
 
     Args:
         path: the run folder.
         run: the run.
-        time_limit: the seconds that it may take, other runs' turns included, or None.
+        time_limit: the seconds that it may take, the turns of other runs included, or None.
         studies: run folders or benchmarks; a run that one of them has is compared with it.
 
     Returns:
@@ -109,18 +111,20 @@ def train_run(
             raise
 
 
-def training(folder: RunFolder, run: PlannedRun, log: logging.Logger) -> Iterator[Epoch]:
-    """Train a run and store it; yield each epoch once it is on disk; see `training_in_turns`."""
-    return (turn for turn in training_in_turns(folder, run, log) if turn is not None)
+def training(
+    folder: RunFolder, run: PlannedRun, log: logging.Logger, known: Run | None = None
+) -> Iterator[Epoch]:
+    """Train a run and store it; yield each epoch with its metrics once it is on disk.
+
+    See `training_in_turns`.
+    """
+    return (turn for turn in training_in_turns(folder, run, log, known) if turn is not None)
 
 
 def training_in_turns(
     folder: RunFolder, run: PlannedRun, log: logging.Logger, known: Run | None = None
 ) -> Generator[Epoch | None, None, None]:
-    """Train a run and store it; yield each epoch with its metrics once it is on disk.
-
-    After each part of an epoch None is yielded: other runs may go on.
-
+    """Train a run and store it; yield each epoch as `training`, and None where others may go on.
 
     The caller holds the run's lock. Errors are raised, but not recorded.
 
@@ -179,7 +183,7 @@ def training_in_turns(
             _check_same_bits(run, finished, known, facts)
         elif diverged := _not_finite(finished):
             if finished.epoch == 0:
-                raise DivergedError(diverged)
+                raise DivergedError(f"{diverged}: its initialisation, which no retry changes")
             log.warning("diverged: %s", diverged)
             append_end(folder.journal_file(run), diverged)
             break
@@ -193,9 +197,12 @@ def _recovered(
 ) -> tuple[Journal, StartingPoint | None]:
     """The run's journal, and the state from which to continue after its last epoch.
 
-    Without a usable checkpoint, the run begins again from its initialisation or its parent.
+    Without a usable checkpoint, the run continues from the last epoch whose whole state and
+    momentum the journal has, or begins again from its initialisation or its parent.
     """
-    journal = open_journal(folder.journal_file(run), about)
+    file = folder.journal_file(run)
+    size, num_epochs = file.stat().st_size if file.exists() else 0, count_epochs(file)
+    journal = open_journal(file, about)
     if journal.is_finished(folder.config.recipe.num_epochs):
         return journal, None
     if journal.run.origin != about.origin:  # it was held against another file, or is from now on
@@ -203,15 +210,28 @@ def _recovered(
         journal = open_journal(folder.journal_file(run), about)
     first = folder.config.first_epoch
     num_given = 0 if parent is None else first + 1
+    damage = None
+    if num_epochs > len(journal.epochs):
+        damage = f"its journal is damaged in epoch {len(journal.epochs)}"
     if journal.last_epoch is not None and len(journal.epochs) > num_given:
         try:
-            file = folder.checkpoint_file(run, journal.last_epoch)
-            checkpoint = Checkpoint.from_bytes(file.read_bytes())
+            checkpoint_file = folder.checkpoint_file(run, journal.last_epoch)
+            checkpoint = Checkpoint.from_bytes(checkpoint_file.read_bytes())
         except (FileNotFoundError, DamagedFileError) as error:
-            log.warning("begins again: no checkpoint of epoch %d: %s", journal.last_epoch, error)
+            if size > journal.num_bytes:
+                damage = f"its journal is damaged in epoch {len(journal.epochs)}"
+            damage = damage or f"the checkpoint of epoch {journal.last_epoch} is no use: {error}"
         else:
             log.info("goes on after epoch %d", journal.last_epoch)
             return journal, checkpoint
+    start = None if damage is None else _kept_start(folder.config, journal)
+    if damage is not None:
+        begin = 0 if parent is None else first
+        fate = f"goes on from epoch {start.epoch}" if start else f"begins again from epoch {begin}"
+        log.warning("%s; it %s", damage, fate)
+        folder.add_damage(run, f"{damage}; it {fate}")
+    if start is not None:
+        return cut_journal(journal, num_epochs=start.epoch + 1), start
     if len(journal.epochs) < num_given or parent is None:
         journal = cut_journal(journal, num_epochs=0)
     if parent is None:
@@ -219,6 +239,26 @@ def _recovered(
     if not journal.epochs:
         journal = append_parent(journal, parent, first)
     return cut_journal(journal, num_epochs=num_given), start_of(parent, first)
+
+
+def _kept_start(config: Config, journal: Journal) -> Start | None:
+    """The last epoch trained here whose state and momentum the journal has, if it has them."""
+    whole = config.states.auxiliary_head or not config.network.auxiliary
+    num_floats = journal.run.tensors.num_floats
+    for kept in reversed(journal.moments):
+        epoch = kept.moment.epoch
+        if epoch is None or epoch <= config.first_epoch or kept.moment.base is not None:
+            continue
+        if not whole or config.states.dtype != "float32":
+            continue
+        if kept.momentum[1] or config.recipe.momentum == 0:
+            state, momentum = (
+                codec.decode(frame, num_floats=num_floats) if frame else None
+                for frame in journal.read(kept[1:])
+            )
+            assert state is not None, "a moment in a journal has a state"
+            return Start(epoch, TrainingState(state, kept.moment.step), momentum)
+    return None
 
 
 def _store(
@@ -314,16 +354,16 @@ def _finished(studies: tuple[Path, ...]) -> FinishedRuns:
 def _limited(
     turns: Generator[Epoch | None, None, None], seconds: float | None
 ) -> Iterator[Epoch | None]:
-    """The turns; raise `TimeLimitError` in one after a number of seconds in all.
-
-    Needs the main thread.
-    """
+    """Raise `TimeLimitError` in a turn when all took that many seconds; needs the main thread."""
     if seconds is None:
         yield from turns
         return
 
     def expired(_signal: int, _frame: object) -> None:
-        raise TimeLimitError(f"took longer than cluster.time_limit = {seconds:g} seconds")
+        raise TimeLimitError(
+            f"took longer than cluster.time_limit = {seconds:g} seconds; retry=failed with a "
+            "larger limit goes on after its last epoch"
+        )
 
     end = time.monotonic() + seconds
     while True:

@@ -1,7 +1,7 @@
 """Choose the best combination of scores on half of the networks, and test it on the others."""
 
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,9 +9,9 @@ import numpy as np
 from dtb_builder.errors import ConfigError
 from dtb_builder.stages.ranking.population import CONDITIONAL, Population
 from dtb_builder.statistics import Interval
-from dtb_builder.statistics.rules import Rule, choose_rule, fixed, weighted
+from dtb_builder.statistics.rules import Rule, check_enough, choose_rule, fixed, weighted
 
-__all__ = ["ChosenRule", "choose_rules", "rules_of"]
+__all__ = ["ChosenRule", "check_choosable", "choose_rules", "rules_of"]
 
 ALWAYS = ("das", "wot", "num_parameters")
 """The rules with which a chosen rule is compared."""
@@ -40,6 +40,19 @@ class ChosenRule:
     on_other_half: Interval
     others: Mapping[str, Interval]
     gains: Mapping[str, Interval]
+
+
+def check_choosable(populations: Sequence[Population]) -> None:
+    """Check that each has enough networks for `choose_rules`.
+
+    Raises:
+        ConfigError: one has too few.
+    """
+    for population in populations:
+        try:
+            check_enough(len(population.accuracies))
+        except ValueError as error:
+            raise ConfigError(f"no choice at {population.label}: {error}") from error
 
 
 def choose_rules(

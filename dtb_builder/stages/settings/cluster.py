@@ -23,7 +23,7 @@ class ClusterConfig:
             run.
         runs_per_task: the number of runs that a process trains. Each process takes seconds to
             start, to load the images and to set up its GPU.
-        together: the number of these that train at the same time, on a CUDA stream each.
+        together: how many of them train at the same time, on a CUDA stream each.
         shards: the range FIRST-LAST to work on, if several jobs share the work; None for all.
         max_attempts: how often a run is tried before it is given up.
         time_limit: the seconds that an attempt at a run may take; None for no limit.

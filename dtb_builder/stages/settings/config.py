@@ -61,6 +61,12 @@ class Config:
         return 0 if self.branch is None else self.branch.epoch
 
     @property
+    def num_evaluations(self) -> int:
+        """How often a run is evaluated here; a branch's first epoch was, by its parent."""
+        first = 0 if self.branch is None else self.first_epoch + 1
+        return sum(map(self.recipe.evaluates, range(first, self.recipe.num_epochs + 1)))
+
+    @property
     def momentum_epochs(self) -> set[int]:
         """The trained epochs after which the momentum is stored."""
         return self.states.momentum_epochs(self.recipe.num_epochs, first=self.first_epoch)

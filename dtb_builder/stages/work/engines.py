@@ -29,6 +29,14 @@ def open_engine(cluster: ClusterConfig, compute: ComputeConfig, log: Path | None
         # these variables when it is imported.
         os.environ.setdefault("RAY_grpc_client_keepalive_time_ms", "15000")
         os.environ.setdefault("RAY_grpc_client_keepalive_timeout_ms", "15000")
+        if _has_token():  # ray start uses it, and a head without one minds no token
+            os.environ.setdefault("RAY_AUTH_MODE", "token")
     from dtb_builder.stages.work.ray_engine import RayEngine  # here: a serial launch needs no Ray
 
     return RayEngine(cluster, compute, log)
+
+
+def _has_token() -> bool:
+    """Whether there is a token for a started cluster; without importing Ray, which reads modes."""
+    given = os.environ.get("RAY_AUTH_TOKEN") or os.environ.get("RAY_AUTH_TOKEN_PATH")
+    return bool(given) or (Path.home() / ".ray" / "auth_token").exists()

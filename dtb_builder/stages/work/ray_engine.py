@@ -5,6 +5,7 @@ import logging
 import math
 import os
 import signal
+import socket
 import sys
 import threading
 import time
@@ -41,6 +42,14 @@ _LIMIT_SECONDS = 1.0
 
 _JOIN_SECONDS = 120
 """How long to wait for a cluster's answer: its head may still be starting."""
+
+_REFUSED_SECONDS = 10
+"""The same where nobody listens at its address."""
+
+_TOKENS = (
+    "a head that was started with a token wants RAY_AUTH_MODE=token here, and its "
+    "~/.ray/auth_token; one that was started without wants RAY_AUTH_MODE=disabled"
+)
 
 
 class RayEngine:
@@ -85,7 +94,10 @@ class RayEngine:
                     logging_level=logging.WARNING,
                 )
         except (ConnectionError, AuthenticationError) as error:
-            raise ConfigError(f"cluster.address={self._cluster.address}: {error}") from error
+            reason = f"cluster.address={self._cluster.address}: {error}"
+            if isinstance(error, AuthenticationError) or self._is_refused():
+                reason += f"\n{_TOKENS}"
+            raise ConfigError(reason) from error
         except Exception as error:
             if type(error) not in (Exception, RuntimeError, TimeoutError):
                 raise
@@ -112,6 +124,12 @@ class RayEngine:
     ) -> None:
         ray.shutdown()
         self._quiet.close()
+
+    def _is_refused(self) -> bool:
+        """Whether Ray's last words are that its token is not the cluster's."""
+        if self._log is None:
+            return False
+        return "Unauthenticated" in "".join(self._log.read_text().splitlines()[-3:])
 
     def has_room(self) -> bool:
         """Whether another call may be submitted now."""
@@ -197,7 +215,7 @@ def _answering(address: str) -> str:
     if os.environ.get("RAY_USE_TLS", "0").lower() in ("1", "true"):
         print(message, file=sys.stderr, flush=True)
         return head  # it would not answer a connection without TLS
-    end = time.monotonic() + _JOIN_SECONDS
+    begin = time.monotonic()
     direct = [("grpc.enable_http_proxy", 0)]  # as in Ray's own connections
     with _sigterm_noticed() as stopped, grpc.insecure_channel(head, direct) as channel:
         print(message, file=sys.stderr, flush=True)
@@ -208,11 +226,28 @@ def _answering(address: str) -> str:
                 return head
             if stopped.is_set():
                 raise NotStartedError(f"SIGTERM came while joining the Ray cluster at {head}")
-            if time.monotonic() > end:
+            waited = time.monotonic() - begin
+            if waited > _REFUSED_SECONDS and (nobody := _nobody_at(head)):
+                raise ConfigError(f"cluster.address={address}: {nobody}")
+            if waited > _JOIN_SECONDS:
                 raise ConfigError(
                     f"cluster.address={address}: no Ray answered at {head} within "
                     f"{_JOIN_SECONDS} seconds"
                 )
+
+
+def _nobody_at(address: str) -> str | None:
+    """Why nobody can answer at an address; None where somebody may."""
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=1).close()
+    except ConnectionRefusedError:
+        return f"nobody listens at {address}"
+    except socket.gaierror as error:
+        return f"there is no machine {host}: {error.strerror}"
+    except OSError:
+        pass
+    return None
 
 
 @contextlib.contextmanager

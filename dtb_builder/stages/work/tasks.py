@@ -32,8 +32,8 @@ class Task:
 
     Attributes:
         key: identifies the task.
-        function: a module-level function. A generator function does its work in turns with others
-            of its process; its yields have no other meaning.
+        function: a module-level function; a generator function takes turns with the others of its
+            process, at each yield.
         arguments: the function's arguments.
         on_device: whether it needs the device of a run; otherwise it needs one core.
         num_failed: the number of attempts that failed in earlier processes.
@@ -123,7 +123,7 @@ def run_tasks(
         batches: the tasks in order; a process begins the tasks of a batch in order. An empty batch
             means that none is ready until another task has ended.
         max_attempts: how often a task may fail before it is given up.
-        at_once: how many tasks of a batch take turns. After a failure a task is tried again alone.
+        at_once: how many tasks of a batch take turns; a task that was stopped is tried again alone.
         is_done: whether a task has done its work, asked when its attempt failed or its process
             died.
 
@@ -160,7 +160,7 @@ class _Attempt:
 
 
 def attempt(tasks: tuple[Task, ...], at_once: int) -> list[_Attempt]:
-    """Run tasks in this process, `at_once` of them in turns; other errors do not stop the others.
+    """Run tasks in this process, `at_once` of them in turns; other errors stop no other task.
 
     Raises:
         StorageError, ImagesError, ConfigError, MissingVolumeError, ContradictionError: a task

@@ -42,13 +42,13 @@ def at_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def trained(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """A list that grows by each training that begins."""
     found: list[Any] = []
-    train = workers.train
+    train = workers.train_in_turns
 
     def noting(*arguments: Any, **options: Any) -> Any:
         found.append(options.get("resume"))
         return train(*arguments, **options)
 
-    monkeypatch.setattr(workers, "train", noting)
+    monkeypatch.setattr(workers, "train_in_turns", noting)
     return found
 
 

@@ -13,6 +13,7 @@ from dtb_builder.cli import main
 from dtb_builder.dataset.journal import append_epoch, open_journal
 from dtb_builder.errors import TimeLimitError, UnfinishedError
 from dtb_builder.stages.generation import driver, run_folder
+from dtb_builder.stages.generation.monitor import Forecast
 from dtb_builder.stages.generation.run_folder import PlannedRun, RunFolder
 from dtb_builder.stages.generation.status import status
 from dtb_builder.stages.settings.launch import LaunchConfig
@@ -311,6 +312,20 @@ def test_status_tells_pace_and_time_left_by_device(folder: RunFolder, running: P
     assert device.seconds_per_epoch == pytest.approx(0.5)
     assert found.epochs_per_hour == pytest.approx(7200)
     assert found.seconds_left == pytest.approx(0.5 * (21 - 2))
+
+
+def test_until_the_first_epoch_ends_the_pace_is_the_calibrated_one(
+    folder: RunFolder, capsys: pytest.CaptureFixture[str], dtb: Dtb
+) -> None:
+    run = next(folder.plan())
+    folder.write_calibration(30.0)  # for three epochs
+    with folder.run_locked(run):
+        open_journal(folder.journal_file(run), fake_run(run.number))
+        found = status(folder)
+        assert found.seconds_left == pytest.approx(10.0 * 21)
+        assert Forecast(folder, None).text(0) == "about 0:03:30 left"
+        assert dtb("status", folder.path) == 0
+    assert "360 epochs an hour, 0:03:30 left" in capsys.readouterr().out
 
 
 def test_a_run_that_nobody_holds_has_no_pace(folder: RunFolder) -> None:

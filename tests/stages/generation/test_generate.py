@@ -175,6 +175,7 @@ def test_a_run_without_its_checkpoint_begins_again_to_the_same_content(
     dtb: Dtb,
     content: Content,
     monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     folder = RunFolder(tmp_path / "run")
     with monkeypatch.context() as patch:
@@ -183,9 +184,45 @@ def test_a_run_without_its_checkpoint_begins_again_to_the_same_content(
     checkpoint = folder.checkpoint_file(next(folder.plan()), 2)
     checkpoint.write_bytes(checkpoint.read_bytes()[:-1])
     assert generate(folder.path) == 0
-    assert "begins again" in folder.log_file(next(folder.plan())).read_text()
+    said = "run 0: the checkpoint of epoch 2 is no use: a checkpoint of"
+    assert said in (printed := capsys.readouterr().err)
+    assert "; it begins again from epoch 0\n" in printed
     dtb("merge", folder.path)
     assert content(folder.benchmark_file) == content(finished / "dtb.h5")
+
+
+@pytest.mark.parametrize(
+    ("momentum", "first"), [("none", "begins again from epoch 0"), ("all", "goes on from epoch 1")]
+)
+def test_a_finished_run_whose_journal_is_damaged_is_named_and_keeps_what_it_can(
+    momentum: str,
+    first: str,
+    tmp_path: Path,
+    generate: Dtb,
+    dtb: Dtb,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    settings = ("shard_size=2", "states.key_every=1", f"states.momentum={momentum}")
+    folder = RunFolder(tmp_path)
+    with monkeypatch.context() as patch:
+        stop_after(patch, 5)  # all epochs of the first run, and one of the next
+        assert generate(folder.path, *settings) == 130
+    journal = read_journal(folder.journal_file(next(folder.plan())))
+    assert journal is not None
+    with journal.path.open("r+b") as file:
+        file.seek(journal.epochs[3].offset - 9)  # of the frames of epoch 2
+        file.write(b"?")
+    with monkeypatch.context() as patch:
+        stop_after(patch, 3 + (4 if momentum == "none" else 2))  # the other run, then what is lost
+        assert dtb("generate", folder.path, "cluster=serial") == 130
+    damage = f"run 0: its journal is damaged in epoch 2; it {first}"
+    assert damage in status(folder).damaged
+    capsys.readouterr()
+    assert dtb("status", folder.path) == 0
+    assert damage in capsys.readouterr().out
+    assert dtb("generate", folder.path, "cluster=serial") == 0
+    assert dtb("reproduce", folder.shard_file(0), "--run", 0) == 0
 
 
 def test_a_failing_run_is_tried_recorded_and_given_up_while_the_others_go_on(
@@ -324,6 +361,25 @@ def test_runs_that_diverge_are_data_up_to_their_last_good_epoch(
     assert dtb("reproduce", tmp_path / "dtb.h5", "--run", 0) == 0
 
 
+def test_runs_that_diverge_at_their_initialisation_are_given_up_at_once_and_nothing_is_merged(
+    tmp_path: Path,
+    generate: Dtb,
+    dtb: Dtb,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(workers, "_not_finite", lambda _: "its loss was no number")
+    assert generate(tmp_path) == 1
+    found = status(RunFolder(tmp_path))
+    assert [(each.attempts, each.given_up) for each in found.failed] == [(1, True), (1, True)]
+    assert "retry=failed" not in capsys.readouterr().out
+    assert dtb("merge", tmp_path) == 2
+    assert "retry=failed" not in capsys.readouterr().err
+    assert dtb("merge", tmp_path, "allow_missing=true") == 2
+    assert "has no finished run to merge" in capsys.readouterr().err
+    assert not (tmp_path / "dtb.h5").exists()
+
+
 @pytest.fixture
 def diverging(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
     """Have a run's loss be no number after an epoch that comes so many epochs from now."""
@@ -439,7 +495,8 @@ def test_a_run_that_exceeds_its_time_limit_is_a_failure_and_the_others_go_on(
     assert generate(tmp_path, *settings) == 1
     found = status(RunFolder(tmp_path))
     assert (found.num_finished, found.num_given_up) == (1, 1)
-    assert "TimeLimitError: took longer than cluster.time_limit = 600" in found.failed[0].reason
+    reason = "TimeLimitError: took longer than cluster.time_limit = 600 seconds; retry=failed with"
+    assert reason in found.failed[0].reason
 
 
 def test_runs_that_train_together_are_those_that_train_alone(

@@ -119,6 +119,8 @@ def test_nothing_finished_is_nothing_to_merge(
     dtb("plan", tmp_path)
     assert dtb("merge", tmp_path, "allow_missing=true") == 2
     assert "no finished run" in capsys.readouterr().err
+    assert dtb("merge", tmp_path, "other_folder") == 2
+    assert "dtb unite makes one benchmark of several" in capsys.readouterr().err
 
 
 def test_a_second_copy_of_a_shard_is_refused(

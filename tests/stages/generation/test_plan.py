@@ -8,12 +8,15 @@ import numpy as np
 import pytest
 import yaml
 
+from dtb_builder.commands.composing import compose
 from dtb_builder.images import Images
 from dtb_builder.images.loaders import load_images
 from dtb_builder.images.settings import ImagesConfig
 from dtb_builder.space import NAMED, sample_uniform
 from dtb_builder.stages.generation import plan as plan_stage
 from dtb_builder.stages.generation.run_folder import RunFolder
+from dtb_builder.stages.settings.parsing import parse
+from dtb_builder.stages.settings.space import SpaceConfig
 
 Dtb = Callable[..., int]
 
@@ -165,6 +168,23 @@ def test_the_file_of_genotypes_is_needed_only_to_plan(tmp_path: Path, dtb: Dtb) 
     moved = listing.rename(tmp_path / "moved.txt")
     assert dtb("plan", tmp_path / "run") == 0
     assert dtb("plan", tmp_path / "run", "space=file", f"space.file={moved}") == 0
+
+
+def test_images_that_are_not_where_they_are_said_to_be_leave_the_plan_as_it_is(
+    tmp_path: Path, dtb: Dtb, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "run"
+    assert dtb("plan", folder, "network.channels=2") == 0
+    before = files(folder)
+    assert dtb("plan", folder, "images.root=/nowhere") == 2
+    assert "/nowhere" in capsys.readouterr().err
+    assert files(folder) == before
+
+
+@pytest.mark.parametrize("experiment", ["quickstart", "fashion_small", "nb301", "darts"])
+def test_every_experiment_takes_genotypes_of_a_file(experiment: str) -> None:
+    composed = compose([f"experiment={experiment}", "space=file", "space.file=mine.txt"])
+    assert parse(SpaceConfig, composed["space"]).num_genotypes is None
 
 
 def test_images_may_move(

@@ -57,7 +57,7 @@ def test_another_ending_is_refused(
     tmp_path: Path, dtb: Dtb, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert dtb("draw", "DARTS_V2", "--into", tmp_path / "cells.pdf") == 2
-    assert "ends with .svg or .png" in capsys.readouterr().err
+    assert "must end with .svg or .png" in capsys.readouterr().err
 
 
 def test_a_picture_into_no_folder_names_the_folder(

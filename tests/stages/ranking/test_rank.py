@@ -382,6 +382,10 @@ def test_the_command_prints_a_table_and_writes_json_and_a_plot(
     settings = ("num_images=8", "num_reference=null", "cluster=serial", f"scores=[{names}]")
     assert dtb("score", folder / "dtb.h5", *settings) == 0
     capsys.readouterr()
+    assert dtb("rank", folder / "dtb.h5", "--choose") == 2
+    refused = capsys.readouterr()
+    assert "no choice at epoch 0: 3 folds of half the networks need at least 18" in refused.err
+    assert not refused.out
     assert dtb("rank", folder / "dtb.h5", "--resamples", 50) == 0
     shown = capsys.readouterr().out
     for word in (

@@ -13,8 +13,10 @@ import pytest
 from on_ray import dtb_on_ray
 
 from dtb_builder.cli import main
+from dtb_builder.commands.composing import compose, launch_config
 from dtb_builder.errors import ConfigError
 from dtb_builder.stages.generation.run_folder import RunFolder
+from dtb_builder.stages.work.engines import open_engine
 
 pytestmark = pytest.mark.ray
 
@@ -248,6 +250,58 @@ def test_a_cluster_that_does_not_answer_in_time_is_an_error_that_says_so(
         address = f"127.0.0.1:{closed.getsockname()[1]}"
     with pytest.raises(ConfigError, match=r"no Ray answered at .* within 1 seconds"):
         ray_engine._answering(address)
+
+
+def test_an_address_where_nobody_listens_is_told_within_seconds(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from dtb_builder.stages.work import ray_engine
+
+    monkeypatch.setattr(ray_engine, "_REFUSED_SECONDS", 0.2)
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{closed.getsockname()[1]}"
+    with pytest.raises(ConfigError, match=rf"nobody listens at .*:{address.split(':')[1]}"):
+        ray_engine._answering(address)
+    with pytest.raises(ConfigError, match=r"there is no machine no-such-machine\.invalid: "):
+        ray_engine._answering("no-such-machine.invalid:6379")
+
+
+def test_a_token_that_is_not_the_clusters_is_told_as_that(
+    finished: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def refused(**_: object) -> None:
+        os.write(2, b"gcs_client.cc:210: Unauthenticated: RPC error: InvalidAuthToken\n")
+        raise ConnectionError("Failed to connect to Ray cluster")
+
+    monkeypatch.setattr("ray.init", refused)
+    monkeypatch.setattr("dtb_builder.stages.work.ray_engine._answering", lambda address: address)
+    copy_plan(finished, tmp_path)
+    assert main(["generate", str(tmp_path), "cluster.address=127.0.0.1:1"]) == 2
+    assert "started with a token wants RAY_AUTH_MODE=token here" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("mode", [None, "disabled"])
+def test_a_started_cluster_is_joined_with_the_token_that_is_here(
+    mode: str | None, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("RAY_AUTH_MODE", "RAY_grpc_client_keepalive_time_ms"):
+        monkeypatch.setenv(name, mode or "")  # so that it is put back
+    monkeypatch.setenv("RAY_grpc_client_keepalive_timeout_ms", "15000")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    if mode is None:
+        monkeypatch.delenv("RAY_AUTH_MODE")
+    cluster = launch_config(compose(["cluster=auto"])).cluster
+    compute = RunFolder(finished).config.compute
+    open_engine(cluster, compute)
+    assert os.environ.get("RAY_AUTH_MODE") == mode
+    (tmp_path / ".ray").mkdir()
+    (tmp_path / ".ray" / "auth_token").touch()
+    open_engine(cluster, compute)
+    assert os.environ["RAY_AUTH_MODE"] == (mode or "token")
 
 
 def test_a_ray_that_does_not_come_up_in_time_is_one_line_and_75(
