@@ -215,9 +215,11 @@ def _product(arguments: argparse.Namespace) -> None:
         _dtb("score", file, compute, "cluster=serial", *few)
         with contextlib.suppress(ImportError):
             importlib.import_module("ray")
-            on_gpu = ["cluster.gpus_per_run=0.25"] if arguments.device == "cuda" else []
+            own = [*settings, "cluster.runs_per_task=2", "cluster.together=2"]
+            if arguments.device == "cuda":
+                own.append("cluster.gpus_per_run=0.25")
             folder = Path(name) / "ray"
-            _generate(folder, "passes on, at once by Ray", *settings, *on_gpu, apart=True)
+            _generate(folder, "passes on, at once by Ray", *own, apart=True)
 
 
 def _generate(folder: Path, name: str, *settings: str, apart: bool = False) -> None:
