@@ -1,6 +1,7 @@
 """The command ``dtb``."""
 
 import argparse
+import io
 import logging
 import sys
 from collections.abc import Sequence
@@ -8,6 +9,7 @@ from collections.abc import Sequence
 from dtb_builder.commands import checking, generating, launching, reading, scoring
 from dtb_builder.commands.signals import Terminated
 from dtb_builder.errors import DTBError, NotStartedError
+from dtb_builder.shown import shown, shown_lines
 
 __all__ = ["main"]
 
@@ -63,20 +65,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error(f"{given.name} takes no {options[0]!r}: see dtb {given.name} --help")
     if rest:
         given.settings += rest
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
+    handler = logging.StreamHandler()
+    handler.setFormatter(_Shown("%(levelname)s %(message)s"))
+    logging.basicConfig(level=logging.WARNING, handlers=[handler])
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a terminal may know ASCII only
     try:
         return given.command(given)
     except BrokenPipeError:
         sys.stderr.close()  # the reader of a pipe, such as head, has seen enough
         return 2 if given.name in ("generate", "merge", "score", "search") else 0
     except NotStartedError as error:
-        print(f"dtb: {error}; the same command goes on from here", file=sys.stderr)
+        print(f"dtb: {shown(error)}; the same command goes on from here", file=sys.stderr)
         return 75
     except (DTBError, OSError) as error:
         if type(error) is OSError and error.errno is None:
             raise  # neither the operating system's nor one that we have named
         notes = getattr(error, "__notes__", ())
-        print("\n".join([f"dtb: {error}", *notes]), file=sys.stderr)
+        print(shown_lines("\n".join([f"dtb: {error}", *notes])), file=sys.stderr)
         return 2
     except ModuleNotFoundError as error:
         package = (error.name or "").partition(".")[0]
@@ -91,6 +98,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Terminated:
         print("dtb: told to stop; the same command goes on from here", file=sys.stderr)
         return 75
+
+
+class _Shown(logging.Formatter):
+    """What is logged may quote a file."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return shown_lines(super().format(record))
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -89,6 +89,11 @@ def _checked(target: Path | MetadataFile, location: Location) -> h5py.File:
     try:
         file = _opened_hdf5(target)
     except OSError as error:
+        if "already open for write" in str(error):
+            raise NotDTBFileError(
+                f"{location} is marked as open for writing: a program has it open, or was killed "
+                "while it had; dtb repair makes a copy without the mark"
+            ) from error
         raise NotDTBFileError(
             f"{location} is not an HDF5 file, or is cut short: {error}"
         ) from error

@@ -1,6 +1,5 @@
 """What benchmarks and runs read through: the columns and the states of one open file."""
 
-import json
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from numpy.typing import NDArray
 
 from dtb_builder.dataset import schema
 from dtb_builder.dataset.index import IndexReader
+from dtb_builder.dataset.json_object import check_shape, json_object
 from dtb_builder.dataset.opening import (
     damage_is_named,
     is_of_newer_minor,
@@ -122,7 +122,9 @@ class Store:
     @property
     def provenance(self) -> dict[str, Any]:
         """How the file was made."""
-        return self._object(self.provenance_text)
+        provenance = self._object(self.provenance_text)
+        check_shape(provenance, schema.PROVENANCE_SHAPE, f"{self.path}: the provenance")
+        return provenance
 
     @property
     def provenance_text(self) -> str:
@@ -135,7 +137,10 @@ class Store:
     @cached_property
     def environments(self) -> tuple[dict[str, Any], ...]:
         """The devices and software that epochs ran on."""
-        return tuple(map(self._object, self.index.texts(schema.ENVIRONMENTS)))
+        found = tuple(map(self._object, self.index.texts(schema.ENVIRONMENTS)))
+        for environment in found:
+            check_shape(environment, schema.ENVIRONMENT_SHAPE, f"{self.path}: an environment")
+        return found
 
     @cached_property
     def origins(self) -> tuple[dict[str, Any], ...]:
@@ -154,11 +159,7 @@ class Store:
                 raise DamagedFileError(f"{self.path}: runs have {name}s that are not there")
 
     def _object(self, text: str) -> dict[str, Any]:
-        with damage_is_named(self.path, self._file):
-            value = json.loads(text)
-        if not isinstance(value, dict):
-            raise DamagedFileError(f"{self.path}: expected a JSON object, got {text[:40]!r}")
-        return value
+        return json_object(text, self.path)
 
     @property
     def failures(self) -> tuple[FailedRun, ...]:

@@ -10,6 +10,10 @@ Precision = Literal["float32", "bfloat16"]
 """What the forward pass is computed in; weights, gradients and losses are float32 in both."""
 
 
+_MOST_PADDING = 2**8
+"""Pixels on each side; a file may claim any recipe, and images are padded in memory."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
     """SGD on augmented images with a cosine schedule that is stepped once per epoch.
@@ -57,6 +61,10 @@ class Recipe:
             value = getattr(self, name)
             if type(value) is not int or value < minimum:
                 raise ValueError(f"{name} must be a whole number >= {minimum}, got {value!r}")
+        if self.crop_padding > _MOST_PADDING:
+            raise ValueError(
+                f"crop_padding must be at most {_MOST_PADDING}, got {self.crop_padding}"
+            )
         for name in ("nesterov", "drop_path_ramp", "horizontal_flip"):
             value = getattr(self, name)
             if type(value) is not bool:

@@ -8,12 +8,14 @@ from typing import Any
 
 from dtb_builder.dataset import Benchmark, Run
 from dtb_builder.dataset.codec import crc32c
-from dtb_builder.dataset.replay import start_of
+from dtb_builder.dataset.opening import damage_is_named
+from dtb_builder.dataset.provenance import whole_provenance
+from dtb_builder.dataset.replay import claimed_spec, start_of
 from dtb_builder.errors import DTBError
+from dtb_builder.images import Images
 from dtb_builder.images.image_set import check_images
 from dtb_builder.network.initial import initial_network
 from dtb_builder.network.kernels import find_library
-from dtb_builder.network.spec import NetworkSpec
 from dtb_builder.network.state import capture, tensor_table
 from dtb_builder.record import TrainingState
 from dtb_builder.stages.generation.state_frames import Storing
@@ -74,19 +76,19 @@ def reproduce(benchmark: Benchmark, number: int, *, root: Path | None) -> Iterat
         ConfigError: the device it was trained on is not here.
     """
     run = benchmark.run(number)
-    data = _images(benchmark, root)
-    spec = NetworkSpec(**benchmark.provenance["network"])
+    images, data = _images(benchmark, root)
+    spec = claimed_spec(run, images)
     network = initial_network(run.genotype, spec, run.seed)
     network.use_kernels(library_of(_compute(benchmark)))
-    recipe = parse(Recipe, benchmark.provenance["config"]["recipe"])
-    settings = parse(StatesConfig, benchmark.provenance["config"]["states"])
+    recipe = parse(Recipe, whole_provenance(benchmark)["config"]["recipe"])
+    settings = parse(StatesConfig, whole_provenance(benchmark)["config"]["states"])
     storing = Storing(settings, tensor_table(network))
     steps = run.state_steps
     began = run.branch_epoch
     start = None if began is None else start_of(run, began)
-    for finished in train(
-        network, data, recipe, seed=run.order_seed, state_steps=steps, resume=start
-    ):
+    with damage_is_named(run.file):
+        epochs = train(network, data, recipe, seed=run.order_seed, state_steps=steps, resume=start)
+    for finished in epochs:
         if finished.epoch > run.num_epochs:
             return  # it diverged then
         mismatches = [
@@ -119,9 +121,9 @@ def reevaluate(benchmark: Benchmark, *, root: Path | None) -> Iterator[Recompute
         ImagesError: the images here are not those it was trained on.
         ConfigError: the device it was trained on is not here.
     """
-    data = _images(benchmark, root)
-    precision = benchmark.provenance["config"]["recipe"]["precision"]
-    rounded = benchmark.provenance["config"]["states"].get("dtype") == "bfloat16"
+    _, data = _images(benchmark, root)
+    precision = whole_provenance(benchmark)["config"]["recipe"]["precision"]
+    rounded = whole_provenance(benchmark)["config"]["states"].get("dtype") == "bfloat16"
     far = _ROUNDED_TOLERANCE if rounded else _ACCURACY_TOLERANCE
     sizes = {"valid": len(data.valid), "test": len(data.test)}
     tolerances = {
@@ -171,19 +173,19 @@ def environment_changes(run: Run, epoch: int) -> tuple[str, ...]:
     )
 
 
-def _images(benchmark: Benchmark, root: Path | None) -> ResidentImages:
-    """The benchmark's images on its device, with torch set up as for its training."""
-    provenance = benchmark.provenance
+def _images(benchmark: Benchmark, root: Path | None) -> tuple[Images, ResidentImages]:
+    """The benchmark's images, here and on its device, with torch set up as for its training."""
+    provenance = whole_provenance(benchmark)
     settings = provenance["config"]["images"] | {"root": None if root is None else str(root)}
     images, split = load_split_images(parse(ImagesConfig, settings))
     check_images(images, provenance["images"]["sha256"], user=benchmark.path)
     compute = _compute(benchmark)
     set_up_machine(compute)
-    return make_resident(images, split, compute.device)
+    return images, make_resident(images, split, compute.device)
 
 
 def _compute(benchmark: Benchmark) -> ComputeConfig:
-    return parse(ComputeConfig, benchmark.provenance["config"]["compute"])
+    return parse(ComputeConfig, whole_provenance(benchmark)["config"]["compute"])
 
 
 def _floats_that_differ(found: TrainingState, stored: TrainingState, name: str) -> list[str]:

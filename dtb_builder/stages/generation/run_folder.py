@@ -17,6 +17,8 @@ from typing import Any
 import yaml
 
 from dtb_builder.dataset.atomic import remove_unfinished, whole_file, write_whole
+from dtb_builder.dataset.json_object import check_shape, json_object
+from dtb_builder.dataset.schema import PROVENANCE_SHAPE
 from dtb_builder.errors import ConfigError, DamagedFileError, PlanMismatchError
 from dtb_builder.record import Moment
 from dtb_builder.stages.settings.config import Config, deciding_settings, stored_settings
@@ -35,6 +37,9 @@ _OWN_FILES = (
     *("dtb.h5", "states-*.h5", ".lock.json"),
 )
 """What is written here only by who holds the folder; reports and exports need no lock."""
+
+_MOST_CHARACTERS = 2**28
+"""Of a run's failures: a traceback may be long."""
 
 _PLAN_FIELDS = ("run", "shard", "seed", "order_seed", "genotype")
 
@@ -223,9 +228,11 @@ class RunFolder:
         """The provenance, parsed.
 
         Raises:
-            DamagedFileError: it is not there, or not JSON.
+            DamagedFileError: it is not there, or not that of a plan.
         """
-        return _parse_json(self.provenance_file, self.provenance)
+        found = json_object(self.provenance, self.provenance_file)
+        check_shape(found, PROVENANCE_SHAPE, str(self.provenance_file), whole=True)
+        return found
 
     @cached_property
     def plan_id(self) -> str:
@@ -351,8 +358,9 @@ class RunFolder:
             text = file.read_text()
         except FileNotFoundError:  # there are none, or the shard has been closed meanwhile
             return Failures((), given_up=False)
-        stored = _parse_json(file, text)
-        return Failures(tuple(stored["messages"]), given_up=stored["given_up"])
+        stored = json_object(text, file, most=_MOST_CHARACTERS)
+        check_shape(stored, {"messages": list, "given_up": bool}, str(file), whole=True)
+        return Failures(tuple(map(str, stored["messages"])), given_up=stored["given_up"])
 
     def add_failure(self, run: PlannedRun, message: str) -> None:
         """Record a failed attempt."""
@@ -447,13 +455,3 @@ def _read_text(file: Path) -> str:
         return file.read_text()
     except FileNotFoundError:
         raise DamagedFileError(f"{file} is not there, though the folder is planned") from None
-
-
-def _parse_json(file: Path, text: str) -> dict[str, Any]:
-    try:
-        parsed = json.loads(text)
-    except ValueError as error:
-        raise DamagedFileError(f"{file} is not JSON: {error}") from error
-    if not isinstance(parsed, dict):
-        raise DamagedFileError(f"{file}: expected keys with values, got {parsed!r:.40}")
-    return parsed
