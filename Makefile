@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: install quickstart test check format lint types imports pytest chaos gpu slurm-test clean
+.PHONY: install quickstart example test check format lint types imports pytest chaos gpu slurm-test clean
 
 install: $(INSTALLED)
 
@@ -18,6 +18,13 @@ quickstart: install
 	$(BIN)/dtb generate runs/quickstart experiment=quickstart
 	$(BIN)/dtb merge runs/quickstart
 	$(BIN)/dtb query runs/quickstart/dtb.h5 --top 8 --by valid_accuracy --epoch -1
+
+# Makes the benchmark inside the package again, for a new format: bits are those of the processor.
+example: install
+	rm -rf runs/example
+	$(BIN)/dtb generate runs/example experiment=example cluster=serial
+	$(BIN)/dtb merge runs/example
+	cp runs/example/dtb.h5 dtb_builder/example.h5
 
 test: check
 

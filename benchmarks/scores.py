@@ -27,6 +27,7 @@ from torch import Tensor, nn
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from dtb_builder import Benchmark
+from dtb_builder.images.settings import ImagesConfig, load_split_images
 from dtb_builder.scores import choose_probe
 from dtb_builder.scores.activations import network_agreement
 from dtb_builder.scores.names import ARCHITECTURE_SCORES, SCORES
@@ -36,7 +37,6 @@ from dtb_builder.stages.scoring.config import ScoreConfig, ScoreLaunch
 from dtb_builder.stages.scoring.driver import score
 from dtb_builder.stages.scoring.sources import BenchmarkSource
 from dtb_builder.stages.settings.cluster import ClusterConfig
-from dtb_builder.stages.settings.images import ImagesConfig, load_split_images
 from dtb_builder.stages.settings.parsing import parse
 from dtb_builder.statistics.resampling import draw_resamples, kendall_taus
 from dtb_builder.training.compute import ComputeConfig

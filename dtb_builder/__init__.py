@@ -18,5 +18,8 @@ __all__ = [
     "Evaluation",
     "Genotype",
     "Run",
+    "__version__",
     "errors",
 ]
+
+__version__ = "0.1.0"

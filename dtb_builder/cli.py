@@ -6,9 +6,11 @@ import logging
 import sys
 from collections.abc import Sequence
 
+from dtb_builder import __version__
 from dtb_builder.commands import checking, generating, launching, reading, scoring
 from dtb_builder.commands.signals import Terminated
 from dtb_builder.errors import DTBError, NotStartedError
+from dtb_builder.extras import extras_are_named
 from dtb_builder.shown import shown, shown_lines
 
 __all__ = ["main"]
@@ -31,30 +33,6 @@ start in time, and 130 interrupted: the same command goes on from there.
 """
 
 
-_EXTRAS = {
-    "ConfigSpace": "search",
-    "aiohttp": "remote",
-    "dacite": "build",
-    "filelock": "build",
-    "fsspec": "remote",
-    "huggingface_hub": "publish",
-    "hydra": "build",
-    "mlcroissant": "publish",
-    "pandas": "export",
-    "plotly": "report",
-    "pooch": "build",
-    "pyarrow": "export",
-    "ray": "build",
-    "resvg_py": "report",
-    "scipy": "report",
-    "sklearn": "build",
-    "threadpoolctl": "build",
-    "torch": "build",
-    "yaml": "build",
-}
-"""Packages that not every installation has, and the extra that brings them."""
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code."""
     parser = _parser()
@@ -72,7 +50,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a terminal may know ASCII only
     try:
-        return given.command(given)
+        with extras_are_named(given.name):
+            return given.command(given)
     except BrokenPipeError:
         sys.stderr.close()  # the reader of a pipe, such as head, has seen enough
         return 2 if given.name in ("generate", "merge", "score", "search") else 0
@@ -84,13 +63,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise  # neither the operating system's nor one that we have named
         notes = getattr(error, "__notes__", ())
         print(shown_lines("\n".join([f"dtb: {error}", *notes])), file=sys.stderr)
-        return 2
-    except ModuleNotFoundError as error:
-        package = (error.name or "").partition(".")[0]
-        if package not in _EXTRAS:
-            raise
-        extra = f"pip install 'darts-training-bench[{_EXTRAS[package]}]'"
-        print(f"dtb: {given.name} needs the package {package}: {extra}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("dtb: interrupted; the same command goes on from here", file=sys.stderr)
@@ -114,6 +86,7 @@ def _parser() -> argparse.ArgumentParser:
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    parser.add_argument("--version", action="version", version=f"dtb {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     for module in (generating, launching, reading, checking, scoring):
         module.add_commands(commands)

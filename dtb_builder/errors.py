@@ -10,6 +10,7 @@ __all__ = [
     "GenotypeError",
     "ImagesError",
     "LockedError",
+    "MissingPackageError",
     "MissingShardError",
     "MissingVolumeError",
     "NoSuchRunError",
@@ -80,6 +81,10 @@ class TableError(DTBError, ValueError):
 
 class TimeLimitError(DTBError):
     """A try at a run took longer than it may."""
+
+
+class MissingPackageError(DTBError, ModuleNotFoundError):
+    """A package is needed that is not installed; the message says how to install it."""
 
 
 class UnfinishedError(DTBError):

@@ -5,12 +5,13 @@ import operator
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from types import MappingProxyType
 from typing import NamedTuple, SupportsIndex
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
+
+from dtb_builder.remembered import remembered
 
 __all__ = [
     "HIGHER_IS_BETTER",
@@ -108,7 +109,7 @@ class TensorTable:
         if any(size < 0 for shape in self.shapes for size in shape):
             raise ValueError("tensor shapes must not be negative")
 
-    @cached_property
+    @remembered
     def offsets(self) -> tuple[int, ...]:
         """Each tensor's first position in the vector, and the vector's length at the end."""
         offsets = [0]
@@ -120,6 +121,26 @@ class TensorTable:
     def num_floats(self) -> int:
         """The vector's length."""
         return self.offsets[-1]
+
+    def pack(self, tensors: Mapping[str, ArrayLike]) -> NDArray[np.float32]:
+        """The vector of named tensors, such as a ``state_dict``, whose batch counters do not count.
+
+        Raises:
+            ValueError: they are others than the table's, by name or shape.
+        """
+        given = {name for name in tensors if not name.endswith("num_batches_tracked")}
+        if wrong := sorted(given ^ set(self.names)):
+            what = "too much" if wrong[0] in given else "missing"
+            raise ValueError(
+                f"expected the {len(self.names)} tensors of a state: {wrong[0]} is {what}"
+            )
+        values = np.empty(self.num_floats, np.float32)
+        for name, view in self.unpack(values).items():
+            tensor = np.asarray(tensors[name])
+            if tensor.shape != view.shape:
+                raise ValueError(f"expected {name} of shape {view.shape}, got {tensor.shape}")
+            view[...] = tensor
+        return values
 
     def unpack(self, values: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
         """The named tensors of a state, as views into its vector of shape (num_floats,)."""

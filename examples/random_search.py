@@ -7,17 +7,17 @@ import sys
 
 import numpy as np
 
-from dtb_builder import Benchmark, Budget, Evaluation, Genotype
+from dtb_builder import Benchmark, Budget, Evaluation
 
 
 def random_search(bench: Benchmark, budget: Budget, rng: np.random.Generator) -> list[Evaluation]:
     """The evaluations in the order in which they were made."""
     history: list[Evaluation] = []
-    for row in rng.permutation(len(bench)):
+    for i in rng.permutation(len(genotypes := bench.by_genotype().genotypes)):
         if budget.is_spent:
             break
-        genotype = Genotype.from_array(bench.genotypes[row])
-        history.append(bench.evaluate(genotype, epochs=bench.num_epochs))
+        runs = bench.runs_of(genotypes[i])
+        history.append(bench.evaluate(runs[rng.integers(len(runs))], epochs=bench.num_epochs))
         budget = budget.after(history[-1])
     return history
 

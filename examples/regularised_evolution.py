@@ -17,18 +17,19 @@ def evolve(
     """The evaluations as they were made; a child is one of the genotypes nearest its parent."""
     history: list[Evaluation] = []
     alive: deque[Evaluation] = deque(maxlen=population)
-    unseen = np.ones(len(bench), bool)
+    groups = bench.by_genotype()
+    unseen = np.ones(len(groups.genotypes), bool)
     while unseen.any() and not budget.is_spent:
         rows = np.flatnonzero(unseen)
         if len(alive) == population:
             rivals = [alive[i] for i in rng.choice(population, sample, replace=False)]
             parent = max(rivals, key=lambda evaluation: evaluation.metrics["valid_accuracy"])
-            changes = bench.genotypes[rows] != parent.run.genotype.to_array()
+            changes = groups.cells[rows] != parent.run.genotype.to_array()
             rows = rows[np.argsort(changes.sum((1, 2, 3)), kind="stable")[:5]]
         row = rng.choice(rows)
         unseen[row] = False
-        run = bench.run(int(bench.numbers[row]))
-        alive.append(bench.evaluate(run.genotype, epochs=bench.num_epochs))
+        runs = bench.runs_of(groups.genotypes[row])
+        alive.append(bench.evaluate(runs[rng.integers(len(runs))], epochs=bench.num_epochs))
         history.append(alive[-1])
         budget = budget.after(history[-1])
     return history

@@ -44,10 +44,10 @@ class EmulatedKernels:
         if self._libraries[dtype].launch(name.encode(), *blocks, threads, addresses):
             raise KeyError(name)
 
-    def beside(self) -> contextlib.AbstractContextManager[None]:
+    def side_stream(self) -> contextlib.AbstractContextManager[None]:
         return contextlib.nullcontext()
 
-    def meet(self) -> None:
+    def wait_for_side_stream(self) -> None:
         pass
 
 

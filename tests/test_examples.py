@@ -10,6 +10,8 @@ import pytest
 from dataset.conftest import make_journal, make_shard
 
 from dtb_builder import Benchmark, Budget
+from dtb_builder.dataset.merge import merge
+from dtb_builder.space import sample_uniform
 
 __all__ = ["make_journal", "make_shard"]
 
@@ -31,8 +33,16 @@ def measured(number: int, epoch: int) -> dict[str, float]:
 
 
 @pytest.fixture
-def bench(make_shard: Callable[..., Path]) -> Benchmark:
-    return Benchmark(make_shard("runs", range(12), kept=(), metrics=measured))
+def bench(make_shard: Callable[..., Path], tmp_path: Path) -> Benchmark:
+    """Twelve genotypes, the first from two seeds."""
+    options = {"kept": (), "steps": (), "metrics": measured}
+    again = {"genotype": sample_uniform(0, 0), "seed": 1}
+    shards = [
+        make_shard("runs", range(12), **options),
+        make_shard("again", [12], **options, **again),
+    ]
+    list(merge(shards, tmp_path / "dtb.h5"))
+    return Benchmark(tmp_path / "dtb.h5")
 
 
 def searches(name: str, bench: Benchmark, budget: Budget, seed: int) -> list:
@@ -46,7 +56,7 @@ def searches(name: str, bench: Benchmark, budget: Budget, seed: int) -> list:
 def test_a_search_spends_its_budget_and_repeats_nothing(name: str, bench: Benchmark) -> None:
     history = searches(name, bench, Budget(seconds=25), seed=0)
     assert len(history) == 10  # of 2.5 s each: two epochs of training, one evaluation
-    assert len({evaluation.run.number for evaluation in history}) == 10
+    assert len({evaluation.run.genotype for evaluation in history}) == 10
 
 
 @pytest.mark.parametrize("name", ["random_search", "regularised_evolution"])

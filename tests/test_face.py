@@ -17,8 +17,14 @@ def test_the_face_is_this_and_no_more() -> None:
         "Evaluation",
         "Genotype",
         "Run",
+        "__version__",
         "errors",
     ]
+
+
+def test_the_version_is_that_of_the_package() -> None:
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    assert dtb_builder.__version__ == settings["project"]["version"]
 
 
 def test_importing_stays_light() -> None:

@@ -1,13 +1,17 @@
 """A benchmark with the query interface of NASLib."""
 
+from collections.abc import Callable
 from typing import Any, Protocol
+
+import numpy as np
 
 from dtb_builder.dataset import Benchmark
 from dtb_builder.dataset.evaluation import evaluate_run
-from dtb_builder.errors import NotFoundError
-from dtb_builder.space import Genotype
+from dtb_builder.errors import NoSuchRunError, NotFoundError
+from dtb_builder.space.encoding import compact
+from dtb_builder.space.listing import GenotypeLike, find_genotype
 
-__all__ = ["NASLibQuery"]
+__all__ = ["NASLibQuery", "naslib_api"]
 
 _DTB_NAMES = {
     "TRAIN_ACCURACY": "train_accuracy",
@@ -32,14 +36,19 @@ class NASLibQuery:
     Where NASLib returns -1 for an unknown value, this raises.
 
     Args:
-        benchmark: an open benchmark with one run of each genotype.
+        benchmark: an open benchmark.
+        seed: of which of a genotype's runs, where there are several.
+        order_seed: likewise.
     """
 
-    def __init__(self, benchmark: Benchmark) -> None:
+    def __init__(
+        self, benchmark: Benchmark, *, seed: int | None = None, order_seed: int | None = None
+    ) -> None:
         self._benchmark = benchmark
+        self._seeds = {"seed": seed, "order_seed": order_seed}
 
     def query(
-        self, genotype: Genotype | str, metric: _Named, *, epoch: int = -1, full_lh: bool = False
+        self, genotype: GenotypeLike, metric: _Named, *, epoch: int = -1, full_lh: bool = False
     ) -> Any:
         """A metric of a genotype's run.
 
@@ -53,7 +62,7 @@ class NASLibQuery:
         Raises:
             KeyError: there is no such run, metric or epoch, or it was not measured there.
         """
-        run = self._benchmark[genotype]
+        run = self._benchmark.run_of(genotype, **self._seeds)
         last = self._benchmark.epoch_row(epoch)
         if metric.name == "PARAMETERS":
             return run.num_parameters / 1e6
@@ -69,3 +78,47 @@ class NASLibQuery:
                 f"no metric {metric.name}: there are {', '.join(_DTB_NAMES)}, TRAIN_TIME"
             )
         return values if full_lh else values[0]
+
+
+def naslib_api(benchmark: Benchmark) -> dict[str, Any]:
+    """What ``NasBench301SearchSpace.query`` takes as ``dataset_api``.
+
+    NASLib then draws genotypes of the benchmark (``load_labeled=True``) and answers with its curves
+    after epochs 1 to num_epochs, the means over seeds; ``nb301_model`` answers for the last epoch
+    of any other genotype that NASLib comes to, and raises KeyError where the benchmark has no such
+    run. Accuracies are in percent. Genotypes whose curves have gaps, as those of diverged runs,
+    are left out.
+    """
+    groups = benchmark.by_genotype()
+    losses, accuracies, training, evaluation = (
+        groups.mean(name).mean[:, 1:].filled(np.nan)
+        for name in ("train_loss", "valid_accuracy", "train_seconds", "evaluation_seconds")
+    )
+    seconds = training.sum(axis=1) + evaluation[:, -1]
+    data = {
+        compact(genotype): {
+            "train_losses": losses[row].tolist(),
+            "val_accuracies": (100 * accuracies[row]).tolist(),
+            "runtime": float(seconds[row]),
+        }
+        for row, genotype in enumerate(groups.genotypes)
+        if not np.isnan([*losses[row], *accuracies[row], seconds[row]]).any()
+    }
+    models = [_Model(data, lambda found: found["val_accuracies"][-1])]
+    models.append(_Model(data, lambda found: found["runtime"]))
+    return {"nb301_arches": list(data), "nb301_data": data, "nb301_model": models}
+
+
+class _Model:
+    """Answers as a surrogate of NAS-Bench-301 does, from what was trained."""
+
+    def __init__(self, data: dict[Any, Any], answer: Callable[[Any], float]) -> None:
+        self._data = data
+        self._answer = answer
+
+    def predict(self, config: GenotypeLike, representation: str = "genotype") -> float:
+        assert representation == "genotype", representation
+        key = compact(find_genotype(config).canonical())
+        if key not in self._data:
+            raise NoSuchRunError(f"the benchmark has no whole curve of {find_genotype(config)}")
+        return self._answer(self._data[key])

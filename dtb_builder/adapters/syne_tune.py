@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from dtb_builder.dataset import Benchmark
-from dtb_builder.space import Genotype
+from dtb_builder.extras import extras_are_named
 from dtb_builder.space.configuration import CHOICES, configuration_of
 
 if TYPE_CHECKING:
@@ -18,40 +18,39 @@ ELAPSED = "elapsed_seconds"
 """Seconds of training and evaluation since the run began, as they were measured."""
 
 
+@extras_are_named("tabular_blackbox")
 def tabular_blackbox(benchmark: Benchmark, *, metrics: tuple[str, ...]) -> "BlackboxTabular":
-    """Every genotype with its metrics after epochs 1 to num_epochs; masked metrics are NaN.
+    """Every genotype with its metrics after the epochs at which runs have all of them, by seed.
 
-    Objectives are the metrics and, at the end, ELAPSED. Syne Tune minimises unless told otherwise.
+    NaN stands where a genotype has no run of a seed, or a run diverged before. Objectives are the
+    metrics and, at the end, ELAPSED. Syne Tune minimises unless told otherwise.
 
     Args:
-        benchmark: an open benchmark in which every genotype has as many runs, its seeds.
+        benchmark: an open benchmark; its seeds are those of `Benchmark.by_genotype`, in that order.
         metrics: names of `dtb_builder.record.METRICS`.
 
     Raises:
         KeyError: there is no such metric.
-        ValueError: genotypes have different numbers of runs.
     """
     import pandas
     from syne_tune.blackbox_repository.blackbox_tabular import BlackboxTabular  # pyright: ignore[reportMissingImports]
     from syne_tune.config_space import choice, randint  # pyright: ignore[reportMissingImports]
 
-    genotypes, groups, counts = np.unique(
-        benchmark.genotypes, axis=0, return_inverse=True, return_counts=True
+    groups = benchmark.by_genotype()
+    curves = [groups.array(name)[..., 1:] for name in metrics]
+    measured = ~np.any([np.ma.getmaskarray(curve) for curve in curves], axis=0)
+    epochs = np.flatnonzero(measured.any(axis=(0, 1)))
+    training, evaluation = (
+        groups.array(name)[..., 1:].filled(missing)
+        for name, missing in (("train_seconds", np.nan), ("evaluation_seconds", 0.0))
     )
-    if len(set(counts.tolist())) > 1:
-        found = sorted(set(counts.tolist()))
-        raise ValueError(f"wanted as many runs of each genotype, got {found}")
-    order = np.lexsort((benchmark.seeds, groups.reshape(-1)))  # by genotype, then by seed
-    columns = [benchmark.array(name)[:, 1:].filled(np.nan) for name in metrics]
-    seconds = (benchmark.array(name)[:, 1:] for name in ("train_seconds", "evaluation_seconds"))
-    columns.append(np.cumsum(sum(part.filled(np.nan) for part in seconds), axis=1))
-    shape = (len(genotypes), -1, benchmark.num_epochs, len(columns))
-    configurations = [configuration_of(Genotype.from_array(array)) for array in genotypes]
+    columns = [curve.filled(np.nan) for curve in curves]
+    columns.append(np.cumsum(training + evaluation, axis=-1))
     return BlackboxTabular(
-        hyperparameters=pandas.DataFrame(configurations),
+        hyperparameters=pandas.DataFrame(map(configuration_of, groups.genotypes)),
         configuration_space={name: choice(list(values)) for name, values in CHOICES.items()},
         fidelity_space={FIDELITY: randint(1, benchmark.num_epochs)},
-        objectives_evaluations=np.stack(columns, axis=-1)[order].reshape(shape),
-        fidelity_values=np.arange(1, benchmark.num_epochs + 1),
+        objectives_evaluations=np.stack(columns, axis=-1)[:, :, epochs],
+        fidelity_values=epochs + 1,
         objectives_names=[*metrics, ELAPSED],
     )

@@ -13,7 +13,7 @@ from dtb_builder.record import METRICS
 __all__ = ["Budget", "Evaluation", "evaluate_run"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Evaluation:
     """What a run had come to after some epochs.
 
@@ -29,6 +29,10 @@ class Evaluation:
     epochs: int
     metrics: Mapping[str, float] = field(hash=False)
     seconds: float
+
+    def __repr__(self) -> str:
+        about = f"run {self.run.number} after {self.epochs} epochs and {self.seconds:.6g} s"
+        return f"<Evaluation of {about}: {len(self.metrics)} metrics>"
 
 
 @dataclass(frozen=True)
@@ -62,13 +66,26 @@ class Budget:
         """Whether nothing is left."""
         return self.left == 0
 
-    def after(self, evaluation: Evaluation) -> "Budget":
-        """What is left after an evaluation."""
-        return replace(
-            self,
-            spent=self.spent + evaluation.seconds,
-            num_evaluations=self.num_evaluations + 1,
-        )
+    def after(self, evaluation: Evaluation, *, since: Evaluation | None = None) -> "Budget":
+        """What is left after an evaluation.
+
+        Args:
+            evaluation: which costs its seconds.
+            since: an earlier one of the same run, from which the training went on: then only the
+                epochs behind it are paid, and the new evaluation.
+
+        Raises:
+            ValueError: ``since`` is of another run, or of no fewer epochs.
+        """
+        seconds = evaluation.seconds
+        if since is not None:
+            if since.run != evaluation.run or since.epochs >= evaluation.epochs:
+                raise ValueError(
+                    f"run {evaluation.run.number} after {evaluation.epochs} epochs does not go on "
+                    f"from run {since.run.number} after {since.epochs}"
+                )
+            seconds -= since.seconds - since.metrics["evaluation_seconds"]
+        return replace(self, spent=self.spent + seconds, num_evaluations=self.num_evaluations + 1)
 
 
 def evaluate_run(run: Run, epoch: int) -> Evaluation:

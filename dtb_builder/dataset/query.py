@@ -4,16 +4,18 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, SupportsIndex, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from dtb_builder.dataset.evaluation import Evaluation, evaluate_run
+from dtb_builder.dataset.grouping import ByGenotype, Means, grouped
 from dtb_builder.dataset.run import Run, numbered_run
 from dtb_builder.dataset.schema import COLUMNS, VOLUMES
 from dtb_builder.dataset.states import check_plain
 from dtb_builder.dataset.store import FailedRun, Store
+from dtb_builder.dataset.trained_images import TrainedImages, images_of, parts_of
 from dtb_builder.errors import (
     DamagedFileError,
     GenotypeError,
@@ -21,15 +23,19 @@ from dtb_builder.errors import (
     NoSuchRunError,
     NotFoundError,
 )
+from dtb_builder.extras import extras_are_named
 from dtb_builder.record import HIGHER_IS_BETTER, Moment, whole_number
-from dtb_builder.space import Genotype
-from dtb_builder.space.listing import find_genotype
+from dtb_builder.space.listing import GenotypeLike, find_genotype
 from dtb_builder.space.numbering import number_of, numbers_of
 
 if TYPE_CHECKING:
     import pandas
+    import pyarrow
+    import xarray
 
 __all__ = ["Benchmark"]
+
+Wanted = GenotypeLike | tuple[GenotypeLike, int] | tuple[GenotypeLike, int, int]
 
 
 class Benchmark:
@@ -59,6 +65,16 @@ class Benchmark:
         except BaseException:
             self._store.close()
             raise
+
+    @classmethod
+    def example(cls) -> Self:
+        """The small benchmark inside the package: 6 genotypes from 2 seeds, trained on digits.
+
+        >>> bench = Benchmark.example()
+        >>> bench.run(0).state(epoch=5)["classifier.weight"].shape
+        (10, 48)
+        """
+        return cls(Path(__file__).parents[1] / "example.h5")
 
     def __reduce__(self) -> tuple[type["Benchmark"], tuple[Path | str]]:
         """Another process opens the file for itself."""
@@ -169,41 +185,58 @@ class Benchmark:
         """
         return numbered_run(self._store, number)
 
-    def runs_of(self, genotype: Genotype | str) -> tuple[Run, ...]:
+    def runs_of(self, genotype: GenotypeLike) -> tuple[Run, ...]:
         """All runs of a genotype, in any spelling or by its name; empty where there are none."""
         numbers, order = self._ordered("runs/genotype", _numbers, np.int64)
-        return self._runs(_found(numbers, order, number_of(_genotype(genotype))))
+        return self._runs(_found(numbers, order, number_of(find_genotype(genotype))))
 
-    def isomorphic_to(self, genotype: Genotype | str) -> tuple[Run, ...]:
+    def isomorphic_to(self, genotype: GenotypeLike) -> tuple[Run, ...]:
         """All runs of genotypes that only name their nodes differently, by number."""
         prefixes, order = self._ordered("runs/iso_key", _prefixes, np.uint64)
-        wanted = np.frombuffer(bytes.fromhex(_genotype(genotype).iso_key), np.uint8)
+        wanted = np.frombuffer(bytes.fromhex(find_genotype(genotype).iso_key), np.uint8)
         rows = _found(prefixes, order, _prefixes(wanted[None])[0])
         keys = [self._store.index.cell("runs/iso_key", row) for row in rows]
         return self._runs(row for row, key in zip(rows, keys, strict=True) if (key == wanted).all())
 
-    def __contains__(self, genotype: object) -> bool:
-        try:
-            return isinstance(genotype, Genotype | str) and bool(self.runs_of(genotype))
-        except GenotypeError:
-            return False
+    def __contains__(self, wanted: Run | Wanted) -> bool:
+        """Whether it is one of the runs, or such a genotype was trained, from such seeds.
 
-    def __getitem__(
-        self,
-        wanted: Genotype | str | tuple[Genotype | str, int] | tuple[Genotype | str, int, int],
-    ) -> Run:
-        """The one run of a genotype, of ``[genotype, seed]`` or ``[genotype, seed, order_seed]``.
-
-        Takes and raises what `run_of` does.
+        Raises:
+            GenotypeError: and TypeError: as `run_of`.
         """
-        if not isinstance(wanted, tuple):
-            return self.run_of(wanted)
-        if not 1 <= len(wanted) <= 3:
-            raise TypeError(f"expected a genotype, a seed and an order seed, got {wanted!r}")
-        return self.run_of(wanted[0], **dict(zip(("seed", "order_seed"), wanted[1:], strict=False)))
+        if isinstance(wanted, Run):
+            return wanted.file == self.path and wanted.number in self.numbers
+        genotype, seeds = _parts(wanted)
+        return bool(_of_seeds(self.runs_of(genotype), seeds))
+
+    @overload
+    def __getitem__(self, wanted: SupportsIndex | Wanted) -> Run: ...
+
+    @overload
+    def __getitem__(self, wanted: slice) -> tuple[Run, ...]: ...
+
+    def __getitem__(self, wanted: SupportsIndex | slice | Wanted) -> Run | tuple[Run, ...]:
+        """The run at a position, those of a slice, or the one run of a genotype and its seeds.
+
+        ``[genotype]``, ``[genotype, seed]`` and ``[genotype, seed, order_seed]`` take and raise
+        what `run_of` does. A position counts from 0, or from -1 backwards; `run` takes the number
+        that a run has in its plan.
+
+        Raises:
+            IndexError: there is no such position.
+        """
+        if isinstance(wanted, slice):
+            return self._runs(range(len(self))[wanted])
+        if isinstance(wanted, SupportsIndex) and not isinstance(wanted, bool):
+            at = whole_number("a position", wanted)
+            if not -len(self) <= at < len(self):
+                raise IndexError(f"no position {at} among {len(self)} runs; run() takes numbers")
+            return Run(self._store, at % len(self))
+        genotype, seeds = _parts(wanted)
+        return self.run_of(genotype, **seeds)
 
     def run_of(
-        self, genotype: Genotype | str, *, seed: int | None = None, order_seed: int | None = None
+        self, genotype: GenotypeLike, *, seed: int | None = None, order_seed: int | None = None
     ) -> Run:
         """The one run of a genotype, in any spelling, or of the published one of this name.
 
@@ -217,11 +250,10 @@ class Benchmark:
             GenotypeError: the text is not a genotype's, nor a name in NAMED.
             TypeError: a seed is not a whole number.
         """
-        genotype = _genotype(genotype)
-        given = {"seed": seed, "order_seed": order_seed}
-        seeds = {name: whole_number(name, s) for name, s in given.items() if s is not None}
-        every = self.runs_of(genotype)
-        runs = [run for run in every if all(getattr(run, n) == s for n, s in seeds.items())]
+        wanted = find_genotype(genotype)
+        seeds = _whole({"seed": seed, "order_seed": order_seed})
+        every = self.runs_of(wanted)
+        runs = _of_seeds(every, seeds)
         if len(runs) == 1:
             return runs[0]
         there = ", ".join(f"{run.seed}/{run.order_seed}" for run in runs or every)
@@ -231,12 +263,12 @@ class Benchmark:
                 "use runs_of, or run_of with seed= and order_seed="
             )
         if every:
-            wanted = " and ".join(f"{name} {value}" for name, value in seeds.items())
-            raise NoSuchRunError(f"no run of {wanted} among those of seed/order seed {there}")
-        others = [run.number for run in self.isomorphic_to(genotype)]
+            given = " and ".join(f"{name} {value}" for name, value in seeds.items())
+            raise NoSuchRunError(f"no run of {given} among those of seed/order seed {there}")
+        others = [run.number for run in self.isomorphic_to(wanted)]
         hint = f"; runs {others} are of isomorphic genotypes" if others else ""
         raise NoSuchRunError(
-            f"{self._store.path}, of {len(self)} runs, has none of {genotype.canonical()}{hint}"
+            f"{self._store.path}, of {len(self)} runs, has none of {wanted.canonical()}{hint}"
         )
 
     def top(self, k: int, *, by: str, epoch: int) -> tuple[Run, ...]:
@@ -357,7 +389,7 @@ class Benchmark:
 
     def evaluate(
         self,
-        genotype: Genotype | str,
+        genotype: GenotypeLike | Run,
         *,
         epochs: int,
         seed: int | None = None,
@@ -366,7 +398,7 @@ class Benchmark:
         """What training a genotype for so many epochs would have given and cost.
 
         Args:
-            genotype: in any spelling, or its name.
+            genotype: in any spelling, or its name; or one of the runs.
             epochs: 0 to num_epochs, 0 being the initialisation.
             seed: which of the genotype's runs, where it has several.
             order_seed: likewise.
@@ -374,10 +406,33 @@ class Benchmark:
         Raises:
             KeyError: there is no such run, or several, or no such epoch, or no times were measured.
         """
-        run = self.run_of(genotype, seed=seed, order_seed=order_seed)
+        if not isinstance(genotype, Run):
+            run = self.run_of(genotype, seed=seed, order_seed=order_seed)
+        elif seed is None and order_seed is None:
+            run = genotype
+        else:
+            raise TypeError("a run has its own seeds: leave out seed= and order_seed=")
         if not 0 <= whole_number("epochs", epochs) <= run.num_epochs:
             raise NotFoundError(f"no {epochs} epochs: run {run.number} has 0 to {run.num_epochs}")
         return evaluate_run(run, epochs)
+
+    def images(self, root: str | os.PathLike[str] | None = None) -> TrainedImages:
+        """The images that its runs were trained, validated and tested on, as networks see them.
+
+        They are found as ``dtb generate`` finds them, and held against the hashes in the file.
+
+        Args:
+            root: where they are, or None for their usual place.
+
+        Raises:
+            ImagesError: they are not here, or others than those it was trained on.
+
+        >>> test = Benchmark.example().images().test
+        >>> test.images.shape, test.labels.shape
+        ((359, 1, 8, 8), (359,))
+        """
+        root = None if root is None else Path(root)
+        return parts_of(*images_of(self.provenance, root, user=self._store.path))
 
     def streamed(self, names: Sequence[str], num_runs: int) -> Iterator[dict[str, NDArray[Any]]]:
         """Columns of the schema, such as ``metrics/valid_loss``, for so many runs at a time.
@@ -395,11 +450,37 @@ class Benchmark:
             raise NotFoundError(f"no column {unknown[0]!r} in the schema")
         return self._store.index.streamed(names, num_runs)
 
+    @extras_are_named("to_dataframe")
     def to_dataframe(self) -> "pandas.DataFrame":
         """One row per run and epoch; a metric that was not measured is NaN, as pandas has it."""
+        return self.to_arrow().to_pandas()
+
+    @extras_are_named("to_arrow")
+    def to_arrow(self) -> "pyarrow.Table":
+        """One row per run and epoch; a metric that was not measured is null."""
         from dtb_builder.dataset.export import table  # here: reading needs no pyarrow
 
-        return table(self).to_pandas()
+        return table(self)
+
+    @extras_are_named("to_xarray")
+    def to_xarray(self) -> "xarray.Dataset":
+        """Metrics by run and epoch, NaN where not measured; facts of the runs are coordinates."""
+        from dtb_builder.dataset.labelled import labelled  # here: reading needs no xarray
+
+        return labelled(self)
+
+    def by_genotype(self) -> ByGenotype:
+        """The runs by genotype and seeds: metrics of shape (genotypes, seeds, epochs)."""
+        seeds = np.column_stack([self.seeds, self.order_seeds])
+        numbers = self._store.index.reduced("runs/genotype", _numbers, np.int64)
+        return grouped(self.genotypes, numbers, seeds, self.array)
+
+    def mean(self, metric: str, *, epoch: int | None = None) -> Means:
+        """A metric's mean over the seeds of each genotype, with deviations and counts.
+
+        Takes and raises what `array` does.
+        """
+        return self.by_genotype().mean(metric, epoch=epoch)
 
     def _runs(self, rows: Iterable[int]) -> tuple[Run, ...]:
         return tuple(Run(self._store, row) for row in rows)
@@ -439,9 +520,18 @@ def _prefixes(keys: NDArray[np.uint8]) -> NDArray[np.uint64]:
     return np.ascontiguousarray(keys[:, :8]).view("<u8").reshape(-1)
 
 
-def _genotype(genotype: Genotype | str) -> Genotype:
-    if isinstance(genotype, str):
-        return find_genotype(genotype)
-    if not isinstance(genotype, Genotype):
-        raise TypeError(f"expected a genotype or its text, got {genotype!r}; run() takes numbers")
-    return genotype
+def _parts(wanted: Any) -> tuple[Any, dict[str, int]]:
+    """A genotype and the seeds that were given beside it, by name."""
+    if not isinstance(wanted, tuple) or hasattr(wanted, "normal"):  # a namedtuple of cells
+        return wanted, {}
+    if not 1 <= len(wanted) <= 3:
+        raise TypeError(f"expected a genotype, a seed and an order seed, got {wanted!r}")
+    return wanted[0], _whole(dict(zip(("seed", "order_seed"), wanted[1:], strict=False)))
+
+
+def _whole(seeds: dict[str, int | None]) -> dict[str, int]:
+    return {name: whole_number(name, seed) for name, seed in seeds.items() if seed is not None}
+
+
+def _of_seeds(runs: Iterable[Run], seeds: dict[str, int]) -> list[Run]:
+    return [run for run in runs if all(getattr(run, name) == s for name, s in seeds.items())]

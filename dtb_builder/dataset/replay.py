@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from dtb_builder.dataset.codec import crc32c
 from dtb_builder.dataset.opening import damage_is_named
+from dtb_builder.dataset.trained_images import images_of
 from dtb_builder.dataset.weights import write_weights
 from dtb_builder.errors import DamagedFileError, StateNotKeptError
 from dtb_builder.record import TensorTable, TrainingState
@@ -121,9 +122,9 @@ def replay(run: "Run", *, epoch: int, root: Path | None = None) -> Replayed:
     provenance = run.provenance
     with damage_is_named(run.file):
         config = provenance["config"]
-        recipe = Recipe(**config["recipe"])
+        recipe = Recipe(**config["recipe"] | {"evaluate_epochs": ()})
         compute = ComputeConfig(**config["compute"])
-    images, split = _images(run, root)
+    images, split = images_of(provenance, root, user=run.file)
     spec = claimed_spec(run, images)
     with torch_as_it_was():
         set_up_machine(compute)
@@ -207,19 +208,6 @@ def _nearest_start(run: "Run", epoch: int) -> "Start | None":
         )
     earlier = [known for known in run.checkpoint_epochs if known < epoch]
     return start_of(run, earlier[-1]) if earlier else None
-
-
-def _images(run: "Run", root: Path | None) -> "tuple[Images, Split]":
-    from dtb_builder.images import load_images, stratified_split
-    from dtb_builder.images.image_set import check_images
-
-    with damage_is_named(run.file):
-        settings, stored = run.provenance["config"]["images"], run.provenance["images"]["sha256"]
-        name, num_train = settings["name"], settings.get("num_train")
-        num_valid, seed = settings["num_valid"], settings["split_seed"]
-    images = load_images(name, root)
-    check_images(images, stored, user=run.file)
-    return images, stratified_split(images.train_labels, num_valid, seed, num_train=num_train)
 
 
 def _without_evaluation(images: "Images", split: "Split", device: str) -> "ResidentImages":

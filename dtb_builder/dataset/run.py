@@ -2,15 +2,16 @@
 
 import os
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from dtb_builder.dataset.opening import damage_is_named
+from dtb_builder.dataset.reevaluation import reevaluate_state
 from dtb_builder.dataset.replay import Replayed, replay
 from dtb_builder.dataset.source import Location
 from dtb_builder.dataset.store import Store
@@ -21,11 +22,13 @@ from dtb_builder.errors import (
     NotMeasuredError,
     StateNotKeptError,
 )
+from dtb_builder.extras import extras_are_named
 from dtb_builder.record import Moment, TensorTable, TrainingState, whole_number
 from dtb_builder.space import Genotype
 
 if TYPE_CHECKING:
     from dtb_builder.network.network import Network
+    from dtb_builder.training.evaluation import LossAndAccuracy
 
 __all__ = ["Run", "numbered_run"]
 
@@ -53,7 +56,8 @@ class Run:
         return numbered_run, (self._store, self.number)
 
     def __repr__(self) -> str:
-        return f"<Run {self.number} of {self._store.path}: seed {self.seed}, {self.genotype}>"
+        name = self.genotype.short_name
+        return f"<Run {self.number} of {self._store.path}: {name}, seed {self.seed}>"
 
     @property
     def number(self) -> int:
@@ -158,6 +162,7 @@ class Run:
             if is_exact and (without or epoch in known or epoch == began)
         )
 
+    @extras_are_named("replay")
     def replay(self, *, epoch: int, root: str | os.PathLike[str] | None = None) -> Replayed:
         """Make a state that was not kept, by training from the nearest earlier checkpoint.
 
@@ -320,7 +325,7 @@ class Run:
 
         Raises:
             ValueError: the name ends otherwise.
-            ModuleNotFoundError: the package safetensors, or torch, is not installed.
+            MissingPackageError: the package safetensors, or torch, is not installed.
             KeyError: and TypeError: as `training_state`.
         """
         state = self.training_state(epoch=epoch, step=step)
@@ -333,13 +338,33 @@ class Run:
         }
         write_weights(Path(path), self.tensors.unpack(state.values), about)
 
-    def network(self, *, epoch: int | None = None, step: int | None = None) -> "Network":
+    @extras_are_named("network")
+    def network(
+        self,
+        *,
+        epoch: int | None = None,
+        step: int | None = None,
+        state: Mapping[str, ArrayLike] | NDArray[np.float32] | None = None,
+        contiguous: bool = False,
+    ) -> "Network":
         """The network after an epoch or a step, as a torch module in evaluation mode.
 
-        Takes what `training_state` does. It has no auxiliary head where none was stored.
+        It has no auxiliary head where none was stored.
+
+        Args:
+            epoch: as `training_state` takes it.
+            step: likewise.
+            state: one that you made yourself instead, such as an average of some: named tensors as
+                `state` gives, or one vector as `training_state`. Its batch norms may need
+                `dtb_builder.network.recalibration`.
+            contiguous: for hooks that flatten maps by ``view``: the weights lie as torch has them
+                by default, not channels last as in the training, and the last bits of what it
+                computes are others.
 
         Raises:
             KeyError: there is no such epoch or step, or its state was not kept.
+            ValueError: your state has other tensors than the run's.
+            TypeError: not just one of the three is given.
             DamagedFileError: the state does not fit the network, tensor for tensor.
         """
         from dtb_builder.network.rebuilt import rebuilt
@@ -347,14 +372,48 @@ class Run:
 
         with damage_is_named(self._store.path):
             spec = NetworkSpec(**self._store.provenance["network"])
-        state = self.training_state(epoch=epoch, step=step)
+        if state is None:
+            weights = self.training_state(epoch=epoch, step=step)
+        elif epoch is None and step is None:
+            named = state if isinstance(state, Mapping) else self.tensors.unpack(state)
+            weights = TrainingState(self.tensors.pack(named), 0)
+        else:
+            raise TypeError("a state of your own is of no epoch and no step")
         if not any(name.startswith(AUXILIARY_HEAD) for name in self.tensors.names):
             spec = replace(spec, auxiliary=False)  # it was trained with, but stored without
         try:
-            return rebuilt(self.genotype, spec, self.tensors, state)
+            network = rebuilt(self.genotype, spec, self.tensors, weights)
         except ValueError as error:
             where = f"run {self.number} of {self._store.path}"
             raise DamagedFileError(f"{where}: {error}") from error
+        return network.contiguous() if contiguous else network
+
+    def evaluate(
+        self,
+        *,
+        epoch: int | None = None,
+        step: int | None = None,
+        split: Literal["train", "valid", "test"],
+        root: str | os.PathLike[str] | None = None,
+    ) -> "LossAndAccuracy":
+        """Evaluate the state after an epoch or a step anew, on images as they are.
+
+        A float32 state has its stored loss and accuracy to the last bit on the class of device
+        that trained it with the same software; elsewhere what ``dtb reproduce`` tolerates. Where
+        there is no GPU, the CPU evaluates what a GPU has trained.
+
+        Args:
+            epoch: as `training_state`.
+            step: likewise.
+            split: which images.
+            root: where the images are, or None for their usual place.
+
+        Raises:
+            KeyError: there is no such epoch or step, or its state was not kept.
+            ImagesError: the images here are not those it was trained on.
+        """
+        root = None if root is None else Path(root)
+        return reevaluate_state(self, epoch=epoch, step=step, split=split, root=root)
 
     def _column(self, name: str) -> NDArray[Any]:
         return self._store.index.cell(name, self._row)

@@ -168,7 +168,7 @@ def _created(
     settings = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
     settings.set_obj_track_times(False)  # two merges have equal bytes
     if len(shape) > 1:
-        import hdf5plugin  # registers the filter; readers of states do without
+        import hdf5plugin  # registers the filter, which only writing needs
 
         settings.set_chunk((1, shape[1]))
         settings.set_shuffle()

@@ -3,7 +3,6 @@
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -23,6 +22,7 @@ from dtb_builder.dataset.source import Location, located
 from dtb_builder.dataset.states import States
 from dtb_builder.errors import DamagedFileError, NotFoundError, SchemaVersionError
 from dtb_builder.record import METRICS, whole_number
+from dtb_builder.remembered import remembered
 from dtb_builder.space import Genotype
 
 __all__ = ["FailedRun", "Store"]
@@ -134,7 +134,7 @@ class Store:
             raise DamagedFileError(f"{self.path}: expected one provenance, got {len(texts)}")
         return texts[0]
 
-    @cached_property
+    @remembered
     def environments(self) -> tuple[dict[str, Any], ...]:
         """The devices and software that epochs ran on."""
         found = tuple(map(self._object, self.index.texts(schema.ENVIRONMENTS)))
@@ -142,7 +142,7 @@ class Store:
             check_shape(environment, schema.ENVIRONMENT_SHAPE, f"{self.path}: an environment")
         return found
 
-    @cached_property
+    @remembered
     def origins(self) -> tuple[dict[str, Any], ...]:
         """Where runs come from."""
         return tuple(map(self._object, self.index.texts(schema.ORIGINS)))

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dtb_builder.dataset.atomic import write_whole
+from dtb_builder.extras import extras_are_named
 
 __all__ = ["check_weights_name", "write_weights"]
 
@@ -23,6 +24,7 @@ def check_weights_name(path: Path) -> None:
         raise ValueError(f"expected a name that ends in .safetensors or .pt, got {path.name}")
 
 
+@extras_are_named("a state's file")
 def write_weights(
     path: Path, tensors: Mapping[str, NDArray[np.float32]], about: dict[str, str]
 ) -> None:
@@ -30,7 +32,7 @@ def write_weights(
 
     Raises:
         ValueError: the name ends otherwise than in .safetensors or .pt.
-        ModuleNotFoundError: the package safetensors, or torch, is not installed.
+        MissingPackageError: the package safetensors, or torch, is not installed.
     """
     check_weights_name(path)
     if path.suffix == ".safetensors":
@@ -42,10 +44,6 @@ def write_weights(
 
 
 def _safetensors(tensors: Mapping[str, NDArray[np.float32]], about: dict[str, str]) -> bytes:
-    try:
-        from safetensors.numpy import save
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            "files of safetensors take a package: pip install 'darts-training-bench[export]'"
-        ) from error
+    from safetensors.numpy import save
+
     return save({name: values.copy() for name, values in tensors.items()}, about)

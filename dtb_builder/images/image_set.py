@@ -2,16 +2,17 @@
 
 import hashlib
 import math
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dtb_builder.errors import ImagesError
+from dtb_builder.remembered import remembered
 
-__all__ = ["Images", "channel_statistics", "check_images"]
+__all__ = ["Images", "channel_statistics", "check_images", "normalised"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,7 +58,7 @@ class Images:
         if not (np.isfinite(self.std).all() and (self.std > 0).all()):
             raise ValueError(f"std must be finite and > 0, got {self.std}")
 
-    @cached_property
+    @remembered
     def sha256(self) -> str:
         """Hash of all pixels, labels and shapes, in hexadecimal; it tells two sets apart."""
         digest = hashlib.sha256()
@@ -65,6 +66,28 @@ class Images:
             digest.update(f"{array.shape} ".encode())
             digest.update(np.ascontiguousarray(array, array.dtype.newbyteorder("<")).data)
         return digest.hexdigest()
+
+    def pooled(self, side: int) -> Self:
+        """Smaller images: each pixel is the mean of a square of pixels, rounded half up.
+
+        Mean and standard deviation are those of the smaller training images.
+
+        Args:
+            side: of the square; it divides height and width.
+
+        Raises:
+            ValueError: it does not, or the smaller images are of one grey level.
+        """
+        height, width = self.train_images.shape[2:]
+        if side < 2 or height % side or width % side:
+            raise ValueError(
+                f"pool must be at least 2 and divide {height} x {width} pixels, got {side}"
+            )
+        train_images, test_images = (
+            _pooled(i, side) for i in (self.train_images, self.test_images)
+        )
+        mean, std = channel_statistics(train_images)
+        return replace(self, train_images=train_images, test_images=test_images, mean=mean, std=std)
 
 
 def channel_statistics(
@@ -86,6 +109,21 @@ def channel_statistics(
     return np.array(means), np.array(stds)
 
 
+def normalised(
+    pixels: NDArray[np.uint8], mean: NDArray[np.float64], std: NDArray[np.float64]
+) -> NDArray[np.float32]:
+    """Images as networks see them, float32, with the bits of torch on a CPU.
+
+    Args:
+        pixels: shape (images, channels, height, width).
+        mean: of each channel with pixels scaled to [0, 1], shape (channels,).
+        std: standard deviation of each channel, likewise.
+    """
+    scaled = pixels.astype(np.float32) / np.float32(255)
+    middle, spread = (each.astype(np.float32)[:, None, None] for each in (mean, std))
+    return (scaled - middle) / spread
+
+
 def check_images(images: Images, expected_sha256: str, *, user: Path | str) -> None:
     """Check that images are those that a run folder or a file was made with.
 
@@ -97,6 +135,15 @@ def check_images(images: Images, expected_sha256: str, *, user: Path | str) -> N
             f"{images.name} on this machine is not what {user} was made with: "
             f"SHA-256 {images.sha256[:12]}, expected {expected_sha256[:12]}"
         )
+
+
+def _pooled(images: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
+    """In whole numbers: no rounding of floats decides a pixel."""
+    number, channels, height, width = images.shape
+    sums = np.zeros((number, channels, height // side, width // side), np.uint32)
+    for row, column in np.ndindex(side, side):
+        sums += images[:, :, row::side, column::side]
+    return ((2 * sums + side**2) // (2 * side**2)).astype(np.uint8)
 
 
 def _check(

@@ -1,4 +1,4 @@
-"""The division of training images into train and valid."""
+"""The division of an image set into train, valid and test."""
 
 import hashlib
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Split", "indices_sha256", "stratified_split"]
+__all__ = ["Split", "indices_sha256", "stratified_sample", "stratified_split"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -16,13 +16,17 @@ class Split:
     Attributes:
         train: int64 indices, ascending.
         valid: int64 indices, ascending, none of them in train.
+        test: int64 indices of test images, ascending; None is all of them.
     """
 
     train: NDArray[np.int64]
     valid: NDArray[np.int64]
+    test: NDArray[np.int64] | None = None
 
     def __post_init__(self) -> None:
-        for name, indices in (("train", self.train), ("valid", self.valid)):
+        for name, indices in (("train", self.train), ("valid", self.valid), ("test", self.test)):
+            if indices is None:
+                continue
             if indices.dtype != np.int64 or indices.ndim != 1:
                 raise ValueError(
                     f"{name} must be int64 of one dimension, "
@@ -61,15 +65,43 @@ def stratified_split(
     valid_quotas = _quotas(counts, num_valid)
     train_quotas = _quotas(counts - valid_quotas, num_train)
 
-    # Published benchmarks are compared by this split, so it is not scikit-learn's, whose draws
-    # may change between versions. Of numpy only the raw stream is promised never to change.
-    shuffled = np.argsort(np.random.PCG64(seed).random_raw(len(labels)), kind="stable")
+    shuffled = _shuffled(len(labels), seed)
     valid, train = [], []
     for label, num_first, num_next in zip(classes, valid_quotas, train_quotas, strict=True):
         of_class = shuffled[labels[shuffled] == label]
         valid.append(of_class[:num_first])
         train.append(of_class[num_first : num_first + num_next])
     return Split(train=_ascending(train), valid=_ascending(valid))
+
+
+def stratified_sample(labels: NDArray[np.integer], num: int, seed: int) -> NDArray[np.int64]:
+    """Draw images such that every class has its share, to within one image; ascending indices.
+
+    Args:
+        labels: one class per image, shape (images,).
+        num: images to draw, at least 1.
+        seed: the same seed gives the same images, on any machine and with any version of numpy.
+    """
+    if not 1 <= num <= len(labels):
+        raise ValueError(f"num_test must be in 1..{len(labels)}, got {num}")
+    classes, counts = np.unique(labels, return_counts=True)
+    shuffled = _shuffled(len(labels), seed)
+    quotas = _quotas(counts, num)
+    return _ascending(
+        [
+            shuffled[labels[shuffled] == label][:quota]
+            for label, quota in zip(classes, quotas, strict=True)
+        ]
+    )
+
+
+def _shuffled(num: int, seed: int) -> NDArray[np.int64]:
+    """An order of so many images.
+
+    Published benchmarks are compared by these draws, so they are not scikit-learn's, which may
+    change between versions. Of numpy only the raw stream is promised never to change.
+    """
+    return np.argsort(np.random.PCG64(seed).random_raw(num), kind="stable")
 
 
 def _quotas(counts: NDArray[np.int64], wanted: int) -> NDArray[np.int64]:

@@ -1,4 +1,4 @@
-"""Networks of the DARTS space; what needs torch is imported from the module that has it."""
+"""Networks of the DARTS space; modules that need torch are imported one by one."""
 
 from dtb_builder.network.spec import NetworkSpec
 

@@ -1,4 +1,4 @@
-"""Where the compiled passes are, if they were built; no torch is needed."""
+"""The path of the compiled passes, if they were built; needs no torch."""
 
 from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
@@ -7,7 +7,7 @@ __all__ = ["passes_file"]
 
 
 def passes_file() -> Path | None:
-    """The compiled library of network/kernels, or None where there was no C++ compiler."""
+    """The compiled library of network/kernels, or None if it was installed without C++ compiler."""
     folder = Path(__file__).parent / "kernels"
     files = (folder / f"_passes{suffix}" for suffix in EXTENSION_SUFFIXES)
     return next((file for file in files if file.exists()), None)

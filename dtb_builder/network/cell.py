@@ -1,4 +1,4 @@
-"""A cell: the small graph of operations that a network repeats."""
+"""A cell, the small graph of operations that a network repeats."""
 
 from collections.abc import Sequence
 
@@ -16,7 +16,7 @@ __all__ = ["Cell", "DropPath"]
 
 
 class DropPath(nn.Module):
-    """Zeroes whole samples at random in training, and scales the kept ones to the same mean.
+    """Zeroes whole samples at random in training, and scales the others up to keep the mean.
 
     The draws come from the default generator of the input's device, as nn.Dropout's do.
 
@@ -36,19 +36,19 @@ class DropPath(nn.Module):
         return maps * maps.new_empty((len(maps), 1, 1, 1)).bernoulli_(kept).div_(kept)
 
     def extra_repr(self) -> str:
-        """What stands between the brackets when the module is printed."""
+        """The arguments in the module's printed form."""
         return f"probability={self.probability}"
 
 
 class Cell(nn.Module):
-    """Four nodes, each the sum of two operations on earlier states; their concatenation goes out.
+    """Four nodes, each the sum of two operations on earlier states; the output concatenates them.
 
     Args:
         edges: the cell's edges in the genotype's order, which is also the order of the weights.
-        channels_in: channels of the two inputs, the cell before the last first.
+        channels_in: channels of the two inputs, before_last and last.
         channels: channels of each node.
-        reduction: whether the cell halves the map.
-        after_reduction: whether the cell before does, so that the older input must still be halved.
+        reduction: whether the cell halves the resolution.
+        after_reduction: whether the last cell does, so that the older input must still be halved.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class Cell(nn.Module):
         self.preprocess0 = adapt(channels_in[0], channels)
         self.preprocess1 = pointwise_convolution(channels_in[1], channels)
         self._predecessors = tuple(edge.predecessor for edge in edges)
-        # The published weights have this name too.
+        # The name in published DARTS weights.
         self._ops = nn.ModuleList(
             make_operation(edge.operation, channels, 2 if reduction and edge.predecessor < 2 else 1)
             for edge in edges
@@ -76,15 +76,15 @@ class Cell(nn.Module):
 
     @property
     def edges(self) -> tuple[tuple[nn.Module, int], ...]:
-        """The operation of each edge, and the state that it reads, 0 being the older input."""
+        """Each edge's operation and the number of the state that it reads; 0 is the older input."""
         return tuple(zip(self._ops, self._predecessors, strict=True))
 
     def forward(self, before_last: Tensor, last: Tensor) -> Tensor:
-        """The nodes' maps, shape (batch, channels_out, height, width).
+        """The concatenated nodes, shape (batch, channels_out, height, width).
 
         Args:
-            before_last: output of the cell before the last one.
-            last: output of the last cell.
+            before_last: output of the cell before the last, (batch, channels_in[0], ...).
+            last: output of the last cell, shape (batch, channels_in[1], height, width).
         """
         states = [self.preprocess0(before_last), self.preprocess1(last)]
         for i in range(0, len(self._ops), 2):

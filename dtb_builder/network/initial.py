@@ -10,7 +10,7 @@ __all__ = ["initial_network"]
 
 
 def initial_network(genotype: Genotype, spec: NetworkSpec, seed: int) -> Network:
-    """The network of a run before its training, the same on every device."""
+    """The initialised network of a run, on the CPU, where it is the same for every device."""
     with torch.random.fork_rng([]):
         torch.default_generator.manual_seed(seed)
         return Network(genotype, spec)

@@ -24,7 +24,7 @@ STEM_MULTIPLIER = 3
 
 
 class AuxiliaryHead(nn.Module):
-    """A second classifier, on the maps of an inner cell."""
+    """A second classifier, which reads the output of an inner cell."""
 
     def __init__(self, channels: int, num_classes: int) -> None:
         super().__init__()
@@ -77,10 +77,10 @@ class Network(nn.Module):
             )
             self.cells.append(cell)
             before_last, last = last, cell.channels_out
-        # Its cell is the last reduction, so it sees as many channels as the classifier.
+        # The auxiliary head reads the last reduction, so it has as many channels as the classifier.
         self.auxiliary_head = AuxiliaryHead(last, spec.num_classes) if spec.auxiliary else None
         self.classifier = nn.Linear(last, spec.num_classes)
-        # The layout decides the last bits; this one has the fastest depthwise convolutions.
+        # The layout decides the last bits; depthwise convolutions are fastest with channels last.
         self.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
 
     def forward(self, images: Tensor) -> Tensor | tuple[Tensor, Tensor]:
@@ -97,14 +97,14 @@ class Network(nn.Module):
         return logits, self.auxiliary_head(inner)
 
     def _cell_outputs(self, maps: Tensor) -> tuple[Tensor, Tensor]:
-        """What the auxiliary head sees, and what the classifier sees."""
+        """The input of the auxiliary head, and that of the classifier before pooling."""
         wanted = (self.spec.auxiliary_cell, len(self.cells) - 1)
         library, repeated = self._kernels, self._repeated
-        if repeated is not None and repeated.fit(maps):
-            outputs = repeated.again(maps)
+        if repeated is not None and repeated.can_replay(maps):
+            outputs = repeated.replay(maps)
             return outputs[0], outputs[-1]
         if library is not None and self.training and can_be_compiled(library, self.cells, maps):
-            run = run_compiled if repeated is None or repeated.begun else repeated.first
+            run = run_compiled if repeated is None or repeated.is_recorded else repeated.record
             outputs = run(library, self.cells, maps, wanted)
             return outputs[0], outputs[-1]
         before_last = last = inner = maps
@@ -115,21 +115,23 @@ class Network(nn.Module):
         return inner, last
 
     def use_kernels(self, library: AnyLibrary | None) -> None:
-        """Train the cells in compiled passes wherever these compute what the modules define.
+        """Train the cells with compiled passes where can_be_compiled allows it.
 
-        On the library's device in float32 or float64, that is; not under autocast, nor where a hook
-        wants to see a module work. Evaluation is always the modules': whoever rebuilds a stored
-        state, with or without passes, gets the stored accuracy and loss to the last bit. None goes
-        back to the modules in training too.
+        They need float32 or float64 on the library's device, no autocast and no hooks. Evaluation
+        always uses the modules, so that a stored state has its stored accuracy and loss to the last
+        bit, with or without compiled passes.
+
+        Args:
+            library: the passes, or None to train with the modules.
         """
         self._kernels = library
 
     @contextmanager
     def repeating_passes(self) -> Iterator[None]:
-        """Within, batches of the first one's size are trained on by the same calls in its memory.
+        """Within, the calls of the first batch are replayed for later batches of its size.
 
-        On a CPU, where Python would otherwise take longer for a small network than its passes. For
-        a loop that ends a batch's backward pass before the next forward pass: see RepeatedCells.
+        Only on a CPU, where a small network would otherwise spend most of its time in Python. Each
+        backward pass must end before the next forward pass; see RepeatedCells.
         """
         self._repeated = RepeatedCells() if isinstance(self._kernels, Library) else None
         try:
@@ -139,11 +141,15 @@ class Network(nn.Module):
 
     @property
     def kernels(self) -> AnyLibrary | None:
-        """The compiled passes that it trains in."""
+        """The compiled passes that train the cells, if any."""
         return self._kernels
 
+    def contiguous(self) -> "Network":
+        """Have its weights lie as torch has them by default, and with them the maps; in place."""
+        return self.to(memory_format=torch.contiguous_format)  # pyright: ignore[reportCallIssue]
+
     def set_drop_path(self, probability: float) -> None:
-        """Drop each sample's edges with this probability in training."""
+        """Set the probability with which an edge is dropped for a sample in training."""
         if not 0 <= probability < 1:
             raise ValueError(f"the drop-path probability must be in [0, 1), got {probability}")
         for module in self.modules():

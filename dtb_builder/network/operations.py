@@ -1,6 +1,6 @@
-"""The operations of the DARTS space, as they stand in the evaluation network.
+"""The operations of the DARTS space, as DARTS trains them in its evaluation network.
 
-Module names such as ``op`` and ``conv_1`` are those under which DARTS weights are published.
+Module names such as ``op`` and ``conv_1`` are those of published DARTS weights.
 """
 
 from collections import OrderedDict
@@ -21,7 +21,7 @@ __all__ = [
 
 
 def make_operation(name: str, channels: int, stride: int) -> nn.Module:
-    """The operation of an edge; with stride 2 a map of n pixels becomes one of ceil(n / 2).
+    """The operation of an edge; with stride 2 a side of n pixels becomes ceil(n / 2).
 
     >>> make_operation("skip_connect", channels=16, stride=1)
     Identity()
@@ -54,7 +54,7 @@ def pointwise_convolution(channels_in: int, channels_out: int) -> nn.Module:
 
 
 def separable_convolution(channels: int, kernel_size: int, stride: int) -> nn.Module:
-    """Two depthwise blocks, of which the first has the stride."""
+    """Two depthwise blocks; the first has the stride."""
     return _named_op(
         *_depthwise_block(channels, kernel_size, stride),
         *_depthwise_block(channels, kernel_size, stride=1),
@@ -67,11 +67,11 @@ def dilated_convolution(channels: int, kernel_size: int, stride: int) -> nn.Modu
 
 
 class DilatedConvolution(nn.Conv2d):
-    """A depthwise convolution of dilation 2, computed by undilated ones.
+    """A depthwise convolution of dilation 2, computed by convolutions without dilation.
 
-    It reads every second pixel, so the four parts of a map that are made of every second row and
-    column do not meet in it; with stride 2, only one part counts. torch's own backward pass of a
-    dilated depthwise convolution is tens of times slower on a CPU.
+    It reads every second row and column, so it acts on the four subgrids of even and odd rows and
+    columns independently; with stride 2, only one subgrid is needed. On a CPU, torch's backward
+    pass of a dilated depthwise convolution is tens of times slower.
     """
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - the name in nn.Conv2d
@@ -81,7 +81,7 @@ class DilatedConvolution(nn.Conv2d):
         height, width = input.shape[2:]
         even = functional.pad(input, (0, width % 2, 0, height % 2))
         batch, channels, rows, columns = even.shape
-        # Channels last throughout, so that the parts lie side by side without being transposed.
+        # Channels last throughout, so that the convolution need not change the layout.
         pixels = even.permute(0, 2, 3, 1).reshape(batch, rows // 2, 2, columns // 2, 2, channels)
         parts = pixels.permute(2, 4, 0, 1, 3, 5).reshape(-1, rows // 2, columns // 2, channels)
         done = self._undilated(parts.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
@@ -95,14 +95,14 @@ class DilatedConvolution(nn.Conv2d):
 
 
 class MatrixConvolution(nn.Conv2d):
-    """A dense convolution of stride 1, on CUDA a matrix product over the windows of the map.
+    """A dense convolution of stride 1, computed on CUDA as a matrix product over windows (im2col).
 
-    For the few convolutions that are neither depthwise nor 1x1: cuDNN's backward passes in float32
-    take several times as long, most of all the deterministic ones.
+    For the few convolutions that are neither depthwise nor 1x1: in float32, cuDNN's backward passes
+    take several times as long, above all with deterministic kernels.
     """
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - the name in nn.Conv2d
-        """Maps of shape (batch, channels, height, width), smaller where there is no padding."""
+        """Maps of shape (batch, channels, height, width), smaller if the padding is."""
         if not input.is_cuda:
             return super().forward(input)
         weight = self.weight.flatten(1)
@@ -117,12 +117,12 @@ class MatrixConvolution(nn.Conv2d):
 
 
 class FactorizedReduce(nn.Module):
-    """Half the resolution: one 1x1 convolution reads the even pixels, another the odd ones.
+    """Halves the resolution: one 1x1 convolution reads the even pixels, another the odd ones.
 
-    A map of odd size counts as one with a last row and column of zeros more, so that both
-    convolutions give ceil(n / 2) pixels. The pixels are picked before the convolutions: a strided
-    1x1 convolution of few channels to one writes outside its memory in the backward pass of torch
-    2.13 on a CPU with AVX2.
+    A map of odd size is padded with a last row and column of zeros, so that both convolutions give
+    ceil(n / 2) pixels. The pixels are selected before the convolutions: in torch 2.13 on a CPU with
+    AVX2, the backward pass of a strided 1x1 convolution from few channels to one writes outside its
+    memory.
     """
 
     def __init__(self, channels_in: int, channels_out: int) -> None:
@@ -166,5 +166,5 @@ def _depthwise_block(
 
 
 def _named_op(*layers: nn.Module) -> nn.Module:
-    """The layers in sequence, with parameters named ``op.1.weight`` and so on."""
+    """A sequence of layers whose parameters are named ``op.1.weight`` and so on."""
     return nn.Sequential(OrderedDict(op=nn.Sequential(*layers)))

@@ -21,16 +21,22 @@ _WITHOUT_WEIGHTS = Genotype(normal=_POOLS, reduce=_POOLS)
 
 
 _INITIALISING = Lock()
-"""Of two threads the second would otherwise restore what the first has drawn."""
+"""Initialising draws from torch's default generator, whose state threads share."""
 
 
 def rebuilt(
     genotype: Genotype, spec: NetworkSpec, tensors: TensorTable, state: TrainingState
 ) -> Network:
-    """The network, in evaluation mode; the caller's random numbers are not touched.
+    """The network in evaluation mode; torch's default generator is not changed.
+
+    Args:
+        genotype: the network's cells.
+        spec: how the genotype is made into a network.
+        tensors: the names and shapes of the state's tensors.
+        state: parameters and batch-norm statistics.
 
     Raises:
-        ValueError: its tensors are others than those of the state, by name or shape.
+        ValueError: the network's tensors differ from those of the state by name or shape.
     """
     check_claim(spec, tensors)
     with _INITIALISING, torch.random.fork_rng([]):
@@ -58,9 +64,9 @@ def check_claim(spec: NetworkSpec, tensors: TensorTable) -> None:
 
 @lru_cache(maxsize=16)
 def _least_floats(spec: NetworkSpec) -> int:
-    """Of the smallest network that is grown so; no other has many times as many."""
+    """The floats of a spec's smallest network, with pools only; no other has many times as many."""
     try:
-        with torch.device("meta"):  # where tensors have no memory
+        with torch.device("meta"):  # tensors without memory
             return tensor_table(Network(_WITHOUT_WEIGHTS, spec).float()).num_floats
     except RuntimeError as error:  # a tensor with more bytes than 64 bits can count
         raise ValueError(_OTHER) from error

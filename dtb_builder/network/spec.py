@@ -1,4 +1,4 @@
-"""How a genotype is grown into a network, as a value that files can keep; no torch is needed."""
+"""The settings that make a network of a genotype, as a value for files; needs no torch."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -11,23 +11,23 @@ if TYPE_CHECKING:
 __all__ = ["AUXILIARY_HEAD", "NetworkSpec"]
 
 AUXILIARY_HEAD = "auxiliary_head."
-"""How the names of the auxiliary head's tensors begin."""
+"""The prefix of the auxiliary head's tensor names."""
 
 SMALLEST_IMAGE = 8
 AUXILIARY_MAPS = range(8, 11)
-"""Sizes of a map that the auxiliary head pools to 2 x 2 and convolves to 1 x 1."""
+"""The map sizes that the auxiliary head pools to 2 x 2 and convolves to 1 x 1."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class NetworkSpec:
-    """What a network is besides its genotype.
+    """The size of a network and the shape of its input and output.
 
     >>> spec = NetworkSpec(channels=36, layers=20, num_classes=10, image_size=32)
     >>> sorted(spec.reductions), spec.auxiliary_cell
     ([6, 13], 13)
 
     Attributes:
-        channels: channels of a node in the first cells; each reduction doubles them.
+        channels: channels of a node in the first cell; each reduction cell doubles them.
         layers: number of cells.
         num_classes: number of logits.
         input_channels: channels of an image.
@@ -64,21 +64,21 @@ class NetworkSpec:
 
     @property
     def reductions(self) -> frozenset[int]:
-        """The cells that halve the map and double the channels; one only if there is one cell."""
+        """The numbers of the reduction cells: two, or one if there is only one cell."""
         return frozenset({self.layers // 3, 2 * self.layers // 3})
 
     @property
     def auxiliary_cell(self) -> int:
-        """The cell whose output the auxiliary head sees: the last reduction."""
+        """The number of the cell whose output the auxiliary head reads: the last reduction cell."""
         return 2 * self.layers // 3
 
     @property
     def map_size(self) -> int:
-        """Height and width of a map after the last reduction; a reduction rounds up."""
+        """Height and width of a map after the last reduction cell; a reduction rounds up."""
         return -(-self.image_size // 2 ** len(self.reductions))
 
     def build(self, genotype: Genotype) -> "Network":
-        """A newly initialised network; the weights come from torch's default generator."""
+        """A network with weights drawn from torch's default generator."""
         from dtb_builder.network.network import Network  # here, so that a spec needs no torch
 
         return Network(genotype, self)

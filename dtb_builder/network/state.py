@@ -1,4 +1,4 @@
-"""Between a network's tensors and the one vector that is remembered of them."""
+"""The state of a network as one vector: capture it, restore it, name its tensors."""
 
 import io
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ COUNTER = "num_batches_tracked"
 
 
 def tensor_table(network: nn.Module) -> TensorTable:
-    """Where a captured state has each of the network's tensors.
+    """The names and shapes of the network's tensors, in the order of a captured state.
 
     >>> tensor_table(nn.Linear(3, 2)).names
     ('weight', 'bias')
@@ -26,29 +26,31 @@ def tensor_table(network: nn.Module) -> TensorTable:
 
 
 def capture(network: nn.Module) -> TrainingState:
-    """A copy of the network's state, every tensor in C order whatever its memory format.
+    """A copy of the network's state; every tensor is in C order, whatever its memory format.
 
     Raises:
-        ValueError: a tensor is not float32, or batch norms have seen different numbers of batches.
+        ValueError: a tensor is not float32, or the batch norms have not counted the same number of
+            batches.
     """
     tensors, counters = _tensors_and_counters(network)
-    # One concatenation on the device, so that a GPU makes one transfer instead of hundreds.
+    # Concatenated on the device: one transfer from a GPU instead of hundreds.
     values = torch.cat([tensor.reshape(-1) for tensor in tensors.values()]).cpu().numpy()
     counts = torch.stack(list(counters.values())).tolist() if counters else [0]
     if min(counts) != max(counts):
         fewest, most = (list(counters)[counts.index(extreme(counts))] for extreme in (min, max))
         raise ValueError(
-            f"all batch norms must have seen as many batches, "
+            f"all batch norms must have counted the same number of batches, "
             f"got {min(counts)} in {fewest} and {max(counts)} in {most}"
         )
     return TrainingState(values, counts[0])
 
 
 def restore(network: nn.Module, state: TrainingState) -> None:
-    """Write a captured state into a network of the same tensors, in place.
+    """Write a captured state into a network with the same tensors, in place.
 
     Raises:
-        ValueError: the state has not as many floats as the network, or counts batches for none.
+        ValueError: the state's number of floats is not the network's, or the state counts batches
+            but the network has no batch norm.
     """
     tensors, counters = _tensors_and_counters(network)
     sizes = [tensor.numel() for tensor in tensors.values()]
@@ -56,9 +58,9 @@ def restore(network: nn.Module, state: TrainingState) -> None:
         raise ValueError(f"expected a state of {sum(sizes)} floats, got {len(state.values)}")
     if state.num_batches_tracked and not counters:
         raise ValueError(
-            f"a network without batch norm has seen 0 batches, got {state.num_batches_tracked}"
+            f"a network without batch norm counts 0 batches, got {state.num_batches_tracked}"
         )
-    # Copied, since torch warns of arrays that it may not write, such as a file's.
+    # Copied, because torch warns about read-only arrays, such as those of a file.
     values = torch.from_numpy(state.values.copy()).to(next(iter(tensors.values())).device)
     for tensor, part in zip(tensors.values(), values.split(sizes), strict=True):
         tensor.copy_(part.view(tensor.shape))
@@ -67,14 +69,18 @@ def restore(network: nn.Module, state: TrainingState) -> None:
 
 
 def torch_file(tensors: Mapping[str, NDArray[np.float32]]) -> bytes:
-    """Named arrays as the file that ``torch.load`` reads, and ``load_state_dict`` takes."""
+    """The bytes of a file that ``torch.load`` reads as a state dict of the named arrays."""
     buffer = io.BytesIO()
     torch.save({name: torch.from_numpy(array.copy()) for name, array in tensors.items()}, buffer)
     return buffer.getvalue()
 
 
 def _tensors_and_counters(network: nn.Module) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """The network's own float32 tensors, and the batch counters of its batch norms, by name."""
+    """The network's float32 tensors, and the batch counters of its batch norms, by name.
+
+    Raises:
+        ValueError: a tensor is not float32, or there are no tensors.
+    """
     tensors, counters = {}, {}
     for name, tensor in network.state_dict().items():
         is_counter = name.rpartition(".")[2] == COUNTER
@@ -82,5 +88,5 @@ def _tensors_and_counters(network: nn.Module) -> tuple[dict[str, Tensor], dict[s
             raise ValueError(f"{name} must be float32, got {tensor.dtype}")
         (counters if is_counter else tensors)[name] = tensor
     if not tensors:
-        raise ValueError(f"{type(network).__name__} has no tensors that make a state")
+        raise ValueError(f"{type(network).__name__} has no tensors, so it has no state")
     return tensors, counters

@@ -1,7 +1,6 @@
 """One forward pass with its graph, and the backward passes that scores share."""
 
 from collections.abc import Callable
-from functools import cached_property
 from typing import Any
 
 import torch
@@ -10,6 +9,7 @@ from torch.nn import functional
 from torch.nn.modules.conv import _ConvNd
 
 from dtb_builder.errors import DivergedError
+from dtb_builder.remembered import remembered
 from dtb_builder.scores.activations import ActivationWatch
 from dtb_builder.scores.probed import full_precision, probed_copy
 
@@ -60,7 +60,7 @@ class Graph:
                 with self.watch:
                     self.logits = probed(self._images)
 
-    @cached_property
+    @remembered
     def loss(self) -> Tensor:
         """The mean cross-entropy."""
         if self.labels is None:
@@ -68,7 +68,7 @@ class Graph:
         with torch.enable_grad(), full_precision(self.logits.device):
             return functional.cross_entropy(self.logits, self.labels)
 
-    @cached_property
+    @remembered
     def weights(self) -> list[tuple[Tensor, Tensor]]:
         """The weights on which the loss depends, each with its gradient, in the modules' order.
 
@@ -80,7 +80,7 @@ class Graph:
             raise DivergedError(f"a gradient is not finite; the loss is {self.loss.item()}")
         return pairs
 
-    @cached_property
+    @remembered
     def hessian_products(self) -> list[tuple[Tensor, Tensor]]:
         """Those weights, each with its part of H g: the loss's Hessian times its gradient."""
         if not self._twice:
@@ -95,7 +95,7 @@ class Graph:
             if product is not None
         ]
 
-    @cached_property
+    @remembered
     def outputs(self) -> list[tuple[nn.Module, Tensor, Tensor]]:
         """Each call of a layer: the layer, what it gave, and the gradient of the loss by that."""
         found = self._of_loss[len(self._weights) :]
@@ -105,7 +105,7 @@ class Graph:
             if gradient is not None
         ]
 
-    @cached_property
+    @remembered
     def image_gradients(self) -> Tensor:
         """Of the summed logits by each image, shape (images, values), float64 on the CPU.
 
@@ -124,7 +124,7 @@ class Graph:
         found = zip(self._weights, self._of_loss[: len(self._weights)], strict=True)
         return [(weight, gradient) for weight, gradient in found if gradient is not None]
 
-    @cached_property
+    @remembered
     def _of_loss(self) -> tuple[Tensor | None, ...]:
         by = [*self._weights, *(output for _, output in self._outputs)]
         with torch.enable_grad(), full_precision(self.logits.device):

@@ -1,10 +1,11 @@
 """The agreement kernel: for how many units two images agree on whether a unit fires."""
 
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
+
+from dtb_builder.remembered import remembered
 
 __all__ = ["Agreement", "agreement"]
 
@@ -70,7 +71,7 @@ class Agreement:
         noise = self.num_images * np.finfo(np.float64).eps * self._eigenvalues[-1]
         return bool(self._eigenvalues[0] <= noise)
 
-    @cached_property
+    @remembered
     def _eigenvalues(self) -> NDArray[np.floating]:
         """Of K_H / N_A, in float64, ascending, shape (images,)."""
         return np.linalg.eigvalsh(self.counts / self.activation_units)

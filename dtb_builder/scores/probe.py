@@ -2,10 +2,12 @@
 
 import hashlib
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
+
+from dtb_builder.images.image_set import normalised
+from dtb_builder.remembered import remembered
 
 __all__ = ["ProbeImages", "choose_probe"]
 
@@ -50,7 +52,7 @@ class ProbeImages:
         """The first so many images: what `choose_probe` chooses if asked for as many."""
         return ProbeImages(self.pixels[:num_images], self.indices[:num_images])
 
-    @cached_property
+    @remembered
     def sha256(self) -> str:
         """Hash of shape and pixels, in hexadecimal; scores of other probes are not comparable."""
         digest = hashlib.sha256(f"{self.pixels.shape} ".encode())
@@ -66,10 +68,7 @@ class ProbeImages:
             mean: of each channel with pixels scaled to [0, 1], shape (channels,).
             std: standard deviation of each channel, likewise.
         """
-        scaled = self.pixels.astype(np.float32) / np.float32(255)
-        shape = (1, -1, 1, 1)
-        mean, std = mean.reshape(shape), std.reshape(shape)
-        return (scaled - mean.astype(np.float32)) / std.astype(np.float32)
+        return normalised(self.pixels, mean, std)
 
 
 def choose_probe(

@@ -52,6 +52,8 @@ class Edge(NamedTuple):
 def checked_cell(pairs: object, name: str) -> tuple[Edge, ...]:
     """The pairs as the edges of a cell; edges ``2i`` and ``2i + 1`` feed node ``i + 2``.
 
+    They may stand node by node, as pt.darts has them: four lists of two pairs.
+
     Raises:
         GenotypeError: They are not a cell of the space; ``name`` says in the message which.
     """
@@ -60,6 +62,7 @@ def checked_cell(pairs: object, name: str) -> tuple[Edge, ...]:
             f"{name} cell: wanted a sequence of {NUM_EDGES} (operation, predecessor) pairs, "
             f"got {shown(pairs)}"
         )
+    pairs = _flattened(pairs)
     if len(pairs) != NUM_EDGES:
         raise GenotypeError(
             f"{name} cell: wanted {NUM_EDGES} edges, two for each of the nodes 2 to 5, "
@@ -111,6 +114,16 @@ def shown(value: object) -> str:
     except ValueError:  # an int of more digits than Python prints
         text = f"a huge {type(value).__name__}"
     return text if len(text) <= 80 else f"{text[:60]}... ({len(text)} characters)"
+
+
+def _flattened(pairs: Sequence[object]) -> Sequence[object]:
+    """The pairs without the lists that hold those of a node, if all stand in such lists."""
+    nodes = [
+        node
+        for node in pairs
+        if isinstance(node, list | tuple) and len(node) == 2 and isinstance(node[0], list | tuple)
+    ]
+    return [pair for node in nodes for pair in node] if len(nodes) == len(pairs) else pairs
 
 
 def _checked_edge(pair: object, node: int, where: str) -> Edge:

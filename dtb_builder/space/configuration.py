@@ -6,6 +6,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from dtb_builder.errors import GenotypeError
+from dtb_builder.extras import extras_are_named
 from dtb_builder.space.cell import NUM_EDGES, NUM_NODES, OPERATIONS, Edge, shown
 from dtb_builder.space.genotype import Genotype
 
@@ -97,6 +98,7 @@ def _edges(configuration: Mapping[str, object], cell: str) -> tuple[Edge, ...]:
     )
 
 
+@extras_are_named("config_space")
 def config_space(seed: int) -> "ConfigurationSpace":
     """The DARTS space as ConfigSpace describes it: 22 categorical choices, all equally likely.
 

@@ -2,12 +2,13 @@
 
 import hashlib
 from dataclasses import dataclass
-from functools import cached_property
+from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from dtb_builder.errors import GenotypeError
+from dtb_builder.remembered import remembered
 from dtb_builder.space.cell import (
     NUM_EDGES,
     OPERATIONS,
@@ -17,12 +18,13 @@ from dtb_builder.space.cell import (
     relabelled_cells,
     shown,
 )
+from dtb_builder.space.edits import num_edits
 from dtb_builder.space.published import read_cells
 
 __all__ = ["OPERATIONS", "Edge", "Genotype"]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Genotype:
     """A normal and a reduction cell of eight edges each; edges 2i and 2i+1 feed node i+2.
 
@@ -70,12 +72,16 @@ class Genotype:
         return cls(checked_cell(normal, "normal"), checked_cell(reduce, "reduce"))
 
     @classmethod
-    def from_array(cls, array: NDArray[np.integer]) -> "Genotype":
-        """The genotype whose ``to_array`` is ``array``.
+    def from_array(cls, array: ArrayLike) -> "Genotype":
+        """The genotype whose ``to_array`` is ``array``, which may be a list or a tensor.
 
         Raises:
             GenotypeError: The array's shape, type or numbers are not those of a genotype.
         """
+        try:
+            array = np.asarray(array)
+        except ValueError as error:  # lists of different lengths
+            raise GenotypeError(f"wanted an array of genotypes: {error}") from None
         if array.shape != (2, NUM_EDGES, 2) or not np.issubdtype(array.dtype, np.integer):
             raise GenotypeError(
                 f"wanted an integer array of shape (2, {NUM_EDGES}, 2), "
@@ -104,12 +110,12 @@ class Genotype:
         """The same genotype with every node's edges sorted by predecessor."""
         return Genotype(*self._canonical_cells)
 
-    @cached_property
+    @remembered
     def key(self) -> str:
         """SHA-256 of the canonical text, in hexadecimal: the same for all spellings."""
         return hashlib.sha256(_text(*self._canonical_cells).encode()).hexdigest()
 
-    @cached_property
+    @remembered
     def iso_key(self) -> str:
         """The smallest isomorphic genotype's ``key``.
 
@@ -120,6 +126,46 @@ class Genotype:
         """
         cells = [min(relabelled_cells(cell)) for cell in self._canonical_cells]
         return hashlib.sha256(_text(*cells).encode()).hexdigest()
+
+    @remembered
+    def short_name(self) -> str:
+        """The name of a published genotype, or the first eight digits of another's ``key``.
+
+        >>> from dtb_builder.space import sample_uniform
+        >>> sample_uniform(0, 0).short_name
+        'f9a0494a'
+        """
+        from dtb_builder.space.named import NAMED  # here, because it has genotypes itself
+
+        names = (name for name, genotype in NAMED.items() if genotype == self)
+        return next(names, self.key[:8])
+
+    def operation_counts(self, cell: Literal["normal", "reduce"] | None = None) -> dict[str, int]:
+        """How many edges have each of OPERATIONS, in one cell or in both.
+
+        >>> from dtb_builder.space import NAMED
+        >>> NAMED["DARTS_V2"].operation_counts("reduce")["max_pool_3x3"]
+        5
+        """
+        edges = {"normal": self.normal, "reduce": self.reduce, None: self.normal + self.reduce}[
+            cell
+        ]
+        return {name: sum(edge.operation == name for edge in edges) for name in OPERATIONS}
+
+    def distance(self, other: "Genotype") -> int:
+        """The fewest operations and predecessors that must change to make one the other.
+
+        However the inner nodes of each cell are numbered and a node's edges are ordered: it is a
+        metric between genotypes, and 0 between isomorphic ones.
+
+        >>> from dtb_builder.space import NAMED
+        >>> NAMED["DARTS_V1"].distance(NAMED["DARTS_V2"])
+        6
+        """
+        return num_edits(self.normal, other.normal) + num_edits(self.reduce, other.reduce)
+
+    def __repr__(self) -> str:
+        return f"<Genotype {self.short_name}>"
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Genotype):
@@ -132,7 +178,7 @@ class Genotype:
     def __str__(self) -> str:
         return _text(self.normal, self.reduce)
 
-    @cached_property
+    @remembered
     def _canonical_cells(self) -> tuple[tuple[Edge, ...], tuple[Edge, ...]]:
         return canonical_cell(self.normal), canonical_cell(self.reduce)
 

@@ -1,12 +1,30 @@
-"""Files that list genotypes, one a line."""
+"""Genotypes as people have them: objects, names and texts, and files that list these."""
 
 from pathlib import Path
+from typing import Protocol
 
 from dtb_builder.errors import GenotypeError
+from dtb_builder.space.cell import checked_cell, shown
 from dtb_builder.space.genotype import Genotype
 from dtb_builder.space.named import NAMED
 
-__all__ = ["find_genotype", "read_genotypes"]
+__all__ = ["GenotypeLike", "HasCells", "find_genotype", "read_genotypes"]
+
+_CONCAT = [2, 3, 4, 5]
+
+
+class HasCells(Protocol):
+    """Such as the namedtuple ``Genotype`` of the DARTS repositories."""
+
+    @property
+    def normal(self) -> object: ...  # noqa: D102
+
+    @property
+    def reduce(self) -> object: ...  # noqa: D102
+
+
+GenotypeLike = Genotype | HasCells | str
+"""A genotype, a published one's name or text, or another project's object with both cells."""
 
 
 def read_genotypes(path: str | Path) -> tuple[Genotype, ...]:
@@ -39,14 +57,24 @@ def read_genotypes(path: str | Path) -> tuple[Genotype, ...]:
     return tuple(genotypes)
 
 
-def find_genotype(entry: str) -> Genotype:
-    """The genotype of this name in NAMED, or of this published text.
+def find_genotype(entry: GenotypeLike) -> Genotype:
+    """The genotype that somebody named, wrote or has as an object of another project.
 
     Raises:
-        GenotypeError: It is neither.
+        GenotypeError: It is outside the space, or neither a name in NAMED nor a published text.
+        TypeError: It is none of these.
     """
-    if not entry.isidentifier():
-        return Genotype.parse(entry)
-    if entry not in NAMED:
-        raise GenotypeError(f"wanted a genotype or one of {', '.join(NAMED)}, got {entry}")
-    return NAMED[entry]
+    if isinstance(entry, Genotype):
+        return entry
+    if isinstance(entry, str):
+        if not entry.isidentifier():
+            return Genotype.parse(entry)
+        if entry not in NAMED:
+            raise GenotypeError(f"wanted a genotype or one of {', '.join(NAMED)}, got {entry}")
+        return NAMED[entry]
+    if not (hasattr(entry, "normal") and hasattr(entry, "reduce")):
+        raise TypeError(f"expected a genotype, its name or its text, got {shown(entry)}")
+    for name in ("normal_concat", "reduce_concat"):
+        if list(concat := getattr(entry, name, _CONCAT)) != _CONCAT:
+            raise GenotypeError(f"{name}: wanted {_CONCAT}, got {shown(concat)}")
+    return Genotype(checked_cell(entry.normal, "normal"), checked_cell(entry.reduce, "reduce"))

@@ -13,7 +13,7 @@ _CONCAT = [2, 3, 4, 5]
 _MAX_CHARACTERS = 4_000  # a published genotype has about 600
 
 
-def read_cells(text: str) -> tuple[list[tuple[object, object]], list[tuple[object, object]]]:
+def read_cells(text: str) -> tuple[list[object], list[object]]:
     """The pairs of the normal and of the reduction cell, as they stand in the text.
 
     Whether the pairs are edges of the space is for the caller to check.
@@ -93,16 +93,19 @@ def _check_concat(node: ast.expr, field: str, source: str) -> None:
         )
 
 
-def _pairs(node: ast.expr, cell: str, source: str) -> list[tuple[object, object]]:
+def _pairs(node: ast.expr, cell: str, source: str) -> list[object]:
     if not isinstance(node, ast.List | ast.Tuple):
         raise GenotypeError(
             f"{cell} cell: wanted a list of (operation, predecessor) pairs, "
             f"got {_written(node, source)}"
         )
-    pairs: list[tuple[object, object]] = []
+    pairs: list[object] = []
     for i, element in enumerate(node.elts):
         match element:
             case ast.Tuple([first, second]) | ast.List([first, second]):
+                if isinstance(first, ast.Tuple | ast.List):  # both pairs of a node, in pt.darts
+                    pairs.append(_pairs(element, cell, source))
+                    continue
                 pair = _constant(first), _constant(second)
             case _:
                 pair = None, None
@@ -116,12 +119,14 @@ def _pairs(node: ast.expr, cell: str, source: str) -> list[tuple[object, object]
 
 
 def _constant(node: ast.expr) -> object:
-    """The string or whole number that stands there, or None for anything else."""
+    """The string or whole number that stands there, also as numpy's; None for anything else."""
     match node:
         case ast.Constant(str() | int() as value):
             return value
         case ast.UnaryOp(ast.USub(), ast.Constant(int() as value)):
             return -value
+        case ast.Call(ast.Attribute(ast.Name("np" | "numpy")), [ast.Constant() as inner], []):
+            return _constant(inner)  # np.str_('skip_connect') and np.int64(0), as numpy 2 has them
     return None
 
 

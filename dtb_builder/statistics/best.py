@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from dtb_builder.statistics.ranking import checked
+from dtb_builder.statistics.resampling import above_and_tied
 
 __all__ = ["ndcg", "ndcgs", "top_overlap", "top_overlaps"]
 
@@ -48,8 +49,8 @@ def top_overlaps(
     memberships: list[NDArray[np.float64]] = []
     alone = np.ones(counts.shape, np.bool_)
     for values in (scores, accuracies):
-        above, tied = _above_and_tied(values, counts)
-        memberships.append(np.clip((size - above) / tied, 0, 1))
+        above, tied = above_and_tied(values, counts)
+        memberships.append(np.clip((size - above) / np.maximum(tied, 1), 0, 1))
         alone &= tied == counts
     first, second = memberships
     # Copies of one network are no rivals of each other: as many are in both tops as in the smaller.
@@ -90,7 +91,8 @@ def ndcgs(
     gains = accuracies - accuracies.min()
 
     def gained(values: NDArray[np.float64]) -> NDArray[np.float64]:
-        above, tied = _above_and_tied(values, counts)
+        above, tied = above_and_tied(values, counts)
+        tied = np.maximum(tied, 1)  # of networks that were not drawn, whose count is 0
         ends = (np.minimum(places, size).astype(np.int64) for places in (above, above + tied))
         start, end = (sums[each] for each in ends)
         return (counts * gains * (end - start) / tied).sum(axis=1)
@@ -105,15 +107,3 @@ def _size(counts: NDArray[np.float64], share: float) -> NDArray[np.float64]:
         raise ValueError(f"share must be in (0, 1], got {share}")
     # Of 30 networks 0.1 is 3, although 0.1 * 30 is a little more.
     return np.ceil(share * counts.sum(axis=1, keepdims=True) - 1e-9)
-
-
-def _above_and_tied(
-    values: NDArray[np.float64], counts: NDArray[np.float64]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """In each resample how many networks are above each, and as many as it; 1 if it is not drawn.
-
-    Both of shape (resamples, networks).
-    """
-    above = counts @ (values[:, None] > values[None, :])
-    tied = counts @ (values[:, None] == values[None, :])
-    return above, np.maximum(tied, 1)

@@ -1,7 +1,7 @@
-"""The training of one network, epoch by epoch; what needs torch is imported from its module.
+"""The training of one network, epoch by epoch; modules that need torch are imported one by one.
 
-`loop` trains, `evaluation` evaluates, `resume` has checkpoints, `resident` images on their device;
-`setup` and `machine` set up torch, `kernels` settles whether compiled passes are used.
+`loop` trains, `evaluation` evaluates, `resume` has the checkpoints, `resident` the images on their
+device; `setup` and `machine` set up torch, `kernels` decides whether compiled passes are used.
 """
 
 from dtb_builder.training.compute import ComputeConfig

@@ -1,4 +1,4 @@
-"""What is done to a batch of images before a network sees it; chance has been drawn before."""
+"""Augment and normalise a batch of images, with random numbers that were drawn before."""
 
 import torch
 from torch import Tensor
@@ -14,12 +14,12 @@ __all__ = ["augment", "augment_compiled", "crop_and_flip", "cut_out", "mix", "no
 def augment(
     images: Tensor, draws: BatchDraws, recipe: Recipe, *, mean: Tensor, std: Tensor
 ) -> Tensor:
-    """Crop, flip, normalise, cut out and mix, in this order, as the recipe says.
+    """Crop, flip, normalise, cut out and mix, in this order, as far as the recipe asks for it.
 
     Args:
-        images: uint8, shape (images, channels, height, width), those of draws.indices.
+        images: the images of draws.indices, uint8, shape (images, channels, height, width).
         draws: one row per image.
-        recipe: which of the steps are done, and how strongly.
+        recipe: which steps are done, and how strongly.
         mean: see ResidentImages.
         std: see ResidentImages.
 
@@ -39,17 +39,17 @@ def augment(
 def augment_compiled(
     kernels: Library, pool: Tensor, draws: BatchDraws, recipe: Recipe, *, levels: Tensor
 ) -> Tensor:
-    """The same bits as `augment`, in one pass over memory on a CPU.
+    """What `augment` returns for pool[draws.indices], bit by bit, in one pass over memory on a CPU.
 
     Args:
         kernels: the compiled passes.
         pool: all training images, uint8, shape (images, channels, height, width), contiguous.
-        draws: as for `augment`, which is given pool[draws.indices].
-        recipe: as for `augment`.
+        draws: one row per image of the batch.
+        recipe: which steps are done, and how strongly.
         levels: see ResidentImages.
 
     Returns:
-        float32, channels last in memory.
+        float32, shape (batch, channels, height, width), channels last in memory.
     """
     num_images, (channels, height, width) = len(draws.indices), pool.shape[1:]
     pixels = levels.new_empty((num_images, height, width, channels))
@@ -63,13 +63,13 @@ def augment_compiled(
 
 
 def crop_and_flip(images: Tensor, corners: Tensor, flips: Tensor, *, padding: int) -> Tensor:
-    """Surround images with black, cut their size out again elsewhere, mirror some of the cuts.
+    """Pad images with black, take a crop of the original size, and mirror some of the crops.
 
     Args:
         images: uint8, shape (images, channels, height, width).
-        corners: where each crop begins in its padded image, shape (images, 2).
+        corners: row and column of each crop's corner in its padded image, shape (images, 2).
         flips: which crops are mirrored left to right, shape (images,).
-        padding: black pixels on each side.
+        padding: pixels on each side.
     """
     height, width = images.shape[2:]
     padded = functional.pad(images, (padding,) * 4)
@@ -85,23 +85,23 @@ def crop_and_flip(images: Tensor, corners: Tensor, flips: Tensor, *, padding: in
 
 
 def normalise(images: Tensor, *, mean: Tensor, std: Tensor) -> Tensor:
-    """Pixels as floats of mean 0 and deviation 1.
+    """Pixels as floats of mean 0 and standard deviation 1.
 
     Args:
         images: uint8, shape (images, channels, height, width).
-        mean: of pixels scaled to [0, 1], shape (channels,).
-        std: likewise.
+        mean: the mean of pixels scaled to [0, 1], shape (channels,).
+        std: their standard deviation, shape (channels,).
     """
     return images.float().div_(255).sub_(mean[:, None, None]).div_(std[:, None, None])
 
 
 def cut_out(images: Tensor, centres: Tensor, *, length: int) -> Tensor:
-    """Set a square of each image to 0, which after normalising is the mean.
+    """Set a square of each image to 0, the mean of normalised pixels.
 
     Args:
         images: floats, shape (images, channels, height, width).
-        centres: row and column of each square's centre, shape (images, 2); a square that
-            reaches over the border is clipped there.
+        centres: row and column of each square's centre, shape (images, 2); a square is clipped at
+            the image's border.
         length: side of the square; an even one begins length / 2 before its centre.
     """
     first = centres - length // 2

@@ -1,4 +1,4 @@
-"""What a run is computed on, as checked settings."""
+"""The settings of the device and of the threads that a run is computed on."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -8,19 +8,19 @@ __all__ = ["ComputeConfig"]
 
 @dataclass(frozen=True, kw_only=True)
 class ComputeConfig:
-    """What a run is computed on, as far as it decides the bits.
+    """What a run is computed on. These settings decide the bits of its results.
 
     Attributes:
         device: "cpu" or "cuda".
-        threads: of torch, per run.
+        threads: CPU threads of torch, per run.
         deterministic: whether only deterministic operations are used.
-        kernels: whether the cells run in compiled passes; "auto" is settled where it is planned.
+        kernels: whether compiled passes train the cells; the plan replaces "auto" by "on" or "off".
     """
 
     device: Literal["cpu", "cuda"]
     threads: int
     deterministic: bool
-    kernels: Literal["auto", "on", "off"] = "off"  # files made before it was a setting had none
+    kernels: Literal["auto", "on", "off"] = "off"  # older files have no such setting
 
     def __post_init__(self) -> None:
         if self.threads < 1:

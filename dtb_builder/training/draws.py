@@ -1,4 +1,4 @@
-"""The random numbers of one epoch, drawn on the CPU so that every device gets the same."""
+"""The random numbers of an epoch, drawn on the CPU so that they are the same on every device."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,12 +14,12 @@ __all__ = ["BatchDraws", "Mixup", "draw_epoch"]
 
 @dataclass(frozen=True, eq=False)
 class Mixup:
-    """How the images of a batch are mixed with one another.
+    """How mixup blends the images of a batch.
 
     Attributes:
         partners: which image of the batch is mixed into each, int64, shape (images,).
-        share: the weight of the image itself, in [0, 1]; the partner has the rest. A tensor of
-            no dimensions where it is read on the device alone.
+        share: the image's own weight, in [0, 1]; its partner has 1 - share. A tensor of shape ()
+            in a recorded step, which reads it on the device.
     """
 
     partners: Tensor
@@ -28,14 +28,14 @@ class Mixup:
 
 @dataclass(frozen=True, eq=False)
 class BatchDraws:
-    """What chance decides about the images of one batch.
+    """The random choices for the images of one batch.
 
     Attributes:
-        indices: which training images they are, int64, shape (images,).
-        corners: row and column of the padded image where the crop begins, int64, (images, 2).
+        indices: the indices of the training images, int64, shape (images,).
+        corners: row and column of the crop's corner in the padded image, int64, (images, 2).
         flips: which images are mirrored, bool, (images,).
         centres: row and column of the cutout's centre, int64, (images, 2).
-        mixup: how they are mixed, or None where the recipe does not mix.
+        mixup: how the images are mixed, or None if the recipe has no mixup.
     """
 
     indices: Tensor
@@ -56,16 +56,16 @@ def draw_epoch(
     rng: np.random.Generator,
     device: torch.device | str = "cpu",
 ) -> Iterator[BatchDraws]:
-    """Draw all batches of an epoch; together they hold every training image once.
+    """Draw all batches of an epoch; together they have every training image once.
 
     A last batch of a single image is left out, because batch norm cannot train on one.
 
     Args:
-        num_images: how many training images there are.
-        recipe: its batch size, and how far chance goes.
+        num_images: the number of training images.
+        recipe: the batch size, and which random choices are made.
         size: height and width of an image.
-        rng: gives up the same numbers whatever the device.
-        device: where the draws go.
+        rng: the source of all random numbers.
+        device: where the tensors are put.
     """
     whole_epoch = (
         rng.permutation(num_images),
@@ -77,7 +77,7 @@ def draw_epoch(
     sizes = np.diff(bounds)
     if recipe.mixup_alpha > 0:
         shares = rng.beta(recipe.mixup_alpha, recipe.mixup_alpha, len(sizes))
-        # As a device's tensor holds them: a recorded step, which reads one, has the same bits.
+        # Rounded to float32, as in the tensor of a recorded step, so that both have the same bits.
         shares = shares.astype(np.float32).tolist()
         partners = _to(np.concatenate([rng.permutation(size) for size in sizes]), device)
     else:

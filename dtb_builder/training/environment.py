@@ -1,4 +1,4 @@
-"""What decides the bits of a training besides config and seeds."""
+"""The hardware and software that decide the bits of a training, besides config and seeds."""
 
 import platform
 from pathlib import Path
@@ -15,13 +15,13 @@ __all__ = ["environment"]
 def environment(
     device: "torch.device | str", *, kernels: str | None = None
 ) -> dict[str, str | int]:
-    """The machine's class and its software's versions; nothing that names a host or a person.
+    """The kind of machine and the versions of its software; no name of a host or a person.
 
-    What does not apply, such as CUDA's version on the CPU, is absent.
+    Entries that do not apply, such as CUDA's version on a CPU, are absent.
 
     Args:
-        device: what is computed on.
-        kernels: the instruction set of the compiled passes, where networks use them.
+        device: the device of the training.
+        kernels: the instruction set of the compiled passes, if they are used.
     """
     import torch
 

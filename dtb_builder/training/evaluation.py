@@ -1,4 +1,4 @@
-"""How well a network classifies images that it is not trained on."""
+"""Evaluate a network on validation or test images."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,16 +18,16 @@ from dtb_builder.training.resident import LabelledImages, ResidentImages
 __all__ = ["EVALUATION_BATCH", "LossAndAccuracy", "evaluate"]
 
 EVALUATION_BATCH = 256
-"""Images per forward pass. Not a setting: kernels differ between sizes in the last bits."""
+"""Images per forward pass. Not a setting, because the batch size decides the last bits."""
 
 
 @dataclass(frozen=True)
 class LossAndAccuracy:
-    """What a network makes of some images.
+    """A network's loss and accuracy on some images.
 
     Attributes:
-        loss: mean cross entropy.
-        accuracy: share classified correctly, in [0, 1].
+        loss: the mean cross entropy.
+        accuracy: the share of correctly classified images, in [0, 1].
     """
 
     loss: float
@@ -42,13 +42,13 @@ def evaluate(
     *,
     precision: Precision = "float32",
 ) -> LossAndAccuracy:
-    """Classify images as they are, in evaluation mode, and leave the network as it was.
+    """Classify images without augmentation, in evaluation mode; the modules' modes are restored.
 
     Args:
         network: on the images' device.
         images: usually data.valid or data.test.
-        data: gives the mean and the deviation to normalise with.
-        precision: what the forward pass is computed in.
+        data: its mean and standard deviation normalise the images.
+        precision: the precision of the forward pass.
     """
     classify = partial(_classified, network, data, precision)
     if data.device.type == "cuda":
@@ -68,7 +68,7 @@ def evaluate(
 def _classified(
     network: nn.Module, data: ResidentImages, precision: Precision, batch: LabelledImages
 ) -> Tensor:
-    """The sum of a batch's losses and the number of its hits, float64, (2,)."""
+    """The sum of a batch's losses and the number of correct predictions, float64, shape (2,)."""
     pixels = normalise(batch.images, mean=data.mean, std=data.std)
     logits, _ = forward(network, pixels, precision)
     loss = functional.cross_entropy(logits.double(), batch.labels, reduction="sum")

@@ -1,4 +1,4 @@
-"""An epoch that has just been trained."""
+"""What a training yields after each epoch."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -14,18 +14,18 @@ __all__ = ["FinishedEpoch"]
 
 @dataclass(frozen=True, eq=False)
 class FinishedEpoch:
-    """What train hands over after each epoch.
+    """What train yields after each epoch.
 
     Network, optimiser and scheduler are live: they change when the generator goes on.
 
     Attributes:
-        epoch: 0 is the initialisation.
-        metrics: those of dtb_builder.record.METRICS that train can measure; state_seconds are
-            those of step_states.
-        network: as it is after the epoch, in any mode.
-        optimizer: as it is after the epoch.
-        scheduler: already set to the next epoch's learning rate.
-        step_states: the states after those steps that were asked for, counted over the training.
+        epoch: the epoch's number; 0 is the initialisation.
+        metrics: those of dtb_builder.record.METRICS that train measures; state_seconds is the
+            time that capturing step_states took.
+        network: the network after the epoch, in training or evaluation mode.
+        optimizer: the optimiser after the epoch.
+        scheduler: already stepped to the next epoch's learning rate.
+        step_states: the states that were asked for, by their step, counted over the training.
     """
 
     epoch: int

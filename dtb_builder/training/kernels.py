@@ -1,4 +1,4 @@
-"""Which compiled passes a config asks for."""
+"""Decide from a config whether compiled passes are used."""
 
 import logging
 from dataclasses import replace
@@ -18,44 +18,44 @@ _logger = logging.getLogger(__name__)
 
 
 def with_kernels_settled(compute: ComputeConfig, recipe: Recipe, *, channels: int) -> ComputeConfig:
-    """The same with kernels=auto turned on where it can be, else off.
+    """The settings with kernels=auto replaced by "on" where the passes can be used, else "off".
 
-    The passes are for float32, on one thread of a CPU or on a GPU, whose passes come with torch.
-    Where only those for the CPU are missing, a line says so.
+    The passes need float32, and one CPU thread or a GPU. If they would be used on a CPU but are not
+    installed, a warning says so; for a GPU, they are compiled on first use.
 
     Args:
         compute: the settings.
-        recipe: of the training.
-        channels: of a node in the first cells.
+        recipe: the recipe of the training.
+        channels: channels of a node in the first cells.
 
     Raises:
-        ConfigError: compute.kernels=on, for what the passes cannot compute.
+        ConfigError: compute.kernels=on, but the passes do not support the settings.
     """
     on_gpu = compute.device == "cuda"
-    unfit = None
+    unsupported = None
     if recipe.precision != "float32":
-        unfit = f"recipe.precision={recipe.precision}, they are for float32"
+        unsupported = f"recipe.precision={recipe.precision}: the kernels need float32"
     elif on_gpu and channels % 4:
-        unfit = f"network.channels={channels}, on a GPU they need a multiple of four"
-    if compute.kernels == "on" and unfit is not None:
-        raise ConfigError(f"compute.kernels=on means nothing with {unfit}: leave it auto")
+        unsupported = f"network.channels={channels}: GPU kernels need a multiple of four"
+    if compute.kernels == "on" and unsupported is not None:
+        raise ConfigError(f"compute.kernels=on does not support {unsupported}; set it to auto")
     if compute.kernels != "auto":
         return compute
-    usable = (on_gpu or compute.threads == 1) and unfit is None
-    found = usable and (on_gpu or passes_file() is not None)
-    if usable and not found:
+    usable = (on_gpu or compute.threads == 1) and unsupported is None
+    used = usable and (on_gpu or passes_file() is not None)
+    if usable and not used:
         _logger.warning(
-            "note: training without compiled kernels, which were not built: "
-            "installing the package with a C++ compiler (g++ or clang) at hand makes it faster"
+            "note: training without compiled kernels, because they were not built; "
+            "install the package with a C++ compiler (g++ or clang) to make training faster"
         )
-    return replace(compute, kernels="on" if found else "off")
+    return replace(compute, kernels="on" if used else "off")
 
 
 def library_of(compute: ComputeConfig) -> "AnyLibrary | None":
-    """The passes that runs are computed with, or None where these are torch's alone.
+    """The compiled passes that runs are trained with, or None if kernels are off.
 
     Raises:
-        ConfigError: the config wants compiled passes, and this installation has none.
+        ConfigError: kernels are on, but this installation has none.
     """
     if compute.kernels != "on":
         return None
@@ -76,6 +76,6 @@ def library_of(compute: ComputeConfig) -> "AnyLibrary | None":
 
 
 def kernels_name(compute: ComputeConfig) -> str | None:
-    """The instruction set of the passes, or None where there are none."""
+    """The instruction set of the compiled passes, or None if kernels are off."""
     library = library_of(compute)
     return None if library is None else library.name

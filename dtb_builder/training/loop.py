@@ -32,15 +32,15 @@ Step = Callable[[BatchDraws], Tensor]
 
 
 class StartingPoint(Protocol):
-    """The end of an epoch after which a training goes on: a `Checkpoint`, or a `Start`."""
+    """The end of an epoch from which a training continues: a `Checkpoint` or a `Start`."""
 
     @property
     def epoch(self) -> int:
-        """The epoch."""
+        """The epoch's number."""
         ...
 
     def restore(self, network: nn.Module, optimizer: Optimizer, scheduler: LRScheduler) -> None:
-        """Bring a training's parts to where they were."""
+        """Set all three to their states at the end of the epoch."""
         ...
 
 
@@ -53,26 +53,26 @@ def train(
     state_steps: Collection[int] = (),
     resume: StartingPoint | None = None,
 ) -> Generator[FinishedEpoch, None, None]:
-    """Train a network in place, and stop after each epoch for the caller to look.
+    """Train a network in place, and yield after each epoch.
 
-    Epoch 0 is the network as it came; it is evaluated only. A loss that is not finite is
-    reported as it is and does not stop the training.
+    Epoch 0 is the network before training. A loss that is not finite is yielded like any other
+    and does not stop the training.
 
     Args:
-        network: returns logits or, in training mode, a pair of them and an auxiliary head's.
-            It has a method ``set_drop_path(probability)`` where the recipe drops paths. It is
-            moved to the images' device.
-        data: what to train on and to evaluate with.
+        network: returns logits or, in training mode, a pair of logits and the auxiliary head's
+            logits. It needs a method ``set_drop_path(probability)`` if the recipe has drop-path.
+            It is moved to the images' device.
+        data: the images to train on and to evaluate on.
         recipe: how to train.
-        seed: of the order of the images, their augmentation and drop-path; the initialisation is
-            the caller's. The caller's own random numbers are neither used nor changed.
-        state_steps: capture the network's state after these steps, counted over the whole
-            training, too; they come with their epoch.
-        resume: go on after this epoch instead of beginning; the network's weights come from it.
+        seed: seeds the order of the images, their augmentation and drop-path, but not the
+            initialisation. The random number generators of the caller are not changed.
+        state_steps: the steps, counted over the whole training, after which the network's state is
+            captured; it is yielded with the step's epoch.
+        resume: the end of an epoch to continue from; it also sets the network's weights.
 
     Raises:
-        ValueError: the network cannot do what the recipe asks for, the checkpoint is of a later
-            epoch than the recipe has, or it has not such steps.
+        ValueError: the network does not support the recipe, `resume` is of a later epoch than the
+            recipe's last, or a step is outside the training.
     """
     if len(data.train) < 2:
         raise ValueError(f"at least 2 images must be trained on, got {len(data.train)}")
@@ -113,7 +113,7 @@ def _epochs(
     def finished(
         epoch: int, trained: dict[str, float], step_states: dict[int, TrainingState]
     ) -> FinishedEpoch:
-        metrics = {**trained, **_evaluated(network, data, recipe)}
+        metrics = trained | (_evaluated(network, data, recipe) if recipe.evaluates(epoch) else {})
         return FinishedEpoch(epoch, metrics, network, optimizer, scheduler, step_states)
 
     if resume is None:
@@ -141,7 +141,7 @@ def _trained(
     epoch: int,
     state_steps: Collection[int],
 ) -> tuple[dict[str, float], dict[int, TrainingState]]:
-    """Train for one epoch; its metrics, and the states after some of its steps."""
+    """Train for one epoch; return its metrics, and the states after `state_steps` of the epoch."""
     network.train()
     if _has_drop_path(network):
         network.set_drop_path(recipe.drop_path_at(epoch))  # pyright: ignore[reportCallIssue]
@@ -155,7 +155,7 @@ def _trained(
         rng=epoch_rng(seed, epoch),
         device=data.device,
     )
-    # Loss and hits stay on the device, so that the host waits for it once per epoch.
+    # Loss and correct predictions stay on the device, so that the host waits once per epoch.
     totals = torch.zeros(2, dtype=torch.float64, device=data.device)
     num_seen = 0
     states: dict[int, TrainingState] = {}
@@ -197,7 +197,7 @@ def _evaluated(network: nn.Module, data: ResidentImages, recipe: Recipe) -> dict
 
 
 def _now(device: torch.device) -> float:
-    """Seconds on a clock, when the device has done what it was told so far."""
+    """Seconds on a clock, after the device has finished all work so far."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     return time.perf_counter()

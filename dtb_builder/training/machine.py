@@ -1,6 +1,7 @@
-"""The machine of a worker: whether it has what a config wants, and torch set up for it."""
+"""Set up torch on a worker's machine, if it has the device of the config."""
 
 import socket
+from dataclasses import replace
 
 import torch
 
@@ -8,14 +9,14 @@ from dtb_builder.errors import ConfigError
 from dtb_builder.training.compute import ComputeConfig
 from dtb_builder.training.setup import set_up_torch
 
-__all__ = ["set_up_machine"]
+__all__ = ["set_up_machine", "set_up_machine_or_cpu"]
 
 
 def set_up_machine(compute: ComputeConfig) -> None:
-    """Have this process compute as a config says.
+    """Set up torch in this process as a config says.
 
     Raises:
-        ConfigError: it says cuda, and torch sees no GPU here.
+        ConfigError: the device is cuda, but torch sees no GPU here.
     """
     if compute.device == "cuda" and not torch.cuda.is_available():
         raise ConfigError(
@@ -23,3 +24,11 @@ def set_up_machine(compute: ComputeConfig) -> None:
             f"{socket.gethostname()}"
         )
     set_up_torch(threads=compute.threads, deterministic=compute.deterministic)
+
+
+def set_up_machine_or_cpu(compute: ComputeConfig) -> ComputeConfig:
+    """The same, on the CPU where a config says cuda and there is no GPU; returns what it did."""
+    if not torch.cuda.is_available():
+        compute = replace(compute, device="cpu")
+    set_up_machine(compute)
+    return compute

@@ -1,4 +1,4 @@
-"""Between the momentum of torch's SGD and the one vector that is remembered of it."""
+"""The momentum of torch's SGD as one vector."""
 
 import numpy as np
 import torch
@@ -14,7 +14,10 @@ _BUFFER = "momentum_buffer"
 
 
 def capture_momentum(network: nn.Module, optimizer: Optimizer) -> NDArray[np.float32]:
-    """A copy of the momentum in the order of the network's state, zero where a tensor has none."""
+    """A copy of the momentum, with the layout of the network's state.
+
+    It is 0 for tensors without momentum, such as batch-norm statistics.
+    """
     parameters, tensors = dict(network.named_parameters()), network.state_dict()
     parts: list[Tensor] = []
     for name in tensor_table(network).names:
@@ -25,10 +28,10 @@ def capture_momentum(network: nn.Module, optimizer: Optimizer) -> NDArray[np.flo
 
 
 def restore_momentum(network: nn.Module, optimizer: Optimizer, values: NDArray[np.float32]) -> None:
-    """Give an optimiser of the network's parameters the momentum that was captured.
+    """Set the momentum buffers of an optimiser to a captured vector.
 
     Raises:
-        ValueError: there are not as many floats as the network has.
+        ValueError: the vector's length is not that of the network's state.
     """
     parameters = dict(network.named_parameters())
     for name, part in tensor_table(network).unpack(values).items():

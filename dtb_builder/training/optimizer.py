@@ -12,7 +12,7 @@ __all__ = ["make_optimizer"]
 
 
 class _EagerSGD(SGD):
-    """SGD without the wrappers through which torch's own imports its compiler, a second or more."""
+    """SGD without the decorators that import torch's compiler, which takes over a second."""
 
     add_param_group = inspect.unwrap(SGD.add_param_group)
     load_state_dict = inspect.unwrap(SGD.load_state_dict)
@@ -22,7 +22,7 @@ class _EagerSGD(SGD):
 
 
 def make_optimizer(network: nn.Module, recipe: Recipe, device: torch.device) -> SGD:
-    """SGD on all parameters of a network, which are on the device already."""
+    """SGD on all parameters of a network, which must be on the device already."""
     on_gpu = device.type == "cuda"
     return _EagerSGD(
         network.parameters(),

@@ -7,7 +7,7 @@ from typing import Literal
 __all__ = ["Precision", "Recipe"]
 
 Precision = Literal["float32", "bfloat16"]
-"""What the forward pass is computed in; weights, gradients and losses are float32 in both."""
+"""The precision of the forward pass; weights, gradients and losses are always float32."""
 
 
 _MOST_PADDING = 2**8
@@ -16,25 +16,27 @@ _MOST_PADDING = 2**8
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """SGD on augmented images with a cosine schedule that is stepped once per epoch.
+    """SGD on augmented images, with a cosine schedule that is stepped once per epoch.
 
     Attributes:
-        num_epochs: epochs to train; the schedule spans all of them.
+        num_epochs: the number of epochs; the schedule spans all of them.
         batch_size: images per step; a last batch of a single image is left out.
-        learning_rate: during the first epoch.
-        min_learning_rate: where the cosine would stand one epoch after the last.
-        momentum: of SGD, in [0, 1).
+        learning_rate: the learning rate of the first epoch.
+        min_learning_rate: the learning rate that the schedule would have one epoch after the last.
+        momentum: the momentum of SGD, in [0, 1).
         nesterov: whether the momentum is Nesterov's.
-        weight_decay: of SGD, on every parameter.
-        gradient_clip: largest norm of the whole gradient, or None for no limit.
-        auxiliary_weight: what the auxiliary head's loss counts; 0 ignores the head.
-        drop_path_probability: chance that an edge of a cell is dropped for an image, in [0, 1).
-        drop_path_ramp: whether that chance grows linearly from 0 instead of being constant.
+        weight_decay: the weight decay of SGD, on every parameter.
+        gradient_clip: the largest norm of the whole gradient, or None for no limit.
+        auxiliary_weight: the weight of the auxiliary head's loss; 0 ignores the head.
+        drop_path_probability: the probability that an edge is dropped for an image, in [0, 1).
+        drop_path_ramp: whether that probability grows linearly from 0 instead of being constant.
         crop_padding: black pixels on each side before a random crop; 0 turns cropping off.
         horizontal_flip: whether half of the images are mirrored.
-        cutout_length: side, in pixels, of the square that is set to the mean; 0 turns it off.
+        cutout_length: the side, in pixels, of the square that is set to the mean; 0 turns it off.
         mixup_alpha: both parameters of mixup's Beta distribution; 0 turns mixup off.
-        precision: what the forward pass is computed in.
+        precision: the precision of the forward pass.
+        evaluate_epochs: the epochs after which the network is evaluated; the last epoch always is,
+            and 0 is the initialisation. None is all epochs.
     """
 
     num_epochs: int
@@ -53,9 +55,10 @@ class Recipe:
     cutout_length: int
     mixup_alpha: float
     precision: Precision
+    evaluate_epochs: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
-        # Two images, because batch norm cannot train on one pixel of one image.
+        # At least two images, because batch norm cannot train on a single value.
         minima = {"num_epochs": 1, "batch_size": 2, "crop_padding": 0, "cutout_length": 0}
         for name, minimum in minima.items():
             value = getattr(self, name)
@@ -92,14 +95,22 @@ class Recipe:
             )
         if self.precision not in ("float32", "bfloat16"):
             raise ValueError(f"precision must be float32 or bfloat16, got {self.precision!r}")
+        listed = self.evaluate_epochs
+        if listed is not None and not all(0 <= epoch <= self.num_epochs for epoch in listed):
+            raise ValueError(f"evaluate_epochs must be in 0..{self.num_epochs}, got {listed}")
 
     def drop_path_at(self, epoch: int) -> float:
-        """The chance that an edge is dropped during an epoch, 1 being the first trained one."""
+        """The probability that an edge is dropped during an epoch; training starts at epoch 1."""
         if not self.drop_path_ramp:
             return self.drop_path_probability
         return self.drop_path_probability * (epoch - 1) / self.num_epochs
 
+    def evaluates(self, epoch: int) -> bool:
+        """Whether the network is evaluated after an epoch."""
+        listed = self.evaluate_epochs
+        return listed is None or epoch in listed or epoch == self.num_epochs
+
     def num_steps(self, num_images: int) -> int:
-        """The training steps of an epoch over so many images."""
+        """The number of training steps of an epoch over `num_images` training images."""
         whole, rest = divmod(num_images, self.batch_size)
         return whole + (rest > 1)

@@ -1,4 +1,4 @@
-"""What a device does for each batch and can repeat by itself: recorded once, then replayed."""
+"""Record the work for one batch, as a CUDA graph, and replay it for the next batches."""
 
 import logging
 from collections.abc import Callable
@@ -15,22 +15,24 @@ __all__ = ["Recorded", "Recorder", "record_cuda_graph"]
 
 Batch = TypeVar("Batch", BatchDraws, LabelledImages)
 Recorder = Callable[[Callable[[], Tensor]], Callable[[], Tensor]]
-"""Turns a function without arguments into its replay. RuntimeError where it cannot be recorded."""
+"""Records a function without arguments and returns its replay; may raise RuntimeError."""
 
 _LOG = logging.getLogger(__name__)
 
 
 class Recorded(Generic[Batch]):
-    """The same function of a batch; calls with a full batch are replays of one recording.
+    """A function of a batch that is recorded once and replayed for full batches.
 
-    A recording holds the host's numbers that the function read, such as an epoch's learning rate:
-    make a new one when they change. The function is called as usual for the first batch, so that
-    whatever it makes on first use, such as momentum, exists before the recording. If recording
-    fails, every batch is computed by a usual call.
+    The first batch is an ordinary call, so that what the function creates on first use, such as
+    momentum, exists before the recording. The second batch is recorded. Batches of another size,
+    and all batches if the recording fails, are ordinary calls.
+
+    A recording keeps the Python numbers that the function read, such as the learning rate: make a
+    new Recorded when they change.
 
     Args:
-        function: what to record; all else that it reads of the host must be in its argument.
-        record: how.
+        function: the function; tensors that change between batches must be in its argument.
+        record: how to record, such as record_cuda_graph.
     """
 
     def __init__(self, function: Callable[[Batch], Tensor], record: Recorder) -> None:
@@ -41,7 +43,7 @@ class Recorded(Generic[Batch]):
         self._replay: Callable[[], Tensor] | None = None
 
     def __call__(self, batch: Batch) -> Tensor:
-        """What the function returns; valid until the next call."""
+        """The function's result; the next call may overwrite it."""
         if self._num_images is None:
             self._num_images = len(batch)
             return self._function(batch)
@@ -52,7 +54,7 @@ class Recorded(Generic[Batch]):
             try:
                 self._replay = self._record(lambda: self._function(inputs))
             except RuntimeError as error:
-                _LOG.warning("batches are not recorded, so they are slower: %s", error)
+                _LOG.warning("recording failed, so training is slower: %s", error)
                 self._record = None
                 return self._function(batch)
         _overwrite(self._inputs, batch)
@@ -60,7 +62,7 @@ class Recorded(Generic[Batch]):
 
 
 def record_cuda_graph(function: Callable[[], Tensor]) -> Callable[[], Tensor]:
-    """The kernels that a function launches, as one graph on its device."""
+    """Record the kernels that a function launches as a CUDA graph."""
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
         output = function()
@@ -73,7 +75,7 @@ def record_cuda_graph(function: Callable[[], Tensor]) -> Callable[[], Tensor]:
 
 
 def _copy_of(batch: Any) -> Any:
-    """The same batch in memory that stays; numbers, too, as tensors."""
+    """A copy of a batch that recordings read; its numbers become tensors."""
     copies: dict[str, Any] = {}
     device = getattr(batch, fields(batch)[0].name).device
     for field in fields(batch):

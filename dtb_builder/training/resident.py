@@ -1,7 +1,6 @@
-"""Images that stay on the device they are trained on."""
+"""Image sets that stay on the training device."""
 
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 import torch
@@ -9,6 +8,7 @@ from torch import Tensor
 
 from dtb_builder.images.image_set import Images
 from dtb_builder.images.splits import Split
+from dtb_builder.remembered import remembered
 from dtb_builder.training.augmentation import normalise
 
 __all__ = ["LabelledImages", "ResidentImages", "make_resident"]
@@ -32,12 +32,12 @@ class LabelledImages:
 
 @dataclass(frozen=True, eq=False)
 class ResidentImages:
-    """The three parts that a run needs, disjoint and on one device.
+    """Training, validation and test images on one device; they are disjoint.
 
     Attributes:
-        train: trained on.
-        valid: taken from the training images; not trained on.
-        test: the image set's own test images.
+        train: the images to train on.
+        valid: validation images, taken from the training images of the image set.
+        test: the test images of the image set, or some of them.
         mean: mean of each channel with pixels scaled to [0, 1], float32, shape (channels,).
         std: standard deviation of each channel, likewise.
     """
@@ -50,24 +50,30 @@ class ResidentImages:
 
     @property
     def device(self) -> torch.device:
-        """Where all tensors are."""
+        """The device of all tensors."""
         return self.train.images.device
 
-    @cached_property
+    @remembered
     def levels(self) -> Tensor:
-        """What `normalise` makes of each value of a pixel, float32, shape (channels, 256)."""
+        """The normalised value of each pixel value 0 to 255, float32, shape (channels, 256)."""
         values = torch.arange(256, dtype=torch.uint8, device=self.device)
         values = values.expand(1, len(self.mean), 1, 256)
         return normalise(values, mean=self.mean, std=self.std)[0, :, 0].contiguous()
 
 
 def make_resident(images: Images, split: Split, device: torch.device | str) -> ResidentImages:
-    """Copy an image set, divided by a split, to a device."""
+    """Split an image set and copy it to a device.
+
+    Raises:
+        ValueError: the split is of more training images than the image set has.
+    """
     last = max(split.train[-1], split.valid[-1])
     if last >= len(images.train_images):
         raise ValueError(
             f"split must be of {len(images.train_images)} training images, got an index {last}"
         )
+
+    test = slice(None) if split.test is None else split.test
 
     def labelled(images: np.ndarray, labels: np.ndarray) -> LabelledImages:
         return LabelledImages(
@@ -77,7 +83,7 @@ def make_resident(images: Images, split: Split, device: torch.device | str) -> R
     return ResidentImages(
         train=labelled(images.train_images[split.train], images.train_labels[split.train]),
         valid=labelled(images.train_images[split.valid], images.train_labels[split.valid]),
-        test=labelled(images.test_images, images.test_labels),
+        test=labelled(images.test_images[test], images.test_labels[test]),
         mean=torch.tensor(images.mean, dtype=torch.float32, device=device),
         std=torch.tensor(images.std, dtype=torch.float32, device=device),
     )

@@ -1,4 +1,4 @@
-"""What a training needs to go on after an epoch as if it had never stopped."""
+"""Checkpoints: all that a training needs to continue after an epoch, to the same bits."""
 
 import hashlib
 import io
@@ -24,13 +24,13 @@ _NUM_HEADER = len(_MAGIC) + hashlib.sha256().digest_size
 
 @dataclass(frozen=True, eq=False)
 class Checkpoint:
-    """The state dicts after an epoch, on the CPU; randomness needs no state (see seeds).
+    """The state dicts after an epoch, on the CPU; random generators have no state (see seeds).
 
     Attributes:
-        epoch: the last finished one.
+        epoch: the last finished epoch.
         network: parameters and buffers.
-        optimizer: momentum, and the next epoch's learning rate.
-        scheduler: where the schedule stands.
+        optimizer: the momentum and the next epoch's learning rate.
+        scheduler: the state of the learning rate schedule.
     """
 
     epoch: int
@@ -40,14 +40,14 @@ class Checkpoint:
 
     @classmethod
     def capture(cls, finished: FinishedEpoch) -> Self:
-        """A copy, which stays as it is when the training goes on."""
+        """A checkpoint with copies of all tensors, which further training does not change."""
         parts = (finished.network, finished.optimizer, finished.scheduler)
         return cls(finished.epoch, *_copied([part.state_dict() for part in parts]))
 
     def restore(self, network: nn.Module, optimizer: Optimizer, scheduler: LRScheduler) -> None:
-        """Bring a network, its optimiser and its scheduler to where they were."""
+        """Load the state dicts into a network, its optimiser and its scheduler."""
         network.load_state_dict(self.network)
-        # A copy: the optimiser keeps the very tensors that it loads and trains on in them.
+        # Copies, because the optimiser uses the tensors that it loads and changes them in place.
         optimizer.load_state_dict(_mapped(self.optimizer, Tensor.clone))
         scheduler.load_state_dict(_mapped(self.scheduler, Tensor.clone))
 
@@ -61,7 +61,11 @@ class Checkpoint:
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Self:
-        """Read what to_bytes has written; anything else raises DamagedFileError."""
+        """Read the bytes of to_bytes.
+
+        Raises:
+            DamagedFileError: the bytes are not a whole checkpoint.
+        """
         if not data.startswith(_MAGIC):
             raise DamagedFileError(f"a checkpoint begins with {_MAGIC!r}, got {data[:17]!r}")
         digest, payload = data[len(_MAGIC) : _NUM_HEADER], memoryview(data)[_NUM_HEADER:]
@@ -80,7 +84,10 @@ _PLACE = "place of a tensor"
 
 
 def _packed(parts: Mapping[str, Any]) -> dict[str, Any]:
-    """State dicts with their tensors' memories apart: torch saves hundreds of views slowly."""
+    """State dicts with places instead of tensors, and the memories that these are views of.
+
+    torch.save is slow for hundreds of views.
+    """
     memories: list[Tensor] = []
     numbers: dict[tuple[int, torch.dtype], int] = {}
 
@@ -95,7 +102,7 @@ def _packed(parts: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _unpacked(value: Any, memories: list[Tensor]) -> Any:
-    """What was packed, its tensors views of their memories."""
+    """The state dicts of _packed, with views of the memories as tensors."""
     if isinstance(value, Mapping):
         if _PLACE in value:
             number, shape, stride, offset = value[_PLACE]
@@ -107,10 +114,10 @@ def _unpacked(value: Any, memories: list[Tensor]) -> Any:
 
 
 def _copied(value: Any) -> Any:
-    """A deep copy on the CPU; unlike deepcopy it takes no lasting memory on a GPU.
+    """A deep copy on the CPU that takes no lasting memory on a GPU, as copy.deepcopy would.
 
-    Its tensors lie one behind the other in one memory for each type, which is copied from a device,
-    and saved, at once: a network has hundreds of small ones.
+    All tensors of a dtype are concatenated first, since a network has hundreds of small ones: one
+    transfer copies them from a GPU, and torch.save writes them as one memory.
     """
     tensors: dict[tuple[torch.dtype, torch.device], list[Tensor]] = defaultdict(list)
     _mapped(value, lambda tensor: tensors[tensor.dtype, tensor.device].append(_dense(tensor)))
@@ -119,7 +126,7 @@ def _copied(value: Any) -> Any:
 
 
 def _copied_together(tensors: list[Tensor]) -> Iterator[Tensor]:
-    """Each of some dense tensors of one type on one device, copied with its memory layout."""
+    """CPU copies of dense tensors of one dtype and device, each with its memory layout."""
     flat = torch.cat([t.as_strided((t.numel(),), (1,)) for t in tensors]).cpu()
     offset = 0
     for tensor in tensors:
@@ -128,14 +135,14 @@ def _copied_together(tensors: list[Tensor]) -> Iterator[Tensor]:
 
 
 def _dense(tensor: Tensor) -> Tensor:
-    """The tensor in memory without gaps, in the layout that it has or else in rows."""
+    """The tensor without gaps in memory: as it is if channels last, else contiguous."""
     tensor = tensor.detach()
     is_dense = tensor.dim() == 4 and tensor.is_contiguous(memory_format=torch.channels_last)
     return tensor if is_dense else tensor.contiguous()
 
 
 def _mapped(value: Any, function: Callable[[Tensor], Any]) -> Any:
-    """What a state dict is with each of its tensors put through a function, in order."""
+    """A state dict with a function applied to each tensor, in order."""
     if isinstance(value, Tensor):
         return function(value)
     if isinstance(value, Mapping):

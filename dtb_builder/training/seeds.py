@@ -1,4 +1,4 @@
-"""Where an epoch's randomness comes from: its run's seed and its number, nothing else."""
+"""The random generators of an epoch, which depend only on the run's seed and the epoch's number."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,20 +10,20 @@ __all__ = ["epoch_rng", "seeded_torch"]
 
 
 def epoch_rng(seed: int, epoch: int) -> np.random.Generator:
-    """What decides about an epoch's images."""
+    """The generator for an epoch's order of images and their augmentation."""
     return np.random.default_rng(_sequences(seed, epoch)[0])
 
 
 @contextmanager
 def seeded_torch(seed: int, epoch: int, device: torch.device) -> Iterator[None]:
-    """Let drop-path and dropout draw an epoch's numbers, and then forget that they did.
+    """Within, torch's default generators are seeded for an epoch; after it, they are restored.
 
-    Not to be held over a yield: the caller's own numbers would become the epoch's.
+    Drop-path and dropout use them. Do not yield within, because the caller would draw from them.
     """
     torch_seed = int(_sequences(seed, epoch)[1].generate_state(1, np.uint64)[0] >> 1)
     on_cuda = device.type == "cuda"
     with torch.random.fork_rng([device] if on_cuda else []):
-        # Not torch.manual_seed, which would also seed the devices that are not forked.
+        # Not torch.manual_seed, which would also seed devices that are not restored.
         torch.default_generator.manual_seed(torch_seed)
         if on_cuda:
             with torch.cuda.device(device):

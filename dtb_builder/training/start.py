@@ -1,4 +1,4 @@
-"""Going on from the end of an epoch whose state and momentum are known."""
+"""Continue a training from a stored state and its momentum."""
 
 from dataclasses import dataclass
 
@@ -17,12 +17,12 @@ __all__ = ["Start"]
 
 @dataclass(frozen=True, eq=False)
 class Start:
-    """What was kept after an epoch, for a training under any recipe to go on from.
+    """The stored end of an epoch, from which a training under any recipe can continue.
 
     Attributes:
-        epoch: that epoch.
-        state: of all the network's tensors, as it was trained.
-        momentum: of the optimiser, in the state's order; None where it begins without.
+        epoch: the epoch's number.
+        state: the state of the whole network, including an auxiliary head.
+        momentum: the optimiser's momentum, with the state's layout; None starts without momentum.
     """
 
     epoch: int
@@ -30,16 +30,16 @@ class Start:
     momentum: NDArray[np.float32] | None
 
     def restore(self, network: nn.Module, optimizer: Optimizer, scheduler: LRScheduler) -> None:
-        """Bring a new network, its optimiser and its scheduler to where the training goes on.
+        """Set a new network, its optimiser and its scheduler to the end of the epoch.
 
-        The scheduler is stepped there: its closed form differs in the last bit.
+        The scheduler is stepped to the epoch, because its closed form differs in the last bit.
 
         Raises:
-            ValueError: the state is not of such a network.
+            ValueError: the state does not fit the network.
         """
         restore(network, self.state)
         for _ in range(self.epoch):
-            optimizer.step()  # without gradients it changes nothing; the scheduler wants it called
+            optimizer.step()  # without gradients a no-op; without it the scheduler warns
             scheduler.step()
         if self.momentum is not None:
             restore_momentum(network, optimizer, self.momentum)

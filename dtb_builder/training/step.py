@@ -1,4 +1,4 @@
-"""One step of a training: a batch is augmented, classified and learned from."""
+"""One training step on a batch: augmentation, forward pass, backward pass, optimiser step."""
 
 import torch
 from torch import Tensor, nn
@@ -24,9 +24,18 @@ def train_on_batch(
     *,
     kernels: Library | None = None,
 ) -> Tensor:
-    """Train on one batch; the sum of its losses and the number of its hits, float64, (2,).
+    """Train on one batch.
 
-    Compiled passes, where they are given, augment it; to the same bits.
+    Args:
+        network: in training mode, on the device of the images.
+        data: the training images are data.train.
+        recipe: how to augment, and how the loss and its gradient are computed.
+        optimizer: has the network's parameters.
+        draws: the batch.
+        kernels: compiled passes that augment the batch, to the same bits; None uses torch.
+
+    Returns:
+        The sum of the batch's losses and the number of correct predictions, float64, shape (2,).
     """
     labels = data.train.labels[draws.indices]
     if kernels is None:
@@ -54,7 +63,7 @@ def train_on_batch(
 
 
 def _loss(logits: Tensor, labels: Tensor, draws: BatchDraws) -> Tensor:
-    """Mean cross entropy; of a mixed image, to both of its classes in their shares."""
+    """The mean cross entropy; with mixup, the weighted mean for both classes of an image."""
     loss = functional.cross_entropy(logits, labels)
     if draws.mixup is None:
         return loss
@@ -63,11 +72,11 @@ def _loss(logits: Tensor, labels: Tensor, draws: BatchDraws) -> Tensor:
 
 
 def _num_correct(logits: Tensor, labels: Tensor, draws: BatchDraws) -> Tensor:
-    """How many images were classified correctly; a mixed one counts in shares, float64, ()."""
+    """The number of correct predictions, weighted with mixup's shares; float64, shape ()."""
     predicted = logits.argmax(1)
     num_correct = (predicted == labels).sum().double()
     if draws.mixup is None:
         return num_correct
     num_partners = (predicted == labels[draws.mixup.partners]).sum().double()
-    # Without 1 - share, which a device's tensor would round and a number of the host would not.
+    # Not 1 - share: float32 rounds it on the device, but Python does not.
     return num_partners + draws.mixup.share * (num_correct - num_partners)

@@ -6,8 +6,10 @@ import pytest
 from dataset.conftest import make_journal, make_shard
 
 from dtb_builder import Benchmark
-from dtb_builder.adapters.naslib import NASLibQuery
+from dtb_builder.adapters.naslib import NASLibQuery, naslib_api
+from dtb_builder.dataset.merge import merge
 from dtb_builder.space import sample_uniform
+from dtb_builder.space.encoding import compact
 
 __all__ = ["make_journal", "make_shard"]
 
@@ -52,6 +54,47 @@ def test_it_makes_nothing_up(asked: NASLibQuery) -> None:
     ):
         with pytest.raises(KeyError, match=message):
             asked.query(genotype, metric, epoch=epoch)
+
+
+def test_one_of_several_seeds_is_asked_by_name(
+    make_shard: Callable[..., Path], tmp_path: Path
+) -> None:
+    options = {"metrics": measured, "kept": (), "genotype": sample_uniform(0, 3)}
+    list(merge([make_shard(str(n), [n], seed=n, **options) for n in (1, 2)], tmp_path / "two.h5"))
+    benchmark, genotype = Benchmark(tmp_path / "two.h5"), sample_uniform(0, 3)
+    assert NASLibQuery(benchmark, seed=2).query(genotype, Metric.VAL_LOSS) == 1.0
+    with pytest.raises(KeyError, match="2 runs of this genotype"):
+        NASLibQuery(benchmark).query(genotype, Metric.VAL_LOSS)
+
+
+def test_its_api_has_the_means_over_seeds_and_no_gaps(
+    make_shard: Callable[..., Path], tmp_path: Path
+) -> None:
+    def curves(number: int, epoch: int) -> dict[str, float]:
+        losses = {"train_loss": number + epoch} if epoch else {}
+        return losses | measured(number, epoch)
+
+    options = {"metrics": curves, "kept": (), "steps": ()}
+    twice = [
+        make_shard(str(n), [n], seed=n, genotype=sample_uniform(0, 3), **options) for n in (1, 2)
+    ]
+    diverged = make_shard("gap", [4, 5], diverged={5: 1}, **options)
+    list(merge([*twice, diverged], tmp_path / "dtb.h5"))
+
+    api = naslib_api(Benchmark(tmp_path / "dtb.h5"))
+
+    keys = [compact(sample_uniform(0, n).canonical()) for n in (3, 4)]
+    assert api["nb301_arches"] == list(api["nb301_data"]) == keys
+    assert api["nb301_data"][keys[0]] == {
+        "train_losses": [2.5, 3.5],
+        "val_accuracies": [25.0, 50.0],
+        "runtime": 2.5,
+    }
+    accuracy, runtime = api["nb301_model"]
+    asked = {"config": sample_uniform(0, 4), "representation": "genotype"}
+    assert (accuracy.predict(**asked), runtime.predict(**asked)) == (50.0, 2.5)
+    with pytest.raises(KeyError, match="no whole curve of Genotype"):
+        accuracy.predict(config=sample_uniform(0, 5))
 
 
 def test_the_real_metric_of_naslib_has_these_names() -> None:

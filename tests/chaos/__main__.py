@@ -16,7 +16,14 @@ from chaos.kills import (
     terminate_while_starting,
     uninterrupted,
 )
-from chaos.mutant_checks import GOOD, MutantReport, check_damaged, check_hostile, make_files
+from chaos.mutant_checks import (
+    GOOD,
+    MutantReport,
+    check_damaged,
+    check_hostile,
+    check_replaced,
+    make_files,
+)
 
 _HEADER = ("fault", "injected", "epochs lost", "wrong", "unreadable", "seconds", "notes")
 
@@ -62,6 +69,8 @@ def _rows(work: Path, num_mutants: int, repeat: int) -> Iterator[Row]:
         yield _mutant_row(f"damaged {kind}", report, begin)
         begin = time.monotonic()
         yield _mutant_row(f"hostile {kind}", check_hostile(path, files), begin)
+    begin = time.monotonic()
+    yield _mutant_row("no plain file", check_replaced(files / "shard.h5", files), begin)
     begin, disk = time.monotonic(), work / "disk"
     disk.mkdir()
     how, num_full, full = fill_and_go_on(disk)

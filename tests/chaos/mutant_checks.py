@@ -12,14 +12,21 @@ from itertools import islice
 from pathlib import Path
 
 from chaos import fake_runs, reading
-from chaos.mutants import OTHER_FACTS, damaged, hostile
+from chaos.mutants import OTHER_FACTS, damaged, hostile, replaced
 from dtb_builder.dataset.journal import Journal, read_journal
 from dtb_builder.dataset.merge import merge
 from dtb_builder.dataset.shard import write_shard
 from dtb_builder.dataset.store import FailedRun
 from dtb_builder.space import sample_uniform
 
-__all__ = ["MAX_MIB", "MutantReport", "check_damaged", "check_hostile", "make_files"]
+__all__ = [
+    "MAX_MIB",
+    "MutantReport",
+    "check_damaged",
+    "check_hostile",
+    "check_replaced",
+    "make_files",
+]
 
 MAX_MIB = 512
 _BATCH = 100
@@ -94,6 +101,20 @@ def check_hostile(path: Path, work: Path) -> MutantReport:
     truth = _write_truth(path, work)
     mutants = {file: what for what, file in hostile(path, work)}
     _read(truth, list(mutants), {file.name: what for file, what in mutants.items()}, report)
+    return report
+
+
+def check_replaced(shard: Path, work: Path) -> MutantReport:
+    """Read a benchmark with volumes of which a file is a link, a pipe and the like."""
+    report = MutantReport()
+    sound, mutants = work / "sound", work / "mutants"
+    sound.mkdir()
+    mutants.mkdir()
+    for _ in merge([shard], sound / "dtb.h5", volume_size=10**9):
+        pass
+    truth = _write_truth(sound / "dtb.h5", work)
+    files = {file: what for what, file in replaced(sound / "dtb.h5", mutants)}
+    _read(truth, list(files), {file.name: what for file, what in files.items()}, report)
     return report
 
 

@@ -1,6 +1,9 @@
 """Damaged and hostile variants of a DTB file, each from a seed."""
 
+import contextlib
+import os
 import shutil
+import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +17,17 @@ from dtb_builder.dataset.column import block_checksums, list_checksum
 from dtb_builder.dataset.index import row_checksums
 from dtb_builder.dataset.opening import dataset_at
 
-__all__ = ["HOSTILE", "OTHER_FACTS", "damaged", "hostile", "regions", "seal", "seal_columns"]
+__all__ = [
+    "HOSTILE",
+    "OTHER_FACTS",
+    "STAND_INS",
+    "damaged",
+    "hostile",
+    "regions",
+    "replaced",
+    "seal",
+    "seal_columns",
+]
 
 INDEX_NAMES = (*schema.TEXTS, *(column.name for column in schema.COLUMNS))
 
@@ -107,6 +120,48 @@ def hostile(path: Path, folder: Path) -> Iterator[tuple[str, Path]]:
         with h5py.File(target, "r+") as file:
             change(file)
         yield name, target
+
+
+def replaced(benchmark: Path, folder: Path) -> Iterator[tuple[str, Path]]:
+    """Copies of a benchmark and its volumes, with something else in place of one of the files.
+
+    Yields:
+        what was done, and the benchmark's file, in a folder of its own.
+    """
+    names = [file.name for file in benchmark.parent.glob("*.h5")]
+    for kind, put in STAND_INS.items():
+        for name in names:
+            copy = folder / f"replaced-{len(list(folder.iterdir())):03d}"
+            shutil.copytree(benchmark.parent, copy)
+            index = (copy / benchmark.name).rename(copy / f"{copy.name}.h5")
+            original = index if name == benchmark.name else copy / name
+            original.rename(original.with_suffix(".elsewhere"))
+            put(original)
+            yield f"{kind} for {'the index' if original == index else 'a volume'}", index
+
+
+def _socket(path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as opened, contextlib.chdir(path.parent):
+        opened.bind(path.name)  # a socket's whole path must be short
+
+
+def _link_to_pipe(path: Path) -> None:
+    os.mkfifo(path.with_suffix(".pipe"))
+    path.symlink_to(path.with_suffix(".pipe"))
+
+
+STAND_INS: dict[str, Callable[[Path], None]] = {
+    "a link to it": lambda path: path.symlink_to(path.with_suffix(".elsewhere").name),
+    "a link to nothing": lambda path: path.symlink_to("nowhere.h5"),
+    "a link to itself": lambda path: path.symlink_to(path.name),
+    "a link to a device": lambda path: path.symlink_to("/dev/zero"),
+    "a link to a pipe": _link_to_pipe,
+    "a pipe": os.mkfifo,
+    "a socket": _socket,
+    "a folder": Path.mkdir,
+    "an empty file": Path.touch,
+}
+"""What may stand in place of a file; ``.elsewhere`` has the file itself."""
 
 
 def _set(name: str, value: Any, where: Any = ...) -> Change:

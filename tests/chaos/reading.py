@@ -20,7 +20,7 @@ def said(path: Path | str) -> Iterator[tuple[Any, Any]]:
     """Everything a benchmark says: a question with its answer, or with the typed error."""
     try:
         benchmark = Benchmark(path)
-    except DTBError as error:
+    except (DTBError, FileNotFoundError) as error:
         yield "open", error
         return
     with benchmark:
@@ -93,7 +93,7 @@ def main(truth_file: Path, paths: list[Path]) -> None:
         outcome, detail = "right", ""
         try:
             for question, answer in said(path):
-                if isinstance(answer, DTBError):
+                if isinstance(answer, DTBError | FileNotFoundError):
                     outcome = "refused" if question == "open" else "refused in part"
                 elif question not in truth or truth[question] != answer:
                     outcome, detail = "WRONG", f"{question}: {str(answer)[:100]}"

@@ -83,6 +83,24 @@ def test_a_budget_is_a_value_that_spending_does_not_change(timed_shard: Path) ->
     assert (twice.left, twice.spent, twice.is_spent) == (0, 62, True)
 
 
+def test_a_training_that_goes_on_costs_what_is_new_of_it(timed_shard: Path) -> None:
+    with Benchmark(timed_shard) as benchmark:
+        first, second = (benchmark.evaluate(benchmark[0], epochs=epochs) for epochs in (1, 2))
+        other = benchmark.evaluate(benchmark[1], epochs=1)
+    budget = Budget(seconds=100).after(first)
+    assert budget.after(second, since=first).spent == 31 + 30 + 1
+    for wrong in (second, other):
+        with pytest.raises(ValueError, match="run 3 after 2 epochs does not go on from run"):
+            budget.after(second, since=wrong)
+
+
+def test_a_run_is_evaluated_with_its_own_seeds(timed_shard: Path) -> None:
+    with Benchmark(timed_shard) as benchmark:
+        assert benchmark.evaluate(benchmark[1], epochs=1).run.number == 5
+        with pytest.raises(TypeError, match="a run has its own seeds"):
+            benchmark.evaluate(benchmark[1], epochs=1, seed=0)
+
+
 @pytest.mark.parametrize("wrong", [{"seconds": -1.0}, {"seconds": float("nan")}])
 def test_a_budget_below_nothing_is_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="a budget counts from 0 up"):

@@ -1,8 +1,10 @@
+import json
 import math
 from collections.abc import Callable
 from pathlib import Path
 
 import h5py
+import numpy as np
 import pandas
 import pytest
 
@@ -78,3 +80,23 @@ def test_the_command_writes_both(
     assert len(pandas.read_parquet(table)) == len(pandas.read_csv(text)) == 6
     assert main(["export", str(shard)]) == 2
     assert "--parquet TABLE, --csv TABLE or both" in capsys.readouterr().err
+
+
+def test_xarray_has_metrics_by_run_and_epoch(shard: Path) -> None:
+    pytest.importorskip("xarray", reason="needs the extra [export]")
+    with Benchmark(shard) as benchmark:
+        found = benchmark.to_xarray()
+        assert dict(found.sizes) == {"run": 2, "epoch": 3}
+        assert set(found.data_vars) == set(METRICS)
+        one = found.sel(run=5, epoch=2)
+        assert float(one.valid_accuracy) == benchmark.run(5).metric("valid_accuracy", epoch=2)
+        assert str(one.genotype.item()) == str(benchmark.run(5).genotype)
+        assert np.isnan(found.train_loss.sel(epoch=0)).all()
+        assert json.loads(found.attrs["dtb_provenance"]) == benchmark.provenance
+
+
+def test_arrow_has_null_where_nothing_was_measured(shard: Path) -> None:
+    with Benchmark(shard) as benchmark:
+        table = benchmark.to_arrow()
+    assert table.column("train_loss").null_count == 2
+    assert table.num_rows == 6

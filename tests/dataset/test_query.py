@@ -1,10 +1,12 @@
 import contextlib
 import os
 import pickle
+import random
 import shutil
 import subprocess
 import sys
 import time
+from collections import namedtuple
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -38,13 +40,14 @@ def test_a_genotype_is_found_in_any_spelling(shard: Path) -> None:
         for spelling in (genotype, respelled(genotype), str(respelled(genotype))):
             assert benchmark[spelling].number == 5
             assert spelling in benchmark
+            assert (spelling, 0) in benchmark
+            assert (spelling, 1) not in benchmark
             assert [run.number for run in benchmark.runs_of(spelling)] == [5]
 
 
 def test_a_miss_names_what_is_there(shard: Path) -> None:
     with Benchmark(shard) as benchmark:
         assert NAMED["DARTS_V1"] not in benchmark
-        assert 3 not in benchmark
         assert benchmark.runs_of(NAMED["DARTS_V1"]) == ()
         with pytest.raises(KeyError, match=r"of 2 runs, has none of Genotype"):
             benchmark[NAMED["DARTS_V1"]]
@@ -52,8 +55,6 @@ def test_a_miss_names_what_is_there(shard: Path) -> None:
             benchmark.run(4)
         with pytest.raises(KeyError, match=r"has no run 9"):
             benchmark.run(9)
-        with pytest.raises(TypeError, match=r"or its text, got 3; run\(\) takes numbers"):
-            benchmark[3]  # pyright: ignore[reportArgumentType]
 
 
 def test_a_published_genotype_is_found_by_its_name(make_shard: MakeShard) -> None:
@@ -61,9 +62,35 @@ def test_a_published_genotype_is_found_by_its_name(make_shard: MakeShard) -> Non
         assert "DARTS_V2" in benchmark
         assert benchmark["DARTS_V2"].number == 2
         assert "DARTS_V1" not in benchmark
-        assert "nonsense" not in benchmark
-        with pytest.raises(GenotypeError, match="got nonsense"):
-            benchmark["nonsense"]
+
+
+def test_a_benchmark_is_a_sequence_of_its_runs(shard: Path) -> None:
+    with Benchmark(shard) as benchmark:
+        assert [benchmark[i].number for i in (0, 1, -1, np.int64(-2))] == [3, 5, 5, 3]
+        assert benchmark[:] == benchmark[0:9] == tuple(benchmark)
+        assert list(reversed(benchmark)) == list(benchmark[::-1])
+        assert random.Random(0).choice(benchmark) in benchmark
+        assert Benchmark(shard)[0] in benchmark
+        for position in (2, -3):
+            with pytest.raises(IndexError, match=f"no position {position} among 2 runs"):
+                benchmark[position]
+
+
+Foreign = namedtuple("Foreign", "normal normal_concat reduce reduce_concat")
+
+
+def test_whether_a_genotype_is_in_a_benchmark_is_asked_like_its_run(shard: Path) -> None:
+    genotype = sample_uniform(0, 5)
+    foreign = Foreign(list(genotype.normal), [2, 3, 4, 5], list(genotype.reduce), range(2, 6))
+    with Benchmark(shard) as benchmark:
+        assert foreign in benchmark
+        assert benchmark[foreign, 0] == benchmark[foreign] == benchmark.run(5)
+        outside = foreign._replace(normal_concat=[3, 4, 5])
+        wrongs: list[Any] = ["nonsense", outside, True, 1.5, None, ()]
+        for wrong in wrongs:
+            for ask in (lambda it: it in benchmark, benchmark.__getitem__):
+                with pytest.raises((GenotypeError, TypeError)):
+                    ask(wrong)
 
 
 @pytest.mark.parametrize("epoch", [True, 1.0, "1", None])
@@ -198,7 +225,7 @@ def test_runs_of_one_genotype_are_told_apart_by_both_seeds(
         with pytest.raises(TypeError, match="seed must be a whole number, got '0'"):
             benchmark.run_of(genotype, seed="0")  # pyright: ignore[reportArgumentType]
         with pytest.raises(TypeError, match="expected a genotype, a seed and an order seed"):
-            benchmark[genotype, 0, 6, 1]  # pyright: ignore[reportArgumentType]
+            benchmark[genotype, 0, 6, 1]  # pyright: ignore[reportCallIssue, reportArgumentType]
 
 
 def test_a_run_that_diverged_ends_before_the_others(make_shard: MakeShard) -> None:
@@ -364,15 +391,25 @@ def test_a_volume_is_no_benchmark(shard: Path, tmp_path: Path) -> None:
         Benchmark(next(tmp_path.glob("states-*.h5")))
 
 
-def test_reading_needs_neither_torch_nor_ray(shard: Path) -> None:
+def test_reading_needs_only_the_base_packages(shard: Path, tmp_path: Path) -> None:
     code = f"""
-import sys, dtb_builder
-bench = dtb_builder.Benchmark({str(shard)!r})
-bench.run(3).curve("valid_loss"); bench.run(3).state(epoch=0); bench.array("valid_loss", epoch=0)
-print(sorted({{"torch", "ray", "pandas", "hydra"}} & set(sys.modules)))
+import sys
+for name in ("torch", "ray", "hydra", "scipy", "hdf5plugin"):
+    sys.modules[name] = None
+from pathlib import Path
+from dtb_builder import Benchmark, cli
+from dtb_builder.dataset.salvage import SavedRun, salvage
+bench = Benchmark({str(shard)!r})
+bench.run(3).curve("valid_loss"); bench.array("valid_loss", epoch=0)
+bench.run(3).state(epoch=1); bench.run(3).momentum(epoch=1)
+folder = Path({str(tmp_path)!r})
+print({{type(read) for read in salvage(bench.path, folder, plan="p")}} == {{SavedRun}})
+print(cli.main(["verify", str(bench.path)]), sorted({{"pandas", "pyarrow"}} & set(sys.modules)))
+print(cli.main(["export", str(bench.path), "--csv", str(folder / "table.csv")]))
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
+    lines = done.stdout.splitlines()
+    assert (lines[0], lines[-3], lines[-1]) == ("True", "0 []", "0")
 
 
 def test_other_readers_need_only_h5py_and_for_states_the_zstd_filter(shard: Path) -> None:

@@ -60,3 +60,25 @@ def test_channel_statistics_are_those_of_numpy(pixels: np.ndarray) -> None:
 @given(st.integers(0, 255))
 def test_images_of_one_grey_level_have_no_deviation(level: int) -> None:
     assert channel_statistics(np.full((2, 1, 3, 3), level, np.uint8))[1] == 0
+
+
+@pytest.mark.parametrize("side", [2, 4])
+def test_a_pooled_pixel_is_the_rounded_mean_of_its_square(images: Images, side: int) -> None:
+    pooled = images.pooled(side)
+    for small, large in (
+        (pooled.train_images, images.train_images),
+        (pooled.test_images, images.test_images),
+    ):
+        squares = large.reshape(len(large), 3, 8 // side, side, 8 // side, side)
+        assert np.array_equal(small, np.floor(squares.mean((3, 5)) + 0.5))
+    mean, std = channel_statistics(pooled.train_images)
+    assert np.array_equal(pooled.mean, mean)
+    assert np.array_equal(pooled.std, std)
+    assert pooled.train_labels is images.train_labels
+    assert pooled.sha256 != images.sha256
+
+
+@pytest.mark.parametrize("side", [1, 3])
+def test_images_are_pooled_by_squares_that_fit(images: Images, side: int) -> None:
+    with pytest.raises(ValueError, match=f"divide 8 x 8 pixels, got {side}"):
+        images.pooled(side)

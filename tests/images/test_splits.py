@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dtb_builder.images import Split, stratified_split
-from dtb_builder.images.splits import indices_sha256
+from dtb_builder.images.splits import indices_sha256, stratified_sample
 
 SEEDS = st.integers(0, 2**63)
 LABELS = st.lists(st.integers(-3, 6), min_size=2, max_size=60).map(np.array)
@@ -62,6 +62,19 @@ def test_the_same_seed_gives_the_same_split(sizes: tuple[np.ndarray, int], seed:
     assert np.array_equal(one.valid, two.valid)
 
 
+@given(st.data(), LABELS, SEEDS)
+def test_a_sample_of_test_images_is_fair_to_every_class(
+    data: st.DataObject, labels: np.ndarray, seed: int
+) -> None:
+    num = data.draw(st.integers(1, len(labels)))
+    drawn = stratified_sample(labels, num, seed)
+    assert len(drawn) == num
+    assert (np.diff(drawn) > 0).all()
+    for label in np.unique(labels):
+        share = (labels == label).sum() * num / len(labels)
+        assert abs((labels[drawn] == label).sum() - share) < 1
+
+
 def test_another_seed_gives_another_split() -> None:
     labels = np.arange(1000) % 10
     hashes = {indices_sha256(stratified_split(labels, 200, seed).valid) for seed in range(20)}
@@ -73,6 +86,7 @@ def test_a_split_never_drifts() -> None:
     assert split.valid[:5].tolist() == [4, 7, 8, 19, 23]
     digest = "0985e278ba2b42b2656ed3ee16e8d9a1b43744dbd557840b226bdae549289b65"
     assert indices_sha256(split.valid) == digest
+    assert np.array_equal(stratified_sample(np.arange(1000) % 7, 123, seed=5), split.valid)
 
 
 @pytest.mark.parametrize("num_valid", [-1, 0, 10, 11])

@@ -128,11 +128,11 @@ def test_a_pass_leaves_nothing_behind_that_only_a_collection_would_free(
 def test_gradients_of_more_parameters_than_a_launch_takes_are_all_added_up(
     emulated: CudaLibrary,
 ) -> None:
-    library = emulated.begin()
+    library = emulated.new_step()
     shares = [torch.randn(1 + i % 9, 1 + i % 70) for i in range(130)]
     sums = [torch.full((one.shape[1],), torch.nan) for one in shares]
     library._shares += zip(shares, sums, strict=True)
-    library.meet()
+    library.finish()
     for one, found in zip(shares, sums, strict=True):
         torch.testing.assert_close(found, one.sum(0))
 

@@ -111,7 +111,7 @@ def test_a_state_that_may_not_be_written_can_be_restored() -> None:
 def test_a_module_without_batch_norm_has_seen_no_batches() -> None:
     assert capture(nn.Linear(3, 2)).num_batches_tracked == 0
     state = TrainingState(np.zeros(8, np.float32), 3)
-    with pytest.raises(ValueError, match="a network without batch norm has seen 0 batches, got 3"):
+    with pytest.raises(ValueError, match="a network without batch norm counts 0 batches, got 3"):
         restore(nn.Linear(3, 2), state)
 
 

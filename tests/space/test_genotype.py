@@ -383,6 +383,8 @@ def test_a_fault_of_the_reduction_cell_is_said_to_be_there() -> None:
         (np.zeros((2, 8, 2)), "wanted an integer array of shape (2, 8, 2), got float64 of shape"),
         (np.zeros((8, 2), int), "wanted an integer array of shape (2, 8, 2), got int64 of shape"),
         (np.zeros((2, 8, 2), bool), "wanted an integer array of shape (2, 8, 2), got bool of"),
+        ([[0, 1], [2]], "wanted an array of genotypes: "),
+        ([[0, 1]], "wanted an integer array of shape (2, 8, 2), got int64 of shape (1, 2)"),
         (np.zeros((2, 8, 2), int), "normal cell, node 2, edges 0 and 1: wanted two different"),
         (np.full((2, 8, 2), 7), "normal cell, node 2, edge 0: wanted an operation from 0 to 6"),
         (np.full((2, 8, 2), -1), "normal cell, node 2, edge 0: wanted an operation from 0 to 6"),

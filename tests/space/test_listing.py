@@ -1,3 +1,4 @@
+from collections import namedtuple
 from pathlib import Path
 
 import pytest
@@ -6,6 +7,7 @@ from hypothesis import strategies as st
 
 from dtb_builder.errors import GenotypeError
 from dtb_builder.space import NAMED, read_genotypes, sample_uniform
+from dtb_builder.space.listing import find_genotype
 
 
 @given(seeds=st.lists(st.integers(0, 1000), min_size=1, max_size=5))
@@ -67,3 +69,20 @@ def test_a_bad_file_is_refused_with_its_name_and_line(
 def test_a_missing_file_is_said_to_be_missing(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         read_genotypes(tmp_path / "absent.txt")
+
+
+Foreign = namedtuple("Foreign", "normal normal_concat reduce reduce_concat")
+
+
+def test_any_object_with_both_cells_is_a_genotype() -> None:
+    genotype = NAMED["DARTS_V2"]
+    flat = Foreign(list(genotype.normal), range(2, 6), list(genotype.reduce), range(2, 6))
+    nested = flat._replace(normal=[genotype.normal[i : i + 2] for i in range(0, 8, 2)])
+
+    assert str(find_genotype(flat)) == str(find_genotype(nested)) == str(genotype)
+    with pytest.raises(GenotypeError, match=r"reduce_concat: wanted \[2, 3, 4, 5\], got range"):
+        find_genotype(flat._replace(reduce_concat=range(3, 6)))
+    with pytest.raises(GenotypeError, match=r"normal cell: wanted 8 edges.* got 1"):
+        find_genotype(flat._replace(normal=nested.normal[0][:1]))
+    with pytest.raises(TypeError, match="expected a genotype, its name or its text, got 3"):
+        find_genotype(3)  # pyright: ignore[reportArgumentType]

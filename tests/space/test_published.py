@@ -35,6 +35,8 @@ NASNET = """Genotype(
         f"Genotype({NORMAL}, range(2, 6), reduce_concat=range(2, 6), reduce={REDUCE})",
         TEXT.replace(", ", ",\n    "),
         TEXT.replace("'", '"'),
+        re.sub(r"(\('\w+', \d\)), (\('\w+', \d\))", r"[\1, \2]", TEXT),  # by node, as in pt.darts
+        re.sub(r"(\d)\)", r"np.int64(\1))", re.sub(r"('\w+')", r"np.str_(\1)", TEXT)),
     ],
 )
 def test_published_variants_of_the_text_are_read(text: str) -> None:

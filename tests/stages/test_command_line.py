@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+import dtb_builder
 from dtb_builder import Benchmark
 from dtb_builder.record import METRICS
 from dtb_builder.stages.generation.run_folder import RunFolder
@@ -48,7 +49,7 @@ Dtb = Callable[..., int]
         ("images.num_train=9999", "images.num_train must be in 1..1238, got 9999"),
         ("images.num_train=1", "at least 2 images must be trained on"),
         ("recipe.auxiliary_weight=0.4", "recipe.auxiliary_weight needs network.auxiliary"),
-        ("compute.kernels=on recipe.precision=bfloat16", "compute.kernels=on means nothing with"),
+        ("compute.kernels=on recipe.precision=bfloat16", "compute.kernels=on does not support"),
         ("network.auxiliary=true", "images of 29 to 40 pixels would fit"),
         ("'unclosed", "unclosed"),
         ("images.root=/a=b", "wants quotes"),
@@ -113,6 +114,13 @@ def test_a_planned_folder_shows_its_own_settings(
     shown = capsys.readouterr().out
     assert "num_epochs: 7" in shown
     assert "engine: serial" in shown
+
+
+def test_the_version_is_told(dtb: Dtb, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        dtb("--version")
+    assert stop.value.code == 0
+    assert capsys.readouterr().out == f"dtb {dtb_builder.__version__}\n"
 
 
 def test_an_unknown_option_is_refused(

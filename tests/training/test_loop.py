@@ -101,6 +101,28 @@ def test_each_epoch_has_the_metrics_that_were_measured(
     ]
 
 
+def test_epochs_that_are_not_evaluated_have_their_training_metrics_and_the_same_weights(
+    make_network: MakeNetwork, data: ResidentImages, recipe: Recipe
+) -> None:
+    every, some = (
+        [
+            (dict(finished.metrics), capture(finished.network).values)
+            for finished in train(make_network(), data, each, seed=0)
+        ]
+        for each in (recipe, dataclasses.replace(recipe, evaluate_epochs=(2,)))
+    )
+    assert some[0][0] == {}, "the initialisation is evaluated where it is listed"
+    for epoch, ((all_metrics, weights), (metrics, same)) in enumerate(
+        zip(every, some, strict=True)
+    ):
+        assert np.array_equal(weights, same)
+        if epoch not in (2, 4):
+            assert metrics.keys() == (AFTER_TRAINING_ONLY if epoch else set())
+        else:
+            assert metrics.keys() == all_metrics.keys()
+        assert all(value == all_metrics[k] for k, value in metrics.items() if k not in SECONDS)
+
+
 def test_metrics_are_finite_floats_within_their_ranges(
     make_network: MakeNetwork, data: ResidentImages, recipe: Recipe
 ) -> None:

@@ -34,6 +34,8 @@ from recipes import RECIPES
         ("cutout_length", -2),
         ("mixup_alpha", math.nan),
         ("precision", "float16"),
+        ("evaluate_epochs", (-1,)),
+        ("evaluate_epochs", (601,)),
     ],
 )
 def test_a_wrong_value_is_refused_by_name(name: str, value: Any) -> None:

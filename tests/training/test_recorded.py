@@ -83,4 +83,4 @@ def test_where_recording_fails_every_batch_is_trained_on_as_usual(
     expected_totals, expected_weights = trained(make_network(), data, recipe, None)
     assert all(map(torch.equal, totals + weights, expected_totals + expected_weights))
     (warning,) = caplog.records
-    assert warning.message.startswith("batches are not recorded, so they are slower: operation not")
+    assert warning.message.startswith("recording failed, so training is slower: operation not")

@@ -1,6 +1,6 @@
-"""The cells of a network in fused passes of compiled code, for one thread of a CPU or for a GPU.
+"""Fused forward and backward kernels for training the cells, for one CPU thread or a GPU.
 
-The modules of dtb_builder.network stay the definition; here is the same function, faster.
+The modules of dtb_builder.network define what is computed; the kernels compute it faster.
 """
 
 from dtb_builder.network.kernels.cells import RepeatedCells, can_be_compiled, run_compiled

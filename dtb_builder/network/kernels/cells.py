@@ -1,8 +1,9 @@
-"""The cells of a network in training, as one differentiable function of compiled passes.
+"""The cells of a network in training mode, as one autograd function made of compiled passes.
 
-A batch norm is never a pass of its own: its statistics are gathered by the convolution before it,
-and whoever reads its output scales and shifts on the way. A cell's nodes are written where the
-concatenation wants them, and gradients of what is read more than once are added in place.
+Batch norms are fused: the convolution before a batch norm computes its statistics, and each pass
+that reads the output scales and shifts the values as it loads them. A cell's nodes are written
+straight into the concatenated output. A tensor that several operations read has one gradient
+buffer, to which each backward pass adds.
 """
 
 from collections.abc import Callable, Sequence
@@ -22,7 +23,7 @@ __all__ = ["RepeatedCells", "can_be_compiled", "run_compiled"]
 
 
 def can_be_compiled(library: AnyLibrary, cells: nn.ModuleList, maps: Tensor) -> bool:
-    """Whether the passes compute what the modules, as these stand, would in training."""
+    """Whether the passes support these modules, their dtype and their device."""
     device_type = library.device_type
     return (
         maps.device.type == device_type
@@ -37,23 +38,23 @@ def can_be_compiled(library: AnyLibrary, cells: nn.ModuleList, maps: Tensor) -> 
 def run_compiled(
     library: AnyLibrary, cells: nn.ModuleList, stem: Tensor, wanted: Sequence[int]
 ) -> list[Tensor]:
-    """The outputs of the cells whose numbers are wanted; differentiable once.
+    """The outputs of some cells; they can be differentiated once.
 
     Args:
         library: the passes.
-        cells: as a Network has them; can_be_compiled is true of them.
-        stem: the input of the first cell.
-        wanted: numbers of cells, ascending.
+        cells: the cells of a Network, for which can_be_compiled returns True.
+        stem: the input of the first cell, shape (images, channels, height, width).
+        wanted: the numbers of the cells whose outputs are returned, ascending.
     """
     run = _Run(library, cells, wanted, dtype=stem.dtype)
     return list(_Cells.apply(run, stem, *cells.parameters()))
 
 
 class RepeatedCells:
-    """The same for batch after batch: what was called for the first is called again, in its memory.
+    """Records the calls of the first batch and replays them for the next, like a CUDA graph.
 
-    Nobody may change the cells meanwhile, except for values in place, nor keep outputs or gradients
-    of a batch for longer than it takes to learn from it: the next one overwrites them.
+    Every batch uses the buffers of the first. So the cells may change only by in-place updates of
+    their parameters, and the outputs and gradients of a batch are overwritten by the next one.
     """
 
     def __init__(self) -> None:
@@ -61,34 +62,34 @@ class RepeatedCells:
         self._parameters: list[nn.Parameter] = []
 
     @property
-    def begun(self) -> bool:
-        """Whether there was a first batch."""
+    def is_recorded(self) -> bool:
+        """Whether a first batch was recorded."""
         return self._run is not None
 
-    def fit(self, stem: Tensor) -> bool:
-        """Whether these maps have the shape of the first, of which nothing more is to come."""
+    def can_replay(self, stem: Tensor) -> bool:
+        """Whether the input has the recorded shape, and the last backward pass has ended."""
         return self._run is not None and self._run.can_repeat(stem)
 
-    def first(
+    def record(
         self, library: AnyLibrary, cells: nn.ModuleList, stem: Tensor, wanted: Sequence[int]
     ) -> list[Tensor]:
-        """See run_compiled."""
+        """The outputs for the first batch; see run_compiled."""
         self._run = _Run(library, cells, wanted, dtype=stem.dtype, repeats=True)
         self._parameters = list(cells.parameters())
-        return self.again(stem)
+        return self.replay(stem)
 
-    def again(self, stem: Tensor) -> list[Tensor]:
-        """The outputs for other maps that fit."""
+    def replay(self, stem: Tensor) -> list[Tensor]:
+        """The outputs for another batch, for which can_replay returns True."""
         return list(_Cells.apply(self._run, stem, *self._parameters))
 
 
 def _in_fours(cells: nn.ModuleList, maps: Tensor) -> bool:
-    """Whether all maps have a multiple of four channels, which the passes for a GPU need."""
+    """Whether all maps have a multiple of four channels, as the GPU kernels require."""
     return maps.shape[1] % 4 == 0 and all(p.shape[0] % 4 == 0 for p in cells.parameters())
 
 
 def _is_plain(module: nn.Module) -> bool:
-    """Whether a module trains, has no hooks, and is the norm it was."""
+    """Whether a module is in training mode without hooks; of a batch norm, with usual options."""
     hooks = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
     if not module.training or any(getattr(module, name) for name in hooks):
         return False
@@ -98,14 +99,14 @@ def _is_plain(module: nn.Module) -> bool:
 
 
 class _Run:
-    """One pass through cells: forward, and backward if asked.
+    """The forward pass through the cells and its backward pass.
 
     Args:
         library: the passes.
-        cells: what to pass through.
-        wanted: numbers of the cells whose outputs are.
+        cells: the cells of a Network.
+        wanted: the numbers of the cells whose outputs are returned.
         dtype: float32 or float64.
-        repeats: whether more passes follow the first, once its backward pass has ended.
+        repeats: whether to record the calls, and replay them for later batches.
     """
 
     def __init__(
@@ -128,11 +129,11 @@ class _Run:
         self._is_done = False
 
     def can_repeat(self, stem: Tensor) -> bool:
-        """Whether the backward pass has ended, and these maps have the shape of the first."""
+        """Whether the backward pass has ended, and the input has the shape of the first."""
         return self._is_done and self._stem is not None and stem.shape == self._stem.values.shape
 
     def forward(self, stem: Tensor) -> list[Tensor]:
-        """The outputs of the cells whose numbers are wanted."""
+        """The outputs of the wanted cells."""
         if self._is_done:
             assert self._stem is not None
             assert self._calls is not None
@@ -153,19 +154,19 @@ class _Run:
         return [maps.values for maps in self._outputs]
 
     def backward(self, gradients: Sequence[Tensor | None]) -> tuple[Tensor, dict[Tensor, Tensor]]:
-        """The gradient of the stem's maps, and those of the parameters that have any."""
+        """The gradient of the stem's output, and the gradients of the parameters that have one."""
         with_gradient = [gradient is not None for gradient in gradients]
-        assert self._with_gradient in (None, with_gradient), "other outputs were learnt from"
+        assert self._with_gradient in (None, with_gradient), "another output is in the loss"
         self._with_gradient = with_gradient
         for maps, gradient in zip(self._outputs, gradients, strict=True):
             if gradient is not None:
-                # A copy: what later cells pass back is added to it.
+                # A copy, because later cells add their gradients to it.
                 to, _ = maps.gradient_to_write()
                 to.values.copy_(gradient)
         if self._backwards:
             for step in reversed(self._backwards):
                 step()
-            self._passes.meet()
+            self._passes.finish()
             self._backwards.clear()
         else:
             for call, _ in (self._calls or ())[self._num_forward :]:
@@ -174,22 +175,22 @@ class _Run:
         assert self._stem is not None
         assert self._stem.gradient is not None
         own = self._passes.gradients
-        if self._calls is not None:  # others in the same memory, which nobody else holds
+        if self._calls is not None:  # new tensors on the same memory: autograd copies shared ones
             own = {parameter: gradient.detach() for parameter, gradient in own.items()}
         return self._stem.gradient.values, own
 
     def _cell(self, cell: Cell, before_last: Maps, last: Maps) -> Maps:
-        """A cell's output; its nodes are written where their concatenation wants them."""
+        """A cell's output; each node is written into its channels of it."""
         states = [
             self._preprocessed(cell.preprocess0, before_last),
             self._preprocessed(cell.preprocess1, last),
         ]
         channels, edges = states[0].channels, cell.edges
-        out = states[0].room(len(edges) // 2 * channels, stride=2 if cell.reduction else 1)
+        out = states[0].new_empty(len(edges) // 2 * channels, stride=2 if cell.reduction else 1)
         nodes: list[Maps] = []
 
         def share_gradient() -> None:
-            """Let each node add to its part of the output's gradient."""
+            """Give each node its channels of the output's gradient."""
             assert out.gradient is not None
             for i, node in enumerate(nodes):
                 node.gradient = out.gradient.part(i * channels, channels)
@@ -211,7 +212,7 @@ class _Run:
         out = self._passes.normed(term)
 
         def backward() -> None:
-            # An older input that no edge reads has no gradient.
+            # An input that no edge reads has no gradient.
             if out.gradient is not None:
                 term.backward(out.gradient, None)
 
@@ -230,14 +231,14 @@ class _Run:
 
 
 class _Cells(torch.autograd.Function):
-    """A run as autograd sees it."""
+    """The autograd function of a run."""
 
     @staticmethod
     def forward(ctx: Any, run: _Run, stem: Tensor, *parameters: Tensor) -> tuple[Tensor, ...]:
         ctx.run, ctx.parameters = run, parameters
         ctx.save_for_backward(stem, *parameters)
-        # The run must not keep a reference to this function. Neither could be freed then, and
-        # tensors of one CUDA stream would still be alive when a step is recorded on another.
+        # The run must not refer to this function: the cycle would keep both alive, and with them
+        # tensors of one CUDA stream while a step is recorded on another.
         outputs = run.forward(stem.detach())
         return tuple(output.detach() for output in outputs)
 
@@ -246,7 +247,7 @@ class _Cells(torch.autograd.Function):
     def backward(  # pyright: ignore[reportIncompatibleMethodOverride] - as torch documents it
         ctx: Any, *gradients: Tensor | None
     ) -> tuple[Tensor | None, ...]:
-        _ = ctx.saved_tensors  # raises if one of them was changed in place meanwhile
+        _ = ctx.saved_tensors  # raises if one of them was changed in place since the forward pass
         stem, by_parameter = ctx.run.backward(gradients)
-        # Autograd copies a gradient that somebody else still holds.
+        # pop, because autograd copies a gradient to which another reference exists.
         return (None, stem, *(by_parameter.pop(p, None) for p in ctx.parameters))

@@ -1,4 +1,4 @@
-"""What a compiler has made, kept on disk for the processes to come."""
+"""A cache on disk for compiled code."""
 
 import contextlib
 import os
@@ -12,15 +12,15 @@ __all__ = ["compiled_once"]
 
 
 def compiled_once(name: str, compile_it: Callable[[], bytes]) -> bytes:
-    """What a compiler makes, from an earlier process if one has made it.
+    """A compiled binary: from the cache, or else compiled and put there.
 
-    It lies in ``$XDG_CACHE_HOME/darts-training-bench``, ``~/.cache`` by default, behind its
-    SHA-256. Since it will be run, nothing is read that others can write to, and nothing damaged.
-    Where nothing can be kept, it is compiled each time.
+    The cache is ``$XDG_CACHE_HOME/darts-training-bench``, with ``~/.cache`` as the default. The
+    binary will be executed, so its file is ignored if another user could have written it or if its
+    SHA-256 does not match. Where no cache can be written, each process compiles.
 
     Args:
-        name: of what decides the result, hashes included.
-        compile_it: called if there is none.
+        name: the file's name, with hashes of all that decides the binary.
+        compile_it: the compiler, called if the cache has no valid file.
     """
     folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     file = folder / "darts-training-bench" / name
@@ -39,6 +39,6 @@ def compiled_once(name: str, compile_it: Callable[[], bytes]) -> bytes:
 
 
 def _is_private(path: Path) -> bool:
-    """Whether only this user can write there."""
-    found = path.stat()
-    return found.st_uid == os.getuid() and not found.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+    """Whether this user owns a path and nobody else can write to it."""
+    status = path.stat()
+    return status.st_uid == os.getuid() and not status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)

@@ -1,4 +1,4 @@
-"""The passes for a GPU: which kernels of passes.cu each is made of."""
+"""The passes on a GPU, each a sequence of kernel launches from passes.cu."""
 
 import ctypes
 from collections.abc import Callable, Mapping, Sequence
@@ -16,7 +16,7 @@ __all__ = ["CudaLibrary", "Kernels"]
 
 
 class _Share(ctypes.Structure):
-    """A Share of passes.cu."""
+    """The struct Share of passes.cu."""
 
     _fields_ = (
         ("from", ctypes.c_void_p),
@@ -27,20 +27,20 @@ class _Share(ctypes.Structure):
 
 
 class _Shares(ctypes.Structure):
-    """Shares of passes.cu: with 24 bytes each, within the 4 KiB that arguments may take."""
+    """The struct Shares of passes.cu: 128 x 24 bytes, since kernel arguments may take 4 KiB."""
 
     _fields_ = (("of", _Share * 128),)
 
 
 _C_TYPES = {ADDRESS: ctypes.c_void_p, "int": ctypes.c_int, "double": ctypes.c_double}
-# Sums over pixels are added up from so many blocks at most: enough to keep a large GPU busy, and
-# the same on every GPU, since it decides the last bits.
+# The largest number of partial sums that a sum over pixels is split into. It keeps a large GPU
+# busy, and is the same on every GPU, since it decides the last bits.
 _MAX_BLOCKS = 384
-# Of the kernels with many registers, an H100 holds so many blocks at a time.
+# How many blocks of a kernel with many registers are resident on an H100.
 _RESIDENT_BLOCKS = 264
 _CHANNELS_OF_BLOCK = 64
 _THREADS = 256
-# Channels out and pixels that a block of a 1x1 convolution multiplies at a time.
+# Output channels and pixels of a block's tile in a 1x1 convolution.
 _TILES = ((16, 256), (32, 64), (64, 32))
 
 
@@ -49,7 +49,7 @@ class Kernels(Protocol):
 
     @property
     def name(self) -> str:
-        """What decides the bits besides the version of the code, such as "sm_90"."""
+        """The GPU architecture, which decides the last bits, such as "sm_90"."""
         ...
 
     def launch(
@@ -60,45 +60,45 @@ class Kernels(Protocol):
         threads: int,
         arguments: Sequence[Any],
     ) -> None:
-        """Run a kernel on the current stream; arguments are values of ctypes, in order."""
+        """Launch a kernel on the current stream; arguments are ctypes values, in order."""
         ...
 
-    def beside(self) -> AbstractContextManager[None]:
-        """While entered, kernels wait for what has been launched, and nothing later for them."""
+    def side_stream(self) -> AbstractContextManager[None]:
+        """Within, launch on a second stream, which first waits for the current one."""
         ...
 
-    def meet(self) -> None:
-        """Let what is launched from now on wait for all kernels that were launched beside."""
+    def wait_for_side_stream(self) -> None:
+        """Make the current stream wait for the second one."""
         ...
 
 
 class CudaLibrary:
-    """The passes of a GPU, with the names and arguments that Library has.
+    """The passes on a GPU, with the interface of Library.
 
     Args:
         kernels: compiled for the device.
-        device_type: where the maps are; another than "cuda" for kernels that only act as if.
+        device_type: where the tensors are; "cpu" for emulated kernels.
     """
 
     def __init__(self, kernels: Kernels, device_type: str = "cuda") -> None:
         self._kernels = kernels
         self.device_type = device_type
-        # Tensors of kernels on the second stream, kept alive until the streams have met.
+        # Arguments of kernels on the second stream: freed memory could be used by the first one.
         self._held: list[Any] = []
-        # What blocks have for parameters, and the gradients that this will add up to.
+        # Each block's partial sum of a weight gradient, and the gradient that they add up to.
         self._shares: list[tuple[Tensor, Tensor]] = []
 
-    def begin(self) -> "CudaLibrary":
-        """The same passes for one pass through a network, which ends with meet."""
+    def new_step(self) -> "CudaLibrary":
+        """The same kernels with an own list of unfinished gradients; end the step with finish()."""
         return CudaLibrary(self._kernels, self.device_type)
 
-    def meet(self) -> None:
-        """Wait for whatever passes have left to be done beside, and finish what they have begun.
+    def finish(self) -> None:
+        """Wait for the second stream, and add up the weight gradients of all convolutions.
 
-        The gradients of all parameters of convolutions are added up here, in one launch or two.
+        One launch adds the partial sums of up to 128 gradients.
         """
         if self._held:
-            self._kernels.meet()
+            self._kernels.wait_for_side_stream()
         most = len(_Shares().of)
         for first in range(0, len(self._shares), most):
             some = self._shares[first : first + most]
@@ -112,20 +112,20 @@ class CudaLibrary:
 
     @property
     def name(self) -> str:
-        """What decides the bits besides the version of the code: the architecture."""
+        """The GPU architecture, which decides the last bits."""
         return self._kernels.name
 
     def __reduce__(self) -> tuple[Any, ...]:
         return CudaLibrary, (self._kernels, self.device_type)
 
     def sums(self, channels: int, num_pixels: int, like: Tensor) -> tuple[Tensor, Tensor]:
-        """Room for two sums per channel over pixels, float64; each block writes its column."""
+        """Buffers for two sums per channel, float64, shape (channels, blocks)."""
         blocks = _blocks(num_pixels, 32)
         one, two = like.new_empty((2, channels, blocks), dtype=torch.float64)
         return one, two
 
     def between(self, maps: Tensor) -> dict[str, Tensor]:
-        """Further arguments of a block's passes: room for what lies between its convolutions."""
+        """One more argument of a block's passes: a buffer for the depthwise output."""
         return {"between": torch.empty_like(maps, memory_format=torch.channels_last)}
 
     def run(self, name: str, dtype: torch.dtype, **arguments: Tensor | int | float | None) -> None:
@@ -163,10 +163,10 @@ class CudaLibrary:
         channels, height, width = p["C"], p["H"], p["W"]
         product = {**p, **_as_pointwise(p), "g_weight": p["g_pointwise"]}
         between = {"x": p["between"], "x_stride": channels}
-        self._weight_back(dtype, {**product, **between}, active=False)
+        self._weight_gradient(dtype, {**product, **between}, active=False)
         gradient = torch.empty_like(p["between"])
         out = {"x_gradient": gradient, "x_gradient_stride": channels, "add": False}
-        self._multiply_back(dtype, {**product, "x": None, **out})
+        self._input_gradient(dtype, {**product, "x": None, **out})
         lanes = _THREADS // min(_CHANNELS_OF_BLOCK // 2, channels // 2)
         num_blocks = min(_RESIDENT_BLOCKS, -(-p["N"] * height * -(-width // 4) // lanes))
         rows = mean_rows = 0
@@ -186,8 +186,8 @@ class CudaLibrary:
         self._multiply(dtype, p, active=True)
 
     def _pointwise_backward(self, dtype: torch.dtype, p: dict[str, Any]) -> None:
-        self._weight_back(dtype, p, active=True)
-        self._multiply_back(dtype, p)
+        self._weight_gradient(dtype, p, active=True)
+        self._input_gradient(dtype, p)
 
     def _join(self, dtype: torch.dtype, p: dict[str, Any]) -> None:
         self._elementwise("join", dtype, p["N"] * p["pixels"], p)
@@ -209,7 +209,7 @@ class CudaLibrary:
         self._launch(name, dtype, blocks, p, num_pixels=num_pixels)
 
     def _multiply(self, dtype: torch.dtype, p: dict[str, Any], *, active: bool) -> None:
-        """A 1x1 convolution, after a ReLU if active."""
+        """Launch a 1x1 convolution, with a ReLU before it if active."""
         width, height = _tile(p["Co"])
         self._launch(
             f"pointwise_forward_{width}",
@@ -219,16 +219,16 @@ class CudaLibrary:
             threads=width * height // 16,
         )
 
-    def _multiply_back(self, dtype: torch.dtype, p: dict[str, Any]) -> None:
-        """The gradient of what a 1x1 convolution read."""
+    def _input_gradient(self, dtype: torch.dtype, p: dict[str, Any]) -> None:
+        """Launch the gradient of a 1x1 convolution's input."""
         pixels = _pixels(p)
         width, height = _tile(p["C"])
         blocks = (-(-pixels["num_pixels"] // height), -(-p["C"] // width))
         threads = width * height // 16
         self._launch(f"pointwise_input_{width}", dtype, blocks, {**p, **pixels}, threads=threads)
 
-    def _weight_back(self, dtype: torch.dtype, p: dict[str, Any], *, active: bool) -> None:
-        """The gradient of a 1x1 convolution's weight, on a second stream: only the end waits."""
+    def _weight_gradient(self, dtype: torch.dtype, p: dict[str, Any], *, active: bool) -> None:
+        """Launch the gradient of a 1x1 convolution's weight on the second stream; see finish."""
         pixels = _pixels(p)
         num_blocks = _blocks(pixels["num_pixels"], 64)
         shares = p["x"].new_empty((num_blocks, p["Co"], p["C"]))
@@ -236,7 +236,7 @@ class CudaLibrary:
         self._shares.append((shares, p["g_weight"]))
         blocks = (num_blocks, _chunks(p["C"]) * _chunks(p["Co"]))
         more = {**pixels, "active": active, "shares": shares}
-        with self._kernels.beside():
+        with self._kernels.side_stream():
             self._launch("pointwise_weight", dtype, blocks, {**p, **more})
 
     def _launch(
@@ -249,7 +249,7 @@ class CudaLibrary:
         threads: int = _THREADS,
         **more: int,
     ) -> None:
-        """Run a kernel with those of the arguments that it has."""
+        """Launch a kernel with the arguments that its declaration names; others are ignored."""
         values = {**arguments, **more}
         kinds = _kernel_arguments()[name.rstrip("_0123456789")]
         packed = [_packed(kind, values[argument]) for argument, kind in kinds.items()]
@@ -262,32 +262,32 @@ def _kernel_arguments() -> dict[str, Mapping[str, str]]:
 
 
 def _packed(kind: str, value: Tensor | int | float | _Shares | None) -> Any:
-    """An argument as it lies in memory."""
+    """An argument as a ctypes value."""
     if isinstance(value, _Shares):
         return value
     return _C_TYPES[kind](value.data_ptr() if isinstance(value, Tensor) else value)
 
 
 def _as_pointwise(p: Mapping[str, Any]) -> dict[str, Any]:
-    """A block's 1x1 convolution, as the passes of one that stands alone are given it."""
+    """The arguments for a block's 1x1 convolution, under the names of the pointwise passes."""
     height, width = _strided(p, p["s"])
     shape = {"H": height, "W": width, "Co": p["C"], "y_stride": p["C"], "step": 1, "offset": 0}
     return {**shape, "x_stride": 0, "weight": p["pointwise"]}
 
 
 def _strided(p: Mapping[str, Any], stride: int) -> tuple[int, int]:
-    """Height and width of what a pass with a stride writes."""
+    """Height and width of a pass's output."""
     return -(-p["H"] // stride), -(-p["W"] // stride)
 
 
 def _pixels(p: Mapping[str, Any]) -> dict[str, int]:
-    """How many pixels of an image, and of all, a 1x1 convolution writes."""
+    """The output pixels of a 1x1 convolution, per image and of the whole batch."""
     height, width = _strided(p, p["step"])
     return {"pixels": height * width, "num_pixels": p["N"] * height * width}
 
 
 def _blocks(num_pixels: int, at_least: int) -> int:
-    """How many blocks share a sum over pixels, of which each has at least so many."""
+    """How many blocks a sum over pixels is split into, with at least so many pixels each."""
     return min(_MAX_BLOCKS, -(-num_pixels // at_least))
 
 
@@ -296,5 +296,5 @@ def _chunks(channels: int) -> int:
 
 
 def _tile(channels: int) -> tuple[int, int]:
-    """Channels and pixels that a block multiplies at a time, where there are so many channels."""
+    """Channels and pixels of a block's tile, for a 1x1 convolution with so many channels."""
     return next((tile for tile in _TILES if channels <= tile[0]), _TILES[-1])

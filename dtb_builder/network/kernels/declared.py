@@ -1,4 +1,4 @@
-"""The arguments of compiled code, as its own declarations name and order them."""
+"""The names, kinds and order of the arguments of compiled functions, read from their source."""
 
 import re
 from collections.abc import Mapping
@@ -6,11 +6,11 @@ from collections.abc import Mapping
 __all__ = ["ADDRESS", "declared_arguments", "declared_kernels"]
 
 ADDRESS = "*"
-"""The kind of an argument that is a tensor or None; that of a number is the name of its C type."""
+"""The kind of a pointer argument (a tensor or None); the kind of a number is its C type's name."""
 
 
 def declared_arguments(text: str) -> Mapping[str, str]:
-    """The name and the kind of each argument, in order.
+    """The name and the kind of each argument, in the order of the declaration.
 
     >>> declared_arguments("long C, const float *x, double eps")
     {'C': 'long', 'x': '*', 'eps': 'double'}
@@ -23,11 +23,11 @@ def declared_arguments(text: str) -> Mapping[str, str]:
 
 
 def declared_kernels(source: str) -> dict[str, Mapping[str, str]]:
-    """The arguments of each CUDA kernel; those of one template stand under its name alone.
+    """The arguments of each CUDA kernel, by its name without the numbers of a template.
 
     >>> declared_kernels("BOUNDED(64) scale_##N(float *x, int size) {")
     {'scale': {'x': '*', 'size': 'int'}}
     """
     kernel = r"^ *(?:KERNEL|BOUNDED\(.*\)) (\w+?)_?(?:##\w+)*\(([^)]*)\)"
-    found = re.findall(kernel, source, re.MULTILINE)
-    return {name: declared_arguments(text.replace("\\\n", "")) for name, text in found}
+    kernels = re.findall(kernel, source, re.MULTILINE)
+    return {name: declared_arguments(text.replace("\\\n", "")) for name, text in kernels}

@@ -1,4 +1,4 @@
-"""The compiled passes that this machine has."""
+"""Find the compiled passes of this machine."""
 
 from functools import cache
 
@@ -16,10 +16,10 @@ AnyLibrary = Library | CudaLibrary
 
 @cache
 def find_library(device_type: str = "cpu") -> AnyLibrary | None:
-    """The compiled passes for the CPU or the current CUDA device, or None where there are none.
+    """The compiled passes for the CPU or the current CUDA device, or None.
 
-    Those for the CPU are missing where the package was installed without a C++ compiler, those for
-    a GPU where torch sees none or came without CUDA's compiler.
+    None for "cpu" if the package was installed without a C++ compiler; None for "cuda" if torch
+    sees no GPU or came without NVRTC.
     """
     if device_type == "cpu":
         file = passes_file()

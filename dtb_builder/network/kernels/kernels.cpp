@@ -1,9 +1,8 @@
-// The fused passes of a cell, and of a batch of images, on the CPU, as a C library that knows neither
-// Python nor torch.
+// The fused passes of a cell, and image augmentation, on the CPU: a C library that needs neither Python
+// nor torch.
 //
-// passes.inc is compiled once for any processor and, on x86, once more for those with AVX2 and FMA and
-// once for those with AVX-512; the caller says which to run. Every function uses the thread it is called
-// on alone, and gives the same bits each time.
+// passes.inc is compiled for any processor and, on x86, also for AVX2 with FMA and for AVX-512; the
+// caller chooses. Every function runs on the calling thread only and gives the same bits each time.
 
 #include <algorithm>
 #include <cmath>
@@ -15,7 +14,7 @@
 #include <type_traits>
 #include <utility>
 
-// A pass, and the text of its arguments, from which Python has their names, kinds and order.
+// Defines a pass and the text of its arguments, in which Python reads their names, kinds and order.
 #define DEFINE(name, arguments)                                                                    \
     constexpr char name##_arguments[] = #arguments;                                                \
     template <class T> void name arguments
@@ -30,7 +29,7 @@
 
 namespace {
 
-// Memory of one call, zero at first and aligned to cache lines.
+// Scratch memory of one call, set to zero and aligned to cache lines.
 template <class T> class Scratch {
   public:
     explicit Scratch(long count) {
@@ -93,7 +92,7 @@ namespace avx512 {
 
 namespace {
 
-// What the batch norms of torch do with the statistics of a batch.
+// The batch norm's scale and shift from the batch statistics; updates the running statistics as torch.
 DEFINE(norm_forward, (long C, const double *mean, const double *squares, double count, const T *weight,
                       const T *bias, double eps, double momentum, T *running_mean, T *running_var,
                       T *scale, T *shift, double *inverse)) {
@@ -106,7 +105,7 @@ DEFINE(norm_forward, (long C, const double *mean, const double *squares, double 
     }
 }
 
-// The gradients of weight and bias, and a, b, c0: before the norm the gradient is a g + b y + c0.
+// The gradients of weight and bias, and the coefficients of the input's gradient, a g + b y + c0.
 DEFINE(norm_backward, (long C, const double *g_sums, const double *gx_sums, const double *mean,
                        const double *inverse, double count, const T *weight, T *g_weight, T *g_bias,
                        T *a, T *b, T *c0)) {
@@ -121,10 +120,10 @@ DEFINE(norm_backward, (long C, const double *g_sums, const double *gx_sums, cons
     }
 }
 
-// Batches of images on their way into a network: each is cut out of its image surrounded by black,
-// mirrored where `flips` says so, looked up in `levels`, and blackened to 0 in a square. `pool` is
-// N' x C x H x W bytes of which `indices` names N; `levels` is C x 256; out is N x H x W x C.
-// CHANNELS is C where the compiler may know it, else 0.
+// Augments a batch: crops each padded image, mirrors it where `flips` says so, normalises it by the
+// table `levels`, and sets a square of it to 0 (cutout). `pool` is all images, N' x C x H x W bytes, and
+// `indices` selects N of them; `levels` is C x 256; out is N x H x W x C. CHANNELS is C as a
+// compile-time constant, or 0.
 template <class T, long CHANNELS>
 void augment_images(const uint8_t *pool, const int64_t *indices, const int64_t *corners,
                            const uint8_t *flips, const int64_t *centres, const T *levels, long N,
@@ -132,14 +131,14 @@ void augment_images(const uint8_t *pool, const int64_t *indices, const int64_t *
     const long C = CHANNELS ? CHANNELS : num_channels;
     for (long n = 0; n < N; n++, out += H * W * C) {
         const uint8_t *image = pool + indices[n] * C * H * W;
-        // The next image lies anywhere in memory: it is on its way while this one is augmented.
+        // Prefetch the next image, which may be anywhere in the pool.
         if (n + 1 < N) {
             const uint8_t *next = pool + indices[n + 1] * C * H * W;
             for (long b = 0; b < C * H * W; b += 64) __builtin_prefetch(next + b);
         }
         const long top = corners[2 * n] - padding, left = corners[2 * n + 1] - padding;
         const long step = flips[n] ? -1 : 1, start = flips[n] ? left + W - 1 : left;
-        // Columns from `inner` to `outer` come from the image, the others from around it.
+        // Columns from `inner` to `outer` come from the image, the others from its padding.
         const long inner = std::max(flips[n] ? start - W + 1 : -start, 0L);
         const long outer = std::min(flips[n] ? start + 1 : W - start, W);
         for (long h = 0; h < H; h++) {
@@ -172,7 +171,7 @@ DEFINE(augment, (long C, const uint8_t *pool, const int64_t *indices, const int6
     images(pool, indices, corners, flips, centres, levels, N, C, H, W, padding, length, out);
 }
 
-// An argument as the caller packs it: eight bytes, whatever it is.
+// An argument as the caller packs it: eight bytes of any kind.
 union Word {
     int64_t whole;
     double real;
@@ -198,7 +197,7 @@ struct Pass {
     void (*run)(int level, const Word *words);
 };
 
-// Vectors of 64 bytes are for maps of whole ones: half of them would be read lane by lane.
+// AVX-512 only where the channels fill whole vectors: a partial vector is read lane by lane.
 #ifdef HAS_AVX2_PASSES
 #define OVER_MAPS(name)                                                                            \
     {#name, any_processor::name##_arguments, [](int level, const Word *words) {                    \
@@ -228,8 +227,8 @@ const Pass passes[] = {
 
 extern "C" {
 
-// 1 where the passes for AVX2 and FMA were compiled and this processor has both, 2 where it has
-// AVX-512, too; else 0.
+// The best level that is compiled and that this processor supports: 0 portable, 1 AVX2 with FMA,
+// 2 AVX-512.
 int dtb_best_level() {
 #ifdef HAS_AVX2_PASSES
     if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma")) return 0;
@@ -242,7 +241,7 @@ int dtb_best_level() {
 #endif
 }
 
-// All passes; after the last comes one without a name.
+// All passes; the last entry has no name.
 const Pass *dtb_passes_f32() { return passes<float>; }
 const Pass *dtb_passes_f64() { return passes<double>; }
 }

@@ -1,4 +1,4 @@
-"""The passes compiled for a processor, called from Python."""
+"""The passes on a CPU: calls into the compiled C++ library."""
 
 import ctypes
 import struct
@@ -16,15 +16,15 @@ from dtb_builder.network.kernels.declared import ADDRESS, declared_arguments
 __all__ = ["LEVELS", "Library"]
 
 LEVELS = ("portable", "avx2", "avx512")
-"""The instruction sets that passes are compiled for."""
+"""The instruction sets for which the passes are compiled."""
 
 _SUFFIXES = {torch.float32: "f32", torch.float64: "f64"}
-# How an argument becomes a Word of kernels.cpp.
+# How struct packs an argument into a Word of kernels.cpp.
 _FORMATS = {ADDRESS: "Q", "long": "q", "double": "d"}
 
 
 class _Pass(ctypes.Structure):
-    """A Pass of kernels.cpp."""
+    """The struct Pass of kernels.cpp."""
 
     _fields_ = (
         ("name", ctypes.c_char_p),
@@ -37,15 +37,15 @@ class Library:
     """The passes of one instruction set.
 
     Attributes:
-        level: of LEVELS; "portable" uses only what every processor of this kind has.
-        device_type: where the maps are.
+        level: the index in LEVELS; "portable" runs on every processor of this architecture.
+        device_type: where the tensors are.
 
     Args:
         path: the compiled library.
-        level: which to use; by default the best that this processor has.
+        level: the index in LEVELS; by default the best one that this processor supports.
 
     Raises:
-        ImportError: the library was compiled from other sources, which only a checkout can have.
+        ImportError: the library was compiled from older sources, as in a checkout after a pull.
     """
 
     device_type = "cpu"
@@ -67,26 +67,26 @@ class Library:
 
     @property
     def name(self) -> str:
-        """What decides the bits besides the version of the code: the instruction set."""
+        """The instruction set, which decides the last bits."""
         return LEVELS[self.level]
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Library, (self._path, self.level)
 
-    def begin(self) -> "Library":
-        """The same passes for one pass through a network, which ends with meet."""
+    def new_step(self) -> "Library":
+        """This library: on a CPU, a pass has nothing left to do when it returns."""
         return self
 
-    def meet(self) -> None:
-        """Wait for whatever passes have left to be done: nothing."""
+    def finish(self) -> None:
+        """Do nothing; see new_step."""
 
     def sums(self, channels: int, num_pixels: int, like: Tensor) -> tuple[Tensor, Tensor]:  # noqa: ARG002
-        """Room for two sums per channel over pixels, float64."""
+        """Buffers for two sums per channel, float64, shape (channels,)."""
         one, two = torch.empty(2, channels, dtype=torch.float64).unbind()
         return one, two
 
     def between(self, maps: Tensor) -> dict[str, Tensor]:  # noqa: ARG002
-        """Further arguments of a block's passes: none."""
+        """More arguments of a block's passes: none on a CPU."""
         return {}
 
     def run(self, name: str, dtype: torch.dtype, **arguments: Tensor | int | float | None) -> None:
@@ -96,12 +96,12 @@ class Library:
     def prepared(
         self, name: str, dtype: torch.dtype, **arguments: Tensor | int | float | None
     ) -> Callable[[], None]:
-        """A call of a pass, for as long as the memory of its arguments is theirs.
+        """A call of a pass with its arguments packed; valid while its tensors are alive.
 
         Args:
-            name: of the pass.
-            dtype: float32 or float64, that of the maps.
-            arguments: as kernels.cpp and passes.inc name them; for an address, a tensor or None.
+            name: the pass, such as "block_forward".
+            dtype: float32 or float64, as the tensors have it.
+            arguments: the names of kernels.cpp and passes.inc; for a pointer, a tensor or None.
 
         Raises:
             KeyError: an argument is missing.

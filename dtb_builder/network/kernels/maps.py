@@ -1,4 +1,4 @@
-"""Maps in memory, as the compiled passes read and write them."""
+"""Feature maps and their gradients, as the compiled passes read and write them."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -11,20 +11,20 @@ __all__ = ["Maps", "Norm", "Term"]
 
 @dataclass(eq=False)
 class Maps:
-    """Some channels of a batch of maps in memory, and the gradient that has come for them so far.
+    """Feature maps, maybe a range of the channels of a wider tensor, and their gradient.
 
     Attributes:
         values: shape (images, channels, height, width), channels last.
         stride: elements from a pixel to the next.
-        gradient: of the same layout, or None before the first has come.
+        gradient: the sum of the gradients so far, in the same layout; None before the first.
     """
 
     values: Tensor
     stride: int
     gradient: "Maps | None" = field(default=None, repr=False)
 
-    def room(self, channels: int | None = None, *, stride: int = 1) -> "Maps":
-        """Room for what an operation makes of these, of as many channels unless told otherwise."""
+    def new_empty(self, channels: int | None = None, *, stride: int = 1) -> "Maps":
+        """Uninitialised maps for an operation's output; by default with as many channels."""
         images, own, height, width = self.values.shape
         shape = (images, channels or own, -(-height // stride), -(-width // stride))
         like = {"dtype": self.values.dtype, "device": self.values.device}
@@ -33,47 +33,48 @@ class Maps:
 
     @property
     def num_pixels(self) -> int:
-        """Those of all images together."""
+        """The number of pixels of all images together."""
         return self.values.numel() // self.channels
 
     @property
     def shape(self) -> dict[str, int]:
-        """The arguments of a pass that say how many images, rows, columns and channels are here."""
+        """The shape as arguments of a pass: images, height, width and channels."""
         images, channels, height, width = self.values.shape
         return {"N": images, "H": height, "W": width, "C": channels}
 
     @property
     def flat_shape(self) -> dict[str, int]:
-        """The same for a pass to which rows are nothing: images, pixels of each, and channels."""
+        """The shape for a pass that ignores rows: images, pixels of an image, channels."""
         images, channels, height, width = self.values.shape
         return {"N": images, "pixels": height * width, "C": channels}
 
     @property
     def channels(self) -> int:
-        """How many channels these are."""
+        """The number of channels."""
         return self.values.shape[1]
 
     def part(self, first: int, channels: int) -> "Maps":
-        """Some of the channels, with the same part of the gradient that there is by now."""
+        """A view of a range of channels, and of the same range of the gradient if there is one."""
         gradient = None if self.gradient is None else self.gradient.part(first, channels)
         return Maps(self.values.narrow(1, first, channels), self.stride, gradient)
 
     def gradient_to_write(self) -> tuple["Maps", bool]:
-        """Where the next gradient goes, and whether it is to be added to what is there."""
+        """The buffer of the gradient, and whether to add to it rather than overwrite it."""
         if self.gradient is not None:
             return self.gradient, True
-        self.gradient = self.room()
+        self.gradient = self.new_empty()
         return self.gradient, False
 
 
 @dataclass(eq=False)
 class Norm:
-    """What a batch norm does to the maps of a convolution.
+    """A batch norm with the statistics of a batch: y = scale x + shift, per channel.
 
     Attributes:
-        scale: per channel, after which comes shift.
-        mean: of the batch, float64, in the first element of each row.
-        inverse: one over the batch's deviation, float64.
+        scale: shape (channels,).
+        shift: shape (channels,).
+        mean: the batch's mean, float64, in the first element of each channel's row.
+        inverse: 1 / sqrt(variance + eps), float64, shape (channels,).
     """
 
     scale: Tensor
@@ -83,20 +84,20 @@ class Norm:
 
     @property
     def affine(self) -> dict[str, Tensor]:
-        """The arguments of a pass that reads maps through this batch norm."""
+        """The arguments of a pass that applies this batch norm to its input."""
         return {"scale": self.scale, "shift": self.shift}
 
 
 @dataclass(eq=False)
 class Term:
-    """One edge's share of a node.
+    """The output of one edge, of which a node sums two.
 
     Attributes:
-        maps: before the batch norm and drop-path.
-        norm: None where the operation ends without one.
-        weights: what drop-path multiplies each image with, or None.
-        backward: takes the gradient of the share and its weights, and passes it on; that of a
-            block also the sums of norm_sums, where they are known.
+        maps: the output before batch norm and drop-path.
+        norm: the batch norm, or None if the operation does not end with one.
+        backward: the backward pass; takes the gradient of the node and `weights`. That of a block
+            also takes the sums of norm_sums, where they are already known.
+        weights: drop-path's factor for each image, or None.
     """
 
     maps: Maps

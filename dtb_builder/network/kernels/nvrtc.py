@@ -1,4 +1,4 @@
-"""passes.cu, compiled for the GPU at hand when it is first used, and launched by the driver."""
+"""Compile passes.cu for a GPU with NVRTC on first use, and launch its kernels."""
 
 import ctypes
 from collections.abc import Iterator, Sequence
@@ -18,13 +18,13 @@ _ELEMENTS = {torch.float32: b"float", torch.float64: b"double"}
 
 
 class CompiledKernels:
-    """The kernels for the current device; another device of its kind in this process is as good.
+    """The kernels of an architecture, loaded on each device when first launched there.
 
     Args:
         architecture: such as "sm_90".
 
     Raises:
-        OSError: this torch has no compiler for CUDA.
+        OSError: this torch came without NVRTC.
     """
 
     def __init__(self, architecture: str) -> None:
@@ -36,7 +36,7 @@ class CompiledKernels:
 
     @property
     def name(self) -> str:
-        """The architecture."""
+        """The GPU architecture."""
         return self._architecture
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -50,7 +50,7 @@ class CompiledKernels:
         threads: int,
         arguments: Sequence[Any],
     ) -> None:
-        """Run a kernel on the current stream; arguments are values of ctypes, in order."""
+        """Launch a kernel on the current stream; arguments are ctypes values, in order."""
         addresses = (ctypes.c_void_p * len(arguments))(*map(ctypes.addressof, arguments))
         stream = ctypes.c_void_p(torch.cuda.current_stream().cuda_stream)
         size = (*blocks, 1, threads, 1, 1)
@@ -58,15 +58,15 @@ class CompiledKernels:
         _check(_toolkit().cuLaunchKernel(function, *size, 0, stream, addresses, None), name)
 
     @contextmanager
-    def beside(self) -> Iterator[None]:
-        """While entered, kernels wait for what has been launched, and nothing later for them."""
+    def side_stream(self) -> Iterator[None]:
+        """Within, launch on a second stream, which first waits for the current one."""
         stream = self._stream()
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):
             yield
 
-    def meet(self) -> None:
-        """Let what is launched from now on wait for all kernels that were launched beside."""
+    def wait_for_side_stream(self) -> None:
+        """Make the current stream wait for the second one."""
         torch.cuda.current_stream().wait_stream(self._stream())
 
     def _stream(self) -> torch.cuda.Stream:
@@ -99,13 +99,13 @@ class CompiledKernels:
 
 @cache
 def _toolkit() -> ctypes.CDLL:
-    """Torch's own library around NVRTC, whose symbols and the driver's are found through it."""
+    """Torch's library that loads NVRTC and the CUDA driver, with the symbols of both."""
     return ctypes.CDLL(str(Path(torch.__file__).parent / "lib" / "libcaffe2_nvrtc.so"))
 
 
 @cache
 def compiled(architecture: str, dtype: torch.dtype) -> bytes:
-    """The binary of all kernels for one type; the first time on a machine it takes some seconds."""
+    """The binary of all kernels for one dtype; compiling takes some seconds once per machine."""
     source = Path(__file__).with_name("passes.cu").read_bytes()
     options = (
         b"--gpu-architecture=" + architecture.encode(),
@@ -143,9 +143,9 @@ def _compile(architecture: str, source: bytes, options: tuple[bytes, ...]) -> by
 def _read(program: ctypes.c_void_p, get_size: Any, get: Any) -> bytes:
     size = ctypes.c_size_t()
     _check(get_size(program, ctypes.byref(size)), "passes.cu")
-    room = ctypes.create_string_buffer(size.value)
-    _check(get(program, room), "passes.cu")
-    return room.raw
+    buffer = ctypes.create_string_buffer(size.value)
+    _check(get(program, buffer), "passes.cu")
+    return buffer.raw
 
 
 def _check(error: int, what: str) -> None:

@@ -1,9 +1,10 @@
-// The passes over maps for a GPU, compiled when they are first used, for one type: ELEMENT is float or double.
+// The kernels for a GPU, compiled on first use for one type: ELEMENT is float or double.
 //
-// A map is N x H x W pixels of C channels, channels last; a pixel begins `stride` elements after the
-// one before, so that a map may be some channels of a wider one. Channels, strides and addresses are
-// multiples of four elements: a thread works on a quad or a pair of channels. Sums over pixels go
-// through one partial sum per block, added in a fixed order: the same bits each time, no atomics.
+// Maps are N x H x W pixels of C channels, channels last. `stride` is the distance between pixels in
+// elements, so that maps may be a range of the channels of a wider tensor. Channels, strides and
+// addresses are multiples of four elements: a thread works on four or two channels. For a sum over
+// pixels, each block writes a partial sum, and these are added in a fixed order: no atomics, so the
+// same bits each time.
 
 typedef ELEMENT T;
 typedef unsigned char Byte;
@@ -14,7 +15,7 @@ struct alignas(2 * sizeof(T)) Pair {
     T v[2];
 };
 
-// The launcher of cuda.py reads their arguments' names here.
+// Kernels are declared with KERNEL or BOUNDED: cuda.py reads the names of their arguments here.
 #define KERNEL extern "C" __global__ void
 #define BOUNDED(...) KERNEL __launch_bounds__(__VA_ARGS__)
 
@@ -26,7 +27,7 @@ struct alignas(2 * sizeof(T)) Pair {
 __device__ inline T relu(T x) { return x < 0 ? T(0) : x; }
 __device__ inline Quad get(const T *p) { return *(const Quad *)p; }
 
-// From memory that the kernel does not write: such reads may go ahead of writes, many at a time.
+// Reads memory that the kernel does not write, so that the compiler may move reads before writes.
 __device__ inline Quad read(const float *p) {
     const float4 q = __ldg((const float4 *)p);
     return {T(q.x), T(q.y), T(q.z), T(q.w)};
@@ -51,8 +52,8 @@ __device__ inline void put(T *p, Quad q, int add) {
     *(Quad *)p = q;
 }
 
-// Sums over the rows of a matrix in shared memory, which all threads of a block have written: they
-// stand in its first row. As many threads as there are share a column, in a fixed order.
+// Sums the rows of a matrix in shared memory into its first row, in a fixed order. All threads of the
+// block have written the matrix, and several threads sum each column.
 template <class U> __device__ inline void add_rows(U *shared, int rows, int width) {
     const int parts = min(rows, max(1, int(blockDim.x) / width));
     const int part = threadIdx.x / width, column = threadIdx.x % width;
@@ -75,9 +76,9 @@ template <class U> __device__ inline void add_rows(U *shared, int rows, int widt
 }
 
 // ---- batch norms -------------------------------------------------------------------------------
-// Sums per channel are C x rows doubles, a row from each block; their results stand in the first row.
+// Sums per channel are C x rows doubles, with a partial sum from each block. Totals replace the first.
 
-// The sums of two values over a block's 128 threads, for the first of them.
+// Sums two values over the 128 threads of a block.
 __device__ inline void sum_of_block(double &one, double &two) {
     __shared__ double shared[2][4];
     UNROLLED for (int lane = 16; lane > 0; lane /= 2) {
@@ -93,8 +94,8 @@ __device__ inline void sum_of_block(double &one, double &two) {
     two = shared[1][0] + shared[1][1] + shared[1][2] + shared[1][3];
 }
 
-// A block of 128 threads per channel: `mean` and `squares` hold sums of y and of its squares; the mean
-// and whatever else is needed take their place.
+// A block of 128 threads per channel. On entry, `mean` and `squares` hold the partial sums of y and of
+// its squares; on return, the first element of each row of `mean` is the mean.
 KERNEL norm_forward(double *mean, const double *squares, int rows, double count, const T *weight,
                     const T *bias, double eps, double momentum, T *running_mean, T *running_var,
                     T *scale, T *shift, double *inverse) {
@@ -118,7 +119,7 @@ KERNEL norm_forward(double *mean, const double *squares, int rows, double count,
     running_var[c] = T((1 - momentum) * running_var[c] + momentum * variance * count / (count - 1));
 }
 
-// The gradients of weight and bias, and a, b, c0: before the norm the gradient is a g + b y + c0.
+// The gradients of weight and bias, and the coefficients of the input's gradient, a g + b y + c0.
 KERNEL norm_backward(const double *g_sums, const double *gx_sums, int rows, const double *mean,
                      int mean_rows, const double *inverse, double count, const T *weight,
                      T *g_weight, T *g_bias, T *a, T *b, T *c0) {
@@ -139,7 +140,8 @@ KERNEL norm_backward(const double *g_sums, const double *gx_sums, int rows, cons
     c0[c] = T(-slope * of_g / count - curve * mean[(long)c * mean_rows]);
 }
 
-// Sums over pixels of a gradient, and of it times (y - mean): 256 threads, up to 64 channels a block.
+// Sums over pixels of a gradient, and of the gradient times (y - mean). 256 threads and up to 64
+// channels a block.
 KERNEL norm_sums(const T *g, int g_stride, const T *weights, const T *y, int y_stride,
                  const double *mean, int mean_rows, int num_pixels, int pixels, int C,
                  double *g_sums, double *gx_sums) {
@@ -174,15 +176,15 @@ KERNEL norm_sums(const T *g, int g_stride, const T *weights, const T *y, int y_s
 
 constexpr int INNER = 16;
 
-// Room for what multiply and the sums after it share.
+// Shared memory of multiply() and of the sums after it.
 template <int M, int N> struct Room {
     static constexpr int products = INNER * (M + 4 + N + 4) * int(sizeof(T));
     static constexpr int statistics = 2 * (M / 4) * N * int(sizeof(double));
     static constexpr int bytes = products > statistics ? products : statistics;
 };
 
-// Four rows and four columns of an M x N product, for each of M N / 16 threads. What comes next is
-// read into registers while the product of what is there is made.
+// An M x N matrix product by M N / 16 threads, of which each computes 4 x 4 elements. The next operands
+// are loaded into registers while the current ones are multiplied.
 template <int M, int N, class Left, class Right>
 __device__ inline void multiply(int inner, const Left &left, const Right &right, T *a, T (&sums)[4][4]) {
     constexpr int threads = M * N / 16, columns = N / 4, lefts = 64 / N, rights = 256 / M;
@@ -221,7 +223,7 @@ __device__ inline void multiply(int inner, const Left &left, const Right &right,
     }
 }
 
-// Where in a map of H x W pixels the pixel p of every step-th one lies, or -1 if it is outside.
+// The index, in maps of H x W pixels, of the p-th output pixel's input, or -1 if it is outside.
 __device__ inline int location(int p, int H, int W, int step, int offset) {
     if (step == 1) return p;
     const int Ho = (H - 1) / step + 1, Wo = (W - 1) / step + 1;
@@ -229,7 +231,7 @@ __device__ inline int location(int p, int H, int W, int step, int offset) {
     return i < H && j < W ? (p / (Wo * Ho) * H + i) * W + j : -1;
 }
 
-// A gradient before a batch norm.
+// The gradient of a batch norm's input, a g + b y + c0.
 struct BeforeNorm {
     const T *g, *weights, *y, *a, *b, *c0;
     int g_stride, y_stride, pixels;
@@ -244,7 +246,8 @@ struct BeforeNorm {
     }
 };
 
-// Every step-th pixel times a matrix, after a ReLU if asked; with the sums of a batch norm.
+// A 1x1 convolution of every step-th pixel, with a ReLU before it if `active`, and with the sums for
+// the batch norm after it.
 template <int M, int N>
 __device__ void pointwise_forward(const T *x, int x_stride, int num_pixels, int H, int W, int C, int step,
                                   int offset, int active, const T *weight, int Co, T *y, int y_stride,
@@ -292,7 +295,7 @@ __device__ void pointwise_forward(const T *x, int x_stride, int num_pixels, int 
         }
 }
 
-// The gradient of what pointwise_forward read; `x` is given where there was a ReLU.
+// The gradient of pointwise_forward's input; `x` is given if there was a ReLU.
 template <int M, int N>
 __device__ void pointwise_input(BeforeNorm before, int num_pixels, int H, int W, int C, int step, int offset,
                                 const T *x, int x_stride, const T *weight, int Co, T *x_gradient,
@@ -320,7 +323,7 @@ __device__ void pointwise_input(BeforeNorm before, int num_pixels, int H, int W,
     }
 }
 
-// A block's share of the gradient of the matrix, of up to 64 x 64 of it: 256 threads.
+// A block's partial sum of the weight gradient, for up to 64 x 64 weights. 256 threads.
 BOUNDED(256, 3) pointwise_weight(const T *g, int g_stride, const T *weights, const T *y,
                                  int y_stride, const T *a, const T *b, const T *c0, const T *x,
                                  int x_stride, int num_pixels, int pixels, int H, int W, int C,
@@ -387,18 +390,19 @@ POINTWISE(256, 16)
 POINTWISE(64, 32)
 POINTWISE(32, 64)
 
-// What all blocks have for a parameter: `rows` of `size` elements.
+// The partial sums of a parameter's gradient, `rows` x `size` elements, and where their sum goes.
 struct Share {
     const T *from;
     T *to;
     int rows, size;
 };
-// Of as many parameters as the arguments of a kernel have room for; see cuda.py.
+// As many as fit into the arguments of a kernel; see cuda.py.
 struct Shares {
     Share of[128];
 };
 
-// The shares of some parameters, added: 32 elements a block, 8 threads each; y counts parameters.
+// Adds the partial sums of several parameters; blockIdx.y is the parameter. A block adds 32 elements,
+// with 8 threads for each.
 KERNEL add_shares(const Shares shares) {
     __shared__ T shared[256];
     const T *from = shares.of[blockIdx.y].from;
@@ -419,7 +423,7 @@ KERNEL add_shares(const Shares shares) {
 // ---- depthwise convolutions --------------------------------------------------------------------
 // 256 threads; a block has up to 64 channels, a thread four pixels of a row at a time.
 
-// The first weights of a depthwise convolution, a pixel of the kernel after the other, 64 channels each.
+// Loads the weights of 64 channels of a depthwise convolution as taps x channels.
 template <int TAPS> __device__ inline void load_kernel(const T *weight, int first, int C, T *kernel) {
     for (int e = threadIdx.x; e < TAPS * 64; e += 256) {
         const int c = e % 64;
@@ -466,8 +470,9 @@ __device__ void depthwise_forward(const T *x, int x_stride, const T *scale, cons
     }
 }
 
-// Gradients of what a depthwise convolution read, before its ReLU and affine map, and of its kernel:
-// a block's share. With an affine map, also the sums of the batch norm that it belongs to.
+// The gradient of a depthwise convolution's input, before the ReLU and the affine map, and a block's
+// partial sum of the weight gradient. With an affine map, also the sums for the backward pass of the
+// batch norm that it comes from.
 template <int K, int D, int S>
 __device__ void depthwise_backward(const T *g, const T *x, int x_stride, const T *scale, const T *shift,
                                    const double *x_mean, int mean_rows, int images, int H, int W, int C,
@@ -594,9 +599,9 @@ DEPTHWISE(3, 2, 2)
 DEPTHWISE(5, 2, 1)
 DEPTHWISE(5, 2, 2)
 
-// ---- sums of maps, and pools: a thread per quad of a pixel -------------------------------------
+// ---- sums of maps, and pooling: a thread per four channels of a pixel --------------------------
 
-// The sum of two maps, each after an affine map per channel and a weight per image, if any.
+// The sum of two maps, each after an affine map per channel and a weight per image, if given.
 KERNEL join(const T *one, int one_stride, const T *one_scale, const T *one_shift,
             const T *one_weights, const T *two, int two_stride, const T *two_scale,
             const T *two_shift, const T *two_weights, int num_pixels, int pixels, int C, T *out,
@@ -618,7 +623,7 @@ KERNEL join(const T *one, int one_stride, const T *one_scale, const T *one_shift
     put(out + (long)p * out_stride + c, a, 0);
 }
 
-// One map after an affine map per channel and a weight per image, if any, written or added.
+// Writes or adds a map, after an affine map per channel and a weight per image, if given.
 KERNEL copy(const T *x, int x_stride, const T *scale, const T *shift, const T *weights,
             int num_pixels, int pixels, int C, T *out, int out_stride, int add) {
     const int e = blockIdx.x * blockDim.x + threadIdx.x, p = e / (C / 4), c = e % (C / 4) * 4;
@@ -633,13 +638,13 @@ KERNEL copy(const T *x, int x_stride, const T *scale, const T *shift, const T *w
     put(out + (long)p * out_stride + c, q, add);
 }
 
-// How much each of the pixels counts that a 3x3 average sees, without those over the border.
+// The weight of each pixel in a 3x3 average, which does not count pixels outside the image.
 __device__ inline T share(int i, int j, int s, int H, int W) {
     const int rows = min(i * s + 2, H) - max(i * s - 1, 0);
     return T(1) / T(rows * (min(j * s + 2, W) - max(j * s - 1, 0)));
 }
 
-// 3x3 pools with a border of one pixel. A maximum (`which` is given) remembers which of the nine.
+// 3x3 pooling with padding 1. A maximum (`which` is given) stores which of the nine pixels it was.
 KERNEL pool_forward(const T *x, int x_stride, int N, int H, int W, int C, int s, T *y,
                     Byte *which) {
     const int Ho = (H - 1) / s + 1, Wo = (W - 1) / s + 1;

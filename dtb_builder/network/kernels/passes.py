@@ -1,4 +1,4 @@
-"""What the edges of a cell do in training, in compiled passes, each with its backward pass."""
+"""Each operation of a cell as a forward pass and a backward pass of compiled code."""
 
 from collections.abc import Callable
 from typing import Any
@@ -14,39 +14,40 @@ from dtb_builder.network.operations import FactorizedReduce
 __all__ = ["Call", "NetworkPasses"]
 
 Sums = dict[str, Tensor]
-"""Two float64 sums per channel, under the names that passes have for them."""
+"""Two float64 sums per channel, by the names of a pass's arguments."""
 
 Call = tuple[Callable[[], object], object]
-"""Something done, to be done again by calling it, and what it needs kept."""
+"""A recorded call, and the tensors that it needs alive."""
 
 _NO_NORM = {"scale": None, "shift": None}
 _NO_SUMS = {"g_sums": None, "gx_sums": None}
 
 
 class NetworkPasses:
-    """The operations of the DARTS space on maps.
+    """The operations of the DARTS space, run by compiled passes.
 
     Args:
         library: the passes.
-        dtype: of the maps.
-        record: where to put every call, with the arguments whose memory it needs, so that the same
-            calls in the same order do the same to whatever lies in that memory then; or None.
+        dtype: of the maps, float32 or float64.
+        record: a list to which every call is appended, with the tensors that it uses. Replaying
+            the list computes the same on the values that those tensors then have. None records
+            nothing.
 
     Attributes:
-        gradients: of the parameters, as far as backward passes have run.
+        gradients: the parameters' gradients, from the backward passes that have run.
     """
 
     def __init__(
         self, library: AnyLibrary, *, dtype: torch.dtype, record: list[Call] | None = None
     ) -> None:
-        self._library = library.begin()
+        self._library = library.new_step()
         self._dtype = dtype
         self._record = record
         self._batches_tracked: list[Tensor] = []
         self.gradients: dict[Tensor, Tensor] = {}
 
     def edge(self, operation: nn.Module, maps: Maps, drop_path: DropPath) -> Term:
-        """An operation as make_operation makes it, and the drop-path after it."""
+        """An operation of make_operation, and the drop-path after it."""
         if isinstance(operation, nn.Identity):
             return self._identity(maps)
         if isinstance(operation, nn.MaxPool2d | nn.AvgPool2d):
@@ -63,16 +64,16 @@ class NetworkPasses:
         return term
 
     def preprocessing(self, module: nn.Module, maps: Maps) -> Term:
-        """What a cell does to an input before its edges read it."""
+        """The preprocessing of a cell's input."""
         if isinstance(module, FactorizedReduce):
             return self._reduce(module, maps)
         return self._pointwise(list(module.op), maps)  # pyright: ignore[reportArgumentType]
 
     def normed(self, term: Term) -> Maps:
-        """A term's maps after its batch norm; their gradient is not led back to it."""
+        """A term's maps after its batch norm; the caller runs the term's backward pass."""
         maps, norm = term.maps, term.norm
         assert norm is not None
-        out = maps.room()
+        out = maps.new_empty()
         shape = {**norm.affine, **maps.flat_shape}
         self._call("copy", x=maps, weights=None, **shape, out=out, add=False)
         return out
@@ -86,14 +87,14 @@ class NetworkPasses:
             arguments |= {f"{name}_{key}": value for key, value in affine.items()}
         self._call("join", **arguments, **node.flat_shape, out=node)
 
-    def meet(self) -> None:
-        """Let all gradients of parameters be there; the end of a backward pass."""
-        self._library.meet()
+    def finish(self) -> None:
+        """Complete the gradients of all parameters, at the end of a backward pass."""
+        self._library.finish()
 
     def count_batch(self) -> None:
-        """Let the batch norms that looked at this batch count it, all in one call."""
+        """Increment num_batches_tracked of all batch norms."""
         if counts := self._batches_tracked:
-            # On a GPU few kernels, where each norm for itself would launch one.
+            # One call for all: on a GPU, a few launches instead of one per batch norm.
             self._do(lambda: torch._foreach_add_(counts, 1))  # pyright: ignore[reportPrivateImportUsage]
         self._batches_tracked = []
 
@@ -108,8 +109,8 @@ class NetworkPasses:
     def _pool(self, pool: nn.MaxPool2d | nn.AvgPool2d, maps: Maps) -> Term:
         stride = pool.stride
         assert isinstance(stride, int)
-        out = maps.room(stride=stride)
-        # Which of the nine pixels was the largest.
+        out = maps.new_empty(stride=stride)
+        # A maximum's backward pass needs to know which of the nine pixels was the largest.
         is_maximum = isinstance(pool, nn.MaxPool2d)
         num_values = out.values.numel()
         which = maps.values.new_empty(num_values, dtype=torch.uint8) if is_maximum else None
@@ -125,7 +126,7 @@ class NetworkPasses:
 
     def _pointwise(self, layers: list[Any], maps: Maps) -> Term:
         _, convolution, batch_norm = layers
-        out = maps.room(convolution.out_channels)
+        out = maps.new_empty(convolution.out_channels)
         sums = self._sums(out)
         shape = {"x": maps, **maps.shape, "step": 1, "offset": 0}
         shape |= {"weight": convolution.weight, "Co": out.channels}
@@ -142,9 +143,9 @@ class NetworkPasses:
         return Term(out, norm, backward)
 
     def _reduce(self, reduce: FactorizedReduce, maps: Maps) -> Term:
-        """Each convolution makes its half of the channels, from every second pixel."""
+        """Two 1x1 convolutions of stride 2, each for half of the output channels."""
         half = reduce.conv_1.out_channels
-        out = maps.room(2 * half, stride=2)
+        out = maps.new_empty(2 * half, stride=2)
         sums = self._sums(out)
         halves = []
         for i, convolution in enumerate((reduce.conv_1, reduce.conv_2)):
@@ -159,7 +160,7 @@ class NetworkPasses:
             before = self._before_norm(reduce.bn, norm, gradient, weights, out)
             to, add = maps.gradient_to_write()
             if not add:
-                self._do(to.values.zero_)  # some pixels are read by neither
+                self._do(to.values.zero_)  # neither convolution reads every pixel
             for first, shape in halves:
                 gradients = {key: values[first:] for key, values in before.items()}
                 gradients |= {"g": gradient.part(first, half), "y": out.part(first, half)}
@@ -174,10 +175,10 @@ class NetworkPasses:
         return self._block(layers[5:8], first.maps, first) if len(layers) > 4 else first
 
     def _block(self, layers: list[Any], maps: Maps, before: Term | None) -> Term:
-        """A block; `before` is the term of the block whose batch norm it reads, if any."""
+        """A block; `before` is the term of the block before it, whose batch norm it applies."""
         depthwise, pointwise, batch_norm = layers
         stride = depthwise.stride[0]
-        out = maps.room(stride=stride)
+        out = maps.new_empty(stride=stride)
         inner = before.norm if before else None
         shape = {"x": maps, **(inner.affine if inner else _NO_NORM), **maps.shape}
         shape |= {"k": depthwise.kernel_size[0], "d": depthwise.dilation[0], "s": stride}
@@ -200,17 +201,17 @@ class NetworkPasses:
         return Term(out, norm, backward)
 
     def _sums(self, maps: Maps) -> Sums:
-        """Room for a batch's statistics, as the passes gather them that write the maps."""
+        """Buffers for the batch statistics, which the pass that writes the maps computes."""
         mean, squares = self._library.sums(maps.channels, maps.num_pixels, maps.values)
         return {"mean": mean, "squares": squares}
 
     def _gradient_sums(self, maps: Maps) -> Sums:
-        """Room for the sums of a gradient after a batch norm."""
+        """Buffers for the sums of a gradient after a batch norm."""
         g_sums, gx_sums = self._library.sums(maps.channels, maps.num_pixels, maps.values)
         return {"g_sums": g_sums, "gx_sums": gx_sums}
 
     def _norm(self, batch_norm: nn.BatchNorm2d, maps: Maps, sums: Sums) -> Norm:
-        """What a batch norm does by the batch's statistics, which it tracks."""
+        """A batch norm with the batch's statistics; its running statistics are updated."""
         weight, bias, mean = batch_norm.weight, batch_norm.bias, sums["mean"]
         norm = Norm(
             scale=torch.empty_like(weight),
@@ -245,7 +246,11 @@ class NetworkPasses:
         maps: Maps,
         sums: Sums | None = None,
     ) -> dict[str, Tensor]:
-        """What makes a gradient after a batch norm one before it: a, b and c0 of a g + b y + c0."""
+        """The backward pass of a batch norm, as coefficients of its input's gradient.
+
+        That gradient is a g + b y + c0, where g is the gradient of the output and y the input. The
+        pass that reads it computes it from the coefficients.
+        """
         if sums is None:
             sums = self._gradient_sums(maps)
             inputs = {"g": gradient, "weights": weights, "y": maps, "mean": norm.mean}
@@ -258,13 +263,13 @@ class NetworkPasses:
         return coefficients
 
     def _gradients_of(self, **parameters: Tensor) -> dict[str, Tensor]:
-        """Room for the gradients of parameters, under the names that passes have for them."""
+        """Buffers for the gradients of parameters, by the names of a pass's arguments."""
         own = {parameter: torch.empty_like(parameter) for parameter in parameters.values()}
         self.gradients |= own
         return {f"g_{name}": own[parameter] for name, parameter in parameters.items()}
 
     def _call(self, name: str, **arguments: Any) -> None:
-        """Run a pass; maps are given as their values and their stride."""
+        """Run a pass; an argument of type Maps becomes its values and its stride."""
         for key, value in list(arguments.items()):
             if isinstance(value, Maps):
                 arguments |= {key: value.values, f"{key}_stride": value.stride}

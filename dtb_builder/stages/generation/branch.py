@@ -7,11 +7,11 @@ from typing import Any
 from dtb_builder.dataset import Benchmark, Run
 from dtb_builder.dataset.provenance import whole_provenance
 from dtb_builder.errors import ConfigError
+from dtb_builder.images.settings import ImagesConfig
 from dtb_builder.stages.generation.parent import origin_of, runs_sha256, write_parents
 from dtb_builder.stages.generation.plan import plan
 from dtb_builder.stages.generation.run_folder import RunFolder
 from dtb_builder.stages.settings.config import Config
-from dtb_builder.stages.settings.images import ImagesConfig
 from dtb_builder.stages.settings.parsing import parse
 from dtb_builder.stages.settings.plain import plain
 from dtb_builder.stages.work.disk import storage_is_named

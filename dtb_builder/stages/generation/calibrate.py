@@ -14,13 +14,13 @@ import torch
 
 from dtb_builder.dataset.journal import read_journal
 from dtb_builder.errors import ConfigError
+from dtb_builder.images.settings import load_split_images
 from dtb_builder.network.network import Network
 from dtb_builder.scores.size import multiply_accumulates
 from dtb_builder.space import Genotype
 from dtb_builder.stages.generation.estimate import Estimate
 from dtb_builder.stages.generation.run_folder import PlannedRun, RunFolder
 from dtb_builder.stages.generation.worker import training
-from dtb_builder.stages.settings.images import load_split_images
 from dtb_builder.stages.settings.network import network_spec
 
 __all__ = ["calibrate"]

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 import torch
 from torch.nn import functional
 
+from dtb_builder.images.settings import load_split_images
 from dtb_builder.network.kernels import find_library
 from dtb_builder.network.network import Network
 from dtb_builder.network.state import tensor_table
 from dtb_builder.space import Genotype
 from dtb_builder.stages.generation.run_folder import RunFolder
 from dtb_builder.stages.generation.state_frames import Storing
-from dtb_builder.stages.settings.images import load_split_images
 from dtb_builder.stages.settings.network import network_spec
 
 __all__ = ["Estimate", "estimate"]

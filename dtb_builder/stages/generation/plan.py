@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from dtb_builder.errors import ConfigError, PlanMismatchError
 from dtb_builder.images.image_set import Images, check_images
+from dtb_builder.images.settings import load_split_images
 from dtb_builder.images.splits import Split, indices_sha256
 from dtb_builder.space import NAMED, Genotype, mutate, read_genotypes, sample_uniform
 from dtb_builder.space.listing import find_genotype
@@ -19,7 +20,6 @@ from dtb_builder.space.sampling import uniform_text
 from dtb_builder.stages.generation.parent import parents, parents_provenance
 from dtb_builder.stages.generation.run_folder import PlannedRun, RunFolder
 from dtb_builder.stages.settings.config import Config, deciding_settings
-from dtb_builder.stages.settings.images import load_split_images
 from dtb_builder.stages.settings.network import network_spec
 from dtb_builder.stages.settings.space import SpaceConfig
 from dtb_builder.stages.work.disk import storage_is_named
@@ -223,7 +223,9 @@ def _check_moments(config: Config, num_images: int) -> None:
 
 def _provenance(config: Config, images: Images, split: Split) -> dict[str, Any]:
     """What every file of the plan says of its making; without the paths of this machine."""
-    test = np.arange(len(images.test_labels), dtype=np.int64)
+    test = split.test
+    if test is None:
+        test = np.arange(len(images.test_labels), dtype=np.int64)
     return {
         "config": deciding_settings(config),
         "network": asdict(network_spec(config.network, images)),

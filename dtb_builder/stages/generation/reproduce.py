@@ -6,20 +6,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from dtb_builder.dataset import Benchmark, Run
 from dtb_builder.dataset.codec import crc32c
 from dtb_builder.dataset.opening import damage_is_named
 from dtb_builder.dataset.provenance import whole_provenance
 from dtb_builder.dataset.replay import claimed_spec, start_of
+from dtb_builder.dataset.trained_images import images_of
 from dtb_builder.errors import DTBError
 from dtb_builder.images import Images
-from dtb_builder.images.image_set import check_images
 from dtb_builder.network.initial import initial_network
 from dtb_builder.network.kernels import find_library
 from dtb_builder.network.state import capture, tensor_table
 from dtb_builder.record import TrainingState
 from dtb_builder.stages.generation.state_frames import Storing
-from dtb_builder.stages.settings.images import ImagesConfig, load_split_images
 from dtb_builder.stages.settings.parsing import parse
 from dtb_builder.stages.settings.states import StatesConfig
 from dtb_builder.training.compute import ComputeConfig
@@ -31,7 +32,14 @@ from dtb_builder.training.machine import set_up_machine
 from dtb_builder.training.recipe import Recipe
 from dtb_builder.training.resident import ResidentImages, make_resident
 
-__all__ = ["Recomputed", "environment_changes", "reevaluate", "reproduce"]
+__all__ = [
+    "Recomputed",
+    "agrees",
+    "environment_changes",
+    "reevaluate",
+    "reproduce",
+    "tolerances_of",
+]
 
 _EVALUATED = ("valid_loss", "valid_accuracy", "test_loss", "test_accuracy")
 _LOSS_TOLERANCE = 1e-3
@@ -113,9 +121,10 @@ def reproduce(benchmark: Benchmark, number: int, *, root: Path | None) -> Iterat
 def reevaluate(benchmark: Benchmark, *, root: Path | None) -> Iterator[Recomputed]:
     """Evaluate every stored state again and compare with what is stored beside it.
 
-    Where the device and software are those of the training, the figures must be the same to the
-    last bit; elsewhere losses may differ by 0.1 % and accuracies by 0.01, or by three images. Of
-    states in bfloat16, which were rounded after they were evaluated, both may differ by 3 %.
+    States beside which nothing is stored are left out. Where the device and software are those of
+    the training, the figures must be the same to the last bit; elsewhere losses may differ by
+    0.1 % and accuracies by 0.01, or by three images. Of states in bfloat16, which were rounded
+    after they were evaluated, both may differ by 3 %.
 
     Raises:
         ImagesError: the images here are not those it was trained on.
@@ -123,17 +132,11 @@ def reevaluate(benchmark: Benchmark, *, root: Path | None) -> Iterator[Recompute
     """
     _, data = _images(benchmark, root)
     precision = whole_provenance(benchmark)["config"]["recipe"]["precision"]
-    rounded = whole_provenance(benchmark)["config"]["states"].get("dtype") == "bfloat16"
-    far = _ROUNDED_TOLERANCE if rounded else _ACCURACY_TOLERANCE
-    sizes = {"valid": len(data.valid), "test": len(data.test)}
-    tolerances = {
-        name: max(far, _FEW_IMAGES / sizes[name.partition("_")[0]])
-        if name.endswith("accuracy")
-        else (_ROUNDED_TOLERANCE if rounded else _LOSS_TOLERANCE)
-        for name in _EVALUATED
-    }
+    rounded = _is_rounded(benchmark)
+    tolerances = tolerances_of(benchmark)
     for run in benchmark:
-        for epoch in run.state_epochs:
+        unknown = np.ma.getmaskarray(run.curve("valid_loss"))
+        for epoch in (epoch for epoch in run.state_epochs if not unknown[epoch]):
             try:
                 network = run.network(epoch=epoch).to(data.device)
             except DTBError as error:
@@ -149,7 +152,7 @@ def reevaluate(benchmark: Benchmark, *, root: Path | None) -> Iterator[Recompute
                 tuple(
                     f"{name} {value!r}, stored {stored!r}"
                     for name, value in zip(_EVALUATED, found, strict=True)
-                    if not _agrees(
+                    if not agrees(
                         name,
                         value,
                         stored := run.metric(name, epoch=epoch),
@@ -157,6 +160,28 @@ def reevaluate(benchmark: Benchmark, *, root: Path | None) -> Iterator[Recompute
                     )
                 ),
             )
+
+
+def tolerances_of(benchmark: Benchmark) -> dict[str, float]:
+    """How far from what is stored each figure may be on another machine, as `agrees` takes it."""
+    rounded = _is_rounded(benchmark)
+    far = _ROUNDED_TOLERANCE if rounded else _ACCURACY_TOLERANCE
+    sizes = {name: split["size"] for name, split in whole_provenance(benchmark)["splits"].items()}
+    return {
+        name: max(far, _FEW_IMAGES / sizes[name.partition("_")[0]])
+        if name.endswith("accuracy")
+        else (_ROUNDED_TOLERANCE if rounded else _LOSS_TOLERANCE)
+        for name in _EVALUATED
+    }
+
+
+def agrees(name: str, value: float, stored: float, tolerance: float) -> bool:
+    """Whether a figure is the stored one; a loss's tolerance is of its size."""
+    if tolerance == 0:
+        return value == stored
+    if name.endswith("accuracy"):
+        return math.isclose(value, stored, rel_tol=0, abs_tol=tolerance + 1e-9)
+    return math.isclose(value, stored, rel_tol=tolerance)
 
 
 def environment_changes(run: Run, epoch: int) -> tuple[str, ...]:
@@ -173,12 +198,13 @@ def environment_changes(run: Run, epoch: int) -> tuple[str, ...]:
     )
 
 
+def _is_rounded(benchmark: Benchmark) -> bool:
+    return whole_provenance(benchmark)["config"]["states"].get("dtype") == "bfloat16"
+
+
 def _images(benchmark: Benchmark, root: Path | None) -> tuple[Images, ResidentImages]:
     """The benchmark's images, here and on its device, with torch set up as for its training."""
-    provenance = whole_provenance(benchmark)
-    settings = provenance["config"]["images"] | {"root": None if root is None else str(root)}
-    images, split = load_split_images(parse(ImagesConfig, settings))
-    check_images(images, provenance["images"]["sha256"], user=benchmark.path)
+    images, split = images_of(whole_provenance(benchmark), root, user=benchmark.path)
     compute = _compute(benchmark)
     set_up_machine(compute)
     return images, make_resident(images, split, compute.device)
@@ -191,11 +217,3 @@ def _compute(benchmark: Benchmark) -> ComputeConfig:
 def _floats_that_differ(found: TrainingState, stored: TrainingState, name: str) -> list[str]:
     wrong = found.values.view("<u4") != stored.values.view("<u4")
     return [f"{wrong.sum()} of {len(wrong)} floats of {name}"] if wrong.any() else []
-
-
-def _agrees(name: str, value: float, stored: float, tolerance: float) -> bool:
-    if tolerance == 0:
-        return value == stored
-    if name.endswith("accuracy"):
-        return math.isclose(value, stored, rel_tol=0, abs_tol=tolerance + 1e-9)
-    return math.isclose(value, stored, rel_tol=tolerance)

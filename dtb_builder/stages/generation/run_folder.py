@@ -9,7 +9,6 @@ import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
-from functools import cached_property
 from hashlib import file_digest, sha256
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from dtb_builder.dataset.json_object import check_shape, json_object
 from dtb_builder.dataset.schema import PROVENANCE_SHAPE
 from dtb_builder.errors import ConfigError, DamagedFileError, PlanMismatchError
 from dtb_builder.record import Moment
+from dtb_builder.remembered import remembered
 from dtb_builder.stages.settings.config import Config, deciding_settings, stored_settings
 from dtb_builder.stages.settings.parsing import parse
 from dtb_builder.stages.settings.plain import check_settings, plain
@@ -193,7 +193,7 @@ class RunFolder:
         """Whether a whole plan is here."""
         return self.plan_file.exists()
 
-    @cached_property
+    @remembered
     def config(self) -> Config:
         """The config that the folder was planned with.
 
@@ -214,7 +214,7 @@ class RunFolder:
         self._check_settings(config, f"{self.config_file} is not what {self.path} was planned with")
         return config
 
-    @cached_property
+    @remembered
     def provenance(self) -> str:
         """The JSON text that every file of the plan carries.
 
@@ -223,7 +223,7 @@ class RunFolder:
         """
         return _read_text(self.provenance_file)
 
-    @cached_property
+    @remembered
     def provenance_settings(self) -> dict[str, Any]:
         """The provenance, parsed.
 
@@ -234,7 +234,7 @@ class RunFolder:
         check_shape(found, PROVENANCE_SHAPE, str(self.provenance_file), whole=True)
         return found
 
-    @cached_property
+    @remembered
     def plan_id(self) -> str:
         """A hash that tells this plan from another."""
         return sha256(self.provenance.encode()).hexdigest()
@@ -250,7 +250,7 @@ class RunFolder:
     def _check_settings(self, config: Config, otherwise: str) -> None:
         check_settings(
             stored_settings(self.provenance_settings["config"]),
-            deciding_settings(config),
+            stored_settings(deciding_settings(config)),
             what=otherwise,
             instead="use the folder's settings, or another run folder",
             then="when it was planned",
@@ -319,7 +319,7 @@ class RunFolder:
                 except ValueError as error:
                     raise DamagedFileError(f"{self.plan_file}:{lines.line_num}: {error}") from error
 
-    @cached_property
+    @remembered
     def moments(self) -> tuple[Moment, ...]:
         """The moments at which the state of every run is kept."""
         return self.config.moments(int(self.provenance_settings["splits"]["train"]["size"]))

@@ -23,6 +23,7 @@ from dtb_builder.dataset.journal import (
 from dtb_builder.dataset.replay import start_of
 from dtb_builder.errors import DamagedFileError, DivergedError, TimeLimitError
 from dtb_builder.images.image_set import Images, check_images
+from dtb_builder.images.settings import ImagesConfig, load_split_images
 from dtb_builder.network.initial import initial_network
 from dtb_builder.network.state import capture, tensor_table
 from dtb_builder.record import TRAINED_HERE
@@ -33,7 +34,6 @@ from dtb_builder.stages.generation.parent import append_parent, parent_of
 from dtb_builder.stages.generation.run_folder import PlannedRun, RunFolder
 from dtb_builder.stages.generation.state_frames import StateEncoder, Storing
 from dtb_builder.stages.settings.config import Config
-from dtb_builder.stages.settings.images import ImagesConfig, load_split_images
 from dtb_builder.stages.settings.network import network_spec
 from dtb_builder.stages.work.disk import storage_is_named
 from dtb_builder.training.environment import environment

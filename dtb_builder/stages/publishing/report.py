@@ -143,6 +143,7 @@ def _curves(benchmark: Benchmark) -> "go.Figure":
         [
             go.Scatter(
                 y=values[row].filled(np.nan).tolist(),
+                connectgaps=True,  # over epochs that were not evaluated
                 mode="lines+markers" if benchmark.num_epochs < 20 else "lines",
                 line={"width": 1.2},
                 opacity=0.7,

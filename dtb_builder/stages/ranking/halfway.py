@@ -5,8 +5,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from dtb_builder.dataset import Benchmark
+from dtb_builder.dataset.provenance import whole_provenance
+from dtb_builder.stages.settings.parsing import parse
 from dtb_builder.statistics import Interval, kendall_tau
 from dtb_builder.statistics.resampling import draw_resamples, interval_of, kendall_taus
+from dtb_builder.training.recipe import Recipe
 
 __all__ = ["Halfway", "halfway"]
 
@@ -20,7 +23,7 @@ class Halfway:
 
     Attributes:
         num_epochs: of the training.
-        epoch: half of them, rounded down.
+        epoch: half of them, rounded down; or the nearest that was evaluated.
         tau: Kendall's, of the accuracies at the two; the median of the resamples with its interval.
     """
 
@@ -47,7 +50,11 @@ def halfway(
         seed: of the resamples.
         num_resamples: of the bootstrap.
     """
-    epoch = benchmark.num_epochs // 2
+    recipe = parse(Recipe, whole_provenance(benchmark)["config"]["recipe"])
+    epochs = [epoch for epoch in range(benchmark.num_epochs) if recipe.evaluates(epoch)]
+    if not epochs:
+        return None
+    epoch = min(epochs, key=lambda each: abs(each - benchmark.num_epochs // 2))
     columns = [benchmark.array(accuracy, epoch=each).filled(np.nan) for each in (epoch, -1)]
     there = np.isfinite(columns).all(axis=0)
     half, last = (column[there] for column in columns)

@@ -146,7 +146,7 @@ def by_probe(
 def training_of(benchmark: Benchmark) -> dict[str, Any]:
     """The settings that a ranking depends on: network, recipe and images."""
     config = whole_provenance(benchmark)["config"]
-    names = ("name", "num_valid", "num_train")
+    names = ("name", "num_valid", "num_train", "pool")
     images = {name: config["images"].get(name) for name in names}
     return {"network": config["network"], "recipe": config["recipe"], "images": images}
 

@@ -175,9 +175,10 @@ def rank(populations: Sequence[Population], *, seed: int, num_resamples: int) ->
             counts[size] = draw_resamples(size, num_resamples, rng)
         columns: list[_Column] = []
         at: list[Ranked] = []
+        known: dict[bytes, NDArray[np.float64]] = {}
         for name, values in population.scores.items():
             try:
-                row, taus = _ranked(population, name, values, counts[size])
+                row, taus = _ranked(population, name, values, counts[size], known)
             except ValueError as error:
                 left_out.append(f"{name} at {population.label}: {error}")
                 continue
@@ -194,12 +195,20 @@ def rank(populations: Sequence[Population], *, seed: int, num_resamples: int) ->
 
 
 def _ranked(
-    population: Population, name: str, values: NDArray[np.float64], counts: NDArray[np.float64]
+    population: Population,
+    name: str,
+    values: NDArray[np.float64],
+    counts: NDArray[np.float64],
+    known: dict[bytes, NDArray[np.float64]],
 ) -> tuple[Ranked, NDArray[np.float64]]:
-    """A score's row, and its tau in every resample."""
+    """A score's row, and its tau in every resample.
+
+    ``known`` has the taus to the accuracies of what partial taus are given: they are the same for
+    all scores of the same networks.
+    """
     there = np.isfinite(values)
     scores, accuracies = values[there], population.accuracies[there]
-    drawn = counts[:, there]
+    drawn = counts.T[there].T
     taus = kendall_taus(scores, accuracies, drawn)
     row = Ranked(
         score=name,
@@ -208,8 +217,10 @@ def _ranked(
         num_networks=int(there.sum()),
         tau=interval_of(kendall_tau(scores, accuracies), taus),
         rho=interval_of(spearman_rho(scores, accuracies), spearman_rhos(scores, accuracies, drawn)),
-        partial=_partial(scores, accuracies, population.num_parameters[there], taus, drawn),
-        partial_inputs=_partial(scores, accuracies, population.input_edges[there], taus, drawn),
+        partial=_partial(scores, accuracies, population.num_parameters[there], taus, drawn, known),
+        partial_inputs=_partial(
+            scores, accuracies, population.input_edges[there], taus, drawn, known
+        ),
         precision=interval_of(
             top_overlap(scores, accuracies, share=TOP_SHARE),
             top_overlaps(scores, accuracies, drawn, share=TOP_SHARE),
@@ -231,6 +242,7 @@ def _partial(
     given: NDArray[np.float64],
     taus: NDArray[np.float64],
     counts: NDArray[np.float64],
+    known: dict[bytes, NDArray[np.float64]],
 ) -> Interval | None:
     """The partial tau with its interval, computed from the three taus of each resample.
 
@@ -242,7 +254,10 @@ def _partial(
     except ValueError:
         return None
     with_scores = kendall_taus(scores, given, counts)
-    with_accuracies = kendall_taus(given, accuracies, counts)
+    networks = np.concatenate([given, accuracies]).tobytes()
+    if networks not in known:
+        known[networks] = kendall_taus(given, accuracies, counts)
+    with_accuracies = known[networks]
     with np.errstate(invalid="ignore", divide="ignore"):
         scale = np.sqrt((1 - with_scores**2) * (1 - with_accuracies**2))
         resampled = (taus - with_scores * with_accuracies) / scale
@@ -294,7 +309,7 @@ def _on(
     value = kendall_tau(column.values[both], accuracies[both])
     if (both == column.there).all():
         return value, column.taus
-    return value, kendall_taus(column.values[both], accuracies[both], counts[:, both])
+    return value, kendall_taus(column.values[both], accuracies[both], counts.T[both].T)
 
 
 def _ratios(columns: Iterable[_Column], counts: NDArray[np.float64]) -> Iterator[Ratio]:

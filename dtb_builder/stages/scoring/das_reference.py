@@ -6,12 +6,12 @@ The file is frozen: new numbers are new scores. On another processor a few codes
 them the last digits.
 """
 
+from dtb_builder.images.settings import ImagesConfig, load_split_images
 from dtb_builder.scores import ReferenceSample, choose_probe
 from dtb_builder.scores.drawing import draw_reference
 from dtb_builder.scores.probed import probe_tensor
 from dtb_builder.scores.reference import GENOTYPE_SEED, to_json
 from dtb_builder.stages.settings.conf import read_conf
-from dtb_builder.stages.settings.images import ImagesConfig, load_split_images
 from dtb_builder.stages.settings.network import NetworkConfig, network_spec
 from dtb_builder.training.setup import set_up_torch
 

@@ -12,13 +12,13 @@ from torch import Tensor, nn
 from dtb_builder.dataset import Benchmark, Run
 from dtb_builder.dataset.opening import damage_is_named
 from dtb_builder.dataset.provenance import whole_provenance
+from dtb_builder.images.settings import ImagesConfig
 from dtb_builder.network.network import Network
 from dtb_builder.network.rebuilt import check_claim
 from dtb_builder.network.spec import NetworkSpec
 from dtb_builder.network.state import restore
 from dtb_builder.scores import activation_units
 from dtb_builder.stages.scoring.fingerprint import fingerprint
-from dtb_builder.stages.settings.images import ImagesConfig
 from dtb_builder.stages.settings.parsing import parse
 from dtb_builder.stages.settings.plain import flat
 

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from dtb_builder.errors import ConfigError, TableError
+from dtb_builder.images.settings import ImagesConfig, load_split_images
 from dtb_builder.network.spec import NetworkSpec
 from dtb_builder.scores import activation_units
 from dtb_builder.stages.scoring.sources import Moment, ScoredState, Unit
-from dtb_builder.stages.settings.images import ImagesConfig, load_split_images
 from dtb_builder.tables import TrainedCell, TrainedGenotype, read_nasbench101, read_nds
 from dtb_builder.tables.cell101 import Cell101
 from dtb_builder.tables.network101 import Network101

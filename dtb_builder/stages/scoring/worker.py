@@ -13,6 +13,7 @@ from threadpoolctl import threadpool_limits
 
 from dtb_builder.errors import ConfigError, ImagesError, MissingVolumeError, SingularKernelError
 from dtb_builder.images.image_set import Images, check_images
+from dtb_builder.images.settings import ImagesConfig, load_split_images
 from dtb_builder.network import NetworkSpec
 from dtb_builder.scores import ProbeImages, choose_probe
 from dtb_builder.scores.drawing import draw_atoms
@@ -24,7 +25,6 @@ from dtb_builder.stages.scoring.config import ScoreConfig
 from dtb_builder.stages.scoring.folder import ScoreFolder
 from dtb_builder.stages.scoring.sources import Moment, ScoredState, Source, Unit
 from dtb_builder.stages.scoring.table import seconds_name
-from dtb_builder.stages.settings.images import ImagesConfig, load_split_images
 from dtb_builder.stages.work.disk import is_storage_fault, storage_is_named
 from dtb_builder.stages.work.lines import append_line, open_lines
 from dtb_builder.training.environment import environment

@@ -5,10 +5,10 @@ import re
 from dataclasses import dataclass
 
 from dtb_builder.errors import ConfigError
+from dtb_builder.images.settings import ImagesConfig
 from dtb_builder.scores.names import SCORES
 from dtb_builder.stages.ranking.population import EARLY_FIGURES
 from dtb_builder.stages.ranking.rank import Ranked
-from dtb_builder.stages.settings.images import ImagesConfig
 from dtb_builder.stages.settings.network import NetworkConfig, check_auxiliary
 from dtb_builder.training.compute import ComputeConfig
 from dtb_builder.training.recipe import Recipe

@@ -12,6 +12,7 @@ from threadpoolctl import threadpool_limits
 
 from dtb_builder.errors import ConfigError, DivergedError, ImagesError
 from dtb_builder.images.image_set import Images
+from dtb_builder.images.settings import load_split_images
 from dtb_builder.images.splits import Split
 from dtb_builder.network import NetworkSpec
 from dtb_builder.network.initial import initial_network
@@ -22,7 +23,6 @@ from dtb_builder.scores.scoring import Probe, score_network
 from dtb_builder.space import Genotype
 from dtb_builder.stages.ranking.population import EARLY_FIGURES
 from dtb_builder.stages.search.config import SearchConfig, SearchRule
-from dtb_builder.stages.settings.images import load_split_images
 from dtb_builder.stages.settings.network import network_spec
 from dtb_builder.training.kernels import library_of
 from dtb_builder.training.loop import train
@@ -114,9 +114,11 @@ def _scores(
         wants_valid = rule.score.startswith("valid")
         data = _within(setting.data, rule, config, wants_valid=wants_valid)
         losses = 0.0
-        for finished in train(network, data, config.recipe, seed=config.seed):
+        last = rule.epoch or 1
+        recipe = replace(config.recipe, evaluate_epochs=(last,))
+        for finished in train(network, data, recipe, seed=config.seed):
             losses += finished.metrics.get("train_loss", 0.0)
-            if finished.epoch == (rule.epoch or 1):
+            if finished.epoch == last:
                 early = {
                     "training_speed": -losses,
                     "train_loss": -finished.metrics["train_loss"],
@@ -124,7 +126,7 @@ def _scores(
                     "valid_accuracy": finished.metrics["valid_accuracy"],
                 }
                 break
-        steps = (rule.epoch or 1) * config.recipe.num_steps(len(data.train))
+        steps = last * config.recipe.num_steps(len(data.train))
         if diverged := {name: value for name, value in early.items() if not math.isfinite(value)}:
             raise DivergedError(f"its training until {rule} ended with {diverged}")
     if rule.score in EARLY_FIGURES:

@@ -6,9 +6,9 @@ from dataclasses import MISSING, dataclass, fields, is_dataclass
 from typing import Any, get_type_hints
 
 from dtb_builder.errors import ConfigError
+from dtb_builder.images.settings import ImagesConfig
 from dtb_builder.record import Moment
 from dtb_builder.stages.settings.branch import BranchConfig
-from dtb_builder.stages.settings.images import ImagesConfig
 from dtb_builder.stages.settings.network import NetworkConfig, check_auxiliary
 from dtb_builder.stages.settings.plain import flat, plain
 from dtb_builder.stages.settings.space import SpaceConfig
@@ -96,10 +96,17 @@ class Config:
             raise ConfigError(f"{error}; {num_images} images make {num_steps} steps") from error
 
 
+_ADDED = (("images", "num_test"), ("images", "pool"), ("recipe", "evaluate_epochs"))
+"""Settings that came later: a provenance in which they are null does without them, as before."""
+
+
 def deciding_settings(config: Config) -> dict[str, Any]:
     """The config as plain values, without paths, which do not decide the data."""
     settings = plain(config)
     del settings["images"]["root"], settings["space"]["file"]
+    for group, name in _ADDED:
+        if settings[group][name] is None:
+            del settings[group][name]
     if config.branch is None:
         del settings["branch"]
     return settings

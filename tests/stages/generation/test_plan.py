@@ -10,10 +10,10 @@ import yaml
 
 from dtb_builder.images import Images
 from dtb_builder.images.loaders import load_images
+from dtb_builder.images.settings import ImagesConfig
 from dtb_builder.space import NAMED, sample_uniform
 from dtb_builder.stages.generation import plan as plan_stage
 from dtb_builder.stages.generation.run_folder import RunFolder
-from dtb_builder.stages.settings.images import ImagesConfig
 
 Dtb = Callable[..., int]
 
@@ -176,7 +176,7 @@ def test_images_may_move(
         asked.append(root)
         return load_images(name, None)
 
-    monkeypatch.setattr("dtb_builder.stages.settings.images.load_images", load)
+    monkeypatch.setattr("dtb_builder.images.settings.load_images", load)
     monkeypatch.chdir(tmp_path)
     assert dtb("plan", "run", "images.root=here", "network.layers=4", "compute.kernels=off") == 0
     assert set(asked) == {tmp_path / "here"}
@@ -326,7 +326,7 @@ def test_images_that_are_not_square_are_refused(
 ) -> None:
     pixels, labels = np.zeros((300, 1, 8, 9), np.uint8), np.arange(300) % 2
     wide = Images("wide", pixels, labels, pixels, labels, 2, np.zeros(1), np.ones(1))
-    monkeypatch.setattr("dtb_builder.stages.settings.images.load_images", lambda _name, _root: wide)
+    monkeypatch.setattr("dtb_builder.images.settings.load_images", lambda _name, _root: wide)
     assert dtb("plan", tmp_path) == 2
     assert "8 x 9" in capsys.readouterr().err
 

@@ -2,16 +2,19 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from dtb_builder import Benchmark
+from dtb_builder.cli import main
 from dtb_builder.dataset.run import Run
 from dtb_builder.images.image_set import Images
 from dtb_builder.record import TrainingState
 from dtb_builder.stages.generation import reproduce as reproduce_stage
 
 Dtb = Callable[..., int]
+PARTS = ("train", "valid", "test")
 
 
 def test_a_run_is_reproduced_from_its_file_alone(
@@ -92,8 +95,50 @@ def test_on_another_machine_a_small_difference_is_none(
     assert not any(compared.mismatches for compared in found)
 
 
+@pytest.fixture(scope="module")
+def pooled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run on a few pooled images, evaluated at its ends alone; its images are beside it."""
+    folder = tmp_path_factory.mktemp("pooled")
+    rng = np.random.default_rng(0)
+    for part, num_images in (("train", 60), ("t10k", 20)):
+        for name, values in (
+            ("images-idx3", rng.integers(0, 256, (num_images, 28, 28))),
+            ("labels-idx1", np.arange(num_images) % 10),
+        ):
+            header = bytes([0, 0, 8, values.ndim]) + np.array(values.shape, ">u4").tobytes()
+            file = folder / f"{part}-{name}-ubyte"
+            file.write_bytes(header + values.astype(np.uint8).tobytes())
+    settings = ("images.num_valid=20", "images.num_test=10", "images.pool=2")
+    sizes = ("network.channels=2", "network.layers=2", "space.num_genotypes=1")
+    recipe = ("recipe.batch_size=20", "recipe.evaluate_epochs=[0]", "cluster=serial")
+    root = (f"images.root={folder}", "images=fashion_mnist")
+    assert main(["generate", str(folder / "run"), *root, *settings, *sizes, *recipe]) == 0
+    return folder / "run" / "shards" / "shard-00000.h5"
+
+
+def test_pooled_images_are_trained_on_evaluated_replayed_and_scored(
+    pooled: Path, dtb: Dtb, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with Benchmark(pooled) as benchmark:
+        assert benchmark.provenance["images"]["shape"] == [1, 14, 14]
+        assert benchmark.provenance["splits"]["test"]["size"] == 10
+        measured = [~np.ma.getmaskarray(benchmark.run(0).curve(f"{part}_loss")) for part in PARTS]
+    assert [each.tolist() for each in measured] == [
+        [False, True, True],
+        [True, False, True],
+        [True, False, True],
+    ]
+    root = ("--root", pooled.parents[2])
+    assert dtb("reproduce", pooled, "--run", 0, *root) == 0
+    assert dtb("verify", pooled, "--deep", *root) == 0
+    assert "2 states evaluated again, 0 wrong\n1 states were not eval" in capsys.readouterr().out
+    assert dtb("replay", pooled, "--run", 0, "--epoch", 1, *root) == 0
+    scoring = ("num_images=8", "scores=[wot]", "num_reference=null", "cluster=serial")
+    assert dtb("score", pooled, *scoring, f"images_root={pooled.parents[2]}") == 0
+
+
 def test_a_few_images_more_or_less_agree_where_bits_may_differ() -> None:
     """Two of 200 images are 0.835 - 0.825, which is more than 0.01 in floats."""
-    assert reproduce_stage._agrees("valid_accuracy", 0.825, 0.835, 0.01)
-    assert not reproduce_stage._agrees("valid_accuracy", 0.825, 0.84, 0.01)
-    assert not reproduce_stage._agrees("valid_accuracy", 0.825, 0.835, 0.0)
+    assert reproduce_stage.agrees("valid_accuracy", 0.825, 0.835, 0.01)
+    assert not reproduce_stage.agrees("valid_accuracy", 0.825, 0.84, 0.01)
+    assert not reproduce_stage.agrees("valid_accuracy", 0.825, 0.835, 0.0)

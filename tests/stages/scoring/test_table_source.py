@@ -5,13 +5,13 @@ from pathlib import Path
 import pytest
 from tfrecords import trained_cell
 
+from dtb_builder.images.settings import ImagesConfig
 from dtb_builder.network import NetworkSpec
 from dtb_builder.scores import activation_units
 from dtb_builder.scores.size import num_parameters
 from dtb_builder.space import sample_uniform
 from dtb_builder.stages.scoring.table import read_scores
 from dtb_builder.stages.scoring.table_source import TableConfig, read_table
-from dtb_builder.stages.settings.images import ImagesConfig
 from dtb_builder.tables.cell101 import Cell101
 from dtb_builder.tables.network101 import Network101
 

@@ -4,7 +4,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dtb_builder.errors import ConfigError
-from dtb_builder.images import Images, Split, load_images, stratified_split
+from dtb_builder.images.image_set import Images
+from dtb_builder.images.loaders import load_images
+from dtb_builder.images.splits import Split, stratified_sample, stratified_split
 
 __all__ = ["ImagesConfig", "load_split_images"]
 
@@ -17,8 +19,10 @@ class ImagesConfig:
         name: one of `dtb_builder.images.loaders.IMAGE_SETS`.
         root: a local copy, or None.
         num_valid: images taken from the training part for validation.
-        split_seed: of that division.
+        split_seed: seeds that division, and the choice of test images.
         num_train: images trained on, of those that are left; None is all of them.
+        num_test: test images, of the image set's own; None is all of them.
+        pool: the side, in pixels, of the squares that are averaged into one pixel; None for none.
     """
 
     name: str
@@ -26,20 +30,27 @@ class ImagesConfig:
     num_valid: int
     split_seed: int
     num_train: int | None = None  # files made before it was a setting trained on all
+    num_test: int | None = None
+    pool: int | None = None
 
 
 def load_split_images(config: ImagesConfig) -> tuple[Images, Split]:
-    """The images of a config, and their split into training and validation.
+    """The images of a config, pooled, and which of them train, validate and test.
 
     Raises:
         ImagesError: they cannot be read.
-        ConfigError: there are too few for the split.
+        ConfigError: there are too few for the split, or they cannot be pooled so.
     """
     images = load_images(config.name, None if config.root is None else Path(config.root))
     try:
+        if config.pool is not None:
+            images = images.pooled(config.pool)
         split = stratified_split(
             images.train_labels, config.num_valid, config.split_seed, num_train=config.num_train
         )
+        if config.num_test is None:
+            return images, split
+        test = stratified_sample(images.test_labels, config.num_test, config.split_seed)
+        return images, Split(split.train, split.valid, test)
     except ValueError as error:
         raise ConfigError(f"images.{error}") from error
-    return images, split

@@ -1,0 +1,48 @@
+"""Batch norms estimated anew for weights that no training step has seen."""
+
+import copy
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from dtb_builder.network.network import Network
+
+__all__ = ["recalibrated"]
+
+
+@torch.no_grad()
+def recalibrated(
+    network: Network, images: Tensor | NDArray[np.float32], *, batch_size: int = 96
+) -> Network:
+    """A copy in evaluation mode whose batch norms have the mean statistics of some images.
+
+    Averages and interpolations of states need this: the statistics of mixed weights are not the
+    mixed statistics.
+
+    Args:
+        network: a network; drop-path and its auxiliary head take no part.
+        images: normalised as the network sees them, shape (images, channels, height, width);
+            some thousand of the training split will do.
+        batch_size: each batch counts the same, and the last one may be smaller.
+
+    Raises:
+        ValueError: there are no images.
+    """
+    if not len(images):
+        raise ValueError("batch norms cannot be estimated from no images")
+    fresh = copy.deepcopy(network).eval()
+    norms = [module for module in fresh.modules() if isinstance(module, _BatchNorm)]
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # each batch counts the same
+        norm.train()
+    device = next(fresh.parameters()).device
+    for batch in torch.as_tensor(images).split(batch_size):
+        fresh(batch.to(device, memory_format=torch.channels_last))
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
+    return fresh.eval()
