@@ -149,10 +149,13 @@ def _rows(opened: BinaryIO) -> Iterator[dict[str, Any]]:
         read_dictionary=[n for n, kind in (_FACTS | _ENDING).items() if kind == pyarrow.string()],
     )
     texts: dict[str, str] = {}
+    empty = dict.fromkeys(file.schema_arrow.names)
     for batch in file.iter_batches(_BATCH_ROWS):
         columns = [_values(column, texts) for column in batch.columns]
         for row in zip(*columns, strict=True):
-            yield dict(zip(batch.schema.names, row, strict=True))
+            values = empty.copy()  # half as large as one that grows
+            values.update(zip(empty, row, strict=True))
+            yield values
 
 
 def _values(column: pyarrow.Array, texts: dict[str, str]) -> list[Any]:
