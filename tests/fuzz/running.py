@@ -83,7 +83,7 @@ def fuzzed(
             deadline=None,
             database=None,
             phases=[Phase.generate],
-            suppress_health_check=list(HealthCheck),
+            suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
         )
         @given(data=target.inputs)
         def read(data: bytes) -> None:

@@ -41,7 +41,7 @@ from dtb_builder.stages.work.locking import FolderLock
 from dtb_builder.tables import read_nasbench101, read_nds
 from fuzz.strategies import changed_bytes, changed_json
 
-__all__ = ["PROVENANCE", "Target", "WrongError", "targets"]
+__all__ = ["PROVENANCE", "Target", "WrongError", "put_text", "targets"]
 
 GENOTYPE = sample_uniform(0, 1)
 PROVENANCE: dict[str, Any] = {
@@ -354,7 +354,7 @@ def _files(work: Path) -> list[Target]:
     sound = work / "sound.h5"
     fake_runs.write_shard_of(sound, range(2))
     with h5py.File(sound, "r+") as file:
-        _put_text(file, schema.PROVENANCE, json.dumps(PROVENANCE).encode())
+        put_text(file, schema.PROVENANCE, json.dumps(PROVENANCE).encode())
         seal(file)
     truth = dict(reading.said(sound))
 
@@ -362,7 +362,7 @@ def _files(work: Path) -> list[Target]:
         forged = work / "forged.h5"
         shutil.copyfile(sound, forged)
         with h5py.File(forged, "r+") as file:
-            _put_text(file, name, data)
+            put_text(file, name, data)
         return _described(forged)
 
     def column(data: bytes) -> None:
@@ -400,7 +400,7 @@ def _files(work: Path) -> list[Target]:
     ]
 
 
-def _put_text(file: h5py.File, name: str, data: bytes) -> None:
+def put_text(file: h5py.File, name: str, data: bytes) -> None:
     """Put another string in place of a text, with right checksums of it alone."""
     for each in (name, schema.checksums_of(name)):
         del file[each]
@@ -422,7 +422,7 @@ def _described(file: Path) -> None:
     with Benchmark(file) as benchmark:
         for run in benchmark:
             with contextlib.suppress(DTBError):
-                run.origin, run.checkpoint_epochs  # noqa: B018 - they are read
+                _ = run.origin, run.checkpoint_epochs
         whole_provenance(benchmark)
         device_names(benchmark)
     if code:
