@@ -8,6 +8,7 @@ True
 from dtb_builder import errors
 from dtb_builder.dataset import Benchmark, Budget, Evaluation, Run
 from dtb_builder.errors import DTBError
+from dtb_builder.own_scores import score_states
 from dtb_builder.space import NAMED, Genotype
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "Run",
     "__version__",
     "errors",
+    "score_states",
 ]
 
 __version__ = "0.1.0"

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from dtb_builder import __version__
-from dtb_builder.commands import checking, generating, launching, reading, scoring
+from dtb_builder.commands import checking, generating, launching, reading, scoring, studies
 from dtb_builder.commands.signals import Terminated
 from dtb_builder.errors import DTBError, NotStartedError
 from dtb_builder.extras import extras_are_named
@@ -27,16 +27,16 @@ images=fashion_mnist. `dtb plan RUN_FOLDER --show` prints every key with its val
 """
 
 _EPILOG = """\
-exit codes: 0 done; 1 done, but runs failed, work is left or damage was found; 2 the command, a
-setting, a file or the machine is not what it must be; 75 told to stop (SIGTERM), or Ray did not
-start in time, and 130 interrupted: the same command goes on from there.
+exit codes: 0 done; 1 done, but runs failed, work is left or damage was found; 2 an error of the
+command, a setting, a file or the machine; 75 stopped by SIGTERM, or Ray did not start in time, and
+130 interrupted: the same command continues from there.
 """
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code."""
     parser = _parser()
-    # argparse cannot take settings before and after an option at once; the rest is taken here.
+    # argparse cannot take settings both before and after an option; those after it are added here.
     given, rest = parser.parse_known_args(arguments)
     options = [text for text in rest if text.startswith("-") or not hasattr(given, "settings")]
     if options:
@@ -53,14 +53,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with extras_are_named(given.name):
             return given.command(given)
     except BrokenPipeError:
-        sys.stderr.close()  # the reader of a pipe, such as head, has seen enough
+        sys.stderr.close()  # the reader of a pipe, such as head, has ended
         return 2 if given.name in ("generate", "merge", "score", "search") else 0
     except NotStartedError as error:
         print(f"dtb: {shown(error)}; the same command goes on from here", file=sys.stderr)
         return 75
     except (DTBError, OSError) as error:
         if type(error) is OSError and error.errno is None:
-            raise  # neither the operating system's nor one that we have named
+            raise  # neither from the operating system nor raised by this package on purpose
         notes = getattr(error, "__notes__", ())
         print(shown_lines("\n".join([f"dtb: {error}", *notes])), file=sys.stderr)
         return 2
@@ -88,7 +88,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"dtb {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    for module in (generating, launching, reading, checking, scoring):
+    for module in (generating, launching, reading, studies, checking, scoring):
         module.add_commands(commands)
     return parser
 

@@ -3,6 +3,7 @@
 __all__ = [
     "ClosedError",
     "ConfigError",
+    "ContradictionError",
     "DTBError",
     "DamagedFileError",
     "DivergedError",
@@ -21,6 +22,7 @@ __all__ = [
     "PlanMismatchError",
     "RemoteError",
     "SchemaVersionError",
+    "ScoreError",
     "SingularKernelError",
     "StateNotKeptError",
     "StorageError",
@@ -36,7 +38,7 @@ class DTBError(Exception):
 
 
 class GenotypeError(DTBError, ValueError):
-    """A genotype lies outside the DARTS space, or its text cannot be read."""
+    """A genotype is outside the DARTS space, or its text cannot be read."""
 
 
 class ConfigError(DTBError, ValueError):
@@ -48,7 +50,7 @@ class PlanMismatchError(DTBError):
 
 
 class ImagesError(DTBError):
-    """Image files are missing, truncated or not what their name promises."""
+    """Image files are missing, truncated or of another image set."""
 
 
 class LockedError(DTBError):
@@ -56,31 +58,35 @@ class LockedError(DTBError):
 
 
 class NotStartedError(DTBError):
-    """Ray did not come up in time, or was not waited for: the same command may be given again."""
+    """Ray did not start in time; the same command may be tried again."""
 
 
 class StorageError(DTBError, OSError):
-    """The disk is full, read-only or gone; what is finished is safe."""
+    """The disk is full, read-only or gone; finished runs are safe."""
 
 
 class DivergedError(DTBError, ArithmeticError):
-    """A training's loss is not a number any more."""
+    """A loss, a gradient or a score is not finite."""
 
 
 class SingularKernelError(DTBError, ArithmeticError):
-    """A network does not tell all probe images apart, so that its score is no number."""
+    """A network does not tell all probe images apart, so its score is not defined."""
+
+
+class ScoreError(DTBError, ValueError):
+    """A person's own score raises, is no finite number, or changes what it must not."""
 
 
 class UnseenReLUError(DTBError, ValueError):
-    """A network has ReLUs that are not modules, which hooks cannot see."""
+    """A network has ReLUs that are not modules, so hooks cannot see them."""
 
 
 class TableError(DTBError, ValueError):
-    """A file of trained networks that others published is damaged or of another format."""
+    """A published table of trained networks is damaged or has another format."""
 
 
 class TimeLimitError(DTBError):
-    """A try at a run took longer than it may."""
+    """An attempt at a run exceeded its time limit."""
 
 
 class MissingPackageError(DTBError, ModuleNotFoundError):
@@ -88,23 +94,27 @@ class MissingPackageError(DTBError, ModuleNotFoundError):
 
 
 class UnfinishedError(DTBError):
-    """Something was asked for that work still to be done must make first."""
+    """A command needs results that do not exist yet."""
 
 
 class MissingShardError(UnfinishedError):
-    """Shards of the plan are not there."""
+    """Shards of the plan are missing."""
 
 
 class MissingVolumeError(DTBError, FileNotFoundError):
-    """A file that holds states of the benchmark is not beside its index."""
+    """A file with states of the benchmark is not in the folder of its index."""
 
 
 class DuplicateRunError(DTBError):
-    """One run stands in two shards."""
+    """A run is in two shards."""
 
 
 class ClosedError(DTBError, ValueError):
     """A benchmark was closed before something of it was read."""
+
+
+class ContradictionError(DTBError):
+    """One run has different bits in two places, as two kinds of processor make them."""
 
 
 class NotDTBFileError(DTBError, ValueError):
@@ -115,7 +125,7 @@ class NotFoundError(DTBError, KeyError):
     """There is no such run, epoch, metric or column."""
 
     def __str__(self) -> str:
-        return Exception.__str__(self)  # a KeyError's own text is the repr of its argument
+        return Exception.__str__(self)  # KeyError would return the repr of its argument
 
 
 class NoSuchRunError(NotFoundError):
@@ -131,12 +141,12 @@ class StateNotKeptError(NotFoundError):
 
 
 class RemoteError(DTBError, OSError):
-    """A server cannot be reached, or does not give what was asked of it."""
+    """A server cannot be reached, or its answer is not the requested one."""
 
 
 class SchemaVersionError(DTBError):
-    """A DTB file was written in a schema that this version cannot read."""
+    """A DTB file has a schema version that this version of DTB cannot read."""
 
 
 class DamagedFileError(DTBError):
-    """A DTB file's bytes are not those that were written."""
+    """The bytes of a DTB file have changed since they were written."""

@@ -1,4 +1,4 @@
-"""Packages that not every installation has, and how to get each."""
+"""Packages that an installation may lack, and how to install them."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -31,21 +31,21 @@ _EXTRAS = {
     "xarray": "export",
     "yaml": "build",
 }
-"""The extra of this package that brings each."""
+"""The extra of this package that installs each."""
 
 _OTHERS = {"syne_tune": "syne-tune"}
-"""What no extra brings, by its name in the package index."""
+"""Packages that no extra installs, with their names in the package index."""
 
 
 @contextmanager
 def extras_are_named(what: str) -> Iterator[None]:
-    """Say, where a package is missing, what to install.
+    """Turn the ImportError of a missing package into an error that says what to install.
 
     Args:
-        what: it is that needs the package, such as ``dtb rank`` or a method.
+        what: a command or a method that needs the package, for the message.
 
     Raises:
-        MissingPackageError: a package that is known here is not installed.
+        MissingPackageError: a package of the tables above is not installed.
     """
     try:
         yield

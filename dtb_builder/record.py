@@ -1,4 +1,4 @@
-"""What is remembered of a run: the handshake between training and dataset."""
+"""The records of a run that training makes and dataset stores."""
 
 import math
 import operator
@@ -37,7 +37,7 @@ METRICS: Mapping[str, str] = MappingProxyType(
         "state_seconds": "wall-clock seconds of capturing and compressing the state",
     }
 )
-"""Every metric's name and meaning. At epoch 0 nothing was trained, so no training metric exists."""
+"""Every metric's name and meaning. Epoch 0 has no training metrics, since nothing was trained."""
 
 
 HIGHER_IS_BETTER: Mapping[str, bool] = MappingProxyType(
@@ -47,14 +47,14 @@ HIGHER_IS_BETTER: Mapping[str, bool] = MappingProxyType(
         if name.endswith(("accuracy", "loss", "seconds"))
     }
 )
-"""Which way a metric is better, of those that have a better and a worse."""
+"""Whether a larger value is better, for the metrics that can be better or worse."""
 
 
 def whole_number(name: str, value: SupportsIndex) -> int:
-    """A number that somebody gave for ``name``, if it is whole.
+    """A whole number as an int, for an argument called ``name``.
 
     Raises:
-        TypeError: it is not; True and 1.0 count for no numbers here.
+        TypeError: the value is not a whole number; True and 1.0 are refused, too.
 
     >>> whole_number("epoch", np.int64(3))
     3
@@ -68,17 +68,17 @@ def whole_number(name: str, value: SupportsIndex) -> int:
 
 
 TRAINED_HERE: Mapping[str, str] = MappingProxyType({"kind": "trained"})
-"""The origin of a run that was trained from its initialisation under its own config."""
+"""The origin of a run that was trained from its initialisation with its own config."""
 
 
 class Moment(NamedTuple):
     """A point of a training at which its state is kept.
 
     Attributes:
-        step: training steps behind it, over the whole training.
-        epoch: the epoch that it ends, 0 for the initialisation; None within an epoch.
-        base: the position, among the moments, of the whole state that this one is stored as a
-            difference to; None where it is stored whole.
+        step: the number of training steps before it, over the whole training.
+        epoch: the epoch that ends there, 0 for the initialisation; None within an epoch.
+        base: the index, in the list of moments, of the whole state to which this one is stored as a
+            difference; None if it is stored whole.
     """
 
     step: int
@@ -88,9 +88,9 @@ class Moment(NamedTuple):
 
 @dataclass(frozen=True)
 class TensorTable:
-    """Where each named tensor lies in the float vector of a state.
+    """The names and shapes of the tensors in the float vector of a state.
 
-    Tensors follow one another without gaps, in the network's ``state_dict`` order, each in C order.
+    The vector has the tensors without gaps, in the network's ``state_dict`` order, each in C order.
 
     Attributes:
         names: the tensors' names, all different.
@@ -111,7 +111,7 @@ class TensorTable:
 
     @remembered
     def offsets(self) -> tuple[int, ...]:
-        """Each tensor's first position in the vector, and the vector's length at the end."""
+        """Each tensor's first position in the vector; the last offset is the vector's length."""
         offsets = [0]
         for shape in self.shapes:
             offsets.append(offsets[-1] + math.prod(shape))
@@ -123,10 +123,10 @@ class TensorTable:
         return self.offsets[-1]
 
     def pack(self, tensors: Mapping[str, ArrayLike]) -> NDArray[np.float32]:
-        """The vector of named tensors, such as a ``state_dict``, whose batch counters do not count.
+        """The vector of named tensors, such as a ``state_dict``; batch counters are ignored.
 
         Raises:
-            ValueError: they are others than the table's, by name or shape.
+            ValueError: the names or shapes differ from the table's.
         """
         given = {name for name in tensors if not name.endswith("num_batches_tracked")}
         if wrong := sorted(given ^ set(self.names)):
@@ -156,7 +156,7 @@ class TrainingState:
 
     Attributes:
         values: all tensors in one vector, float32, shape (TensorTable.num_floats,).
-        num_batches_tracked: training steps that the batch-norm statistics have seen.
+        num_batches_tracked: the number of batches in the batch-norm statistics.
     """
 
     values: NDArray[np.float32]

@@ -9,11 +9,11 @@ T = TypeVar("T")
 
 
 class remembered(Generic[T]):  # noqa: N801 - it is used as a decorator
-    """Computes a property when it is first asked for, and keeps it in the instance.
+    """A property that is computed when first read, and then cached in the instance.
 
-    Python 3.11's `functools.cached_property` has one lock for all instances: a process that is
-    forked while another thread computes finds it held for ever. Two threads that ask at once both
-    compute here, so only what is equal however often it is computed may be remembered.
+    Python 3.11's `functools.cached_property` has one lock for all instances: if a process forks
+    while another thread holds it, the child waits for ever. Here, two threads that read at the same
+    time both compute, so use it only where repeated computations give equal values.
 
     >>> class Circle:
     ...     radius = 2

@@ -78,6 +78,21 @@ def test_a_search_depends_on_its_generator_alone(name: str, bench: Benchmark) ->
     assert numbers(0) != numbers(1)
 
 
+def test_optuna_searches_the_benchmark() -> None:
+    optuna = pytest.importorskip("optuna", reason="Optuna is not installed")
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    with Benchmark.example() as bench:
+        one, same = (
+            example("with_optuna").optimise(
+                bench, optuna.samplers.RandomSampler(seed=0), num_trials=20
+            )
+            for _ in range(2)
+        )
+        assert len(one) == 20
+        assert [each.run for each in one] == [each.run for each in same]
+        assert {each.run.seed for each in one} == {0, 1}
+
+
 def test_the_methods_are_short() -> None:
     for path in EXAMPLES.glob("*.py"):
         method = path.read_text().partition("\ndef ")[2].partition("\nif __name__")[0]

@@ -19,6 +19,7 @@ def test_the_face_is_this_and_no_more() -> None:
         "Run",
         "__version__",
         "errors",
+        "score_states",
     ]
 
 

@@ -1,3 +1,3 @@
-"""Adapters to other packages of architecture search; each module needs its own package."""
+"""Adapters to other NAS packages; each module needs the package that it adapts to."""
 
 __all__: list[str] = []

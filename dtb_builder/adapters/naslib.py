@@ -31,9 +31,9 @@ class _Named(Protocol):
 
 
 class NASLibQuery:
-    """Answers as the ``query`` of NASLib's search spaces does.
+    """A benchmark with the ``query`` method of NASLib's search spaces.
 
-    Where NASLib returns -1 for an unknown value, this raises.
+    Where NASLib returns -1 for an unknown value, this raises KeyError.
 
     Args:
         benchmark: an open benchmark.
@@ -53,14 +53,15 @@ class NASLibQuery:
         """A metric of a genotype's run.
 
         Args:
-            genotype: any spelling.
-            metric: of NASLib's ``Metric``: an accuracy comes in percent, TRAIN_TIME as the seconds
-                of training up to the epoch and one evaluation, PARAMETERS in millions.
-            epoch: -1 is the last, as in NASLib.
-            full_lh: all epochs from 1 to ``epoch`` instead, as a list.
+            genotype: in any spelling.
+            metric: a member of NASLib's ``Metric``. Accuracies are in percent, PARAMETERS in
+                millions, and TRAIN_TIME is the seconds of training up to the epoch plus one
+                evaluation.
+            epoch: the epoch; -1 is the last, as in NASLib.
+            full_lh: return a list with all epochs from 1 to ``epoch``.
 
         Raises:
-            KeyError: there is no such run, metric or epoch, or it was not measured there.
+            KeyError: there is no such run, metric or epoch, or the metric was not measured then.
         """
         run = self._benchmark.run_of(genotype, **self._seeds)
         last = self._benchmark.epoch_row(epoch)
@@ -84,7 +85,7 @@ def naslib_api(benchmark: Benchmark) -> dict[str, Any]:
     """What ``NasBench301SearchSpace.query`` takes as ``dataset_api``.
 
     NASLib then draws genotypes of the benchmark (``load_labeled=True``) and answers with its curves
-    after epochs 1 to num_epochs, the means over seeds; ``nb301_model`` answers for the last epoch
+    after the evaluated epochs, the means over seeds; ``nb301_model`` answers for the last epoch
     of any other genotype that NASLib comes to, and raises KeyError where the benchmark has no such
     run. Accuracies are in percent. Genotypes whose curves have gaps, as those of diverged runs,
     are left out.
@@ -94,15 +95,17 @@ def naslib_api(benchmark: Benchmark) -> dict[str, Any]:
         groups.mean(name).mean[:, 1:].filled(np.nan)
         for name in ("train_loss", "valid_accuracy", "train_seconds", "evaluation_seconds")
     )
+    epochs = ~np.isnan(accuracies).all(axis=0)
+    curves = np.stack([losses, 100 * accuracies], axis=1)[..., epochs]
     seconds = training.sum(axis=1) + evaluation[:, -1]
     data = {
         compact(genotype): {
-            "train_losses": losses[row].tolist(),
-            "val_accuracies": (100 * accuracies[row]).tolist(),
+            "train_losses": curves[row, 0].tolist(),
+            "val_accuracies": curves[row, 1].tolist(),
             "runtime": float(seconds[row]),
         }
         for row, genotype in enumerate(groups.genotypes)
-        if not np.isnan([*losses[row], *accuracies[row], seconds[row]]).any()
+        if not np.isnan([*curves[row].flat, seconds[row]]).any()
     }
     models = [_Model(data, lambda found: found["val_accuracies"][-1])]
     models.append(_Model(data, lambda found: found["runtime"]))

@@ -1,4 +1,4 @@
-"""A benchmark as a blackbox of Syne Tune, which simulates tuning by table look-up."""
+"""A benchmark as a tabular blackbox of Syne Tune."""
 
 from typing import TYPE_CHECKING
 
@@ -15,15 +15,15 @@ __all__ = ["ELAPSED", "FIDELITY", "tabular_blackbox"]
 
 FIDELITY = "epoch"
 ELAPSED = "elapsed_seconds"
-"""Seconds of training and evaluation since the run began, as they were measured."""
+"""Measured seconds of training and evaluation since the start of the run."""
 
 
 @extras_are_named("tabular_blackbox")
 def tabular_blackbox(benchmark: Benchmark, *, metrics: tuple[str, ...]) -> "BlackboxTabular":
     """Every genotype with its metrics after the epochs at which runs have all of them, by seed.
 
-    NaN stands where a genotype has no run of a seed, or a run diverged before. Objectives are the
-    metrics and, at the end, ELAPSED. Syne Tune minimises unless told otherwise.
+    NaN stands for a run that a genotype lacks, and for epochs after a run diverged. The objectives
+    are the metrics, then ELAPSED. Syne Tune minimises an objective by default.
 
     Args:
         benchmark: an open benchmark; its seeds are those of `Benchmark.by_genotype`, in that order.

@@ -1,1 +1,1 @@
-"""The commands of ``dtb``, by what they are for, each with its arguments."""
+"""The commands of ``dtb`` and their arguments, grouped by purpose."""

@@ -1,4 +1,4 @@
-"""How commands are added to the command line."""
+"""Helpers to add commands to the command line."""
 
 import argparse
 from collections.abc import Callable
@@ -7,9 +7,10 @@ from typing import Any
 
 import h5py
 
+from dtb_builder.errors import ConfigError
 from dtb_builder.shown import masked
 
-__all__ = ["add_command", "add_folder_command", "here", "named", "target"]
+__all__ = ["add_command", "add_folder_command", "here", "named", "numbers", "target"]
 
 Command = Callable[[Any], int]
 """Takes the given arguments; returns the exit code."""
@@ -49,10 +50,28 @@ def named(text: str) -> Path:
 
 
 def target(text: str) -> Path:
-    """The path of a file to write. It may exist, but a benchmark is never overwritten."""
+    """The path of a file to write, which may exist; but a benchmark is never overwritten."""
     path = named(text)
     if path.is_dir():
         raise argparse.ArgumentTypeError(f"{text} is a folder: name a file in it")
     if path.is_file() and h5py.is_hdf5(text):  # HDF5 would wait for the writer of a pipe
         raise argparse.ArgumentTypeError(f"{text} is an HDF5 file: choose another name")
     return path
+
+
+def numbers(text: str) -> list[int]:
+    """The numbers of a text such as ``0-9,12``, for ``--runs``.
+
+    Raises:
+        ConfigError: the text has another form.
+    """
+    from dtb_builder.stages.settings.shard_range import ShardRange
+
+    listed: list[int] = []
+    try:
+        for part in text.split(","):
+            span = ShardRange.parse(part.strip())
+            listed += range(span.first, span.last + 1)
+    except ValueError as error:
+        raise ConfigError(f"--runs must be numbers such as 0-9 or 0,4, got {text!r}") from error
+    return listed

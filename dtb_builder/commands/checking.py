@@ -1,4 +1,4 @@
-"""Commands that find damage, repair it, and train a run again to compare."""
+"""Commands that find and repair damage, and that train a run again to compare it."""
 
 import argparse
 from pathlib import Path
@@ -27,7 +27,7 @@ def add_commands(commands: Any) -> None:
     )
     repair.add_argument("path", metavar="FILE_OR_RUN_FOLDER", type=here)
     repair.add_argument(
-        "--without-volumes", action="store_true", help="go on although files of states are lost"
+        "--without-volumes", action="store_true", help="continue even if states files are lost"
     )
     reproduce = add_command(
         commands, "reproduce", _reproduce, "Train a run again and compare it bit for bit."
@@ -36,7 +36,7 @@ def add_commands(commands: Any) -> None:
     reproduce.add_argument("--run", metavar="NUMBER", type=int, required=True, help="which run")
     reproduce.add_argument("--root", metavar="FOLDER", type=named, help="where the images are")
     replay = add_command(
-        commands, "replay", _replay, "Make a state that was not kept, by training to it again."
+        commands, "replay", _replay, "Make a state that was not stored, by training up to it again."
     )
     replay.add_argument("file", metavar="FILE", type=here)
     replay.add_argument("--run", metavar="NUMBER", type=int, required=True, help="which run")
@@ -76,8 +76,8 @@ def _verify_deep(file: Path, root: Path | None) -> int:
             num_states += 1
             if recomputed.mismatches:
                 num_wrong += 1
-                found = "; ".join(recomputed.mismatches)
-                print(shown(f"wrong: run {recomputed.number} epoch {recomputed.epoch}: {found}"))
+                text = "; ".join(recomputed.mismatches)
+                print(shown(f"wrong: run {recomputed.number} epoch {recomputed.epoch}: {text}"))
     print(f"{file}: {num_states} states evaluated again, {num_wrong} wrong")
     if num_kept > num_states:
         print(f"{num_kept - num_states} states were not evaluated: there is nothing to compare")
@@ -133,10 +133,9 @@ def _reproduce(given: argparse.Namespace) -> int:
         print(f"run {given.run} {'is' if same else 'is NOT'} reproduced bit for bit, times apart")
         if not same:
             run = benchmark.run(given.run)
-            found = [shown(change) for change in environment_changes(run, -1)]
-            print(
-                "\n".join(("this machine differs in", *found)) if found else "on an equal machine"
-            )
+            changes = [shown(change) for change in environment_changes(run, -1)]
+            text = "\n".join(("this machine differs in", *changes))
+            print(text if changes else "on an equal machine")
     return 0 if same else 1
 
 
@@ -151,10 +150,10 @@ def _replay(given: argparse.Namespace) -> int:
         except ValueError as error:
             raise ConfigError(f"--into: {error}") from error
     with Benchmark(given.file) as benchmark:
-        found = replay(benchmark.run(given.run), epoch=given.epoch, root=given.root)
-    print(shown_lines(found.verdict))
-    print(f"{found.seconds:.3g} seconds")
+        replayed = replay(benchmark.run(given.run), epoch=given.epoch, root=given.root)
+    print(shown_lines(replayed.verdict))
+    print(f"{replayed.seconds:.3g} seconds")
     if given.into is not None:
-        found.export(given.into)
+        replayed.export(given.into)
         print(given.into)
-    return 0 if found.is_same else 1
+    return 0 if replayed.is_same else 1

@@ -1,8 +1,9 @@
-"""Settings of the command line as checked values; the only module that imports Hydra."""
+"""Compose the settings of the command line; the only module that imports Hydra."""
 
 import difflib
 import re
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dtb_builder.errors import ConfigError
@@ -22,7 +23,7 @@ __all__ = [
 
 
 def compose(settings: Sequence[str], root: str = "config") -> dict[str, Any]:
-    """A whole configuration as plain values, that of conf/config.yaml or of another root.
+    """The whole configuration of conf/config.yaml, or of another root, as plain values.
 
     Raises:
         ConfigError: a setting is unknown or cannot be read.
@@ -54,7 +55,7 @@ def compose(settings: Sequence[str], root: str = "config") -> dict[str, Any]:
         if isinstance(error, OverrideParseException):
             reason += (
                 "\na value with any of = , ; ~ # ! & ^ < > ` ' \" ( ) [ ] { } or a letter beyond "
-                "ASCII wants quotes, within those of the shell: 'images.root=\"/data/a=b\"'"
+                "ASCII needs quotes, within those of the shell: 'images.root=\"/data/a=b\"'"
             )
         if isinstance(error, InterpolationResolutionError | InterpolationKeyError):
             reason += "\n${...} stands for another setting, quoted or not: link a folder so named"
@@ -67,20 +68,20 @@ def compose(settings: Sequence[str], root: str = "config") -> dict[str, Any]:
 
 
 def given_settings(settings: Sequence[str]) -> dict[str, Any]:
-    """Those settings of the data alone that were given, nested, as checked by `compose`."""
+    """The given settings, nested and without those of the launch, checked by `compose`."""
     composed = compose(settings)
-    found: dict[str, Any] = {}
+    nested: dict[str, Any] = {}
     for setting in settings:
         if is_launch_setting(setting):
             continue
         *path, name = setting.partition("=")[0].split(".")
-        of, into = composed, found
+        of, into = composed, nested
         for part in path:
             of, into = of.get(part, {}), into.setdefault(part, {})
         if name not in of:
             raise ConfigError(f"{setting}: a setting is given as key=value")
         into[name] = of[name]
-    return found
+    return nested
 
 
 def is_launch_setting(setting: str) -> bool:
@@ -95,11 +96,25 @@ def is_own_config(folder: "RunFolder", given: Sequence[str]) -> bool:
     return folder.is_planned and all(is_launch_setting(setting) for setting in given)
 
 
-def ensure_planned(folder: "RunFolder", given: Sequence[str], composed: Mapping[str, Any]) -> None:
-    """Plan a folder, or check the given settings against those that it was planned with.
+def ensure_planned(
+    folder: "RunFolder",
+    given: Sequence[str],
+    composed: Mapping[str, Any],
+    *,
+    adopting: Sequence[Path] = (),
+    widening: Sequence[Path] = (),
+) -> None:
+    """Plan a new folder, or compare the given settings with those of a planned one.
 
-    Only the settings that were given are checked; every setting is if a whole group was given, as
-    in ``recipe=nb301``.
+    Only the given settings are compared; but all settings if a whole group was given, such as
+    ``recipe=nb301``.
+
+    Args:
+        folder: the run folder.
+        given: settings of the command line.
+        composed: the whole configuration that they make.
+        adopting: studies whose runs a new plan is to take over.
+        widening: studies whose runs it is to train again.
     """
     from dtb_builder.stages.generation.plan import plan
     from dtb_builder.stages.settings.config import Config
@@ -110,7 +125,7 @@ def ensure_planned(folder: "RunFolder", given: Sequence[str], composed: Mapping[
         data = {key: value for key, value in composed.items() if key not in LAUNCH_KEYS}
         if folder.is_planned:
             data = _with_own(folder, given, data)
-        plan(folder, parse(Config, data))
+        plan(folder, parse(Config, data), adopting=adopting, widening=widening)
 
 
 def _with_own(
@@ -144,8 +159,8 @@ def _meant(unknown: str, root: str) -> str:
     with initialize_config_module("dtb_builder.conf", version_base="1.3"):
         known = OmegaConf.to_container(hydra_compose(root))
     assert isinstance(known, dict)
-    found = difflib.get_close_matches(unknown, flat({str(k): v for k, v in known.items()}), n=1)
-    return f": did you mean {found[0]}?" if found else ""
+    close = difflib.get_close_matches(unknown, flat({str(k): v for k, v in known.items()}), n=1)
+    return f": did you mean {close[0]}?" if close else ""
 
 
 def launch_config(composed: Mapping[str, Any]) -> "LaunchConfig":

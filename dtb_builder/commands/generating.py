@@ -3,10 +3,11 @@
 import argparse
 import json
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any
 
-from dtb_builder.commands.adding import add_command, add_folder_command, here, named
+from dtb_builder.commands.adding import add_command, add_folder_command, here, named, numbers
 from dtb_builder.commands.composing import (
     compose,
     ensure_planned,
@@ -35,24 +36,39 @@ def add_commands(commands: Any) -> None:
         help="train two epochs of three genotypes, for a closer estimate",
     )
     branch = add_command(
-        commands, "branch", _branch, "Plan runs that go on from stored states of others."
+        commands, "branch", _branch, "Plan runs that continue from stored states of other runs."
     )
     branch.add_argument("file", metavar="FILE", type=here)
     branch.add_argument("run_folder", metavar="NEW_FOLDER", type=named)
     branch.add_argument(
-        "--runs", metavar="FIRST-LAST", help="their numbers, as in 0-9 or 0,4; all without"
+        "--runs", metavar="FIRST-LAST", help="their numbers, such as 0-9 or 0,4; by default all"
     )
     branch.add_argument(
-        "--from", dest="epoch", metavar="EPOCH", type=int, required=True, help="at whose end"
+        "--from", dest="epoch", metavar="EPOCH", type=int, required=True, help="after which epoch"
     )
     branch.add_argument(
         "settings", metavar="SETTING", nargs="*", help="of recipe, order_seeds or states"
     )
-    add_folder_command(
+    generate = add_folder_command(
         commands,
         "generate",
         _generate,
         "Train the unfinished runs of a plan; plan first if the folder is new.",
+    )
+    for command in (plan, generate):
+        command.add_argument(
+            "--adopt",
+            metavar="OLD",
+            nargs="+",
+            default=[],
+            help="take over the runs that these run folders or benchmarks have trained already",
+        )
+    generate.add_argument(
+        "--widen",
+        metavar="OLD",
+        nargs="+",
+        default=[],
+        help="train the runs of these again, held against them, to keep more states",
     )
     add_folder_command(commands, "merge", _merge, "Merge the shards into RUN_FOLDER/dtb.h5.")
     status = add_command(commands, "status", _status, "Show the progress of a generation.")
@@ -65,7 +81,7 @@ def add_commands(commands: Any) -> None:
         nargs="?",
         type=_seconds,
         const=2.0,
-        help="again every so many seconds, until nothing more will come",
+        help="repeat every so many seconds, until the generation has ended",
     )
     status.add_argument(
         "--check", action="store_true", help="exit with 1 unless every run finished"
@@ -80,8 +96,16 @@ def _seconds(text: str) -> float:
     return seconds
 
 
+def _studies(given: argparse.Namespace, listed: list[str]) -> list[Path]:
+    """The studies that an option lists; settings that follow them are settings."""
+    given.settings += [word for word in listed if "=" in word and not Path(word).exists()]
+    return [here(word) for word in listed if word not in given.settings]
+
+
 def _plan(given: argparse.Namespace) -> int:
-    Sigterm()  # so that a calibration that is told to stop leaves nothing behind
+    Sigterm()  # so that a stopped calibration removes its folder
+    adopting = _studies(given, given.adopt)
+    from dtb_builder.stages.generation.adopt import num_known
     from dtb_builder.stages.generation.estimate import estimate
     from dtb_builder.stages.generation.run_folder import RunFolder
     from dtb_builder.stages.work.byte_text import byte_text
@@ -96,7 +120,7 @@ def _plan(given: argparse.Namespace) -> int:
         print(yaml.safe_dump(settings, sort_keys=False), end="")
         return 0
     price = launch_config(settings).cost.per_gpu_hour
-    ensure_planned(folder, given.settings, settings)
+    ensure_planned(folder, given.settings, settings, adopting=adopting)
     config = folder.config
     if price is not None and config.compute.device != "cuda":
         raise ConfigError(
@@ -110,6 +134,11 @@ def _plan(given: argparse.Namespace) -> int:
         cost, how = estimate(folder), "from a few steps: --calibrate is closer"
     print(f"run folder  {folder.path}")
     print(f"runs        {cost.num_runs:,} of {config.recipe.num_epochs} epochs")
+    if adopting:
+        num_adopted = num_known(folder, adopting)
+        left = cost.num_runs - num_adopted
+        print(f"adopted     {num_adopted:,} runs need no training, {left:,} do")
+        cost = replace(cost, hours=cost.hours * left / cost.num_runs)
     print(f"shards      {cost.num_shards:,} of up to {config.shard_size} runs")
     print(f"disk        about {byte_text(cost.num_bytes)}")
     print(f"time        about {cost.hours:.3g} hours of one worker, as timed on {cost.device} here")
@@ -130,8 +159,8 @@ def _branch(given: argparse.Namespace) -> int:
     changed = given_settings(given.settings)
     folder = RunFolder(given.run_folder)
     with Benchmark(given.file) as benchmark:
-        numbers = benchmark.numbers.tolist() if given.runs is None else _numbers(given.runs)
-        branch(benchmark, folder, numbers, epoch=given.epoch, changed=changed)
+        runs = benchmark.numbers.tolist() if given.runs is None else numbers(given.runs)
+        branch(benchmark, folder, runs, epoch=given.epoch, changed=changed)
     num_epochs = folder.config.recipe.num_epochs
     print(
         f"{folder.path}: {folder.num_runs} runs, planned from epoch {folder.config.first_epoch} "
@@ -140,22 +169,10 @@ def _branch(given: argparse.Namespace) -> int:
     return 0
 
 
-def _numbers(text: str) -> list[int]:
-    """The numbers of ``0-9,12``."""
-    from dtb_builder.stages.settings.shard_range import ShardRange
-
-    numbers: list[int] = []
-    try:
-        for part in text.split(","):
-            span = ShardRange.parse(part.strip())
-            numbers += range(span.first, span.last + 1)
-    except ValueError as error:
-        raise ConfigError(f"--runs wants numbers, as in 0-9 or 0,4; got {text!r}") from error
-    return numbers
-
-
 def _generate(given: argparse.Namespace) -> int:
     sigterm = Sigterm()
+    adopting, widening = _studies(given, given.adopt), _studies(given, given.widen)
+    from dtb_builder.stages.generation.adopt import num_known
     from dtb_builder.stages.generation.driver import (
         Progress,
         RunFailed,
@@ -170,9 +187,14 @@ def _generate(given: argparse.Namespace) -> int:
     settings = compose(given.settings)
     folder = RunFolder(given.run_folder)
     launch = launch_config(settings)
-    ensure_planned(folder, given.settings, settings)
+    ensure_planned(folder, given.settings, settings, adopting=adopting, widening=widening)
+    if widening:
+        known = num_known(folder, widening)
+        print(f"{known} runs are known: each of their epochs is held against what it was")
+    if adopting:
+        _adopt(folder, adopting, launch, sigterm)
     before = status(folder, launch.cluster.shard_range)
-    events = generate(folder, launch)
+    events = generate(folder, launch, widening=widening)
     if launch.cluster.engine == "ray":
         from dtb_builder.stages.generation.ray_metrics import metered
 
@@ -214,6 +236,19 @@ def _generate(given: argparse.Namespace) -> int:
     return 0 if after.is_complete else 1
 
 
+def _adopt(folder: Any, adopting: list[Path], launch: Any, sigterm: Sigterm) -> None:
+    """Take over the runs of other studies, and say how many there were."""
+    from dtb_builder.stages.generation.adopt import adopt
+
+    num_adopted = 0
+    with progress(unit="run", desc="adopt") as bar:
+        for _ in adopt(folder, adopting, launch.cluster.shard_range):
+            num_adopted += 1
+            bar.update(1)
+            sigterm.check()
+    print(f"{num_adopted} runs adopted")
+
+
 def _merge(given: argparse.Namespace) -> int:
     from dtb_builder.dataset import Benchmark
     from dtb_builder.stages.generation.merge import merge_folder
@@ -240,11 +275,11 @@ def _status(given: argparse.Namespace) -> int:
 
     folder = RunFolder(given.run_folder)
     if given.watch is not None:
-        *_, found = watched(folder, seconds=given.watch)
-        return 0 if found.is_complete else 1
-    found = status(folder)
+        *_, last = watched(folder, seconds=given.watch)
+        return 0 if last.is_complete else 1
+    now = status(folder)
     if given.json:
-        print(json.dumps(asdict(found) | {"is_complete": found.is_complete}, indent=1))
+        print(json.dumps(asdict(now) | {"is_complete": now.is_complete}, indent=1))
     else:
-        print("\n".join(status_lines(found)))
-    return 1 if given.check and not found.is_complete else 0
+        print("\n".join(status_lines(now)))
+    return 1 if given.check and not now.is_complete else 0

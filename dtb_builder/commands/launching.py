@@ -1,4 +1,4 @@
-"""Commands about clusters: the launchers, as files to edit and submit."""
+"""The command that writes the cluster launchers, as files to edit and submit."""
 
 import argparse
 import shutil
@@ -24,12 +24,12 @@ def _jobs(given: argparse.Namespace) -> int:
 
     into: Path = given.into
     if into.exists():
-        raise ConfigError(f"{into} is there already: choose a new folder")
+        raise ConfigError(f"{into} exists already: choose a new folder")
     with as_file(files("dtb_builder.jobs")) as source:
         shutil.copytree(source, into, ignore=shutil.ignore_patterns("__init__.py", "__pycache__"))
     for file in sorted(path for path in into.rglob("*") if path.is_file()):
         if file.read_bytes().startswith(b"#!"):
-            file.chmod(0o755)  # an archive may have lost it
+            file.chmod(0o755)  # an archive may have lost the mode
         print(file)
     print(f"submit from {into.absolute().parent} if the folder is named jobs, or set DTB_JOBS")
     return 0

@@ -1,4 +1,4 @@
-"""How far a command is: a bar on a terminal, a line a minute in a log."""
+"""The progress of a command: a bar on a terminal, a line per minute in a log."""
 
 import sys
 from typing import TYPE_CHECKING, Any, TextIO
@@ -12,7 +12,7 @@ _LOG_SECONDS = 60
 
 
 def progress(**about: Any) -> "tqdm[Any]":
-    """Tqdm's bar; where nobody watches, its text once a minute and once at the end, a line each."""
+    """Tqdm's bar on a terminal, else its text as a line per minute and at the end."""
     from tqdm import tqdm
 
     if sys.stderr.isatty():
@@ -29,7 +29,7 @@ def progress(**about: Any) -> "tqdm[Any]":
 
 
 class _Lines:
-    """Ends what is written over and over into one line, as lines of their own."""
+    """A file in which each update of the bar is a new line."""
 
     def __init__(self, file: TextIO) -> None:
         self._file = file

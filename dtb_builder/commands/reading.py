@@ -41,7 +41,9 @@ def add_commands(commands: Any) -> None:
         commands, "report", _report, "Write one HTML page about a benchmark, for a browser."
     )
     report.add_argument("file", metavar="FILE", type=here)
-    report.add_argument("--into", metavar="FILE", type=target, help="beside FILE, report.html")
+    report.add_argument(
+        "--into", metavar="FILE", type=target, help="default: report.html in FILE's folder"
+    )
     draw = add_command(commands, "draw", _draw, "Draw the two cells of a genotype.")
     draw.add_argument("genotype", metavar="GENOTYPE", help="its text, or a published one's name")
     draw.add_argument(
@@ -112,7 +114,7 @@ def _query(given: argparse.Namespace) -> int:
     genotype: str | None = given.genotype
     number: int | None = given.run
     if (k is None) != (by is None):
-        raise ConfigError("--top and --by belong together: nothing is chosen for you")
+        raise ConfigError("--top and --by must be given together")
     if k is not None and k < 1:
         raise ConfigError(f"--top must be at least 1, got {k}")
     every_epoch = given.csv or number is not None or genotype is not None

@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,7 @@ from dtb_builder.shown import shown
 if TYPE_CHECKING:
     from dtb_builder.stages.ranking.population import Population
     from dtb_builder.stages.scoring.config import ScoreConfig, ScoreLaunch
+    from dtb_builder.stages.scoring.own import NamedScore
     from dtb_builder.stages.scoring.sources import Source
 
 __all__ = ["add_commands"]
@@ -31,7 +33,17 @@ def add_commands(commands: Any) -> None:
     )
     score.add_argument("file", metavar="FILE", type=here)
     score.add_argument("settings", metavar="SETTING", nargs="*", help="key=value or group=name")
-    score.add_argument("--into", metavar="FILE", type=target, help="beside FILE, scores.parquet")
+    score.add_argument(
+        "--score",
+        metavar="MODULE:FUNCTION",
+        dest="own",
+        action="append",
+        default=[],
+        help="a score of your own, too: see docs/your_own_score.md",
+    )
+    score.add_argument(
+        "--into", metavar="FILE", type=target, help="default: scores.parquet in FILE's folder"
+    )
     rank = add_command(
         commands,
         "rank",
@@ -43,14 +55,20 @@ def add_commands(commands: Any) -> None:
     rank.add_argument(
         "--benchmark",
         metavar="TABLE",
-        help="nasbench101 or nds: FILE is that table, whose networks are scored first",
-    )
-    rank.add_argument("--scores", metavar="FILE", type=named, help="beside FILE, scores.parquet")
-    rank.add_argument(
-        "--into", metavar="STEM", type=named, help="beside FILE, rank: STEM.json, .html"
+        help="nasbench101, nds, nasbench301, oncenas or retrained: FILE is that table, whose "
+        "networks are scored first",
     )
     rank.add_argument(
-        "--by", metavar="METRIC", default="test_accuracy", help="at the last epoch; test_accuracy"
+        "--scores", metavar="FILE", type=named, help="default: scores.parquet in FILE's folder"
+    )
+    rank.add_argument(
+        "--into",
+        metavar="STEM",
+        type=named,
+        help="writes STEM.json and STEM.html; default: rank in FILE's folder",
+    )
+    rank.add_argument(
+        "--by", metavar="METRIC", default="test_accuracy", help="default: test_accuracy"
     )
     rank.add_argument(
         "--choose",
@@ -58,7 +76,7 @@ def add_commands(commands: Any) -> None:
         help="choose a rule on one half of the networks, test it on the other",
     )
     rank.add_argument(
-        "--splits", metavar="N", type=int, default=5, help="random halvings, for --choose"
+        "--splits", metavar="N", type=int, default=5, help="random splits into halves, for --choose"
     )
     rank.add_argument("--all", action="store_true", help="print every interval")
     rank.add_argument("--seed", type=int, default=0, help="of the bootstrap and the splits")
@@ -75,6 +93,7 @@ def _score(given: argparse.Namespace) -> int:
     from dtb_builder.dataset import Benchmark
     from dtb_builder.dataset.provenance import whole_provenance
     from dtb_builder.stages.scoring.config import SCORE_LAUNCH_KEYS, ScoreConfig, ScoreLaunch
+    from dtb_builder.stages.scoring.own import named_score
     from dtb_builder.stages.scoring.sources import BenchmarkSource
     from dtb_builder.stages.settings.parsing import parse
 
@@ -84,8 +103,9 @@ def _score(given: argparse.Namespace) -> int:
     into: Path = (given.into or given.file.with_name("scores.parquet")).absolute()
     with Benchmark(given.file) as benchmark:
         sha256 = whole_provenance(benchmark)["images"]["sha256"]
+    own = [named_score(text, Path.cwd()) for text in given.own]
     source = BenchmarkSource(given.file.absolute())
-    num_failed = _score_source(source, into, config, launch, sha256=sha256)
+    num_failed = _score_source(source, into, config, launch, sha256=sha256, own=own)
     return 1 if num_failed else 0
 
 
@@ -96,13 +116,15 @@ def _score_source(
     launch: "ScoreLaunch",
     *,
     sha256: str | None,
+    own: Sequence["NamedScore"] = (),
 ) -> int:
-    """Score a source with a progress bar; returns how many states lack a score."""
+    """Score a source with a progress bar; return how many states lack a score."""
     sigterm = Sigterm()
     from dtb_builder.stages.scoring.driver import score
+    from dtb_builder.stages.scoring.table import read_scores
 
     sigterm.raising = launch.cluster.engine == "serial"
-    events = score(source, into, config, launch, images_sha256=sha256)
+    events = score(source, into, config, launch, images_sha256=sha256, own=own)
     at = next(events)
     with progress(total=at.num_wanted, initial=at.num_states, unit="state") as bar:
         for at in events:
@@ -115,6 +137,8 @@ def _score_source(
         print(
             f"{at.num_failed} states lack a score, see the column errors; retry=failed tries again"
         )
+        texts = [row["errors"] for row in read_scores(into).rows if row["errors"] is not None]
+        print(f"the first: {texts[0]}")
     return at.num_failed
 
 
@@ -152,7 +176,7 @@ def _rank(given: argparse.Namespace) -> int:
         raise ConfigError("nothing can be ranked: " + "; ".join(ranking.left_out[:3]))
     print(f"to {given.by} at the end; intervals of 95 %, {given.resamples} resamples")
     if num_diverged := max(population.num_diverged for population in populations):
-        print(f"{num_diverged} networks come last: a training of theirs diverged")
+        print(f"{num_diverged} networks are ranked last, because their training diverged")
     if half is not None:
         print(half)
         about |= {"halfway": asdict(half)}
@@ -211,7 +235,7 @@ def _table_populations(given: argparse.Namespace) -> tuple[list["Population"], d
 def _search(given: argparse.Namespace) -> int:
     sigterm = Sigterm()
     from dtb_builder.stages.search.config import SearchConfig
-    from dtb_builder.stages.search.driver import Found, SearchFolder, search
+    from dtb_builder.stages.search.driver import SearchFolder, SearchResult, search
     from dtb_builder.stages.search.winner import train_winner, winners_run
     from dtb_builder.stages.settings.cluster import ClusterConfig
     from dtb_builder.stages.settings.parsing import parse
@@ -221,21 +245,21 @@ def _search(given: argparse.Namespace) -> int:
     config = parse(SearchConfig, composed)
     folder = SearchFolder(given.run_folder.absolute())
     sigterm.raising = cluster.engine == "serial"
-    found: Found | None = None
+    result: SearchResult | None = None
     with progress(total=config.num_candidates, unit="candidate") as bar:
         for at in search(folder, config, cluster):
             sigterm.check()
             bar.update(max(0, at.num_candidates - bar.n))
-            found = at if isinstance(at, Found) else None
-    assert found is not None
-    when = f"epoch {found.rule.epoch}" if found.rule.step is None else f"step {found.rule.step}"
-    print(shown(f"rule      {found.rule.score} at {when}"))
+            result = at if isinstance(at, SearchResult) else None
+    assert result is not None
+    when = f"epoch {result.rule.epoch}" if result.rule.step is None else f"step {result.rule.step}"
+    print(shown(f"rule      {result.rule.score} at {when}"))
     print(
-        f"tried     {found.num_candidates} candidates, {found.steps} training steps, "
-        f"{found.seconds:.0f} s of work"
+        f"tried     {result.num_candidates} candidates, {result.steps} training steps, "
+        f"{result.seconds:.0f} s of work"
     )
-    print(f"winner    candidate {found.candidate.index}, score {found.score:.6g}")
-    print(f"          {found.candidate.genotype}")
+    print(f"winner    candidate {result.candidate.index}, score {result.score:.6g}")
+    print(f"          {result.candidate.genotype}")
     num_epochs = config.recipe.num_epochs
     with progress(total=num_epochs, unit="epoch", desc="winner") as bar:
         for done in train_winner(folder, config, cluster):

@@ -6,7 +6,7 @@ __all__ = ["Sigterm", "Terminated"]
 
 
 class Terminated(BaseException):
-    """SIGTERM was received: from Slurm before a time limit, or from a cloud before a preemption."""
+    """SIGTERM has come: from Slurm before a time limit, or from a cloud before a preemption."""
 
 
 class Sigterm:
@@ -29,5 +29,5 @@ class Sigterm:
 
     def _stop(self, _signal: int, _frame: object) -> None:
         first, self._came = not self._came, True
-        if self.raising and first:  # once is enough
+        if self.raising and first:  # only once
             raise Terminated

@@ -17,7 +17,7 @@ from dtb_builder.dataset.column import (
     aligned_rows,
     block_checksums,
     list_checksum,
-    read_together,
+    read_rows,
 )
 from dtb_builder.dataset.moments import moments_from
 from dtb_builder.dataset.opening import (
@@ -30,9 +30,8 @@ from dtb_builder.dataset.source import Source, Span
 from dtb_builder.errors import ClosedError, DamagedFileError, NotDTBFileError
 from dtb_builder.record import Moment
 
-__all__ = ["IndexReader", "IndexWriter", "Rows", "row_checksums"]
+__all__ = ["IndexReader", "IndexWriter", "row_checksums"]
 
-Rows = slice | NDArray[np.intp]
 _WRITTEN_BYTES = 2**22
 _CHECKED_AT_OPENING = 2**20
 _WHERE_STATES_ARE = (
@@ -104,7 +103,7 @@ class IndexWriter:
         for column in schema.COLUMNS:
             file.create_dataset(column.name, shape=_shape(column, sizes), dtype=column.dtype)
 
-    def put(self, columns: Mapping[str, NDArray[Any]], rows: Rows = slice(None)) -> None:
+    def put(self, columns: Mapping[str, NDArray[Any]], rows: slice = slice(None)) -> None:
         """Write the given rows of the given columns."""
         for name, values in columns.items():
             if values.size:
@@ -146,6 +145,7 @@ class IndexReader:
 
     Raises:
         NotDTBFileError: the file holds a benchmark's states and has no index.
+        ClosedError: in any method: the file was closed before this was read.
         DamagedFileError: here or in any method: the bytes are not those that were written.
     """
 
@@ -181,23 +181,21 @@ class IndexReader:
             )
 
     def _sizes(self, size: str) -> tuple[int, int]:
-        """How many runs there are, and how much of what each has, from the columns' shapes."""
-        shapes: set[tuple[int, ...]] = set()
+        """How many runs there are, and how much of what each has, by the first column that says so.
+
+        Each column's shape is compared with them when it is read.
+        """
         for column in schema.COLUMNS:
             if column.shape == ("runs", size):
-                # Whoever is to salvage the others must not stumble over one that is gone.
+                # One that is gone must not keep anybody from the others.
                 with contextlib.suppress(DamagedFileError, OSError, RuntimeError, KeyError):
-                    shapes.add(dataset_at(self._file, column.name).shape)
-        if len(shapes) != 1 or any(len(shape) != 2 for shape in shapes):
-            raise DamagedFileError(
-                f"columns of (runs, {size}) should have one shape, got {sorted(shapes)}"
-            )
-        num_runs, number = shapes.pop()
-        return num_runs, number
+                    num_runs, number = dataset_at(self._file, column.name).id.shape
+                    return num_runs, number
+        raise DamagedFileError(f"no column of shape (runs, {size}) is there")
 
     @property
     def numbers(self) -> NDArray[np.int64]:
-        """The runs' numbers, known to tell them apart and to stand in order; raises as `column`."""
+        """The runs' numbers, known to differ and to stand in order."""
         if self._numbers is None:
             numbers = self.column("runs/number")
             if not (np.diff(numbers) > 0).all() or (len(numbers) and numbers[0] < 0):
@@ -207,7 +205,7 @@ class IndexReader:
 
     @property
     def moments(self) -> tuple[Moment, ...]:
-        """The moments of the file's runs, in order; raises as `column`."""
+        """The moments of the file's runs, in order."""
         if self._moments is None:
             columns = {column.name: self.column(column.name) for column in schema.MOMENTS}
             with damage_is_named(self._path, self._file):
@@ -220,66 +218,60 @@ class IndexReader:
         Raises:
             DamagedFileError: they are not.
         """
-        with damage_is_named(self._path, self._file):
-            few = self.stored("runs/number").num_bytes <= _CHECKED_AT_OPENING
-        if few:
+        if self._place("runs/number").num_bytes <= _CHECKED_AT_OPENING:
             self.numbers  # noqa: B018 - it checks
 
     def column(self, name: str) -> NDArray[Any]:
-        """A column of the schema, shape (rows, ...), not writeable.
-
-        Raises:
-            ClosedError: the file was closed before the column was read.
-            DamagedFileError: its bytes are not those that were written.
-        """
+        """A column of the schema, shape (rows, ...), not writeable."""
         if name not in self._arrays:
-            self.check_open()
-            with damage_is_named(self._path, self._file):
-                self._arrays[name] = self.stored(name).whole()
+            stored = self._place(name)
+            self._arrays[name] = self._read([stored], 0, stored.shape[0])[0]
         return self._arrays[name]
 
     def check(self, name: str) -> None:
-        """Read all of a column, and remember it only if it is short; raises as `column`."""
+        """Read all of a column, and remember it only if it is short."""
         self.reduced(name, lambda rows: np.zeros(len(rows), np.uint8), np.uint8)
-
-    def at_epoch(self, name: str, epoch_row: int) -> NDArray[Any]:
-        """A column's entries at one epoch, shape (runs,); raises as `column`."""
-        return self.reduced(name, lambda rows: rows[:, epoch_row], _COLUMNS[name].dtype)
 
     def reduced(
         self, name: str, reduce: Callable[[NDArray[Any]], NDArray[Any]], dtype: DTypeLike
     ) -> NDArray[Any]:
-        """A number of each of a column's rows, as `StoredColumn.reduced`; raises as `column`."""
+        """A number of each row of a column, shape (rows,); a long column is not remembered.
+
+        Args:
+            name: of the column.
+            reduce: makes some rows, shape (some, ...), into as many numbers.
+            dtype: of those numbers.
+        """
         if self._is_short(name):
             return reduce(self.column(name)).astype(dtype, copy=False)
-        with damage_is_named(self._path, self._file):
-            return self.stored(name).reduced(reduce, dtype)
+        stored = self._place(name)
+        found = np.empty(stored.shape[0], dtype)
+        step = aligned_rows(stored.row_bytes, self._source.streamed_bytes)
+        for first in range(0, len(found), step):
+            stop = min(first + step, len(found))
+            found[first:stop] = reduce(self._read([stored], first, stop)[0])
+        return found
 
     def streamed(self, names: Sequence[str], num_rows: int) -> Iterator[dict[str, NDArray[Any]]]:
-        """Columns of runs side by side in blocks of rows, each proved; raises as `column`."""
+        """Columns of runs side by side, so many rows at a time."""
         for first in range(0, self.num_runs, num_rows):
             yield self.rows(names, first, min(first + num_rows, self.num_runs))
 
     def rows(self, names: Sequence[str], first: int, stop: int) -> dict[str, NDArray[Any]]:
-        """Some rows of several columns of runs, none remembered; raises as `column`."""
-        self.check_open()
-        with damage_is_named(self._path, self._file):
-            columns = [self.stored(name) for name in names]
-            return dict(zip(names, read_together(columns, first, stop), strict=True))
+        """Some rows of several columns of runs, none remembered."""
+        columns = [self._place(name) for name in names]
+        return dict(zip(names, self._read(columns, first, stop), strict=True))
 
     def cell(self, name: str, row: int) -> NDArray[Any]:
-        """A run's entry in a column, shape (...); raises as `column`."""
+        """A run's entry in a column, shape (...)."""
         return self.cells((name,), row)[name]
 
     def cells(self, names: Sequence[str], row: int) -> dict[str, NDArray[Any]]:
-        """A run's entries in several columns, asked for at once; raises as `column`."""
+        """A run's entries in several columns, in their order, asked for at once."""
         found = {name: self.column(name)[row] for name in names if self._is_short(name)}
-        long = [name for name in names if name not in found]
-        if long:
-            with damage_is_named(self._path, self._file):
-                parts = read_together([self.stored(name) for name in long], row, row + 1)
-            found |= {name: part[0] for name, part in zip(long, parts, strict=True)}
-        return found
+        if long := [name for name in names if name not in found]:
+            found |= {name: rows[0] for name, rows in self.rows(long, row, row + 1).items()}
+        return {name: found[name] for name in names}
 
     def fetch(self) -> None:
         """Read at once what is worth keeping of a file that is far away.
@@ -287,43 +279,38 @@ class IndexReader:
         That is every short column if all together are short, else those that say where the states
         are; neighbours in one request.
         """
+        columns = [self._place(name) for name in _COLUMNS]
+        if sum(column.num_bytes for column in columns) > self._source.whole_up_to:
+            columns = [column for column in columns if column.name.startswith(_WHERE_STATES_ARE)]
+        columns = [column for column in columns if self._is_short(column.name)]
+        columns += [self._place(name) for name in schema.TEXTS]
+        spans = [span for c in columns for span in (c.list_span, c.span(0, c.shape[0]))]
+        parts = iter(_fetched(self._source, spans))
         with damage_is_named(self._path, self._file):
-            every = [self.stored(name) for name in _COLUMNS]
-            if sum(stored.num_bytes for stored in every) > self._source.whole_up_to:
-                every = [stored for stored in every if stored.name.startswith(_WHERE_STATES_ARE)]
-            short = [stored for stored in every if stored.num_bytes <= self._source.whole_up_to]
-            short += [self._stored_text(name) for name in schema.TEXTS]
-            spans = [span for stored in short for span in (stored.list_span, stored.span)]
-            parts = iter(_fetched(self._source, spans))
-            for stored in short:
-                stored.take_list(next(parts))
-                values = stored.checked(next(parts))
-                if stored.name in schema.TEXTS:
-                    self._texts[stored.name] = _decoded(values)
+            for column in columns:
+                column.take_list(next(parts))
+                values = column.proved(0, column.shape[0], next(parts))
+                if column.name in schema.TEXTS:
+                    self._texts[column.name] = _decoded(values)
                 else:
-                    self._arrays[stored.name] = values
+                    self._arrays[column.name] = values
 
     def salvaged(self, name: str) -> NDArray[Any] | None:
         """A column whatever its checksums, or None where not even its shape is right."""
         try:
+            stored = self._located(name, are_proved=False)
             with damage_is_named(self._path, self._file):
-                stored = self._locate(name, is_damaged=True)
-                return stored.array(self._source.read(*stored.span))
+                data = self._source.read(stored.offset, stored.num_bytes)
         except DamagedFileError:
             return None
-
-    def stored(self, name: str) -> StoredColumn:
-        """Where a column lies, once its type, shape and layout are known to be right."""
-        if name not in self._stored:
-            self._stored[name] = self._locate(name)
-        return self._stored[name]
+        return stored.array(data, stored.shape[0])
 
     def texts(self, name: str) -> tuple[str, ...]:
-        """One of the schema's string datasets; raises as `column`."""
+        """One of the schema's string datasets."""
         if name not in self._texts:
-            self.check_open()
+            stored = self._place(name)
             with damage_is_named(self._path, self._file):
-                self._texts[name] = _decoded(self._stored_text(name).whole())
+                self._texts[name] = _decoded(self._read([stored], 0, stored.shape[0])[0])
         return self._texts[name]
 
     def check_open(self) -> None:
@@ -337,84 +324,63 @@ class IndexReader:
 
     def _is_short(self, name: str) -> bool:
         """Whether a column is in memory, or may as well be."""
-        if name in self._arrays:
-            return True
-        self.check_open()
+        return name in self._arrays or self._place(name).num_bytes <= self._source.whole_up_to
+
+    def _read(self, columns: Sequence[StoredColumn], first: int, stop: int) -> list[NDArray[Any]]:
         with damage_is_named(self._path, self._file):
-            return self.stored(name).num_bytes <= self._source.whole_up_to
+            return read_rows(columns, first, stop)
 
-    def _stored_text(self, name: str) -> StoredColumn:
+    def _place(self, name: str) -> StoredColumn:
+        """Where a column or text lies, once its type, shape and layout are known to be right."""
+        self.check_open()
+        if name not in self._stored:
+            self._stored[name] = self._located(name)
+        return self._stored[name]
+
+    def _located(self, name: str, *, are_proved: bool = True) -> StoredColumn:
+        """The same, read from HDF5; a column whose checksums may be gone goes without them."""
         with reading_hdf5(self._path, self._file):
-            dataset = dataset_at(self._file, name)
-            if dataset.dtype.kind != "S" or dataset.ndim != 1:
-                raise DamagedFileError(f"{name}: expected strings, got {dataset.dtype}")
-            return self._placed(dataset, name)
+            _, dtype, shape, offset = self._contiguous(name)
+            if name in schema.TEXTS:
+                if dtype.kind != "S" or len(shape) != 1:
+                    raise DamagedFileError(f"{name}: expected strings, got {dtype}")
+            else:
+                column = _COLUMNS[name]
+                sizes = {
+                    "runs": self.num_runs,
+                    "failures": next(iter(shape), 0),
+                    "epochs": self.num_epochs + 1,
+                    "moments": self.num_moments,
+                }
+                _check_type(name, (dtype, shape), (column.dtype, _shape(column, sizes)))
+            stored = StoredColumn(name, dtype, shape, self._source, offset)
+            if are_proved:
+                list_name = schema.checksums_of(name)
+                listed, *found, stored.list_offset = self._contiguous(list_name)
+                num_blocks = stored.list_span[1] // 4
+                _check_type(list_name, tuple(found), (np.dtype("<u4"), (num_blocks,)))
+                checksum = integer_attribute(listed, self._path, schema.CHECKSUM_ATTRIBUTE)
+                stored.list_checksum = checksum
+            return stored
 
-    def _locate(self, name: str, *, is_damaged: bool = False) -> StoredColumn:
-        column = _COLUMNS[name]
-        with reading_hdf5(self._path, self._file):
-            dataset = dataset_at(self._file, name)
-            sizes = {
-                "runs": self.num_runs,
-                "failures": dataset.shape[0] if dataset.ndim else 0,
-                "epochs": self.num_epochs + 1,
-                "moments": self.num_moments,
-            }
-            _check_type(dataset, name, column.dtype, _shape(column, sizes))
-            return self._placed(dataset, name, is_damaged=is_damaged)
-
-    def _placed(
-        self, dataset: h5py.Dataset, name: str, *, is_damaged: bool = False
-    ) -> StoredColumn:
-        """Where a dataset lies and its checksums, if their layout is plain and the size possible.
-
-        Args:
-            dataset: a column or a text.
-            name: its path.
-            is_damaged: its checksums, which may be gone, are not asked for.
-        """
-        offset, num_bytes = self._place_of(dataset, name)
-        list_offset = checksum = 0
-        if not is_damaged:
-            list_name = schema.checksums_of(name)
-            listed = dataset_at(self._file, list_name)
-            num_blocks = -(-num_bytes // schema.BLOCK_BYTES)
-            _check_type(listed, list_name, np.dtype("<u4"), (num_blocks,))
-            list_offset, _ = self._place_of(listed, list_name)
-            checksum = integer_attribute(listed, self._path, schema.CHECKSUM_ATTRIBUTE)
-        return StoredColumn(
-            name,
-            dataset.dtype,
-            dataset.shape,
-            offset,
-            self._source,
-            list_offset=list_offset,
-            list_checksum=checksum,
-        )
-
-    def _place_of(self, dataset: h5py.Dataset, name: str) -> Span:
-        """Where the bytes of a dataset lie, if it is contiguous and no longer than the file."""
-        num_bytes = math.prod(dataset.shape) * dataset.dtype.itemsize
-        settings = dataset.id.get_create_plist()
-        is_plain = settings.get_layout() == h5py.h5d.CONTIGUOUS
-        if not is_plain or settings.get_external_count():
-            raise DamagedFileError(f"{name}: expected a contiguous dataset of this file")
+    def _contiguous(self, name: str) -> tuple[h5py.Dataset, np.dtype, tuple[int, ...], int]:
+        """A dataset that is stored in one piece, with its type, shape and first byte."""
+        dataset = dataset_at(self._file, name)
+        dtype, shape, offset = dataset.id.dtype, dataset.id.shape, dataset.id.get_offset()
+        num_bytes = math.prod(shape) * dtype.itemsize
         if num_bytes > self._source.num_bytes:
             raise DamagedFileError(
                 f"{name}: {num_bytes} bytes in a file of {self._source.num_bytes}"
             )
-        offset = dataset.id.get_offset()
-        if offset is None and num_bytes:
-            raise DamagedFileError(f"{name}: nothing was written")
-        return offset or 0, num_bytes
+        if offset is None and num_bytes:  # or in chunks, or in another file
+            raise DamagedFileError(f"{name}: expected a contiguous dataset of this file")
+        return dataset, dtype, shape, offset or 0
 
 
-def _check_type(dataset: h5py.Dataset, name: str, dtype: np.dtype, shape: tuple[int, ...]) -> None:
-    if dataset.dtype != dtype or dataset.shape != shape:
-        raise DamagedFileError(
-            f"{name}: expected {dtype} of shape {shape}, "
-            f"got {dataset.dtype} of shape {dataset.shape}"
-        )
+def _check_type(name: str, found: tuple[Any, ...], expected: tuple[Any, ...]) -> None:
+    if found != expected:
+        texts = (f"{dtype} of shape {shape}" for dtype, shape in (expected, found))
+        raise DamagedFileError(f"{name}: expected {', got '.join(texts)}")
 
 
 def _decoded(texts: NDArray[np.bytes_]) -> tuple[str, ...]:

@@ -11,18 +11,20 @@ import json
 import os
 import struct
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, TypeVar
 
 from dtb_builder.dataset import codec
 from dtb_builder.dataset.appended import append, create, cut
+from dtb_builder.dataset.atomic import whole_file
 from dtb_builder.dataset.json_object import check_shape, json_object
 from dtb_builder.dataset.schema import ENVIRONMENT_SHAPE, Shape
 from dtb_builder.errors import DamagedFileError
 from dtb_builder.record import METRICS, TRAINED_HERE, Moment, TensorTable
 
 __all__ = [
+    "EpochRecord",
     "Journal",
     "JournalEpoch",
     "JournalMoment",
@@ -37,6 +39,7 @@ __all__ = [
     "open_journal",
     "peek_journal",
     "read_journal",
+    "write_journal",
 ]
 
 T = TypeVar("T")
@@ -92,6 +95,16 @@ class JournalMoment(NamedTuple):
     moment: Moment
     frame: tuple[int, int]
     momentum: tuple[int, int]
+
+
+class EpochRecord(NamedTuple):
+    """One epoch, ready to be written; as in `JournalEpoch`."""
+
+    epoch: int
+    metrics: Mapping[str, float]
+    environment: Mapping[str, Any]
+    state_crc32c: int
+    moments: Sequence[MomentFrames]
 
 
 @dataclass(frozen=True)
@@ -246,6 +259,8 @@ def peek_journal(path: Path) -> JournalPeek:
 def open_journal(path: Path, run: JournalRun) -> Journal:
     """The journal of a run, made or recovered: what does not count is cut off the file.
 
+    One of the same run with another origin is given as it is.
+
     Raises:
         DamagedFileError: the journal belongs to another run.
     """
@@ -254,7 +269,7 @@ def open_journal(path: Path, run: JournalRun) -> Journal:
         create(path)
         append(path, first := _record(_RUN, _run_text(run), b""))
         return Journal(path, run, (), len(first))
-    if journal.run != run:
+    if replace(journal.run, origin=run.origin) != run:
         raise DamagedFileError(
             f"{path} is the journal of run {journal.run.number} of plan {journal.run.plan[:12]}, "
             f"not of run {run.number} of plan {run.plan[:12]}"
@@ -289,6 +304,40 @@ def append_epoch(
     Raises:
         ValueError: a metric is unknown, so that no file would have a place for it.
     """
+    append(path, _epoch_record(epoch, metrics, environment, state_crc32c, moments))
+
+
+def write_journal(
+    path: Path, run: JournalRun, epochs: Iterable[EpochRecord], *, ended: str | None = None
+) -> None:
+    """Write the journal of a run that is known already; it is whole or absent.
+
+    Args:
+        path: its name; a journal that stands there is replaced.
+        run: whose journal it is.
+        epochs: each as it is asked for, from 0 on; one is in memory at a time.
+        ended: why the run ended before its last epoch.
+    """
+    with whole_file(path) as temporary, temporary.open("wb") as file:
+        file.write(_record(_RUN, _run_text(run), b""))
+        for epoch in epochs:
+            file.write(_epoch_record(*epoch))
+        if ended is not None:
+            file.write(_record(_END, {"ended": ended}, b""))
+
+
+def append_end(path: Path, reason: str) -> None:
+    """Say that the run ends with the last epoch that the journal has; as `append_epoch`."""
+    append(path, _record(_END, {"ended": reason}, b""))
+
+
+def _epoch_record(
+    epoch: int,
+    metrics: Mapping[str, float],
+    environment: Mapping[str, Any],
+    state_crc32c: int,
+    moments: Sequence[MomentFrames],
+) -> bytes:
     if unknown := sorted(metrics.keys() - METRICS.keys()):
         raise ValueError(f"unknown metrics {', '.join(unknown)}: metrics are {', '.join(METRICS)}")
     text = {
@@ -298,13 +347,7 @@ def append_epoch(
         "state_crc32c": state_crc32c,
         "moments": [[*kept.moment, len(kept.frame), len(kept.momentum)] for kept in moments],
     }
-    frames = b"".join(data for kept in moments for data in kept[1:])
-    append(path, _record(_EPOCH, text, frames))
-
-
-def append_end(path: Path, reason: str) -> None:
-    """Say that the run ends with the last epoch that the journal has; as `append_epoch`."""
-    append(path, _record(_END, {"ended": reason}, b""))
+    return _record(_EPOCH, text, b"".join(data for kept in moments for data in kept[1:]))
 
 
 def _record(kind: int, text: Mapping[str, Any], frames: bytes) -> bytes:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from dtb_builder.errors import DamagedFileError
 from dtb_builder.record import Moment
 
-__all__ = ["moment_columns", "moments_from"]
+__all__ = ["moment_columns", "moments_from", "record_epochs"]
 
 _NONE = -1
 
@@ -52,3 +52,23 @@ def moments_from(columns: Mapping[str, NDArray[Any]], num_epochs: int) -> tuple[
         )
     rows = zip(step.tolist(), epoch.tolist(), base.tolist(), strict=True)
     return tuple(Moment(s, *(None if x == _NONE else x for x in rest)) for s, *rest in rows)
+
+
+def record_epochs(moments: Sequence[Moment], last: int) -> list[int]:
+    """The epoch in whose record a journal may have each moment of a run.
+
+    Nothing says where the epochs begin whose ends are not kept, so that a moment within an epoch
+    goes with the next end that is.
+
+    Args:
+        moments: of the run, in order.
+        last: the run's last epoch.
+
+    >>> record_epochs([Moment(0, 0), Moment(2), Moment(10, 2), Moment(12)], last=3)
+    [0, 2, 2, 3]
+    """
+    epochs: list[int] = []
+    for moment in reversed(moments):
+        last = last if moment.epoch is None else moment.epoch
+        epochs.append(last)
+    return epochs[::-1]

@@ -8,6 +8,7 @@ import warnings
 import weakref
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -29,11 +30,10 @@ __all__ = [
     "damage_is_named",
     "dataset_at",
     "integer_attribute",
-    "is_of_newer_minor",
+    "is_newer",
     "open_file",
     "opened",
     "reading_hdf5",
-    "schema_minor",
 ]
 
 
@@ -87,7 +87,12 @@ def open_file(path: Path) -> h5py.File:
 
 def _checked(target: Path | MetadataFile, location: Location) -> h5py.File:
     try:
-        file = _opened_hdf5(target)
+        try:
+            file = h5py.File(target, "r")
+        except OSError as error:
+            if not isinstance(target, Path) or "lock" not in str(error):
+                raise
+            file = h5py.File(target, "r", locking=False)  # another program has it open
     except OSError as error:
         if "already open for write" in str(error):
             raise NotDTBFileError(
@@ -105,39 +110,28 @@ def _checked(target: Path | MetadataFile, location: Location) -> h5py.File:
     return file
 
 
-def _opened_hdf5(target: Path | MetadataFile) -> h5py.File:
-    """The file as h5py opens it by itself, which may have it open; or without a lock."""
-    try:
-        return h5py.File(target, "r")
-    except OSError as error:
-        if not isinstance(target, Path) or "lock" not in str(error):
-            raise
-        return h5py.File(target, "r", locking=False)
-
-
 def _check(file: h5py.File, path: Location) -> None:
     with damage_is_named(path):
-        found = file.attrs.get(schema.FORMAT_ATTRIBUTE)
-        version = file.attrs.get(schema.VERSION_ATTRIBUTE)
+        names = (schema.FORMAT_ATTRIBUTE, schema.VERSION_ATTRIBUTE, schema.KIND_ATTRIBUTE)
+        found, version, kind = (file.attrs.get(name) for name in names)
     if not isinstance(found, str) or found != schema.FORMAT:
         raise NotDTBFileError(
             f"{path} is an HDF5 file but not a DTB file: its attribute "
             f"{schema.FORMAT_ATTRIBUTE!r} is {found!r}, not {schema.FORMAT!r}"
         )
-    major = schema.SCHEMA_VERSION.partition(".")[0]
-    found_major = str(version).partition(".")[0]
+    has = f"{path} has schema version {str(version)[:20]!r}"
+    major, found_major = (text.partition(".")[0] for text in (schema.SCHEMA_VERSION, str(version)))
     if found_major == schema.DRAFT_MAJOR:
         raise SchemaVersionError(
-            f"{path} has schema version {str(version)[:20]!r}, a draft in which no benchmark was "
-            "published and which nothing reads: make the file again with this dtb_builder"
+            f"{has}, a draft in which no benchmark was published and which nothing reads: make the "
+            "file again with this dtb_builder"
         )
     if found_major != major:
         raise SchemaVersionError(
-            f"{path} has schema version {str(version)[:20]!r}, this dtb_builder reads versions "
-            f"{major}.x; a newer dtb_builder may read it"
+            f"{has}, this dtb_builder reads versions {major}.x; a newer dtb_builder may read it"
         )
     # The volumes of a benchmark are of its version, and once is enough.
-    if is_of_newer_minor(file, path) and _kind(file, path) != schema.FileKind.STATES:
+    if is_newer(file, path) and kind != schema.FileKind.STATES:
         warnings.warn(
             f"{path} has schema version {version}, newer than {schema.SCHEMA_VERSION} of this "
             "dtb_builder: what the newer one added is not read",
@@ -145,13 +139,8 @@ def _check(file: h5py.File, path: Location) -> None:
         )
 
 
-def _kind(file: h5py.File, path: Location) -> object:
-    with damage_is_named(path):
-        return file.attrs[schema.KIND_ATTRIBUTE]
-
-
-def schema_minor(file: h5py.File, path: Location) -> int:
-    """The minor version of an open file's schema.
+def is_newer(file: h5py.File, path: Location) -> bool:
+    """Whether an open file is of a newer minor version, and may hold what this one does not know.
 
     Raises:
         DamagedFileError: the version is not two numbers.
@@ -160,12 +149,8 @@ def schema_minor(file: h5py.File, path: Location) -> int:
         version = str(file.attrs[schema.VERSION_ATTRIBUTE])
         if not re.fullmatch(r"[0-9]{1,9}\.[0-9]{1,9}", version):
             raise DamagedFileError(f"a schema version is two numbers, got {version[:20]!r}")
-        return int(version.partition(".")[2])
-
-
-def is_of_newer_minor(file: h5py.File, path: Location) -> bool:
-    """Whether a file may hold what this version knows nothing of; raises as `schema_minor`."""
-    return schema_minor(file, path) > int(schema.SCHEMA_VERSION.partition(".")[2])
+        minor, known = (int(v.partition(".")[2]) for v in (version, schema.SCHEMA_VERSION))
+        return minor > known
 
 
 def dataset_at(group: h5py.Group, name: str) -> h5py.Dataset:
@@ -193,7 +178,12 @@ def integer_attribute(owner: h5py.File | h5py.Dataset, path: Location, name: str
         DamagedFileError: there is none.
     """
     with reading_hdf5(path, owner):
-        return int(np.asarray(owner.attrs[name]))
+        found = h5py.h5a.open(owner.id, name.encode())  # h5py's lower layer: there are many
+        value = np.zeros(found.shape, found.dtype)
+        if value.dtype.kind not in "iu" or value.shape != ():
+            raise DamagedFileError(f"attribute {name}: expected a whole number")
+        found.read(value)
+        return int(value)
 
 
 @contextlib.contextmanager
@@ -203,8 +193,7 @@ def create(path: Path, *, kind: str, provenance_crc32c: int) -> Iterator[h5py.Fi
     Raises:
         OSError: a write failed, as on a full disk; the file is worth nothing then.
     """
-    with path.open("w+b", buffering=0) as raw:
-        target = _Target(raw)
+    with _Target(path, "w+b") as target:
         try:
             with h5py.File(target, "w", libver=("v110", "v110")) as file:
                 file.attrs[schema.FORMAT_ATTRIBUTE] = schema.FORMAT
@@ -220,23 +209,21 @@ def create(path: Path, *, kind: str, provenance_crc32c: int) -> Iterator[h5py.Fi
 _WRITE_BACK_BYTES = 2**24
 
 
-class _Target:
-    """What HDF5 writes to: a file whose first failed write is remembered instead of raised.
+class _Target(io.FileIO):
+    """What HDF5 writes to: a file that keeps its first failed write instead of raising it.
 
     HDF5 cannot give up a file that it cannot flush: it keeps it open and prints an error for every
-    object in it. So it is told that all is well, and whoever made the file is told the truth.
+    object in it. So HDF5 is told that all is well, and `create` raises the error.
     """
 
-    def __init__(self, raw: io.FileIO) -> None:
-        self._raw = raw
-        self._num_new = 0
-        self.error: OSError | None = None
+    error: OSError | None = None
+    _num_new = 0
 
-    def write(self, data: memoryview) -> int:
+    def write(self, data: Any, /) -> int:
         left = memoryview(data)
         try:
             while left and self.error is None:
-                left = left[self._raw.write(left) :]
+                left = left[super().write(left) :]
         except OSError as error:
             self.error = error
         self._num_new += len(data)
@@ -246,33 +233,17 @@ class _Target:
 
     def _start_write_back(self) -> None:
         """Have the disk begin with what would else wait for the sync at the end, where it can."""
-        start = max(0, self._raw.tell() - self._num_new)
+        start = max(0, self.tell() - self._num_new)
         with contextlib.suppress(AttributeError, OSError):
-            os.posix_fadvise(self._raw.fileno(), start, self._num_new, os.POSIX_FADV_DONTNEED)
+            os.posix_fadvise(self.fileno(), start, self._num_new, os.POSIX_FADV_DONTNEED)
         self._num_new = 0
 
-    def truncate(self, size: int) -> int:
+    def truncate(self, size: int | None = None, /) -> int:
         try:
-            self._raw.truncate(size)
+            return super().truncate(size)
         except OSError as error:
             self.error = self.error or error
-        return size
-
-    def read(self, size: int) -> bytes:
-        """Never called; by this method h5py knows a file."""
-        return self._raw.read(size) or b""
-
-    def readinto(self, buffer: memoryview) -> int:
-        return self._raw.readinto(buffer) or 0
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        return self._raw.seek(offset, whence)
-
-    def tell(self) -> int:
-        return self._raw.tell()
-
-    def flush(self) -> None:
-        """Nothing is buffered; the caller syncs the whole file at the end."""
+        return size or 0
 
 
 @contextlib.contextmanager

@@ -10,11 +10,13 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from dtb_builder.dataset.evaluation import Evaluation, evaluate_run
+from dtb_builder.dataset.facts import facts_html, facts_of
 from dtb_builder.dataset.grouping import ByGenotype, Means, grouped
-from dtb_builder.dataset.run import Run, numbered_run
+from dtb_builder.dataset.run import Run, numbered_run, spans
 from dtb_builder.dataset.schema import COLUMNS, VOLUMES
+from dtb_builder.dataset.selection import SelectedStates, selected_states
 from dtb_builder.dataset.states import check_plain
-from dtb_builder.dataset.store import FailedRun, Store
+from dtb_builder.dataset.store import FailedRun, Store, metric_columns
 from dtb_builder.dataset.trained_images import TrainedImages, images_of, parts_of
 from dtb_builder.errors import (
     DamagedFileError,
@@ -97,6 +99,16 @@ class Benchmark:
 
     def __repr__(self) -> str:
         return f"<Benchmark {self._store.path}: {len(self)} runs of {self.num_epochs} epochs>"
+
+    def _repr_html_(self) -> str:
+        """What notebooks show."""
+        kept = spans([moment.epoch for moment in self.moments if moment.epoch is not None])
+        facts = {
+            "runs": f"{len(self)} of {self.num_epochs} epochs",
+            "states": f"at {len(self.moments)} moments of a run, after epochs {kept}",
+            **facts_of(self.provenance),
+        }
+        return facts_html(f"Benchmark {self.file_name}", facts)
 
     # The whole.
 
@@ -373,10 +385,15 @@ class Benchmark:
         Raises:
             KeyError: there is no such metric or epoch.
         """
+        index, names = self._store.index, metric_columns(metric)
         if epoch is None:
-            values, measured = self._store.metric(metric)
+            values, measured = (index.column(name) for name in names)
         else:
-            values, measured = self._store.metric_at(metric, epoch)
+            row = self.epoch_row(epoch)
+            values, measured = (
+                index.reduced(name, lambda rows: rows[:, row], kind)
+                for name, kind in zip(names, (np.float64, np.uint8), strict=True)
+            )
         return np.ma.masked_array(values, mask=measured == 0)
 
     def epoch_row(self, epoch: int) -> int:
@@ -433,6 +450,35 @@ class Benchmark:
         """
         root = None if root is None else Path(root)
         return parts_of(*images_of(self.provenance, root, user=self._store.path))
+
+    def states(
+        self,
+        *,
+        runs: Iterable[Run | int] | None = None,
+        epochs: Iterable[int] | None = None,
+        steps: Iterable[int] | None = None,
+    ) -> SelectedStates:
+        """Stored states of many runs: a sequence whose iteration reads ahead.
+
+        Args:
+            runs: or their numbers; None for all.
+            epochs: at whose ends, -1 being the last; without epochs and steps, all that is kept.
+            steps: training steps, over the whole training.
+
+        Returns:
+            the states that are there: a run that diverged before an epoch has none of it.
+
+        Raises:
+            StateNotKeptError: no run has a state of one of the epochs or steps.
+            KeyError: there is no such run or epoch.
+
+        >>> states = Benchmark.example().states(epochs=[0, -1])
+        >>> len(states), states[0].epoch, states[-1].values.dtype
+        (24, 0, dtype('float32'))
+        >>> sum(state.run.seed for state in states)
+        12
+        """
+        return selected_states(self._store, runs, epochs, steps)
 
     def streamed(self, names: Sequence[str], num_runs: int) -> Iterator[dict[str, NDArray[Any]]]:
         """Columns of the schema, such as ``metrics/valid_loss``, for so many runs at a time.

@@ -1,6 +1,7 @@
 """Files on a server, read by ranges through fsspec: https, s3, hf and whatever else it knows."""
 
 import gc
+import io
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -32,7 +33,7 @@ class RemoteSource:
     """
 
     whole_up_to = 2**22
-    is_far = True
+    streamed_bytes = 2**22
 
     def __init__(self, url: str) -> None:
         self.location: Location = url if isinstance(url, Url) else Url(url)
@@ -128,10 +129,6 @@ class RemoteSource:
         except ValueError as error:
             raise RemoteError(f"{self.location}: {masked(str(error))}") from error
 
-    def check_ranges(self) -> None:
-        """See that the server gives a part of the file."""
-        self.read(self.num_bytes - 1, 1)
-
     @contextmanager
     def _failures_named(self) -> Iterator[None]:
         try:
@@ -218,7 +215,7 @@ def _let_fsspec_end_a_collection() -> None:
 async def _nothing() -> None: ...
 
 
-class MetadataFile:
+class MetadataFile(io.RawIOBase):
     """What HDF5 reads a remote file's structure through, in small blocks that are remembered.
 
     Whoever has HDF5 read through it does so `without_collection`.
@@ -237,7 +234,7 @@ class MetadataFile:
             self._source.failure = error
             raise
 
-    def readinto(self, buffer: memoryview) -> int:
+    def readinto(self, buffer: Any, /) -> int:
         """Fill the buffer as far as the file reaches."""
         wanted = memoryview(buffer).cast("B")
         stop = min(self._position + len(wanted), self._source.num_bytes)
@@ -250,19 +247,7 @@ class MetadataFile:
             self._position += len(part)
         return filled
 
-    def read(self, size: int) -> bytes:
-        """The next bytes; by this method h5py knows a file."""
-        data = bytearray(size)
-        return bytes(data[: self.readinto(memoryview(data))])
-
-    def seek(self, offset: int, whence: int = 0) -> int:
+    def seek(self, offset: int, whence: int = 0, /) -> int:
         """Go to a place, by the rules of io."""
         self._position = offset + (0, self._position, self._source.num_bytes)[whence]
         return self._position
-
-    def tell(self) -> int:
-        """The place."""
-        return self._position
-
-    def flush(self) -> None:
-        """Nothing is buffered."""

@@ -3,7 +3,7 @@
 import os
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,9 +20,8 @@ from dtb_builder.shown import shown
 
 if TYPE_CHECKING:
     from dtb_builder.dataset.run import Run
-    from dtb_builder.images import Images, Split
+    from dtb_builder.images import Images
     from dtb_builder.network.spec import NetworkSpec
-    from dtb_builder.training.resident import ResidentImages
     from dtb_builder.training.start import Start
 
 __all__ = ["Replayed", "claimed_spec", "replay", "start_of"]
@@ -112,6 +111,7 @@ def replay(run: "Run", *, epoch: int, root: Path | None = None) -> Replayed:
     from dtb_builder.training.loop import train
     from dtb_builder.training.machine import set_up_machine
     from dtb_builder.training.recipe import Recipe
+    from dtb_builder.training.resident import make_resident, without_evaluation
     from dtb_builder.training.setup import torch_as_it_was
 
     begin = time.perf_counter()
@@ -130,7 +130,7 @@ def replay(run: "Run", *, epoch: int, root: Path | None = None) -> Replayed:
         set_up_machine(compute)
         network = initial_network(run.genotype, spec, run.seed)
         network.use_kernels(library_of(compute))
-        data = _without_evaluation(images, split, compute.device)
+        data = without_evaluation(make_resident(images, split, compute.device))
         with damage_is_named(run.file):
             epochs = train(network, data, recipe, seed=run.order_seed, resume=start)
         # Epoch 0 is given by a training from the initialisation, which has no start.
@@ -208,15 +208,6 @@ def _nearest_start(run: "Run", epoch: int) -> "Start | None":
         )
     earlier = [known for known in run.checkpoint_epochs if known < epoch]
     return start_of(run, earlier[-1]) if earlier else None
-
-
-def _without_evaluation(images: "Images", split: "Split", device: str) -> "ResidentImages":
-    """The images to train on, and one of each other part: evaluating takes time, and no part."""
-    from dtb_builder.training.resident import LabelledImages, make_resident
-
-    data = make_resident(images, split, device)
-    one = LabelledImages(data.valid.images[:1], data.valid.labels[:1])
-    return replace(data, valid=one, test=one)
 
 
 def _checksum(values: NDArray[np.float32]) -> int:

@@ -1,5 +1,6 @@
 """One run of a benchmark: its metrics and its training states."""
 
+import hashlib
 import os
 import warnings
 from collections.abc import Callable, Mapping
@@ -14,7 +15,7 @@ from dtb_builder.dataset.opening import damage_is_named
 from dtb_builder.dataset.reevaluation import reevaluate_state
 from dtb_builder.dataset.replay import Replayed, replay
 from dtb_builder.dataset.source import Location
-from dtb_builder.dataset.store import Store
+from dtb_builder.dataset.store import Store, metric_columns
 from dtb_builder.dataset.weights import write_weights
 from dtb_builder.errors import (
     DamagedFileError,
@@ -189,12 +190,18 @@ class Run:
         return self._store.provenance
 
     @property
+    def provenance_sha256(self) -> str:
+        """The SHA-256 of the text of the provenance, by which branches and copies name the file."""
+        return hashlib.sha256(self._store.provenance_text.encode()).hexdigest()
+
+    @property
     def file(self) -> Location:
         """The file that has the run."""
         return self._store.path
 
     def _kept(self, column: str) -> list[int]:
-        length = self._column(f"moments/{column}")
+        """The positions of the moments where ``length`` or ``momentum_length`` is not 0."""
+        length = self._store.states.length(self._row, column)
         if (length < 0).any():
             raise DamagedFileError(f"{self._store.path}: moments/{column} should be at least 0")
         return np.flatnonzero(length).tolist()
@@ -240,7 +247,7 @@ class Run:
         Raises:
             KeyError: there is no such metric.
         """
-        values, measured = self._store.curve(metric, self._row)
+        values, measured = self._store.index.cells(metric_columns(metric), self._row).values()
         return np.ma.masked_array(values, mask=measured == 0)
 
     def metric(self, name: str, *, epoch: int) -> float:
@@ -249,7 +256,7 @@ class Run:
         Raises:
             KeyError: there is no such metric or epoch, or it was not measured there.
         """
-        values, measured = self._store.curve(name, self._row)
+        values, measured = self._store.index.cells(metric_columns(name), self._row).values()
         row = self._store.epoch_row(epoch)
         if not measured[row]:
             there = spans(np.flatnonzero(measured).tolist())
@@ -367,11 +374,6 @@ class Run:
             TypeError: not just one of the three is given.
             DamagedFileError: the state does not fit the network, tensor for tensor.
         """
-        from dtb_builder.network.rebuilt import rebuilt
-        from dtb_builder.network.spec import AUXILIARY_HEAD, NetworkSpec
-
-        with damage_is_named(self._store.path):
-            spec = NetworkSpec(**self._store.provenance["network"])
         if state is None:
             weights = self.training_state(epoch=epoch, step=step)
         elif epoch is None and step is None:
@@ -379,6 +381,16 @@ class Run:
             weights = TrainingState(self.tensors.pack(named), 0)
         else:
             raise TypeError("a state of your own is of no epoch and no step")
+        return self.network_of(weights, contiguous=contiguous)
+
+    def network_of(self, weights: TrainingState, *, contiguous: bool = False) -> "Network":
+        """The network with the weights of a state of this run; else as `network`."""
+        from dtb_builder.network.layout import make_contiguous
+        from dtb_builder.network.rebuilt import rebuilt
+        from dtb_builder.network.spec import AUXILIARY_HEAD, NetworkSpec
+
+        with damage_is_named(self._store.path):
+            spec = NetworkSpec(**self._store.provenance["network"])
         if not any(name.startswith(AUXILIARY_HEAD) for name in self.tensors.names):
             spec = replace(spec, auxiliary=False)  # it was trained with, but stored without
         try:
@@ -386,8 +398,11 @@ class Run:
         except ValueError as error:
             where = f"run {self.number} of {self._store.path}"
             raise DamagedFileError(f"{where}: {error}") from error
-        return network.contiguous() if contiguous else network
+        if contiguous:
+            make_contiguous(network)
+        return network
 
+    @extras_are_named("evaluate")
     def evaluate(
         self,
         *,

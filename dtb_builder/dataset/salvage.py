@@ -1,7 +1,6 @@
 """What can still be read of a damaged DTB file: whole runs, each proved by its checksums."""
 
 import contextlib
-from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,14 +12,13 @@ from numpy.typing import NDArray
 from dtb_builder.dataset import codec, schema
 from dtb_builder.dataset.index import row_checksums
 from dtb_builder.dataset.journal import (
+    EpochRecord,
     JournalRun,
     MomentFrames,
-    append_end,
-    append_epoch,
-    open_journal,
+    write_journal,
 )
-from dtb_builder.dataset.moments import moments_from
-from dtb_builder.dataset.states import StatePlaces, frame_rows, table_from_bytes
+from dtb_builder.dataset.moments import moments_from, record_epochs
+from dtb_builder.dataset.states import PLACES, StatePlaces, frame_rows, table_from_bytes
 from dtb_builder.dataset.store import Store
 from dtb_builder.errors import DamagedFileError, DTBError
 from dtb_builder.record import METRICS, Moment
@@ -94,21 +92,23 @@ def salvage(path: Path, folder: Path, *, plan: str) -> Iterator[SavedRun | LostR
                 yield LostRun(number, str(error))
                 continue
             journal = folder / f"run-{number:08d}.journal"
-            journal.unlink(missing_ok=True)
-            open_journal(journal, about)
             last = int(columns["runs/num_epochs"][row])
-            moments_of = _by_epoch(kept, last)
-            for epoch in range(last + 1):
-                append_epoch(
-                    journal,
-                    epoch=epoch,
-                    metrics=_metrics(columns, row, epoch),
-                    environment=environments[row][epoch],
-                    state_crc32c=int(columns["runs/state_crc32c"][row, epoch]),
-                    moments=moments_of[epoch],
-                )
-            if last < store.index.num_epochs:
-                append_end(journal, "it ended early")
+            at = record_epochs([frames.moment for frames in kept], last)
+            write_journal(
+                journal,
+                about,
+                [
+                    EpochRecord(
+                        epoch,
+                        _metrics(columns, row, epoch),
+                        environments[row][epoch],
+                        int(columns["runs/state_crc32c"][row, epoch]),
+                        [frames for frames, e in zip(kept, at, strict=True) if e == epoch],
+                    )
+                    for epoch in range(last + 1)
+                ],
+                ended="it ended early" if last < store.index.num_epochs else None,
+            )
             yield SavedRun(number, journal)
 
 
@@ -187,7 +187,7 @@ def _whole(
     Raises:
         DamagedFileError: something of it is not as it was written.
     """
-    cells = {name: columns[name][row] for name in StatePlaces.COLUMNS if name in columns}
+    cells = {name: columns[name][row] for name in PLACES if name in columns}
     for name in schema.POINTERS:
         values = store.index.salvaged(name)
         shape = (len(moments),) if name.startswith("moments/") else ()
@@ -223,19 +223,6 @@ def _whole(
         if name != schema.MOMENTUM
     ]
     return about, kept
-
-
-def _by_epoch(kept: Sequence[MomentFrames], last: int) -> dict[int, list[MomentFrames]]:
-    """A run's moments by the epoch in whose record a journal may have them.
-
-    Nothing says where the epochs begin whose ends are not kept, so that a moment within an epoch
-    goes with the next end that is.
-    """
-    found: dict[int, list[MomentFrames]] = defaultdict(list)
-    for frames in reversed(kept):
-        last = last if frames.moment.epoch is None else frames.moment.epoch
-        found[last].insert(0, frames)
-    return found
 
 
 def _metrics(columns: dict[str, NDArray[Any]], row: int, epoch: int) -> dict[str, float]:

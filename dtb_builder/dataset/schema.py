@@ -118,7 +118,7 @@ class Column:
         dtype: little-endian numpy type.
         shape: "runs", "epochs" (num_epochs + 1), "moments" and "failures" stand for the sizes of
             the file.
-        meaning: one sentence, also in data_schema.md.
+        meaning: in a few words, also in data_schema.md.
     """
 
     name: str
@@ -137,83 +137,47 @@ def _column(name: str, dtype: str, shape: tuple[int | str, ...], meaning: str) -
 
 
 _RUN, _EPOCHS, _AT_MOMENTS = ("runs",), ("runs", "epochs"), ("runs", "moments")
+_MOMENT, _FAILURE = ("moments",), ("failures",)
 _CELLS = (2, 8, 2)
 
 COLUMNS: tuple[Column, ...] = (
-    _column(
-        "moments/epoch", "<i4", ("moments",), "the epoch that the moment ends; -1 within an epoch"
-    ),
-    _column("moments/step", "<i8", ("moments",), "training steps behind the moment, increasing"),
-    _column(
-        "moments/base",
-        "<i4",
-        ("moments",),
-        "position of the whole state to which the moment's is a difference; -1 where it is whole",
-    ),
-    _column("runs/number", "<i8", _RUN, "the run's number in the plan, strictly increasing"),
-    _column("runs/seed", "<i8", _RUN, "the seed of its initialisation"),
-    _column(
-        "runs/order_seed", "<i8", _RUN, "the seed of its data order, augmentation and drop-path"
-    ),
-    _column(
-        "runs/genotype",
-        "|u1",
-        ("runs", *_CELLS),
-        "normal and reduction cell: 8 edges of (operation, predecessor)",
-    ),
+    _column("moments/epoch", "<i4", _MOMENT, "the epoch that it ends; -1 within an epoch"),
+    _column("moments/step", "<i8", _MOMENT, "training steps until then, increasing"),
+    _column("moments/base", "<i4", _MOMENT, "position of a difference's base; -1 of a whole state"),
+    _column("runs/number", "<i8", _RUN, "in the plan, strictly increasing"),
+    _column("runs/seed", "<i8", _RUN, "of the initialisation"),
+    _column("runs/order_seed", "<i8", _RUN, "of data order, augmentation and drop-path"),
+    _column("runs/genotype", "|u1", ("runs", *_CELLS), "cells, edges: operation, predecessor"),
     _column("runs/key", "|u1", ("runs", 32), "SHA-256 of the genotype's canonical text"),
     _column("runs/iso_key", "|u1", ("runs", 32), "SHA-256 that isomorphic genotypes share"),
-    _column("runs/num_parameters", "<i8", _RUN, "trainable parameters, auxiliary head included"),
-    _column(
-        "runs/multiply_accumulates",
-        "<i8",
-        _RUN,
-        "of convolutions and matrix products for one image, without the auxiliary head",
-    ),
-    _column(
-        "runs/num_epochs", "<i4", _RUN, "the last epoch that is stored: E, or less if it diverged"
-    ),
-    _column(
-        "runs/state_crc32c",
-        "<u4",
-        _EPOCHS,
-        "CRC-32C of the state after each epoch as trained, kept or not",
-    ),
+    _column("runs/num_parameters", "<i8", _RUN, "trainable, auxiliary head included"),
+    _column("runs/multiply_accumulates", "<i8", _RUN, "for one image, without auxiliary head"),
+    _column("runs/num_epochs", "<i4", _RUN, "the last epoch stored: E, or less if it diverged"),
+    _column("runs/state_crc32c", "<u4", _EPOCHS, "of the state as trained, kept or not"),
     *(_column(f"metrics/{name}", "<f8", _EPOCHS, text) for name, text in METRICS.items()),
     *(
         _column(f"measured/{name}", "|u1", _EPOCHS, f"1 where metrics/{name} was measured")
         for name in METRICS
     ),
-    _column("runs/num_floats", "<i8", _RUN, "length of the run's state vectors"),
-    _column("runs/num_tensors", "<i8", _RUN, "tensors in the run's states"),
-    _column("runs/tensors_crc32c", "<u4", _RUN, "CRC-32C of the tensor table's bytes"),
-    _column("moments/length", "<i8", _AT_MOMENTS, "bytes of the state's frame; 0 where none is"),
-    _column("moments/crc32c", "<u4", _AT_MOMENTS, "CRC-32C of the state's frame"),
-    _column(
-        "moments/momentum_length",
-        "<i8",
-        _AT_MOMENTS,
-        "bytes of the momentum's frame; 0 where none is",
-    ),
-    _column("moments/momentum_crc32c", "<u4", _AT_MOMENTS, "CRC-32C of the momentum's frame"),
-    _column(
-        "runs/crc32c",
-        "<u4",
-        _RUN,
-        "CRC-32C of the moments/ columns of shape (M,) and then of the run's rows of the columns "
-        "above but runs/number, one after the other",
-    ),
-    _column("runs/environment", "<i4", _EPOCHS, "where each epoch ran: index of environments"),
-    _column("runs/origin", "<i4", _RUN, "where the run comes from: index of origins"),
-    _column("runs/volume", "<i4", _RUN, "where the run's states lie: index of volumes"),
-    _column("runs/tensors_offset", "<i8", _RUN, "first byte of the run's tensor table"),
+    _column("runs/num_floats", "<i8", _RUN, "length of a state"),
+    _column("runs/num_tensors", "<i8", _RUN, "tensors in a state"),
+    _column("runs/tensors_crc32c", "<u4", _RUN, "of the tensor table"),
+    _column("moments/length", "<i8", _AT_MOMENTS, "bytes of the state's frame; 0: none"),
+    _column("moments/crc32c", "<u4", _AT_MOMENTS, "of the state's frame"),
+    _column("moments/momentum_length", "<i8", _AT_MOMENTS, "bytes of momentum's frame; 0: none"),
+    _column("moments/momentum_crc32c", "<u4", _AT_MOMENTS, "of the momentum's frame"),
+    _column("runs/crc32c", "<u4", _RUN, "of the run's entries above: see below"),
+    _column("runs/environment", "<i4", _EPOCHS, "index of environments: where the epoch ran"),
+    _column("runs/origin", "<i4", _RUN, "index of origins: where the run comes from"),
+    _column("runs/volume", "<i4", _RUN, "index of volumes: where its states lie"),
+    _column("runs/tensors_offset", "<i8", _RUN, "first byte of the tensor table"),
     _column("moments/offset", "<i8", _AT_MOMENTS, "first byte of the state's frame"),
     _column("moments/momentum_offset", "<i8", _AT_MOMENTS, "first byte of the momentum's frame"),
-    _column("failures/number", "<i8", ("failures",), "the failed run's number in the plan"),
-    _column("failures/seed", "<i8", ("failures",), "its seed"),
-    _column("failures/order_seed", "<i8", ("failures",), "its order seed"),
-    _column("failures/genotype", "|u1", ("failures", *_CELLS), "its genotype, as in runs/genotype"),
-    _column("failures/attempts", "<i8", ("failures",), "how often it was tried"),
+    _column("failures/number", "<i8", _FAILURE, "the failed run's"),
+    _column("failures/seed", "<i8", _FAILURE, "its seed"),
+    _column("failures/order_seed", "<i8", _FAILURE, "its order seed"),
+    _column("failures/genotype", "|u1", ("failures", *_CELLS), "as runs/genotype"),
+    _column("failures/attempts", "<i8", _FAILURE, "how often it was tried"),
 )
 """The index, in the order it is written."""
 

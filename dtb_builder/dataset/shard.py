@@ -3,7 +3,7 @@
 import json
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -18,13 +18,13 @@ from dtb_builder.dataset.index import IndexWriter, row_checksums
 from dtb_builder.dataset.journal import Journal, JournalMoment
 from dtb_builder.dataset.moments import moment_columns
 from dtb_builder.dataset.opening import create
-from dtb_builder.dataset.states import frame_rows, table_to_array, write_states
+from dtb_builder.dataset.states import table_to_array, write_states
 from dtb_builder.dataset.store import FailedRun
 from dtb_builder.errors import DuplicateRunError, UnfinishedError
 from dtb_builder.record import METRICS, Moment
 from dtb_builder.space import Genotype
 
-__all__ = ["failure_columns", "write_shard"]
+__all__ = ["failure_columns", "text_places", "write_shard"]
 
 
 def write_shard(
@@ -57,8 +57,8 @@ def write_shard(
         raise DuplicateRunError(f"runs {sorted(repeated)} come twice in {path}")
     for journal in journals:
         _check_whole(journal, num_epochs, moments)
-    environments = sorted({_text(epoch.environment) for j in journals for epoch in j.epochs})
-    origins = sorted({_text(journal.run.origin) for journal in journals})
+    environments = text_places(_text(epoch.environment) for j in journals for epoch in j.epochs)
+    origins = text_places(_text(journal.run.origin) for journal in journals)
     with (
         whole_file(path) as temporary,
         create(
@@ -87,8 +87,8 @@ def write_shard(
         index.finish(
             {
                 schema.PROVENANCE: [provenance],
-                schema.ENVIRONMENTS: environments,
-                schema.ORIGINS: origins,
+                schema.ENVIRONMENTS: list(environments),
+                schema.ORIGINS: list(origins),
                 schema.VOLUMES: [""],
                 schema.FAILURE_MESSAGES: [failure.message for failure in failures],
             }
@@ -116,17 +116,17 @@ def _check_whole(journal: Journal, num_epochs: int, moments: Sequence[Moment]) -
 def _written_states(file: h5py.File, journal: Journal, moments: Sequence[Moment]) -> dict[str, Any]:
     """Write a run's states; its entries in the columns that lead to them."""
     kept = journal.moments
-    length = np.array([moment.frame[1] for moment in kept], np.int64)
-    momentum_length = np.array([moment.momentum[1] for moment in kept], np.int64)
+    lengths = np.array([(moment.frame[1], moment.momentum[1]) for moment in kept], np.int64)
+    length, momentum_length = lengths.reshape(-1, 2).T
     with journal.path.open("rb") as opened:
         cells = write_states(
             file,
             journal.run.number,
             table_to_array(journal.run.tensors),
-            frame_rows(moments, length, momentum_length),
+            moments,
+            (length, momentum_length),
             lambda name, position: _read(opened, kept[position], name),
             num_floats=journal.run.tensors.num_floats,
-            num_moments=len(moments),
         )
     return cells | {"runs/volume": 0}
 
@@ -138,7 +138,7 @@ def _read(file: BinaryIO, kept: JournalMoment, name: str) -> bytes:
 
 
 def _about_run(
-    journal: Journal, environments: Sequence[str], origins: Sequence[str], num_epochs: int
+    journal: Journal, environments: Mapping[str, int], origins: Mapping[str, int], num_epochs: int
 ) -> dict[str, Any]:
     """A run's entries in the other columns, but for its checksum."""
     run, epochs = journal.run, journal.epochs
@@ -161,9 +161,9 @@ def _about_run(
         "runs/num_epochs": journal.last_epoch,
         "runs/state_crc32c": padded([epoch.state_crc32c for epoch in epochs], "<u4"),
         "runs/environment": padded(
-            [environments.index(_text(epoch.environment)) for epoch in epochs], "<i4"
+            [environments[_text(epoch.environment)] for epoch in epochs], "<i4"
         ),
-        "runs/origin": origins.index(_text(run.origin)),
+        "runs/origin": origins[_text(run.origin)],
     }
     for name in METRICS:
         # NaN, lest somebody who overlooks the mask averages over zeros.
@@ -179,6 +179,11 @@ def failure_columns(failures: Sequence[FailedRun]) -> dict[str, NDArray[Any]]:
     columns = {f"failures/{n}": np.array([getattr(f, n) for f in failures]) for n in facts}
     genotypes = np.array([failure.genotype.canonical().to_array() for failure in failures])
     return columns | {"failures/genotype": genotypes}
+
+
+def text_places(texts: Iterable[str]) -> dict[str, int]:
+    """Where each text stands in the file's list of them."""
+    return {text: i for i, text in enumerate(sorted(set(texts)))}
 
 
 def _text(value: Mapping[str, Any]) -> str:

@@ -84,13 +84,13 @@ class Source(Protocol):
         location: of the file.
         num_bytes: its size.
         whole_up_to: a column of at most so many bytes is best read whole.
-        is_far: whether each request costs more than many bytes.
+        streamed_bytes: how much of a longer one is best read at a time.
     """
 
     location: Location
     num_bytes: int
     whole_up_to: int
-    is_far: bool
+    streamed_bytes: int
 
     def read(self, offset: int, length: int) -> bytes:
         """The bytes of a span; raises DamagedFileError where the file does not reach so far."""
@@ -116,7 +116,7 @@ class FileSource:
     """
 
     whole_up_to = 2**24
-    is_far = False
+    streamed_bytes = 2**20  # still in a processor's cache when their checksums are computed
 
     def __init__(self, file: h5py.File, path: Path) -> None:
         self.location: Location = path

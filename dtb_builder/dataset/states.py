@@ -7,9 +7,9 @@ The index has the place of each frame, which is read without HDF5.
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import h5py
 import numpy as np
@@ -30,6 +30,7 @@ from dtb_builder.errors import DamagedFileError, DTBError, MissingVolumeError
 from dtb_builder.record import Moment, TensorTable, TrainingState
 
 __all__ = [
+    "PLACES",
     "Frame",
     "StatePlaces",
     "States",
@@ -50,8 +51,7 @@ Frame = Callable[[str, int], bytes]
 """The frame of a dataset's name and a moment's position."""
 
 
-@dataclass(frozen=True, eq=False)
-class StatePlaces:
+class StatePlaces(NamedTuple):
     """A run's entries in the columns that lead to its states; those of moments have (moments,)."""
 
     volume: int
@@ -66,27 +66,29 @@ class StatePlaces:
     momentum_length: NDArray[np.int64]
     momentum_crc32c: NDArray[np.uint32]
 
-    COLUMNS = (
-        *(f"runs/{name}" for name in ("volume", "num_floats", "num_tensors")),
-        *(f"runs/tensors_{name}" for name in ("offset", "crc32c")),
-        *(f"moments/{name}" for name in ("offset", "length", "crc32c")),
-        *(f"moments/momentum_{name}" for name in ("offset", "length", "crc32c")),
-    )
-
     @classmethod
     def of(cls, cells: Mapping[str, NDArray[Any]]) -> "StatePlaces":
-        """The places that a run's entries in COLUMNS tell."""
-        named: dict[str, Any] = {}
-        for name in cls.COLUMNS:
-            cell = cells[name]
-            named[name.partition("/")[2]] = cell if cell.ndim else int(cell)
-        return cls(**named)
+        """The places that a run's entries in PLACES tell."""
+        entries: list[Any] = [cells[name] for name in PLACES]
+        return cls(*(entry if entry.ndim else entry.item() for entry in entries))
 
     def frame(self, name: str, position: int) -> tuple[int, int, int]:
         """The offset, length and checksum of the frame of a dataset's name and a moment."""
         columns = (getattr(self, f"{_PREFIX[name]}{n}") for n in ("offset", "length", "crc32c"))
         offset, length, checksum = (int(column[position]) for column in columns)
         return offset, length, checksum
+
+    @property
+    def table(self) -> tuple[int, int, int]:
+        """The offset, length and checksum of the tensor table."""
+        num_bytes = self.num_tensors * schema.TENSOR_DTYPE.itemsize
+        return self.tensors_offset, num_bytes, self.tensors_crc32c
+
+
+PLACES = tuple(
+    f"{'runs' if i < 5 else 'moments'}/{name}" for i, name in enumerate(StatePlaces._fields)
+)
+"""The columns that lead to states."""
 
 
 def frame_rows(
@@ -114,11 +116,11 @@ def write_states(
     file: h5py.File,
     number: int,
     table: NDArray[np.void],
-    rows: Mapping[str, Sequence[int]],
+    moments: Sequence[Moment],
+    lengths: tuple[NDArray[np.int64], NDArray[np.int64]],
     frame: Frame,
     *,
     num_floats: int,
-    num_moments: int,
 ) -> dict[str, Any]:
     """Write a run's states, whose frames stay as they are.
 
@@ -126,17 +128,17 @@ def write_states(
         file: under construction.
         number: the run's.
         table: the tensor table, of `schema.TENSOR_DTYPE`.
-        rows: as `frame_rows` gives them.
+        moments: of the file.
+        lengths: of the frames of the run's states and of its momentum, as `frame_rows` takes them.
         frame: gives each frame, asked for one at a time.
         num_floats: length of each state.
-        num_moments: of the file.
 
     Returns:
         the run's entries in the columns that lead to its states, but for the volume.
     """
-    group = file.create_group(schema.run_group(number))
+    group = file.create_group(schema.run_group(number)).id
     tensors = _created(group, schema.TENSORS, schema.TENSOR_DTYPE, (len(table),))
-    tensors.write(h5py.h5s.ALL, h5py.h5s.ALL, table)
+    tensors.write(h5py.h5s.ALL, h5py.h5s.ALL, table, _kind(schema.TENSOR_DTYPE))
     cells: dict[str, Any] = {
         "runs/num_floats": num_floats,
         "runs/num_tensors": len(table),
@@ -144,10 +146,9 @@ def write_states(
         "runs/tensors_crc32c": codec.crc32c(table.tobytes()),
     }
     for prefix in ("", "momentum_"):
-        cells[f"moments/{prefix}offset"] = np.zeros(num_moments, np.int64)
-        cells[f"moments/{prefix}length"] = np.zeros(num_moments, np.int64)
-        cells[f"moments/{prefix}crc32c"] = np.zeros(num_moments, np.uint32)
-    for name, positions in rows.items():
+        for column, kind in (("offset", np.int64), ("length", np.int64), ("crc32c", np.uint32)):
+            cells[f"moments/{prefix}{column}"] = np.zeros(len(moments), kind)
+    for name, positions in frame_rows(moments, *lengths).items():
         if not positions:
             continue
         dataset = _created(group, name, _dtype(name), (len(positions), num_floats))
@@ -162,9 +163,9 @@ def write_states(
 
 
 def _created(
-    group: h5py.Group, name: str, dtype: np.dtype, shape: tuple[int, ...]
+    group: h5py.h5g.GroupID, name: str, dtype: np.dtype, shape: tuple[int, ...]
 ) -> h5py.h5d.DatasetID:
-    """A dataset, with a frame to a row if it has rows; made by h5py's lower layer, far quicker."""
+    """A dataset, with a frame to a row if it has rows; by h5py's lower layer, which is quicker."""
     settings = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
     settings.set_obj_track_times(False)  # two merges have equal bytes
     if len(shape) > 1:
@@ -173,8 +174,14 @@ def _created(
         settings.set_chunk((1, shape[1]))
         settings.set_shuffle()
         settings.set_filter(hdf5plugin.Zstd.filter_id, h5py.h5z.FLAG_OPTIONAL, (1,))
-    kind, space = h5py.h5t.py_create(dtype, logical=True), h5py.h5s.create_simple(shape)
-    return h5py.h5d.create(group.id, name.encode(), kind, space, settings)
+    space = h5py.h5s.create_simple(shape)
+    return h5py.h5d.create(group, name.encode(), _kind(dtype), space, settings)
+
+
+@cache
+def _kind(dtype: np.dtype) -> h5py.h5t.TypeID:
+    """A type as HDF5 has it; that of a tensor table takes long to make."""
+    return h5py.h5t.py_create(dtype, logical=True)
 
 
 def _dtype(name: str) -> np.dtype:
@@ -249,6 +256,7 @@ class States:
         self._path = source.location
         self._sources: dict[int, Source] = {}
         self._listed: tuple[str, h5py.File] | None = None
+        self._last: tuple[int, StatePlaces] | None = None
 
     def close(self) -> None:
         """Give the volumes back."""
@@ -261,7 +269,17 @@ class States:
 
     def places(self, row: int) -> StatePlaces:
         """Where the states of a row lie."""
-        return StatePlaces.of(self._index.cells(StatePlaces.COLUMNS, row))
+        last = self._last
+        if last is None or last[0] != row:  # whoever asks for a state often asks for the next
+            self._last = last = row, StatePlaces.of(self._index.cells(PLACES, row))
+        return last[1]
+
+    def length(self, row: int, column: str) -> NDArray[np.int64]:
+        """A run's entry in ``moments/length`` or ``moments/momentum_length``."""
+        last = self._last
+        if last is not None and last[0] == row:
+            return getattr(last[1], column)
+        return self._index.cell(f"moments/{column}", row)
 
     def tensors(self, row: int) -> TensorTable:
         """Where each named tensor lies in the states of a row."""
@@ -302,9 +320,7 @@ class States:
 
     def table_bytes(self, places: StatePlaces) -> bytes:
         """The rows of a run's tensor table, as they stand in the file."""
-        num_bytes = places.num_tensors * schema.TENSOR_DTYPE.itemsize
-        place = places.tensors_offset, num_bytes, places.tensors_crc32c
-        return _read(self._volume(places.volume), [place])[0]
+        return _read(self._volume(places.volume), [places.table])[0]
 
     def frames(self, places: StatePlaces, name: str, positions: Sequence[int]) -> list[bytes]:
         """The frames of a dataset's name and some moments, as they stand in the file."""
@@ -374,8 +390,9 @@ class States:
             if (found := _members(group)) != expected:
                 raise DamagedFileError(f"{group.name}: expected {expected}, got {found}")
             tensors = dataset_at(group, schema.TENSORS)
-            if (tensors.dtype, tensors.shape) != (schema.TENSOR_DTYPE, (places.num_tensors,)):
-                raise DamagedFileError(f"{tensors.name}: {tensors.dtype} of shape {tensors.shape}")
+            kind, shape = tensors.id.get_type(), tensors.id.shape
+            if kind != _kind(schema.TENSOR_DTYPE) or shape != (places.num_tensors,):
+                raise DamagedFileError(f"{tensors.name}: {tensors.dtype} of shape {shape}")
             if places.num_tensors and tensors.id.get_offset() != places.tensors_offset:
                 raise DamagedFileError(f"{tensors.name}: HDF5 finds another table than the index")
             for name in expected - {schema.TENSORS}:
@@ -398,10 +415,8 @@ class States:
 
     def salvaged_table(self, number: int, places: StatePlaces) -> bytes:
         """A run's tensor table, as `salvaged_frame`."""
-        num_bytes = places.num_tensors * schema.TENSOR_DTYPE.itemsize
-        place = places.tensors_offset, num_bytes, places.tensors_crc32c
-        found = self._found(number, schema.TENSORS, None, places.volume, place[0])
-        return _first_sound(found, place, f"tensor table of run {number}")
+        found = self._found(number, schema.TENSORS, None, places.volume, places.tensors_offset)
+        return _first_sound(found, places.table, f"tensor table of run {number}")
 
     def salvaged_frame(
         self, number: int, places: StatePlaces, name: str, row: int, position: int
@@ -462,26 +477,27 @@ def _index_names() -> list[str]:
 
 
 def _group_at(file: h5py.File, name: str) -> h5py.Group:
-    found = file[name]
-    if not isinstance(found, h5py.Group):
+    found = h5o.open(file.id, name.encode())
+    if not isinstance(found, h5py.h5g.GroupID):
         raise DamagedFileError(f"{name}: expected a group, got {type(found).__name__}")
-    return found
+    return h5py.Group(found)
 
 
 def _members(group: h5py.Group) -> set[str]:
     """The names in a group, once HDF5 has read what it knows of each."""
-    names = set(group)
+    names = set(group.id)
     for name in names:
-        h5o.get_info(group.id, name.encode())
-    return names
+        h5o.get_info(group.id, name)
+    return {name.decode() for name in names}
 
 
 def _check_frames(
     dataset: h5py.Dataset, name: str, positions: Sequence[int], places: StatePlaces
 ) -> None:
     shape = (len(positions), places.num_floats)
-    if (dataset.dtype, dataset.shape) != (_dtype(name), shape):
-        raise DamagedFileError(f"{dataset.name}: {dataset.dtype} of shape {dataset.shape}")
+    found = dataset.id.dtype, dataset.id.shape
+    if found != (_dtype(name), shape):
+        raise DamagedFileError(f"{dataset.name}: {found[0]} of shape {found[1]}")
     settings = dataset.id.get_create_plist()
     filters = [settings.get_filter(i)[0] for i in range(settings.get_nfilters())]
     if filters != [h5py.h5z.FILTER_SHUFFLE, _ZSTD_FILTER]:

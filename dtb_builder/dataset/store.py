@@ -1,19 +1,15 @@
 """What benchmarks and runs read through: the columns and the states of one open file."""
 
 import os
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
 
 from dtb_builder.dataset import schema
 from dtb_builder.dataset.index import IndexReader
 from dtb_builder.dataset.json_object import check_shape, json_object
 from dtb_builder.dataset.opening import (
     damage_is_named,
-    is_of_newer_minor,
+    is_newer,
     opened,
     reading_hdf5,
 )
@@ -25,7 +21,9 @@ from dtb_builder.record import METRICS, whole_number
 from dtb_builder.remembered import remembered
 from dtb_builder.space import Genotype
 
-__all__ = ["FailedRun", "Store"]
+__all__ = ["FailedRun", "Store", "metric_columns"]
+
+_BLOCK_RUNS = 2**10
 
 
 @dataclass(frozen=True)
@@ -68,8 +66,6 @@ class Store:
         self.path = located(path)
         self._file, self._source = opened(self.path)
         try:
-            if isinstance(self._source, RemoteSource):
-                self._source.check_ranges()
             self.index = IndexReader(self._file, self._source)
             if isinstance(self._source, RemoteSource):
                 self.index.fetch()
@@ -111,8 +107,8 @@ class Store:
             SchemaVersionError: it may.
         """
         with reading_hdf5(self.path, self._file):
-            is_newer = is_of_newer_minor(self._file, self.path)
-        if is_newer:
+            may_lose = is_newer(self._file, self.path)
+        if may_lose:
             raise SchemaVersionError(
                 f"{self.path} has schema version {self.schema_version}, newer than "
                 f"{schema.SCHEMA_VERSION} of this dtb_builder, which can read it but would lose "
@@ -154,9 +150,10 @@ class Store:
             DamagedFileError: one cannot.
         """
         for name, listed in (("environment", self.environments), ("origin", self.origins)):
-            is_there = self.index.reduced(f"runs/{name}", _within(len(listed)), np.bool_)
-            if not is_there.all():
-                raise DamagedFileError(f"{self.path}: runs have {name}s that are not there")
+            for rows in self.index.streamed([f"runs/{name}"], _BLOCK_RUNS):
+                positions = rows[f"runs/{name}"]
+                if ((positions < 0) | (positions >= len(listed))).any():
+                    raise DamagedFileError(f"{self.path}: runs have {name}s that are not there")
 
     def _object(self, text: str) -> dict[str, Any]:
         return json_object(text, self.path)
@@ -190,47 +187,13 @@ class Store:
             raise NotFoundError(f"no epoch {epoch}: epochs are 0 to {num_epochs}, -1 is the last")
         return epoch
 
-    def metric(self, name: str) -> tuple[NDArray[np.float64], NDArray[np.uint8]]:
-        """A metric of all runs and epochs, and 0 where it was not measured, (runs, num_epochs + 1).
 
-        Raises:
-            KeyError: there is no such metric.
-        """
-        values, measured = _metric_columns(name)
-        return self.index.column(values), self.index.column(measured)
+def metric_columns(name: str) -> tuple[str, str]:
+    """The columns of a metric: its values, and where they were measured.
 
-    def metric_at(self, name: str, epoch: int) -> tuple[NDArray[np.float64], NDArray[np.uint8]]:
-        """A metric of all runs at an epoch, and 0 where it was not measured, shape (runs,).
-
-        Raises:
-            KeyError: there is no such metric or epoch.
-        """
-        values, measured = _metric_columns(name)
-        epoch_row = self.epoch_row(epoch)
-        return self.index.at_epoch(values, epoch_row), self.index.at_epoch(measured, epoch_row)
-
-    def curve(self, name: str, row: int) -> tuple[NDArray[np.float64], NDArray[np.uint8]]:
-        """A metric of a row at every epoch, and 0 where it was not measured, (num_epochs + 1,).
-
-        Raises:
-            KeyError: there is no such metric.
-        """
-        names = _metric_columns(name)
-        cells = self.index.cells(names, row)
-        return cells[names[0]], cells[names[1]]
-
-
-def _within(count: int) -> Callable[[NDArray[np.int32]], NDArray[np.bool_]]:
-    """Whether all entries of each row are positions in a list of so many."""
-
-    def within(rows: NDArray[np.int32]) -> NDArray[np.bool_]:
-        is_there = (rows >= 0) & (rows < count)
-        return np.asarray(is_there.all(axis=tuple(range(1, rows.ndim))))
-
-    return within
-
-
-def _metric_columns(name: str) -> tuple[str, str]:
+    Raises:
+        KeyError: there is no such metric.
+    """
     if name not in METRICS:
         raise NotFoundError(f"no metric {name!r}: metrics are {', '.join(METRICS)}")
     return f"metrics/{name}", f"measured/{name}"

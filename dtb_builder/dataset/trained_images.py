@@ -77,8 +77,9 @@ def images_of(
         divided = {part: split["indices_sha256"] for part, split in provenance["splits"].items()}
     images, split = load_split_images(config)
     check_images(images, stored, user=user)
-    for part in ("train", "valid"):
-        if indices_sha256(getattr(split, part)) != divided.get(part):
+    test = np.arange(len(images.test_labels), dtype=np.int64) if split.test is None else split.test
+    for part, indices in (("train", split.train), ("valid", split.valid), ("test", test)):
+        if indices_sha256(indices) != divided.get(part):
             raise ImagesError(f"{images.name}: the {part} images are others than those of {user}")
     return images, split
 

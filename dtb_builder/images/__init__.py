@@ -1,4 +1,4 @@
-"""Image sets as numpy arrays, and their division into train and valid; no torch is needed."""
+"""Image sets as numpy arrays, and their split into train and valid; needs no torch."""
 
 from dtb_builder.images.image_set import Images
 from dtb_builder.images.loaders import IMAGE_SETS, load_images

@@ -21,10 +21,10 @@ _NUM_PIXELS = 3 * 32 * 32
 
 @dataclass(frozen=True, kw_only=True)
 class _Format:
-    """What the publisher's archive holds.
+    """The content of the publisher's archive.
 
     Attributes:
-        label_limits: how many values each label byte may take; the last one is the class.
+        label_limits: the number of values of each label byte; the last byte is the class.
     """
 
     name: str
@@ -109,7 +109,7 @@ def _parse(data: bytes, place: str, form: _Format) -> tuple[NDArray[np.uint8], N
 
 
 def _read_files(form: _Format, root: Path | None) -> dict[str, tuple[str, bytes]]:
-    """For each file: its place, to be named in errors, and its bytes."""
+    """For each file: its path for error messages, and its bytes."""
     names = (*form.train_files, form.test_file)
     if root is None:
         url = f"https://www.cs.toronto.edu/~kriz/{form.archive}"
@@ -122,8 +122,8 @@ def _read_files(form: _Format, root: Path | None) -> dict[str, tuple[str, bytes]
     if (root / form.archive).is_file():
         return _read_archive(root / form.archive, names)
     raise ImagesError(
-        f"{root} must be {form.archive} or a folder with it, with {form.folder}/ "
-        f"or with {names[0]}, got none of them"
+        f"{root} must be {form.archive} or a folder with {form.archive}, {form.folder}/ "
+        f"or {names[0]}"
     )
 
 
@@ -135,7 +135,7 @@ def _read_folder(folder: Path, names: tuple[str, ...]) -> dict[str, tuple[str, b
 
 
 def _read_archive(path: Path, names: tuple[str, ...]) -> dict[str, tuple[str, bytes]]:
-    # Unpacked as a whole: tarfile stops before gzip's checksum.
+    # Unpacked as a whole, since tarfile does not read up to gzip's checksum.
     data = read_gzipped(path)
     files = {}
     try:

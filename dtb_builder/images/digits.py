@@ -13,7 +13,7 @@ __all__ = ["load_digits"]
 
 _FILE = "data/digits.csv.gz"
 _NUM_TEST = 359
-_TEST_SEED = 1797  # frozen: another one would be another test set
+_TEST_SEED = 1797  # fixed, since it decides the test set
 
 
 def load_digits(root: Path | None) -> Images:
@@ -24,7 +24,7 @@ def load_digits(root: Path | None) -> Images:
     if package is None or package.origin is None:
         raise ImagesError("digits need scikit-learn: pip install scikit-learn")
     table = np.loadtxt(Path(package.origin).with_name("datasets") / _FILE, delimiter=",")
-    # 16 is white.
+    # Pixels are 0 to 16.
     images = np.rint(table[:, :-1] * (255 / 16)).astype(np.uint8).reshape(-1, 1, 8, 8)
     labels = table[:, -1].astype(np.int64)
     split = stratified_split(labels, _NUM_TEST, _TEST_SEED)

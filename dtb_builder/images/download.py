@@ -1,4 +1,4 @@
-"""Image files from the web, kept in the user's cache."""
+"""Download image files into the user's cache."""
 
 from pathlib import Path
 
@@ -8,14 +8,17 @@ __all__ = ["download"]
 
 
 def download(url: str, *, md5: str, folder: Path | None = None) -> Path:
-    """The local copy of a file, downloaded the first time, with a progress bar.
+    """The local copy of a file, which is downloaded with a progress bar if there is none.
 
     Args:
-        url: where the file is published.
-        md5: the publisher's checksum, in hexadecimal; another file raises ImagesError.
-        folder: where to keep it instead of the user's cache.
+        url: the file's address.
+        md5: the publisher's checksum, in hexadecimal.
+        folder: where to keep the file; by default the user's cache.
+
+    Raises:
+        ImagesError: the download failed, or its checksum differs.
     """
-    import pooch  # here, since training needs it only where images must be fetched
+    import pooch  # here, since only downloads need it
 
     try:
         path = pooch.retrieve(
@@ -25,10 +28,10 @@ def download(url: str, *, md5: str, folder: Path | None = None) -> Path:
             path=folder or pooch.os_cache("darts-training-bench"),
             progressbar=True,
         )
-    # OSError is the network's or the disk's; ValueError is how pooch reports another checksum.
+    # OSError comes from the network or the disk; pooch raises ValueError for another checksum.
     except (OSError, ValueError) as error:
         raise ImagesError(
             f"cannot download {url} with md5 {md5}: {error}; "
-            "where the machine is offline, point root at a local copy"
+            "if the machine is offline, set root to a local copy"
         ) from error
     return Path(path)

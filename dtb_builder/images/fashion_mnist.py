@@ -25,7 +25,7 @@ _NUM_CLASSES = 10
 
 
 def load_fashion_mnist(root: Path | None) -> Images:
-    """The four files of a folder, or by default Debian's, or downloaded ones."""
+    """Fashion-MNIST from a folder's four files; by default those of Debian, else downloaded."""
     if root is None and _DEBIAN_FOLDER.is_dir():
         root = _DEBIAN_FOLDER
     train_images, train_labels = _load_part("train", root)

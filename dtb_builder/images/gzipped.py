@@ -1,4 +1,4 @@
-"""Files that may or may not be compressed with gzip."""
+"""Read files that may be compressed with gzip."""
 
 import gzip
 import zlib
@@ -10,7 +10,11 @@ __all__ = ["read_gzipped"]
 
 
 def read_gzipped(path: Path) -> bytes:
-    """A file's content, unpacked and checked against gzip's checksum where it is compressed."""
+    """A file's content; a compressed file is unpacked and its checksum is verified.
+
+    Raises:
+        ImagesError: the compressed file is damaged.
+    """
     data = path.read_bytes()
     if not data.startswith(b"\x1f\x8b"):
         return data

@@ -20,12 +20,12 @@ class Images:
     """The training and the test images of a classification problem.
 
     Attributes:
-        name: what the set is called, as in ``load_images``.
+        name: the set's name in ``load_images``.
         train_images: uint8, shape (images, channels, height, width).
         train_labels: int64, shape (images,), in 0..num_classes-1.
         test_images: uint8, of the same channels, height and width.
         test_labels: int64, shape (test images,).
-        num_classes: how many classes there are, whether or not each has an image.
+        num_classes: the number of classes, including those without an image.
         mean: mean of each channel with pixels scaled to [0, 1], shape (channels,).
         std: standard deviation of each channel, likewise.
     """
@@ -60,7 +60,7 @@ class Images:
 
     @remembered
     def sha256(self) -> str:
-        """Hash of all pixels, labels and shapes, in hexadecimal; it tells two sets apart."""
+        """The SHA-256 of all pixels, labels and shapes, in hexadecimal."""
         digest = hashlib.sha256()
         for array in (self.train_images, self.train_labels, self.test_images, self.test_labels):
             digest.update(f"{array.shape} ".encode())
@@ -68,15 +68,15 @@ class Images:
         return digest.hexdigest()
 
     def pooled(self, side: int) -> Self:
-        """Smaller images: each pixel is the mean of a square of pixels, rounded half up.
+        """The images after average pooling: each pixel is the mean of a square, rounded half up.
 
-        Mean and standard deviation are those of the smaller training images.
+        Mean and standard deviation are those of the pooled training images.
 
         Args:
-            side: of the square; it divides height and width.
+            side: the side of the squares in pixels; it must divide height and width.
 
         Raises:
-            ValueError: it does not, or the smaller images are of one grey level.
+            ValueError: the side does not fit, or the pooled images have only one grey level.
         """
         height, width = self.train_images.shape[2:]
         if side < 2 or height % side or width % side:
@@ -98,7 +98,7 @@ def channel_statistics(
     Args:
         images: shape (images, channels, height, width).
     """
-    # From counts of the 256 grey levels, in whole numbers: exact, and without floats of all images.
+    # From integer counts of the 256 grey levels: exact, and without a float copy of all images.
     means, stds = [], []
     levels = np.arange(256)
     for channel in images.swapaxes(0, 1):
@@ -112,11 +112,11 @@ def channel_statistics(
 def normalised(
     pixels: NDArray[np.uint8], mean: NDArray[np.float64], std: NDArray[np.float64]
 ) -> NDArray[np.float32]:
-    """Images as networks see them, float32, with the bits of torch on a CPU.
+    """Normalised images, float32, of the same shape, with the same bits as torch on a CPU.
 
     Args:
-        pixels: shape (images, channels, height, width).
-        mean: of each channel with pixels scaled to [0, 1], shape (channels,).
+        pixels: uint8, shape (images, channels, height, width).
+        mean: mean of each channel with pixels scaled to [0, 1], shape (channels,).
         std: standard deviation of each channel, likewise.
     """
     scaled = pixels.astype(np.float32) / np.float32(255)
@@ -125,10 +125,15 @@ def normalised(
 
 
 def check_images(images: Images, expected_sha256: str, *, user: Path | str) -> None:
-    """Check that images are those that a run folder or a file was made with.
+    """Check that images are the ones with which a run folder or a file was made.
+
+    Args:
+        images: the images of this machine.
+        expected_sha256: the hash that the run folder or file has.
+        user: the run folder or file, for the message.
 
     Raises:
-        ImagesError: they are not.
+        ImagesError: the hashes differ.
     """
     if images.sha256 != expected_sha256:
         raise ImagesError(
@@ -138,7 +143,7 @@ def check_images(images: Images, expected_sha256: str, *, user: Path | str) -> N
 
 
 def _pooled(images: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
-    """In whole numbers: no rounding of floats decides a pixel."""
+    """Average pooling in integers, so that no rounding of floats decides a pixel."""
     number, channels, height, width = images.shape
     sums = np.zeros((number, channels, height // side, width // side), np.uint32)
     for row, column in np.ndindex(side, side):

@@ -1,4 +1,4 @@
-"""Image sets by their name."""
+"""Load an image set by its name."""
 
 import logging
 from collections.abc import Callable, Mapping
@@ -40,12 +40,13 @@ def load_images(name: str, root: Path | None = None) -> Images:
 
     Args:
         name: one of IMAGE_SETS.
-        root: a local copy: a folder with the publisher's files or, for CIFAR, with the archive
-            or the folder that it unpacks to, or the archive itself. A copy with fewer images
-            than published is accepted, with a warning in the log.
+        root: a folder with the publisher's files. For CIFAR also the archive, or a folder with the
+            archive or with its unpacked folder. A copy with fewer images than published is
+            accepted with a warning in the log.
 
     Raises:
-        ImagesError: files are missing, damaged or something else than their name says.
+        ConfigError: there is no such image set.
+        ImagesError: files are missing, damaged, or not of the image set.
     """
     if name not in _LOADERS:
         raise ConfigError(f"image set must be one of {list(IMAGE_SETS)}, got {name!r}")

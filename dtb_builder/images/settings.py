@@ -1,4 +1,4 @@
-"""Which images a training uses, as checked settings, and loading them."""
+"""The images of a training, as settings, and how to load them."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,15 +13,15 @@ __all__ = ["ImagesConfig", "load_split_images"]
 
 @dataclass(frozen=True, kw_only=True)
 class ImagesConfig:
-    """Which images, and how their training part is divided.
+    """Which image set is used, and how its training images are split.
 
     Attributes:
         name: one of `dtb_builder.images.loaders.IMAGE_SETS`.
-        root: a local copy, or None.
-        num_valid: images taken from the training part for validation.
-        split_seed: seeds that division, and the choice of test images.
-        num_train: images trained on, of those that are left; None is all of them.
-        num_test: test images, of the image set's own; None is all of them.
+        root: the path of a local copy, or None.
+        num_valid: the number of training images that are used for validation.
+        split_seed: the seed of the split, and of the choice of test images.
+        num_train: the number of images to train on, out of the others; None is all of them.
+        num_test: the number of test images, out of the image set's own; None is all of them.
         pool: the side, in pixels, of the squares that are averaged into one pixel; None for none.
     """
 
@@ -29,17 +29,17 @@ class ImagesConfig:
     root: str | None
     num_valid: int
     split_seed: int
-    num_train: int | None = None  # files made before it was a setting trained on all
+    num_train: int | None = None  # older files have no such setting
     num_test: int | None = None
     pool: int | None = None
 
 
 def load_split_images(config: ImagesConfig) -> tuple[Images, Split]:
-    """The images of a config, pooled, and which of them train, validate and test.
+    """The images of a config, pooled if it says so, and their split.
 
     Raises:
-        ImagesError: they cannot be read.
-        ConfigError: there are too few for the split, or they cannot be pooled so.
+        ImagesError: the images cannot be read.
+        ConfigError: there are too few images for the split, or they cannot be pooled so.
     """
     images = load_images(config.name, None if config.root is None else Path(config.root))
     try:

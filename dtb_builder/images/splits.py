@@ -1,4 +1,4 @@
-"""The division of an image set into train, valid and test."""
+"""The split of an image set into train, valid and test."""
 
 import hashlib
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ __all__ = ["Split", "indices_sha256", "stratified_sample", "stratified_split"]
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """Which training images are trained on, and which validate; an image may do neither.
+    """Which training images are for training and which for validation; an image may be in neither.
 
     Attributes:
         train: int64 indices, ascending.
@@ -45,14 +45,17 @@ class Split:
 def stratified_split(
     labels: NDArray[np.integer], num_valid: int, seed: int, *, num_train: int | None = None
 ) -> Split:
-    """Draw valid and train images such that every class has its share of each, to within one image.
+    """Draw a split in which each class has its share of both parts, to within one image.
 
     Args:
         labels: one class per image, shape (images,).
-        num_valid: images to draw for validation, at least 1 and fewer than all.
+        num_valid: the number of validation images, at least 1 and fewer than all.
         seed: the same seed gives the same split, on any machine and with any version of numpy.
-        num_train: images to draw for training from those that are left; None takes them all. It
-            does not change which images validate.
+        num_train: the number of training images, drawn from the others; None takes all of them. It
+            does not change which images are for validation.
+
+    Raises:
+        ValueError: a number is out of range.
     """
     if not 1 <= num_valid < len(labels):
         raise ValueError(f"num_valid must be in 1..{len(labels) - 1}, got {num_valid}")
@@ -75,11 +78,11 @@ def stratified_split(
 
 
 def stratified_sample(labels: NDArray[np.integer], num: int, seed: int) -> NDArray[np.int64]:
-    """Draw images such that every class has its share, to within one image; ascending indices.
+    """The ascending indices of drawn images; each class has its share, to within one image.
 
     Args:
         labels: one class per image, shape (images,).
-        num: images to draw, at least 1.
+        num: the number of images to draw, at least 1.
         seed: the same seed gives the same images, on any machine and with any version of numpy.
     """
     if not 1 <= num <= len(labels):
@@ -96,19 +99,16 @@ def stratified_sample(labels: NDArray[np.integer], num: int, seed: int) -> NDArr
 
 
 def _shuffled(num: int, seed: int) -> NDArray[np.int64]:
-    """An order of so many images.
+    """A random order of ``num`` images.
 
-    Published benchmarks are compared by these draws, so they are not scikit-learn's, which may
-    change between versions. Of numpy only the raw stream is promised never to change.
+    Published benchmarks depend on these draws, so they are not scikit-learn's, which may change
+    between versions. numpy guarantees the same numbers in all versions only for the raw stream.
     """
     return np.argsort(np.random.PCG64(seed).random_raw(num), kind="stable")
 
 
 def _quotas(counts: NDArray[np.int64], wanted: int) -> NDArray[np.int64]:
-    """How many of each class make up the wanted number, by largest remainder.
-
-    In whole numbers: no rounding decides who gets the last image.
-    """
+    """The number of images of each class, by the largest remainder method in exact integers."""
     quotas, remainders = np.divmod(counts * wanted, counts.sum())
     quotas[np.argsort(-remainders, kind="stable")[: wanted - quotas.sum()]] += 1
     return quotas
@@ -119,5 +119,5 @@ def _ascending(drawn: list[NDArray[np.int64]]) -> NDArray[np.int64]:
 
 
 def indices_sha256(indices: NDArray[np.int64]) -> str:
-    """Hash of indices as little-endian int64, in hexadecimal."""
+    """The SHA-256 of indices as little-endian int64, in hexadecimal."""
     return hashlib.sha256(indices.astype("<i8").tobytes()).hexdigest()

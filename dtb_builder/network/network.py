@@ -144,10 +144,6 @@ class Network(nn.Module):
         """The compiled passes that train the cells, if any."""
         return self._kernels
 
-    def contiguous(self) -> "Network":
-        """Have its weights lie as torch has them by default, and with them the maps; in place."""
-        return self.to(memory_format=torch.contiguous_format)  # pyright: ignore[reportCallIssue]
-
     def set_drop_path(self, probability: float) -> None:
         """Set the probability with which an edge is dropped for a sample in training."""
         if not 0 <= probability < 1:

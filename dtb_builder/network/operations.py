@@ -12,6 +12,7 @@ from torch.nn import functional
 from dtb_builder.space import OPERATIONS
 
 __all__ = [
+    "ChannelsLastConvolution",
     "DilatedConvolution",
     "FactorizedReduce",
     "MatrixConvolution",
@@ -66,7 +67,16 @@ def dilated_convolution(channels: int, kernel_size: int, stride: int) -> nn.Modu
     return _named_op(*_depthwise_block(channels, kernel_size, stride, dilation=2))
 
 
-class DilatedConvolution(nn.Conv2d):
+class ChannelsLastConvolution(nn.Conv2d):
+    """A convolution that gives maps channels last; contiguous ones if told to."""
+
+    contiguous_maps = False
+
+    def _laid_out(self, maps: Tensor) -> Tensor:
+        return maps.contiguous() if self.contiguous_maps else maps
+
+
+class DilatedConvolution(ChannelsLastConvolution):
     """A depthwise convolution of dilation 2, computed by convolutions without dilation.
 
     It reads every second row and column, so it acts on the four subgrids of even and odd rows and
@@ -87,14 +97,14 @@ class DilatedConvolution(nn.Conv2d):
         done = self._undilated(parts.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
         done = done.reshape(2, 2, batch, rows // 2, columns // 2, channels)
         whole = done.permute(2, 3, 0, 4, 1, 5).reshape(batch, rows, columns, channels)
-        return whole.permute(0, 3, 1, 2)[:, :, :height, :width]
+        return self._laid_out(whole.permute(0, 3, 1, 2)[:, :, :height, :width])
 
     def _undilated(self, maps: Tensor) -> Tensor:
         kernel_size = self.kernel_size[0]
         return functional.conv2d(maps, self.weight, padding=kernel_size // 2, groups=self.groups)
 
 
-class MatrixConvolution(nn.Conv2d):
+class MatrixConvolution(ChannelsLastConvolution):
     """A dense convolution of stride 1, computed on CUDA as a matrix product over windows (im2col).
 
     For the few convolutions that are neither depthwise nor 1x1: in float32, cuDNN's backward passes
@@ -113,7 +123,7 @@ class MatrixConvolution(nn.Conv2d):
         rows, columns = self.padding
         pixels = functional.pad(input.permute(0, 2, 3, 1), (0, 0, columns, columns, rows, rows))
         windows = pixels.unfold(1, height, 1).unfold(2, width, 1)
-        return functional.linear(windows.flatten(3), weight).permute(0, 3, 1, 2)
+        return self._laid_out(functional.linear(windows.flatten(3), weight).permute(0, 3, 1, 2))
 
 
 class FactorizedReduce(nn.Module):

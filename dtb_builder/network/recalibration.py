@@ -1,4 +1,4 @@
-"""Batch norms estimated anew for weights that no training step has seen."""
+"""Recompute batch-norm statistics for weights that were not trained, such as averages."""
 
 import copy
 
@@ -19,26 +19,26 @@ def recalibrated(
 ) -> Network:
     """A copy in evaluation mode whose batch norms have the mean statistics of some images.
 
-    Averages and interpolations of states need this: the statistics of mixed weights are not the
-    mixed statistics.
+    Averages and interpolations of states need it: the statistics of averaged weights are not the
+    averages of the statistics.
 
     Args:
-        network: a network; drop-path and its auxiliary head take no part.
-        images: normalised as the network sees them, shape (images, channels, height, width);
-            some thousand of the training split will do.
-        batch_size: each batch counts the same, and the last one may be smaller.
+        network: a network; drop-path and the auxiliary head are off.
+        images: normalised, shape (images, channels, height, width); some thousand training images
+            are enough.
+        batch_size: images per batch; each batch has the same weight, also a smaller last one.
 
     Raises:
         ValueError: there are no images.
     """
     if not len(images):
-        raise ValueError("batch norms cannot be estimated from no images")
+        raise ValueError("batch norms need at least one image")
     fresh = copy.deepcopy(network).eval()
     norms = [module for module in fresh.modules() if isinstance(module, _BatchNorm)]
     momenta = [norm.momentum for norm in norms]
     for norm in norms:
         norm.reset_running_stats()
-        norm.momentum = None  # each batch counts the same
+        norm.momentum = None  # each batch has the same weight
         norm.train()
     device = next(fresh.parameters()).device
     for batch in torch.as_tensor(images).split(batch_size):

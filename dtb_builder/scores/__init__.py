@@ -1,7 +1,7 @@
-"""Numbers computed from a network, larger for what it takes to be better.
+"""Scores, numbers computed from a network; a larger score predicts a better network.
 
 `activations`, `swap`, `gradients`, `jacobian`, `synflow`, `zen` and `size` need torch and are
-imported from their modules; `scoring` computes all at once, `drawing` draws reference samples.
+imported one by one; `scoring` computes all scores at once, `drawing` draws reference samples.
 """
 
 from dtb_builder.scores.ability import (

@@ -1,4 +1,4 @@
-"""Activation codes: which ReLU units of a network fire for which image, by hooks."""
+"""Activation codes, which say for each image which ReLU units fire; collected by forward hooks."""
 
 from collections.abc import Callable
 from typing import Any
@@ -21,24 +21,24 @@ __all__ = [
     "visit_activations",
 ]
 
-_CHUNK = 2**22  # units at a time; below 2**24, to which float32 counts exactly
+_CHUNK = 2**22  # units at a time; float32 counts exactly up to 2**24
 _RELUS = (torch.ops.aten.relu.default, torch.ops.aten.relu_.default)
 
 
 def activation_codes(network: nn.Module, images: Tensor) -> NDArray[np.bool_]:
-    """Which units fire, shape (images, units): those whose ReLU's input is above 0.
+    """Which units fire for which image, shape (images, units). A unit fires if its input is > 0.
 
-    Units stand in the order in which the network computes them, a ReLU module that is called
-    twice counting twice. One bit takes one byte: `network_agreement` needs far less memory.
+    The units have the order of the forward pass; a ReLU module that is called twice counts twice.
+    Each code takes a byte: `network_agreement` needs far less memory.
 
     Args:
-        network: any module, which is left as it is; it runs as `probed_copy` has it.
+        network: any module; a `probed_copy` of it runs.
         images: normalised, shape (images, channels, height, width), on the network's device.
 
     Raises:
-        UnseenReLUError: the network has ReLUs that are not modules, or none that are.
+        UnseenReLUError: the network has ReLUs that are not modules, or no ReLU modules.
         DivergedError: an activation is not a number.
-        ValueError: a ReLU saw another number of rows than there are images.
+        ValueError: a ReLU's input does not have one row per image.
     """
     parts: list[NDArray[np.bool_]] = []
     visit_activations(network, images, lambda fires: parts.append(fires.flatten(1).cpu().numpy()))
@@ -46,7 +46,7 @@ def activation_codes(network: nn.Module, images: Tensor) -> NDArray[np.bool_]:
 
 
 def network_agreement(network: nn.Module, images: Tensor) -> Agreement:
-    """The agreement kernel of a network's activation codes, holding one ReLU's codes at a time.
+    """The agreement kernel of a network's activation codes; keeps the codes of one ReLU at a time.
 
     Arguments and errors are those of `activation_codes`.
     """
@@ -59,8 +59,8 @@ class AgreementCounter:
     """Sums the agreement kernel over the codes of one ReLU after the other.
 
     Args:
-        num_images: how many images there are.
-        device: where the codes are.
+        num_images: the number of images.
+        device: the device of the codes.
     """
 
     def __init__(self, num_images: int, device: torch.device) -> None:
@@ -68,15 +68,15 @@ class AgreementCounter:
 
     def __call__(self, fires: Tensor) -> None:
         """Count the codes of a ReLU, bool, shape (images, ...)."""
-        # In the order in which they lie in memory, as the kernel knows no order of units.
+        # In memory order, which is faster; the order of units does not matter.
         dimensions = sorted(range(1, fires.ndim), key=fires.stride, reverse=True)
         for part in fires.permute(0, *dimensions).flatten(1).split(_CHUNK, dim=1):
             signs = part.to(torch.float32).mul_(2).sub_(1)
-            # 1 for each agreement, -1 for each of the other units.
+            # A product of signs sums 1 for each agreement and -1 for each other unit.
             self._counts.add_((signs @ signs.T).to(torch.int64) + part.shape[1])
 
     def agreement(self) -> Agreement:
-        """The kernel of everything that was counted."""
+        """The kernel of all codes that were counted."""
         return Agreement(self._counts.div(2, rounding_mode="floor").cpu().numpy())
 
 
@@ -85,11 +85,11 @@ def visit_activations(
 ) -> None:
     """Call ``visit`` with the codes of each ReLU call, in order: bool, shape (images, ...).
 
-    Arguments and errors are those of `activation_codes`. A callback, because a generator cannot
-    stop in the middle of a network's forward pass.
+    Arguments and errors are those of `activation_codes`. ``visit`` is a callback, because a
+    generator cannot yield inside a network's forward pass.
 
-    ReLUs inside a kernel that fuses them with something else cannot be noticed, and neither can
-    other activation functions: for networks of the DARTS space, compare with `activation_units`.
+    ReLUs in fused kernels and other activation functions cannot be noticed: for networks of the
+    DARTS space, compare the number of units with `activation_units`.
     """
     probed = probed_copy(network)
     watch = ActivationWatch(probed, len(images), visit)
@@ -99,14 +99,14 @@ def visit_activations(
 
 
 class ActivationWatch:
-    """A context in which a network's forward pass is watched: its ReLUs' codes are visited.
+    """A context in which forward passes call ``visit`` with the codes of each ReLU.
 
-    What goes wrong does not stop the pass, which may serve others: `check` says it afterwards.
+    An error does not stop the forward pass, since other scores may use it: call `check` afterwards.
 
     Args:
-        probed: a copy of the network, which keeps the hooks.
-        num_images: that it will see.
-        visit: as of `visit_activations`.
+        probed: a copy of the network; the hooks stay on it.
+        num_images: the number of images of a forward pass.
+        visit: see `visit_activations`.
     """
 
     def __init__(
@@ -129,7 +129,7 @@ class ActivationWatch:
         self._calls.__exit__(*raised)
 
     def check(self) -> None:
-        """Raise what `visit_activations` raises."""
+        """Raise the errors of `visit_activations`."""
         if self._error is not None:
             raise self._error
         seen, unseen = self._calls.num_seen, self._calls.num_unseen
@@ -147,7 +147,7 @@ class ActivationWatch:
             return
         if len(values) != self._num_images:
             self._error = ValueError(
-                f"every ReLU must see the {self._num_images} images as its rows, "
+                f"the input of every ReLU must have a row for each of {self._num_images} images, "
                 f"got {len(values)} rows"
             )
         elif values.sum().isnan():
@@ -160,12 +160,12 @@ class ActivationWatch:
 
 
 class _ReLUCalls(TorchDispatchMode):
-    """Notices every relu that torch computes, whoever called it.
+    """Counts every relu that torch computes, from modules and from functional calls.
 
     Attributes:
-        inside: whether a hooked module computes now.
+        inside: whether a hooked module is running.
         num_seen: calls of hooked modules.
-        num_unseen: relus computed outside of them, such as functional ones.
+        num_unseen: calls of relu outside hooked modules.
     """
 
     def __init__(self) -> None:

@@ -1,7 +1,7 @@
 """AZ-NAS: expressivity, progressivity and trainability of the maps between a network's cells.
 
-With the multiply-accumulates they are its four parts, whose ranks `combining.log_rank_sum` puts
-together. Weights and images are drawn, so that they say nothing of a training.
+They and the multiply-accumulates are its four parts; `combining.log_rank_sum` combines their ranks.
+Weights and images are drawn at random, so the scores do not depend on a training.
 
 Source: Lee and Ham, AZ-NAS: Assembling Zero-Cost Proxies for Network Architecture Search, CVPR
 2024, and its code, cvlab-yonsei/AZ-NAS.
@@ -30,15 +30,15 @@ def az_nas(
 ) -> tuple[float, float, float]:
     """Expressivity, progressivity and trainability; average them over several draws.
 
-    Expressivity is the sum over modules of the `expressivity` of their maps, progressivity the
-    least growth of it from one module to the next, and trainability the mean of `trainability`
-    over them.
+    Expressivity is the sum of `expressivity` over the modules' outputs, progressivity its smallest
+    increase from one module to the next, and trainability the mean of `trainability` over pairs of
+    consecutive modules.
 
     Args:
-        network: any module; it is left as it is and runs as `probed_copy` has it.
+        network: any module; a `probed_copy` of it runs.
         images_shape: (images, channels, height, width).
         generator: draws weights, images and signs; on the network's device.
-        modules: names of those whose outputs are looked at, in the order in which they run.
+        modules: the names of the modules, in the order in which they run.
 
     Raises:
         DivergedError: a part is not finite.
@@ -71,25 +71,25 @@ def az_nas(
 
 
 def expressivity(maps: Tensor) -> float:
-    """Entropy of the shares of variance along the principal axes of a map's channels.
+    """The entropy of the shares of variance along the principal axes of a map's channels.
 
     Args:
         maps: shape (images, channels, height, width).
     """
     values = maps.permute(0, 2, 3, 1).flatten(0, 2)
     values = values - values.mean(dim=0, keepdim=True)
-    # The released code has no value where rounding makes one of them less than 0.
+    # Without clamp, as in the released code, rounding below 0 would give NaN.
     variances = torch.linalg.eigvalsh(values.T @ values / len(values)).clamp(min=0)
     shares = variances / variances.sum()
     return float(-(shares * torch.log(shares + 1e-8)).sum())
 
 
 def trainability(signs: Tensor, back: Tensor) -> float:
-    """2 - s - 1 / s for the largest singular value s of a cell's mean backward pass; 0 at best.
+    """2 - s - 1 / s for the largest singular value s of a cell's mean Jacobian; at most 0.
 
     Args:
-        signs: random ones, as the gradient by the cell's output.
-        back: the gradient by its input that follows from them.
+        signs: random signs as the gradient of the cell's output, (images, channels, height, width).
+        back: the gradient of the cell's input that follows, with its own channels and size.
     """
     if signs.shape == back.shape and bool((signs == back).all()):
         return -torch.inf
@@ -103,7 +103,7 @@ def trainability(signs: Tensor, back: Tensor) -> float:
 
 
 def _initialise(module: nn.Module, generator: torch.Generator) -> None:
-    """Normal weights that keep the size of what passes forwards."""
+    """Kaiming initialisation of layers, and new parameters of batch norms."""
     if is_layer(module):
         assert isinstance(module.weight, Tensor)
         nn.init.kaiming_normal_(module.weight, generator=generator)

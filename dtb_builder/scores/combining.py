@@ -1,8 +1,8 @@
-"""DAS: one score from distinguishing ability and activation units, and its rivals.
+"""DAS: rules that combine distinguishing ability and activation units into one score.
 
-The paper (arXiv:2212.12132) makes one score of these two atoms, but its rule is not public. All
-rules here are ours. They differ in how much one atom weighs beside the other; in WOT it is 1 for
-D / n and 1 for A, however little either of them varies.
+The paper (arXiv:2212.12132) combines these two atoms, but its rule is not public. All rules here
+are ours. They differ in the weights of the atoms; in WOT / n both D / n and A have the weight 1,
+however little one of them varies.
 """
 
 from collections.abc import Sequence
@@ -34,8 +34,8 @@ class Atoms:
 
     Attributes:
         abilities: D of each network, float64, shape (networks,).
-        units: N_A of each, int64, shape (networks,).
-        num_images: how many probe images: n.
+        units: N_A of each network, int64, shape (networks,).
+        num_images: the number n of probe images.
     """
 
     abilities: NDArray[np.float64]
@@ -51,7 +51,7 @@ class Atoms:
         if self.num_images < 2:
             raise ValueError(f"num_images must be at least 2, got {self.num_images}")
         if not np.isfinite(self.abilities).all():
-            raise ValueError("abilities must be finite: leave networks of singular kernels out")
+            raise ValueError("abilities must be finite: leave out networks with singular kernels")
         if (self.units < 1).any():
             raise ValueError(f"units must be at least 1, got {self.units.min()}")
 
@@ -71,7 +71,7 @@ class Scale:
     """Mean and standard deviation of D / n and of A over a population of networks.
 
     Raises:
-        ValueError: a deviation is not above 0, or a number not finite.
+        ValueError: a deviation is not above 0, or a number is not finite.
     """
 
     ability_mean: float
@@ -88,7 +88,7 @@ class Scale:
 
     @classmethod
     def of(cls, atoms: Atoms) -> "Scale":
-        """Those of these networks, with the population's standard deviation."""
+        """The scale of these networks, with the population's standard deviation."""
         ability, units = atoms.ability_per_image, atoms.log_units
         return cls(
             float(ability.mean()), float(ability.std()), float(units.mean()), float(units.std())
@@ -96,17 +96,17 @@ class Scale:
 
 
 def das(atoms: Atoms, reference: ReferenceSample) -> NDArray[np.float64]:
-    """Our default DAS: the `z_sum` with the scale of a reference sample.
+    """Our default DAS, the `z_sum` with the scale of a reference sample; shape (networks,).
 
-    So that a network's score does not depend on which networks are scored beside it.
+    The fixed scale makes a network's score independent of the other networks that are scored.
 
     Raises:
         ValueError: the reference was scored on another number of images.
     """
     if atoms.num_images != reference.num_images:
         raise ValueError(
-            f"scores on {atoms.num_images} images need a reference of as many, "
-            f"got one of {reference.num_images}"
+            f"scores on {atoms.num_images} images need a reference on as many images, "
+            f"got one on {reference.num_images}"
         )
     scale = Scale.of(
         Atoms(
@@ -119,16 +119,20 @@ def das(atoms: Atoms, reference: ReferenceSample) -> NDArray[np.float64]:
 
 
 def das3(atoms: Atoms, input_edges: ArrayLike, reference: ReferenceSample) -> NDArray[np.float64]:
-    """DAS with a third atom, z(D / n) + z(A) + z(I), its scale frozen as that of `das`. Ours.
+    """DAS with a third atom: z(D / n) + z(A) + z(I), shape (networks,). Ours.
 
-    I, the number of edges that read the normal cell's own inputs, knows nothing of WOT: on the 360
-    genotypes of NAS-Bench-301 that this repository has, Kendall's tau between the two is .06. The
-    three weigh the same; nothing is fitted. That more of I is better is a fact of the DARTS space.
+    I is the number of edges that read the normal cell's own inputs. It is nearly independent of
+    WOT: on the 360 genotypes of NAS-Bench-301 in this repository, their Kendall's tau is 0.06. The
+    three atoms have the same weight; nothing is fitted. That a larger I is better is a fact of the
+    DARTS space.
 
     Args:
         atoms: D and N_A of the networks.
-        input_edges: `wiring.input_edges` of each, shape (networks,).
-        reference: as of `das`.
+        input_edges: `wiring.input_edges` of each network, shape (networks,).
+        reference: fixes the scale, as in `das`.
+
+    Raises:
+        ValueError: the reference was scored on another number of images.
     """
     return das(atoms, reference) + standardised_input_edges(input_edges)
 
@@ -146,7 +150,7 @@ def linear(atoms: Atoms, weight: float) -> NDArray[np.float64]:
 
 
 def rank_sum(atoms: Atoms) -> NDArray[np.float64]:
-    """The sum of both atoms' ranks among these networks, ties sharing theirs. Ours.
+    """The sum of both atoms' ranks among these networks; ties have their mean rank. Ours.
 
     It depends on which networks are ranked together, and so does `log_rank`.
     """
@@ -154,12 +158,12 @@ def rank_sum(atoms: Atoms) -> NDArray[np.float64]:
 
 
 def log_rank(atoms: Atoms) -> NDArray[np.float64]:
-    """The sum of the logarithms of both ranks: being last in one atom costs most. Ours."""
+    """The sum of the logarithms of both ranks, where a low rank in one atom costs most. Ours."""
     return log_rank_sum([atoms.abilities, atoms.units])
 
 
 def log_rank_sum(parts: Sequence[ArrayLike]) -> NDArray[np.float64]:
-    """The sum of the logarithms of ranks: how AZ-NAS (`az_nas`) puts its four parts together.
+    """The sum of the logarithms of ranks, as AZ-NAS (`az_nas`) combines its four parts.
 
     Args:
         parts: scores of the networks, each of shape (networks,).

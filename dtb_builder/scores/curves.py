@@ -1,4 +1,4 @@
-"""Scores from a run's curves, which cost nothing beyond the training itself."""
+"""Scores from a run's training curves, which cost nothing beyond the training."""
 
 import numpy as np
 
@@ -6,18 +6,21 @@ __all__ = ["training_speed"]
 
 
 def training_speed(train_losses: np.ma.MaskedArray, *, epoch: int) -> np.ma.MaskedArray:
-    """Minus the sum of the training losses of epochs 1 to ``epoch``: the more, the faster.
+    """Minus the sum of the training losses of epochs 1 to ``epoch``: larger for faster training.
 
-    Source: Ru et al., Speedy Performance Estimation for Neural Architecture Search, NeurIPS 2021,
-    whose TSE is the sum, with the sign that makes the better network's score the larger one.
+    Source: Ru et al., Speedy Performance Estimation for Neural Architecture Search, NeurIPS 2021;
+    their TSE is the sum, so that a smaller one is better.
 
     Args:
-        train_losses: one row per run and a column per epoch, epoch 0 included, as
-            ``Benchmark.array("train_loss")`` gives them.
-        epoch: the last one to count, at least 1.
+        train_losses: shape (runs, epochs + 1), epoch 0 included, as
+            ``Benchmark.array("train_loss")`` returns it.
+        epoch: the last epoch of the sum, at least 1.
 
     Returns:
-        Shape (runs,), masked where a loss is.
+        Shape (runs,), masked where a loss is masked.
+
+    Raises:
+        ValueError: ``epoch`` is not one of the array's.
     """
     num_epochs = train_losses.shape[1] - 1
     if not 1 <= epoch <= num_epochs:

@@ -1,4 +1,4 @@
-"""Drawing a reference sample for any network and probe."""
+"""Draw a reference sample for any network spec and probe."""
 
 import torch
 from torch import Tensor
@@ -15,17 +15,17 @@ __all__ = ["draw_atoms", "draw_reference"]
 def draw_reference(
     spec: NetworkSpec, images: Tensor, probe_sha256: str, num_genotypes: int, *, seed: int
 ) -> ReferenceSample:
-    """Score uniformly drawn genotypes at initialisation; torch's default generator stays as it is.
+    """Score uniformly drawn genotypes at initialisation; torch's default generator is not changed.
 
     Args:
-        spec: how a genotype is grown.
+        spec: how a genotype is made into a network.
         images: the probe, normalised, shape (images, channels, height, width).
         probe_sha256: the probe's ``ProbeImages.sha256``.
         num_genotypes: how many, at least MIN_GENOTYPES.
-        seed: of the genotypes; genotype i is initialised with the seed i, on the CPU.
+        seed: draws the genotypes; the weights of genotype i are initialised with the seed i.
 
     Raises:
-        SingularKernelError: a genotype does not tell all images apart.
+        SingularKernelError: a network does not tell all images apart.
     """
     atoms = [draw_atoms(spec, images, i, seed=seed) for i in range(num_genotypes)]
     return ReferenceSample(
@@ -39,10 +39,10 @@ def draw_reference(
 
 
 def draw_atoms(spec: NetworkSpec, images: Tensor, number: int, *, seed: int) -> tuple[float, int]:
-    """D and N_A of one genotype of a reference sample; arguments as of `draw_reference`.
+    """D and N_A of one genotype of a reference sample; see `draw_reference`.
 
     Raises:
-        SingularKernelError: the genotype does not tell all images apart.
+        SingularKernelError: the network does not tell all images apart.
     """
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(number)

@@ -1,7 +1,7 @@
 """Scores from the gradient of the training loss: norm, SNIP, plain, GraSP, Fisher and ZiCo.
 
-All look at the weights of convolutions and linear layers, in a network as `probed_copy` has it,
-with the cross-entropy of a batch as the loss.
+All use the weights of convolutions and linear layers in a `probed_copy` of the network; the loss is
+the cross-entropy of a batch.
 """
 
 import math
@@ -28,11 +28,13 @@ def gradient_norm(graph: Graph) -> float:
 
 
 def snip(graph: Graph) -> float:
-    """Sum over all weights w of |w dL/dw|: how much the loss hangs on each weight.
+    """Sum over all weights w of |w dL/dw|.
 
     Source: Lee et al., SNIP: Single-shot Network Pruning, ICLR 2019, for a weight's saliency, which
-    is not normalised here; Abdelfattah et al., ICLR 2021, for its sum as a score. Raises as
-    `gradient_norm`.
+    is not normalised here; Abdelfattah et al., ICLR 2021, for its sum as a score.
+
+    Raises:
+        DivergedError: a gradient is not finite.
     """
     return sum(float((weight * gradient).abs().sum()) for weight, gradient in graph.weights)
 
@@ -41,20 +43,22 @@ def plain(graph: Graph) -> float:
     """Sum over all weights w of w dL/dw, signs included.
 
     Source: Abdelfattah et al., ICLR 2021, and its code, after Mozer and Smolensky,
-    Skeletonization, NeurIPS 1988. Raises as `gradient_norm`.
+    Skeletonization, NeurIPS 1988.
+
+    Raises:
+        DivergedError: a gradient is not finite.
     """
     return sum(float((weight * gradient).sum()) for weight, gradient in graph.weights)
 
 
 def grasp(graph: Graph) -> float:
-    """Minus the sum over all weights w of w (H g), H being the loss's Hessian and g its gradient.
+    """Minus the sum over all weights w of w (H g), with the loss's Hessian H and its gradient g.
 
     Source: Wang et al., Picking Winning Tickets Before Training by Preserving Gradient Flow, ICLR
     2020, for a weight's score; Abdelfattah et al., ICLR 2021, for its sum, with this sign.
 
     Args:
-        graph: one that is differentiated ``twice``.
-
+        graph: made with ``twice=True``.
     """
     return -sum(float((weight * product).sum()) for weight, product in graph.hessian_products)
 
@@ -62,8 +66,8 @@ def grasp(graph: Graph) -> float:
 def fisher(graph: Graph) -> float:
     """Sum over channels of half the mean square over images of (maps times their gradient).
 
-    The maps are those that a convolution or linear layer gives, and each of its channels counts
-    once for every weight that makes it.
+    The maps are the outputs of convolutions and linear layers. Each channel is multiplied by its
+    number of weights.
 
     Source: Turner et al., BlockSwap, ICLR 2020, for a channel's score; Abdelfattah et al., ICLR
     2021, and its code, SamsungLabs/zero-cost-nas, for this sum.
@@ -81,16 +85,16 @@ def fisher(graph: Graph) -> float:
 def zico(network: nn.Module, batches: Sequence[tuple[Tensor, Tensor]]) -> float:
     """Sum over layers of log sum over weights of mean |g| / deviation of |g| over batches.
 
-    A weight whose gradient is the same in all batches is left out, and so is a layer that has no
-    other weights, as their terms are not defined.
+    A weight whose gradient is the same in all batches has no defined term and is left out, and so
+    is a layer that has only such weights.
 
     Source: Li et al., ZiCo: Zero-shot NAS via Inverse Coefficient of Variation on Gradients,
-    ICLR 2023. Its code, SLDGroup/ZiCo, takes the deviation of g, not of |g|; before February 2023
-    it also added each batch's gradient to those before it.
+    ICLR 2023. Its code, SLDGroup/ZiCo, uses the deviation of g, not of |g|; before February 2023 it
+    also accumulated the gradients of successive batches.
 
     Args:
-        network: maps images to logits; it is left as it is.
-        batches: at least two of (images, labels), shaped as those of `Graph`.
+        network: maps images to logits; copies of it run.
+        batches: at least two pairs of images and labels, with the shapes that `Graph` takes.
 
     Raises:
         DivergedError: a gradient is not finite.

@@ -1,4 +1,4 @@
-"""One forward pass with its graph, and the backward passes that scores share."""
+"""One forward pass with its autograd graph, and the backward passes that scores share."""
 
 from collections.abc import Callable
 from typing import Any
@@ -17,22 +17,21 @@ __all__ = ["Graph", "is_layer", "layers_of", "weights_of"]
 
 
 class Graph:
-    """What a network computes of images, ready to be differentiated.
+    """The forward pass of a network, with gradients that are computed when first asked for.
 
-    The network runs as `probed_copy` has it; the loss is the cross-entropy. A backward pass is made
-    when a score first asks for it, and once.
+    The loss is the cross-entropy. Each backward pass runs only once.
 
     Args:
-        network: maps images to logits; it is left as it is.
+        network: maps images to logits; a `probed_copy` of it runs.
         images: normalised, shape (images, channels, height, width).
-        labels: int64, shape (images,); without them there is no loss.
-        visit: is called with the codes of each ReLU, as by `visit_activations`.
-        twice: whether the loss will be differentiated twice, as `grasp` wants.
+        labels: int64, shape (images,); without labels there is no loss.
+        visit: is called with the codes of each ReLU, see `visit_activations`.
+        twice: whether the loss can be differentiated twice, as `grasp` needs.
 
     Attributes:
         logits: shape (images, classes).
         labels: as given.
-        watch: what `visit` was called by; None without it.
+        watch: the ActivationWatch that calls `visit`; None without `visit`.
     """
 
     def __init__(
@@ -70,7 +69,7 @@ class Graph:
 
     @remembered
     def weights(self) -> list[tuple[Tensor, Tensor]]:
-        """The weights on which the loss depends, each with its gradient, in the modules' order.
+        """The weights on which the loss depends, with their gradients, in the modules' order.
 
         Raises:
             DivergedError: a gradient is not finite.
@@ -82,32 +81,36 @@ class Graph:
 
     @remembered
     def hessian_products(self) -> list[tuple[Tensor, Tensor]]:
-        """Those weights, each with its part of H g: the loss's Hessian times its gradient."""
+        """The weights, each with its part of H g, the loss's Hessian times its gradient.
+
+        Raises:
+            ValueError: the graph was not made with ``twice=True``.
+        """
         if not self._twice:
-            raise ValueError("wanted a graph that may be differentiated twice")
+            raise ValueError("wanted a graph made with twice=True")
         weights = [weight for weight, _ in self._pairs]
         with torch.enable_grad(), full_precision(self.logits.device):
             norms = [(gradient.detach() * gradient).sum() for _, gradient in self._pairs]
-            found = torch.autograd.grad(torch.stack(norms).sum(), weights, allow_unused=True)
+            products = torch.autograd.grad(torch.stack(norms).sum(), weights, allow_unused=True)
         return [
             (weight.detach(), product)
-            for weight, product in zip(weights, found, strict=True)
+            for weight, product in zip(weights, products, strict=True)
             if product is not None
         ]
 
     @remembered
     def outputs(self) -> list[tuple[nn.Module, Tensor, Tensor]]:
-        """Each call of a layer: the layer, what it gave, and the gradient of the loss by that."""
-        found = self._of_loss[len(self._weights) :]
+        """For each call of a layer: the layer, its output, and the output's gradient."""
+        gradients = self._of_loss[len(self._weights) :]
         return [
             (layer, output.detach(), gradient.detach())
-            for (layer, output), gradient in zip(self._outputs, found, strict=True)
+            for (layer, output), gradient in zip(self._outputs, gradients, strict=True)
             if gradient is not None
         ]
 
     @remembered
     def image_gradients(self) -> Tensor:
-        """Of the summed logits by each image, shape (images, values), float64 on the CPU.
+        """The gradients of the summed logits by each image, (images, values), float64 on the CPU.
 
         Raises:
             DivergedError: a gradient is not finite.
@@ -121,8 +124,8 @@ class Graph:
 
     @property
     def _pairs(self) -> list[tuple[Tensor, Tensor]]:
-        found = zip(self._weights, self._of_loss[: len(self._weights)], strict=True)
-        return [(weight, gradient) for weight, gradient in found if gradient is not None]
+        pairs = zip(self._weights, self._of_loss[: len(self._weights)], strict=True)
+        return [(weight, gradient) for weight, gradient in pairs if gradient is not None]
 
     @remembered
     def _of_loss(self) -> tuple[Tensor | None, ...]:
@@ -137,7 +140,7 @@ class Graph:
 
 
 def layers_of(network: nn.Module) -> list[nn.Module]:
-    """Convolutions and linear layers, in the order of the modules."""
+    """The convolutions and linear layers, in the order of the modules."""
     return [module for module in network.modules() if is_layer(module)]
 
 

@@ -9,7 +9,7 @@ from dtb_builder.remembered import remembered
 
 __all__ = ["Agreement", "agreement"]
 
-_CHUNK = 2**20  # units at a time; below 2**24, to which float32 counts exactly
+_CHUNK = 2**20  # units at a time; float32 counts exactly up to 2**24
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,7 +22,7 @@ class Agreement:
         counts: K_H, int64, shape (images, images).
 
     Raises:
-        ValueError: ``counts`` cannot be such a kernel.
+        ValueError: ``counts`` is not such a kernel.
     """
 
     counts: NDArray[np.int64]
@@ -47,41 +47,44 @@ class Agreement:
 
     @property
     def num_images(self) -> int:
-        """How many images: n."""
+        """The number n of images."""
         return len(self.counts)
 
     @property
     def activation_units(self) -> int:
-        """How many units: N_A."""
+        """The number N_A of units."""
         return int(self.counts[0, 0])
 
     @property
     def smallest_eigenvalue(self) -> float:
-        """Of K_H / N_A, whose eigenvalues have the mean 1; 0 or rounding noise if singular."""
+        """The smallest eigenvalue of K_H / N_A, whose mean is 1; about 0 if K_H is singular."""
         return float(self._eigenvalues[0])
 
     @property
     def singular(self) -> bool:
-        """Whether K_H has no logarithm of a determinant, as with two images of one code.
+        """Whether K_H is singular, as with two images that have the same code.
 
-        The smallest eigenvalue is compared with the error it is computed with, as numpy's
-        matrix_rank does. Neither the sign of a computed determinant nor a Cholesky factorisation
-        shows it: rounding lets both pass.
+        The smallest eigenvalue is compared with its rounding error, as in numpy's matrix_rank. The
+        sign of the determinant or a Cholesky factorisation would not do: with rounding, both may
+        miss a singular kernel.
         """
         noise = self.num_images * np.finfo(np.float64).eps * self._eigenvalues[-1]
         return bool(self._eigenvalues[0] <= noise)
 
     @remembered
     def _eigenvalues(self) -> NDArray[np.floating]:
-        """Of K_H / N_A, in float64, ascending, shape (images,)."""
+        """The eigenvalues of K_H / N_A, float64, ascending, shape (images,)."""
         return np.linalg.eigvalsh(self.counts / self.activation_units)
 
 
 def agreement(codes: NDArray[np.bool_]) -> Agreement:
-    """The kernel of activation codes, exactly.
+    """The kernel of activation codes, in exact integers.
 
     Args:
-        codes: which units fire for which image, shape (images, units).
+        codes: which units fire for which image, bool, shape (images, units).
+
+    Raises:
+        ValueError: the codes are not bool or not a matrix, or there are fewer than 2 images.
 
     >>> agreement(np.array([[True, False, True], [True, True, True]])).counts
     array([[3, 2],
@@ -96,5 +99,5 @@ def agreement(codes: NDArray[np.bool_]) -> Agreement:
     for start in range(0, num_units, _CHUNK):
         signs = np.where(codes[:, start : start + _CHUNK], np.float32(1), np.float32(-1))
         products += (signs @ signs.T).astype(np.int64)
-    # A product of signs sums 1 for each agreement and -1 for each of the other units.
+    # A product of signs sums 1 for each agreement and -1 for each other unit.
     return Agreement((products + num_units) // 2)

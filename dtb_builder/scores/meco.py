@@ -1,4 +1,4 @@
-"""MeCo: how little the channels of each module's maps are correlated, for one random image."""
+"""MeCo: how little the channels of each module's output are correlated, for one random image."""
 
 import torch
 from torch import Tensor, nn
@@ -12,17 +12,17 @@ _SIZE = 64
 
 
 def meco(network: nn.Module, num_channels: int, generator: torch.Generator) -> float:
-    """Sum over modules of the least eigenvalue of the correlations between its maps' channels.
+    """Sum over modules of the smallest eigenvalue of the correlation matrix of its output channels.
 
-    As in the released code every module counts, containers too, and the image is of the standard
-    normal distribution, 64 x 64 pixels. A correlation that does not exist is 0.
+    As in the released code, every module counts, containers too, and the image has 64 x 64 pixels
+    of the standard normal distribution. Undefined correlations count as 0.
 
     Source: Jiang et al., MeCo: Zero-Shot NAS with One Data and Single Forward Pass via Minimum
     Eigenvalue of Correlation, NeurIPS 2023, and its code, HamsterMimi/MeCo.
 
     Args:
-        network: any module; it is left as it is and runs as `probed_copy` has it.
-        num_channels: of its images.
+        network: any module; a `probed_copy` of it runs.
+        num_channels: the channels of its input images.
         generator: draws the image; on the network's device.
 
     Raises:

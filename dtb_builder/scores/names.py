@@ -1,9 +1,9 @@
-"""The names of the scores of a network, with what each is; no torch is needed."""
+"""The names of the scores of a network, with a line on each; needs no torch."""
 
 from collections.abc import Mapping
 from types import MappingProxyType
 
-__all__ = ["ARCHITECTURE_SCORES", "KERNEL_SCORES", "SCORES"]
+__all__ = ["ARCHITECTURE_SCORES", "KERNEL_SCORES", "RANKED_BESIDE", "SCORES"]
 
 SCORES: Mapping[str, str] = MappingProxyType(
     {
@@ -36,7 +36,7 @@ SCORES: Mapping[str, str] = MappingProxyType(
         "az_trainability": "how well random networks' cells pass gradients back",
     }
 )
-"""Every score of a network; the larger, the better it is taken to be."""
+"""Every score of a network; a larger score predicts a better network."""
 
 KERNEL_SCORES: frozenset[str] = frozenset(
     {"wot", "distinguishing_ability", "activation_units", "mean_hamming_distance"}
@@ -57,3 +57,12 @@ ARCHITECTURE_SCORES: frozenset[str] = frozenset(
     }
 )
 """The scores that training does not change."""
+
+RANKED_BESIDE: frozenset[str] = frozenset(
+    {
+        *("das", "das3", "z_sum", "z_sum3", "D_params", "params_I", "rank_sum", "log_rank"),
+        *("linear_0.03", "linear_0.1", "linear_0.3", "az_nas", "te_nas"),
+        *("training_speed", "train_loss", "valid_accuracy", "valid_loss"),
+    }
+)
+"""What `dtb rank` ranks beside scores: their combinations, and figures of the training curves."""

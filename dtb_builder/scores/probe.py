@@ -1,4 +1,4 @@
-"""Probe images: the few that networks are scored on, which scores must name to be comparable."""
+"""Probe images, on which networks are scored; only scores on the same probe are comparable."""
 
 import hashlib
 from dataclasses import dataclass
@@ -14,14 +14,14 @@ __all__ = ["ProbeImages", "choose_probe"]
 
 @dataclass(frozen=True, eq=False)
 class ProbeImages:
-    """Images that are all different; two equal ones would make every kernel singular.
+    """Images that are all different; two equal images would make every kernel singular.
 
     Attributes:
         pixels: uint8, shape (images, channels, height, width).
-        indices: where each stands in its image set, int64, shape (images,).
+        indices: the index of each in its image set, int64, shape (images,).
 
     Raises:
-        ValueError: shapes or types are others, or two images are equal.
+        ValueError: shapes or dtypes are wrong, there are fewer than 2 images, or two are equal.
     """
 
     pixels: NDArray[np.uint8]
@@ -49,12 +49,12 @@ class ProbeImages:
         return len(self.pixels)
 
     def first(self, num_images: int) -> "ProbeImages":
-        """The first so many images: what `choose_probe` chooses if asked for as many."""
+        """The first images, which `choose_probe` would choose for this number of images."""
         return ProbeImages(self.pixels[:num_images], self.indices[:num_images])
 
     @remembered
     def sha256(self) -> str:
-        """Hash of shape and pixels, in hexadecimal; scores of other probes are not comparable."""
+        """The SHA-256 of shape and pixels, in hexadecimal, which identifies the probe."""
         digest = hashlib.sha256(f"{self.pixels.shape} ".encode())
         digest.update(np.ascontiguousarray(self.pixels).data)
         return digest.hexdigest()
@@ -62,10 +62,10 @@ class ProbeImages:
     def normalised(
         self, mean: NDArray[np.float64], std: NDArray[np.float64]
     ) -> NDArray[np.float32]:
-        """The images as networks see them, float32, shape (images, channels, height, width).
+        """The images as input of a network, float32, shape (images, channels, height, width).
 
         Args:
-            mean: of each channel with pixels scaled to [0, 1], shape (channels,).
+            mean: mean of each channel with pixels scaled to [0, 1], shape (channels,).
             std: standard deviation of each channel, likewise.
         """
         return normalised(self.pixels, mean, std)
@@ -74,20 +74,21 @@ class ProbeImages:
 def choose_probe(
     images: NDArray[np.uint8], candidates: NDArray[np.int64], num_images: int, *, seed: int
 ) -> ProbeImages:
-    """Draw probe images; one that repeats an earlier one is passed over.
+    """Draw different probe images; a copy of an earlier image is skipped.
 
     Args:
-        images: an image set, shape (all images, channels, height, width).
-        candidates: indices to draw from, commonly those of the training split.
-        num_images: how many.
+        images: an image set, uint8, shape (all images, channels, height, width).
+        candidates: indices to draw from, usually those of the training split.
+        num_images: how many images to draw, at least 2.
         seed: the same seed gives the same images, on any machine and with any version of numpy.
 
     Raises:
-        ValueError: the candidates have fewer different images.
+        ValueError: fewer than 2 images are asked for, or the candidates have too few different
+            ones.
     """
     if num_images < 2:
         raise ValueError(f"num_images must be at least 2, got {num_images}")
-    # Of numpy only the raw stream is promised never to change.
+    # numpy guarantees the same numbers in all versions only for the raw stream.
     order = np.argsort(np.random.PCG64(seed).random_raw(len(candidates)), kind="stable")
     chosen: dict[bytes, int] = {}
     for index in candidates[order].tolist():

@@ -1,4 +1,4 @@
-"""What scores are computed on: a copy of the network, and the probe images as a tensor."""
+"""The copy of a network on which scores are computed, and the probe images as a tensor."""
 
 import copy
 from collections.abc import Iterator
@@ -16,12 +16,11 @@ __all__ = ["full_precision", "probe_tensor", "probed_copy"]
 
 
 def probed_copy(network: nn.Module) -> nn.Module:
-    """A deep copy in evaluation mode, but for batch norms, which use their batch's statistics.
+    """A deep copy in evaluation mode, but its batch norms use the statistics of the batch.
 
-    So drop-path, dropout and an auxiliary head that works in training only are off. At the
-    initialisation a batch norm's running statistics say nothing about the network: in plain
-    evaluation mode scores rank networks much worse. A copy, because batch norms move their running
-    statistics as they use a batch's.
+    So drop-path, dropout and the auxiliary head are off. Running statistics have no meaning at
+    initialisation: in plain evaluation mode, scores rank networks much worse. The network is copied
+    because batch norms in training mode update their running statistics.
 
     The copy has the hooks of the network, and no gradients.
     """
@@ -34,11 +33,13 @@ def probed_copy(network: nn.Module) -> nn.Module:
 
 
 def probe_tensor(probe: ProbeImages, mean: NDArray[np.float64], std: NDArray[np.float64]) -> Tensor:
-    """The probe as networks see it, channels last, for the layout decides the last bits.
+    """The probe as input of a network, float32, shape (images, channels, height, width).
+
+    It is channels last in memory, since the layout decides the last bits.
 
     Args:
         probe: the images.
-        mean: of each channel with pixels scaled to [0, 1], shape (channels,).
+        mean: mean of each channel with pixels scaled to [0, 1], shape (channels,).
         std: standard deviation of each channel, likewise.
     """
     normalised = torch.from_numpy(probe.normalised(mean, std))
@@ -47,6 +48,6 @@ def probe_tensor(probe: ProbeImages, mean: NDArray[np.float64], std: NDArray[np.
 
 @contextmanager
 def full_precision(device: torch.device) -> Iterator[None]:
-    """Autocast off, whatever surrounds it: products in bfloat16 corrupt counts and gradients."""
+    """Within, autocast is off: products in bfloat16 would corrupt counts and gradients."""
     with torch.autocast(device.type, enabled=False):
         yield

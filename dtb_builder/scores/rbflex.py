@@ -1,4 +1,4 @@
-"""RBFleX-NAS: how well radial basis kernels of activations and of last maps tell images apart."""
+"""RBFleX-NAS: how well RBF kernels of activations and of the last maps tell images apart."""
 
 import math
 from typing import Any
@@ -15,25 +15,25 @@ __all__ = ["GAMMA_ACTIVATIONS", "GAMMA_FEATURES", "log_det_kernel", "rbflex"]
 
 GAMMA_ACTIVATIONS = 2.68690173088039e-12
 GAMMA_FEATURES = 1.02460061284506e-11
-"""The gammas of the released code, which its own search for them does not give again."""
+"""The gammas of the released code; its search for gammas does not reproduce them."""
 
 
 def rbflex(network: nn.Module, images: Tensor) -> float:
     """The sum n (log det K + log det Q) for the kernels exp(-gamma |a - b|^2) of n images.
 
-    K is of the outputs of all ReLUs, Q of what the last module reads; each value is scaled to
-    [0, 1] over the images. At the released gammas only their size matters, not their ratio to the
-    distances: the determinants are those of the centred Gram matrices but for a constant, and are
-    computed so, as the kernels themselves are nearly singular.
+    K has the outputs a, b of all ReLUs, Q the inputs of the last module; each value is scaled to
+    [0, 1] over the images. The released gammas are so small that the determinants equal those of
+    the centred Gram matrices up to a constant factor. They are computed so, since the kernels
+    themselves are nearly singular.
 
     Source: Yamasaki et al., RBFleX-NAS: Training-Free Neural Architecture Search Using Radial Basis
     Function Kernel and Hyperparameter Detection, 2025, and its code, tomomasayamasaki/RBFleX-NAS.
-    There each image passes alone, so that its batch norms use that image's statistics.
+    In that code, each image is a batch of its own, so its batch norms use that image's statistics.
 
     Args:
-        network: maps images to logits; it is left as it is and runs as `probed_copy` has it.
-        images: normalised, shape (images, channels, height, width); 16 at most are told apart
-            reliably.
+        network: maps images to logits; a `probed_copy` of it runs.
+        images: normalised, shape (images, channels, height, width); more than 16 images may give a
+            singular kernel.
 
     Raises:
         SingularKernelError: a kernel is singular.
@@ -67,16 +67,17 @@ def rbflex(network: nn.Module, images: Tensor) -> float:
 
 
 def log_det_kernel(gram: NDArray[np.float64], gamma: float) -> float:
-    """Log det of exp(-gamma d) for the squared distances d of a centred Gram matrix; small gammas.
+    """Log det of exp(-gamma d), to first order, for the squared distances d of a Gram matrix.
 
-    To first order in gamma it is log n + (n - 1) log(2 gamma) + the sum of the logarithms of the
-    Gram matrix's eigenvalues but the one of the centre, which is 0.
+    It is log n + (n - 1) log(2 gamma) + the sum of the logarithms of the Gram matrix's eigenvalues,
+    without the eigenvalue 0 that belongs to the centre.
 
     Args:
-        gram: shape (images, images); its rows have the sum 0.
-        gamma: so small that gamma d is, too.
+        gram: centred, so each row has the sum 0; shape (images, images).
+        gamma: above 0, and much smaller than 1 / d.
 
     Raises:
+        DivergedError: a value is not finite.
         SingularKernelError: two images are the same.
     """
     if not np.isfinite(gram).all():
@@ -86,15 +87,15 @@ def log_det_kernel(gram: NDArray[np.float64], gamma: float) -> float:
     noise = number * np.finfo(np.float64).eps * eigenvalues[-1]
     if not eigenvalues[1] > noise:
         raise SingularKernelError(
-            f"wanted {number} images that are told apart, got a Gram matrix whose eigenvalue "
-            f"{eigenvalues[1]:.2g} is within the rounding of {eigenvalues[-1]:.2g}"
+            f"wanted {number} images that differ, got a singular Gram matrix: second smallest "
+            f"eigenvalue {eigenvalues[1]:.2g}, largest {eigenvalues[-1]:.2g}"
         )
     logs = float(np.log(eigenvalues[1:]).sum())
     return math.log(number) + (number - 1) * math.log(2 * gamma) + logs
 
 
 def _gram(values: Tensor) -> NDArray[np.float64]:
-    """The centred Gram matrix of values that are each scaled to [0, 1] over the images."""
+    """The centred Gram matrix, (images, images), of values scaled to [0, 1] over the images."""
     rows = values.flatten(1).double()
     low, high = rows.amin(dim=0), rows.amax(dim=0)
     scaled = (rows - low) / torch.where(high > low, high - low, 1)

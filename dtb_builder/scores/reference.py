@@ -1,8 +1,8 @@
-"""Reference samples: random genotypes at initialisation, whose moments freeze the scale of DAS.
+"""Reference samples: random genotypes at initialisation, which fix the scale of DAS.
 
-A sample belongs to one kind of network and to one probe. Those of the quickstart and of
-experiment=fashion_small come with the package; `python -m dtb_builder.stages.scoring.das_reference`
-makes them again. For any other network or probe, draw one with `scores.drawing.draw_reference`.
+A sample belongs to one network spec and to one probe. The package has samples for the quickstart
+and for experiment=fashion_small, made by `python -m dtb_builder.stages.scoring.das_reference`. For
+another spec or probe, draw one with `scores.drawing.draw_reference`.
 """
 
 import json
@@ -23,20 +23,23 @@ __all__ = [
 
 MIN_GENOTYPES = 100
 GENOTYPE_SEED = 2212
-"""Of the genotypes of every reference that this package draws."""
+"""The seed of the genotypes in every reference sample that this package draws."""
 
 
 @dataclass(frozen=True)
 class ReferenceSample:
-    """The atoms of `sample_uniform`'s first genotypes of a seed, newly initialised.
+    """The atoms of random genotypes at initialisation, the first ones of `sample_uniform`.
 
     Attributes:
-        spec: how the genotypes were grown; its auxiliary head has no part in scores.
-        probe_sha256: hash of the probe images, ``ProbeImages.sha256``.
-        num_images: how many they are.
-        seed: of the genotypes; genotype i is initialised with the seed i.
-        abilities: D of each.
-        activation_units: N_A of each.
+        spec: the networks' spec; an auxiliary head does not change scores.
+        probe_sha256: the hash of the probe images, ``ProbeImages.sha256``.
+        num_images: the number of probe images.
+        seed: the seed of the genotypes; the weights of genotype i are initialised with the seed i.
+        abilities: D of each genotype.
+        activation_units: N_A of each genotype.
+
+    Raises:
+        ValueError: there are too few genotypes, or the lengths differ.
     """
 
     spec: NetworkSpec
@@ -58,23 +61,23 @@ class ReferenceSample:
             )
 
     def fits(self, spec: NetworkSpec, probe_sha256: str) -> bool:
-        """Whether scores of such networks on such a probe may be compared with it."""
+        """Whether scores of networks with this spec, on this probe, are comparable with it."""
         same = replace(self.spec, auxiliary=False) == replace(spec, auxiliary=False)
         return same and self.probe_sha256 == probe_sha256
 
 
 def find_reference(spec: NetworkSpec, probe_sha256: str) -> ReferenceSample:
-    """The shipped sample that fits.
+    """The shipped sample for a spec and a probe.
 
     Raises:
-        KeyError: there is none.
+        NotFoundError: there is none; it is also a KeyError.
     """
     shipped = shipped_references()
     for reference in shipped.values():
         if reference.fits(spec, probe_sha256):
             return reference
     raise NotFoundError(
-        f"none of the shipped references {', '.join(shipped)} is of {spec} and of the probe "
+        f"none of the shipped references {', '.join(shipped)} is for {spec} and the probe "
         f"{probe_sha256}: draw one"
     )
 
@@ -96,6 +99,6 @@ def shipped_references() -> dict[str, ReferenceSample]:
 
 
 def to_json(references: dict[str, ReferenceSample]) -> str:
-    """The text of the shipped file; equal samples give equal texts."""
+    """The text of the shipped file; the same samples always give the same text."""
     entries = {name: asdict(reference) for name, reference in references.items()}
     return json.dumps(entries, indent=1) + "\n"

@@ -1,4 +1,4 @@
-"""Every score of one network on one probe: with its seconds or, where it has none, the reason."""
+"""Compute all scores of a network on a probe, with their seconds and the errors of failed ones."""
 
 import math
 import time
@@ -37,12 +37,15 @@ _CROPS = (3, 1000)
 
 @dataclass(frozen=True, eq=False)
 class Probe:
-    """What networks are scored on.
+    """The images on which networks are scored.
 
     Attributes:
         images: normalised, float32, shape (images, channels, height, width).
         labels: their classes, int64, shape (images,).
-        features: the module whose output is the last maps, before they are pooled; for `zen`.
+        features: the name of the module whose output is the last maps before pooling, for `zen`.
+
+    Raises:
+        ValueError: the numbers of labels and images differ.
     """
 
     images: Tensor
@@ -56,7 +59,7 @@ class Probe:
             )
 
     def first(self, num_images: int) -> "Probe":
-        """That of the first so many images."""
+        """The probe of the first images."""
         return Probe(self.images[:num_images], self.labels[:num_images], self.features)
 
     @property
@@ -77,14 +80,14 @@ class Probe:
 
 @dataclass
 class Scored:
-    """The scores of one network.
+    """The scores of one network, by name.
 
     Attributes:
-        values: finite numbers by the score's name.
-        seconds: what each would take on its own; what several share counts in each of them.
-        errors: why a score is not among the values, by its name.
-        singular: whether the kernel is; None where no score of it was wanted or it failed.
-        smallest_eigenvalue: of the kernel, whose eigenvalues have the mean 1; None likewise.
+        values: the scores, all finite.
+        seconds: the time that each score alone would take, including work that scores share.
+        errors: the errors of scores that could not be computed.
+        singular: whether the agreement kernel is singular; None if it was not computed.
+        smallest_eigenvalue: of the kernel, divided by the mean eigenvalue; None likewise.
     """
 
     values: dict[str, float] = field(default_factory=dict)
@@ -101,16 +104,16 @@ def score_network(
     *,
     activation_units: int | None = None,
 ) -> Scored:
-    """Compute scores, each as its own module describes it; the network is left as it is.
+    """Compute scores, which are described in their modules; copies of the network run.
 
-    A score that does not exist, as of a singular kernel or of gradients that are not finite, is no
-    error of the caller's: its reason stands in the result.
+    A score that is not defined, as for a singular kernel or for gradients that are not finite,
+    raises nothing: the result has its error.
 
     Args:
         network: maps images to logits, on the probe's device.
         probe: the images.
         names: which scores, of `names.SCORES`.
-        activation_units: N_A by a closed form, to be compared with what hooks have counted.
+        activation_units: N_A by the closed form; it must equal the number that hooks count.
 
     Raises:
         ValueError: a name is unknown.
@@ -141,7 +144,7 @@ def _shared_scores(
     names: set[str],
     activation_units: int | None,
 ) -> None:
-    """Those of the activation codes and of gradients, from one forward pass of all images."""
+    """Compute the scores of activation codes and of gradients, from one shared forward pass."""
     of_codes, of_graph = names & _OF_CODES, [name for name in _OF_GRAPH if name in names]
     if not of_codes and not of_graph:
         return
@@ -188,7 +191,7 @@ def _shared_scores(
 
 
 def _graph_scores(scored: Scored, graph: Graph, names: Sequence[str], shared: float) -> None:
-    """Those of gradients; a backward pass counts in each of those that share it."""
+    """Compute the scores of gradients; a shared backward pass counts in the seconds of each."""
     of_pass = dict.fromkeys(_PASSES, 0.0)
     for name in names:
         compute, needs = _OF_GRAPH[name]
@@ -213,7 +216,7 @@ def _kernel_scores(
     shared: float,
     activation_units: int | None,
 ) -> None:
-    """Those of the agreement kernel, each with the seconds that it took on its own."""
+    """Compute the scores of the agreement kernel; ``shared`` seconds count in those of each."""
     begin = time.perf_counter()
     kernel = counter.agreement()
     if activation_units not in (None, kernel.activation_units):
@@ -251,7 +254,7 @@ def _keep(scored: Scored, name: str, value: float, seconds: float) -> None:
 
 
 _REASONS = (DivergedError, UnseenReLUError, SingularKernelError, ValueError, OverflowError)
-"""Errors that are a score's, and no bug."""
+"""Errors by which a score is not defined; others are bugs."""
 
 _OF_CODES = KERNEL_SCORES | {"swap"}
 
@@ -261,7 +264,7 @@ _PASSES: Mapping[str, Callable[[Graph], object]] = MappingProxyType(
         "images": lambda graph: graph.image_gradients,
     }
 )
-"""Backward passes, which a graph makes once."""
+"""The backward passes of a graph; each runs once."""
 
 _OF_GRAPH: Mapping[str, tuple[Callable[[Graph], float], tuple[str, ...]]] = MappingProxyType(
     {
@@ -271,13 +274,13 @@ _OF_GRAPH: Mapping[str, tuple[Callable[[Graph], float], tuple[str, ...]]] = Mapp
         "snip": (snip, ("loss",)),
         "plain": (plain, ("loss",)),
         "fisher": (fisher, ("loss",)),
-        "grasp": (grasp, ("loss",)),  # the last, for its backward pass frees the graph
+        "grasp": (grasp, ("loss",)),  # the last, because its backward pass frees the graph
     }
 )
-"""Scores of a graph, with the passes that each needs."""
+"""Scores of a graph, with the backward passes that each needs."""
 
 
-def _of_cells(network: nn.Module) -> tuple[float, float]:
+def _of_cells(network: nn.Module, _: Probe) -> tuple[float, float]:
     genotype = _darts(network).genotype
     return input_edges(genotype), cell_depth(genotype)
 
@@ -319,7 +322,7 @@ _OTHERS: Mapping[tuple[str, ...], Callable[[nn.Module, Probe], tuple[float, ...]
             ("multiply_accumulates",): lambda network, probe: (
                 multiply_accumulates(network, probe.image_shape),
             ),
-            ("input_edges", "cell_depth"): lambda network, _: _of_cells(network),
+            ("input_edges", "cell_depth"): _of_cells,
             ("l2_norm",): lambda network, _: (l2_norm(network),),
             ("synflow",): lambda network, probe: (synflow(network, probe.image_shape),),
             ("zico",): lambda network, probe: (zico(network, probe.halves),),
@@ -334,4 +337,4 @@ _OTHERS: Mapping[tuple[str, ...], Callable[[nn.Module, Probe], tuple[float, ...]
         }
     )
 )
-"""Groups of scores that are computed together, with how; of the seconds each has the group's."""
+"""Groups of scores that are computed together; each score has the seconds of its group."""

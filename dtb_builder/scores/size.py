@@ -1,4 +1,4 @@
-"""How large a network is: the baselines that every score must beat."""
+"""The size of a network, as baseline scores."""
 
 import copy
 
@@ -12,7 +12,7 @@ __all__ = ["l2_norm", "multiply_accumulates", "num_parameters"]
 
 
 def num_parameters(network: nn.Module) -> int:
-    """Trainable parameters, an auxiliary head's included.
+    """The number of trainable parameters, including those of an auxiliary head.
 
     >>> num_parameters(nn.Linear(3, 2))
     8
@@ -32,11 +32,11 @@ def l2_norm(network: nn.Module) -> float:
 def multiply_accumulates(network: nn.Module, image_shape: tuple[int, int, int]) -> int:
     """Multiply-accumulates of convolutions and matrix products for one image, in evaluation mode.
 
-    What papers call FLOPs is mostly this number; torch's own counter, which counts here, has twice
-    as many. Nothing is computed: the copy that runs has shapes and no values.
+    Papers often call this number FLOPs; the number of torch's FlopCounterMode is twice as large. A
+    copy on the meta device runs, so nothing is computed.
 
     Args:
-        network: any module; it is left as it is.
+        network: any module.
         image_shape: (channels, height, width).
     """
     shapes = copy.deepcopy(network).to("meta").eval()

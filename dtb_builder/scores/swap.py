@@ -1,4 +1,4 @@
-"""SWAP: how many different patterns units show over the probe images."""
+"""SWAP: the number of different patterns that units have over the probe images."""
 
 import math
 
@@ -11,11 +11,11 @@ __all__ = ["PatternCounter", "regularised_swap", "swap"]
 
 
 def swap(network: nn.Module, images: Tensor) -> int:
-    """Number of different columns of the activation codes; units with the same one count once.
+    """The number of different columns of the activation codes.
 
     Source: Peng et al., SWAP-NAS: Sample-Wise Activation Patterns for Ultra-fast NAS, ICLR 2024;
-    the score without its regularisation by the number of parameters. Arguments and errors are
-    those of `activation_codes`.
+    here without the regularisation by the number of parameters. Arguments and errors are those of
+    `activation_codes`.
     """
     counter = PatternCounter()
     visit_activations(network, images, counter)
@@ -27,8 +27,8 @@ def regularised_swap(
 ) -> float:
     """SWAP times exp(-(p - centre)^2 / width) for p thousand parameters.
 
-    Source: Peng et al., ICLR 2024, and its code, pym1024/SWAP. Centre and width are the user's: the
-    size of network that is wanted, and how much others are held back.
+    Source: Peng et al., ICLR 2024, and its code, pym1024/SWAP. The user chooses centre, the wanted
+    size, and width, which decides how much other sizes are penalised.
 
     >>> regularised_swap(100, 40_000, centre=40, width=40)
     100.0
@@ -50,5 +50,5 @@ class PatternCounter:
 
     @property
     def num_patterns(self) -> int:
-        """How many different ones there were."""
+        """The number of different patterns so far."""
         return len(self._patterns)

@@ -1,4 +1,4 @@
-"""SynFlow: how much of a flow of ones passes the network's weights, no images needed."""
+"""SynFlow: how much of an input of ones passes the absolute weights; needs no images."""
 
 import copy
 
@@ -13,17 +13,17 @@ __all__ = ["synflow"]
 
 
 def synflow(network: nn.Module, image_shape: tuple[int, int, int]) -> float:
-    """Sum over weights w of w dR/dw, R the summed logits of an image of ones with |w| for w.
+    """Sum of w dR/dw over absolute weights w; R is the sum of the logits for an image of ones.
 
-    Batch norms are left out and float64 is computed in, for the sum grows with the product of all
-    layers' weights. The weights are those of convolutions and linear layers.
+    The weights are those of convolutions and linear layers. Batch norms are removed, and the
+    precision is float64, since the sum grows with the product of all layers' weights.
 
     Source: Tanaka et al., Pruning neural networks without any data by iteratively conserving
     synaptic flow, NeurIPS 2020; Abdelfattah et al., ICLR 2021, for its sum as a score of a network
     without batch norms. Some published tables have its logarithm.
 
     Args:
-        network: maps images to logits; it is left as it is.
+        network: maps images to logits; a copy of it runs.
         image_shape: (channels, height, width).
     """
     flow = copy.deepcopy(network).eval().double()

@@ -1,4 +1,4 @@
-"""TE-NAS: the condition of a network's tangent kernel, and its number of linear regions.
+"""TE-NAS: the condition number of the neural tangent kernel, and the number of linear regions.
 
 Source: Chen et al., Neural Architecture Search on ImageNet in Four GPU Hours: A Theoretically
 Inspired Perspective, ICLR 2021, and its code, VITA-Group/TENAS.
@@ -16,14 +16,14 @@ __all__ = ["crops", "linear_regions", "ntk_condition"]
 
 
 def ntk_condition(network: nn.Module, images: Tensor) -> float:
-    """Minus the largest over the smallest eigenvalue of the neural tangent kernel; -1 at best.
+    """Minus the largest over the smallest eigenvalue of the neural tangent kernel; at most -1.
 
-    The kernel has the products of the gradients of each image's summed logits by all parameters
-    named weight, those of batch norms included.
+    The kernel has the inner products of the images' gradients: an image's gradient is that of its
+    summed logits by all parameters named weight, including those of batch norms.
 
     Args:
-        network: maps images to logits; it is left as it is and runs as `probed_copy` has it.
-        images: normalised, shape (images, channels, height, width); each costs a backward pass.
+        network: maps images to logits; a `probed_copy` of it runs.
+        images: normalised, shape (images, channels, height, width); each needs a backward pass.
 
     Raises:
         SingularKernelError: the kernel is singular.
@@ -39,29 +39,29 @@ def ntk_condition(network: nn.Module, images: Tensor) -> float:
     with torch.enable_grad(), full_precision(images.device):
         of_images = probed(images).sum(dim=1)
         for each in of_images:
-            found = torch.autograd.grad(each, weights, retain_graph=True, allow_unused=True)
-            rows.append(torch.cat([part.flatten() for part in found if part is not None]))
+            parts = torch.autograd.grad(each, weights, retain_graph=True, allow_unused=True)
+            rows.append(torch.cat([part.flatten() for part in parts if part is not None]))
     gradients = torch.stack(rows).double()
     kernel = (gradients @ gradients.T).cpu().numpy()
     if not np.isfinite(kernel).all():
         raise DivergedError("a gradient is not finite")
     eigenvalues = np.linalg.eigvalsh(kernel)
-    # The gradients are float32, and so is their error.
+    # The rounding error of gradients in float32.
     if eigenvalues[0] <= len(images) * np.finfo(np.float32).eps ** 2 * eigenvalues[-1]:
         raise SingularKernelError(
             f"wanted a tangent kernel that tells {len(images)} images apart, "
-            f"got a smallest eigenvalue of {eigenvalues[0]:.2g} beside {eigenvalues[-1]:.2g}"
+            f"got eigenvalues from {eigenvalues[0]:.2g} to {eigenvalues[-1]:.2g}"
         )
     return -float(eigenvalues[-1] / eigenvalues[0])
 
 
 def linear_regions(network: nn.Module, batches: Tensor) -> int:
-    """How many different activation codes images have: in how many linear regions they lie.
+    """The number of linear regions of images: the number of their different activation codes.
 
     Args:
-        network: as of `activation_codes`, whose errors it raises.
-        batches: commonly `crops`, shape (batches, images, channels, height, width); a batch's
-            norms use its statistics.
+        network: see `activation_codes`, also for the errors.
+        batches: usually `crops`, shape (batches, images, channels, height, width); batch norms use
+            the statistics of each batch.
     """
     codes: set[bytes] = set()
     for images in batches:
@@ -73,13 +73,13 @@ def linear_regions(network: nn.Module, batches: Tensor) -> int:
 def crops(
     images: Tensor, num_batches: int, batch_size: int, generator: torch.Generator, *, size: int = 3
 ) -> Tensor:
-    """Small random crops, which fall into the same region more often than whole images do.
+    """Small random crops, which are in the same linear region more often than whole images.
 
     Args:
         images: normalised, shape (images, channels, height, width).
-        num_batches: how many batches.
-        batch_size: crops in each.
-        generator: draws image and place; on the CPU.
+        num_batches: the number of batches.
+        batch_size: the number of crops in each batch.
+        generator: draws each crop's image and corner; on the CPU.
         size: height and width of a crop.
 
     Returns:
@@ -91,10 +91,6 @@ def crops(
     top, left = (
         torch.randint(side - size + 1, (number,), generator=generator) for side in (height, width)
     )
-    found = torch.stack(
-        [
-            images[i, :, y : y + size, x : x + size]
-            for i, y, x in zip(which.tolist(), top.tolist(), left.tolist(), strict=True)
-        ]
-    )
-    return found.reshape(num_batches, batch_size, channels, size, size)
+    places = zip(which.tolist(), top.tolist(), left.tolist(), strict=True)
+    cut = torch.stack([images[i, :, y : y + size, x : x + size] for i, y, x in places])
+    return cut.reshape(num_batches, batch_size, channels, size, size)

@@ -1,4 +1,4 @@
-"""How many ReLU units a network of the DARTS space has, from its genotype alone."""
+"""The number of ReLU units of a network of the DARTS space, computed from its genotype."""
 
 from collections.abc import Sequence
 
@@ -8,14 +8,14 @@ from dtb_builder.space.cell import NUM_NODES
 
 __all__ = ["activation_units"]
 
-STEM_MULTIPLIER = 3  # as network.network has it, which would import torch
+STEM_MULTIPLIER = 3  # that of network.network, which would import torch
 
 
 def activation_units(genotype: Genotype, spec: NetworkSpec) -> int:
-    """N_A: ReLU units that one image passes, the auxiliary head's not counted.
+    """N_A, the number of ReLU units for one image, without those of the auxiliary head.
 
-    Training does not change it. It equals what `network_agreement` counts on a network that has a
-    module for every ReLU, which is a check that no ReLU was missed, shared or fused away.
+    Training does not change it. `network_agreement` counts the same number on a network; comparing
+    the two checks that hooks have seen every ReLU.
 
     >>> from dtb_builder.space import NAMED
     >>> spec = NetworkSpec(channels=32, layers=8, num_classes=10, image_size=32)
@@ -39,17 +39,17 @@ def activation_units(genotype: Genotype, spec: NetworkSpec) -> int:
 
 
 def _normal_units(edges: Sequence[Edge], values: int) -> int:
-    """ReLU units of a normal cell's edges; ``values`` are those of one node's maps."""
+    """ReLU units of a normal cell's edges; ``values`` is the number of values of a node's maps."""
     return values * sum(_NUM_RELUS.get(edge.operation, 0) for edge in edges)
 
 
 def _reduction_units(edges: Sequence[Edge], values_in: int, values: int) -> int:
-    """ReLU units of a reduction cell's edges, whose first ReLU may see the larger maps.
+    """ReLU units of a reduction cell's edges, whose first ReLU may read the larger maps.
 
     Args:
-        edges: the cell's.
-        values_in: values in the maps of one of the cell's inputs.
-        values: values in one node's maps.
+        edges: the cell's edges.
+        values_in: the number of values in the maps of one of the cell's inputs.
+        values: the number of values in a node's maps.
     """
     halving = [edge.operation for edge in edges if edge.predecessor < 2]
     extra = (values_in - values) * sum(operation in _NUM_RELUS for operation in halving)
@@ -57,4 +57,4 @@ def _reduction_units(edges: Sequence[Edge], values_in: int, values: int) -> int:
 
 
 _NUM_RELUS = {"sep_conv_3x3": 2, "sep_conv_5x5": 2, "dil_conv_3x3": 1, "dil_conv_5x5": 1}
-"""ReLUs of the operations that have some at stride 1; a skip connection has one at stride 2."""
+"""ReLUs per operation at stride 1; besides these, a skip connection has one at stride 2."""

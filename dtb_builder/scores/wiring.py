@@ -1,8 +1,8 @@
-"""What a genotype's normal cell says of how wide or deep its networks are; no torch is needed.
+"""How wide or deep the normal cell of a genotype is; needs no torch.
 
 Wide, shallow cells train fast: Shu et al., Understanding Architectures Learnt by Cell-based Neural
-Architecture Search, ICLR 2020 (arXiv:1909.09569). In the DARTS space they are also the more
-accurate ones. That is a fact of this space: among the cells of NAS-Bench-101 depth helps.
+Architecture Search, ICLR 2020 (arXiv:1909.09569). In the DARTS space they are also more accurate,
+but not in every space: in NAS-Bench-101, deeper cells are more accurate.
 """
 
 import math
@@ -19,7 +19,7 @@ _DEVIATION = math.sqrt(206 / 225)
 
 
 def input_edges(genotype: Genotype) -> int:
-    """How many of the normal cell's 8 edges read one of the cell's own two inputs, in 2..8.
+    """I, the number of the normal cell's 8 edges that read one of the cell's inputs, in 2..8.
 
     >>> from dtb_builder.space import NAMED
     >>> input_edges(NAMED["DARTS_V2"])
@@ -29,7 +29,7 @@ def input_edges(genotype: Genotype) -> int:
 
 
 def cell_depth(genotype: Genotype) -> int:
-    """Edges on the longest path from an input of the normal cell to one of its nodes, in 1..4.
+    """The number of edges on the longest path from an input of the normal cell to a node, in 1..4.
 
     >>> from dtb_builder.space import NAMED
     >>> cell_depth(NAMED["DARTS_V2"])
@@ -43,9 +43,9 @@ def cell_depth(genotype: Genotype) -> int:
 
 
 def standardised_input_edges(edges: ArrayLike) -> NDArray[np.float64]:
-    """z(I): `input_edges` in standard deviations of all genotypes of the space, shape (networks,).
+    """z(I): `input_edges` standardised over all genotypes of the space, shape (networks,).
 
-    Mean and deviation are exact, as each pair of predecessors of a node is equally likely: of the
-    four nodes' 2 edges 1, 2/3, 1/2 and 2/5 read an input.
+    Mean and standard deviation are exact, since each pair of predecessors of a node is equally
+    likely: an edge of the four nodes reads an input with the probability 1, 2/3, 1/2 and 2/5.
     """
     return (np.asarray(edges, np.float64) - _MEAN) / _DEVIATION

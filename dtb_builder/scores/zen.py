@@ -1,4 +1,4 @@
-"""Zen: how strongly a network of random weights answers to random changes of random images."""
+"""Zen: how strongly the maps of a random network change when random images are changed."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ from dtb_builder.scores.probed import full_precision, probed_copy
 
 __all__ = ["zen"]
 
-_STEP = 0.01  # how far images are changed
+_STEP = 0.01  # the standard deviation of an image's change
 
 
 def zen(
@@ -22,21 +22,21 @@ def zen(
     *,
     features: str,
 ) -> float:
-    """Log of the mean change of the last maps, plus each batch norm's log mean deviation.
+    """Log mean change of the last maps, plus the log mean deviation of each batch norm's input.
 
-    Weights and images are drawn from the standard normal distribution, so that it says something
-    of an architecture and nothing of its training; average it over several draws. Batch norms
-    neither shift nor scale. The paper leaves residual connections out; a cell's edges stay here.
+    Weights and images are drawn from the standard normal distribution, so the score depends on the
+    architecture and not on a training; average it over several draws. Batch norms neither shift nor
+    scale. The paper removes residual connections; here a cell keeps its edges.
 
     Source: Lin et al., Zen-NAS: A Zero-Shot NAS for High-Performance Image Recognition, ICCV 2021,
-    algorithm 1. Its code, idstcv/ZenNAS, takes the sum of absolute changes, the paper their
-    Frobenius norm, as here.
+    algorithm 1. As in the paper, the change is a Frobenius norm; its code, idstcv/ZenNAS, uses the
+    sum of absolute changes.
 
     Args:
-        network: any module; it is left as it is and runs as `probed_copy` has it.
+        network: any module; a `probed_copy` of it runs.
         images_shape: (images, channels, height, width).
         generator: draws weights and images; on the network's device.
-        features: name of the module whose output is the last maps, before they are pooled.
+        features: the name of the module whose output is the last maps before pooling.
 
     Raises:
         DivergedError: the score is not finite.

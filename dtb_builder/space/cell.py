@@ -1,8 +1,7 @@
-"""A cell of the DARTS space: its eight edges, their checks and the ways to write them down."""
+"""A cell of the DARTS space: its eight edges, their checks, and its canonical spelling."""
 
 import operator
 from collections.abc import Iterator, Sequence
-from itertools import permutations
 from typing import NamedTuple
 
 from dtb_builder.errors import GenotypeError
@@ -27,7 +26,7 @@ OPERATIONS = (
     "dil_conv_3x3",
     "dil_conv_5x5",
 )
-"""The operations of an edge, in the order of the DARTS repository without its ``none``."""
+"""The operations of an edge, in the order of the DARTS repository, without ``none``."""
 
 NUM_NODES = 4
 """Intermediate nodes of a cell: nodes 2, 3, 4 and 5."""
@@ -37,12 +36,12 @@ NUM_EDGES = 2 * NUM_NODES
 
 
 class Edge(NamedTuple):
-    """What a node computes from one of its two predecessors.
+    """An operation on one of a node's two predecessors.
 
     Attributes:
         operation: one of OPERATIONS.
-        predecessor: the node it reads: 0 is the cell before the previous one (``c_{k-2}``), 1 the
-            previous cell (``c_{k-1}``), 2 to 4 are earlier intermediate nodes.
+        predecessor: the node that it reads: 0 is the cell before the previous one (``c_{k-2}``), 1
+            the previous cell (``c_{k-1}``), 2 to 4 are earlier intermediate nodes.
     """
 
     operation: str
@@ -55,7 +54,7 @@ def checked_cell(pairs: object, name: str) -> tuple[Edge, ...]:
     They may stand node by node, as pt.darts has them: four lists of two pairs.
 
     Raises:
-        GenotypeError: They are not a cell of the space; ``name`` says in the message which.
+        GenotypeError: they are not a cell of the space; the message has ``name``.
     """
     if isinstance(pairs, str) or not isinstance(pairs, Sequence):
         raise GenotypeError(
@@ -91,24 +90,32 @@ def canonical_cell(edges: tuple[Edge, ...]) -> tuple[Edge, ...]:
 
 
 def relabelled_cells(edges: tuple[Edge, ...]) -> Iterator[tuple[Edge, ...]]:
-    """The cell under every numbering of its intermediate nodes that puts predecessors first.
+    """The cell with its intermediate nodes renumbered in every order that puts predecessors first.
 
-    In canonical spelling; a numbering that maps the cell to itself gives it again.
+    All are in canonical spelling; some may be equal.
     """
-    for order in permutations(range(NUM_NODES)):
+    needs = [{edge.predecessor - 2 for edge in edges[i : i + 2]} for i in range(0, NUM_EDGES, 2)]
+    orders: list[tuple[int, ...]] = [()]
+    for _ in range(NUM_NODES):
+        orders = [
+            (*order, node)
+            for order in orders
+            for node in range(NUM_NODES)
+            if node not in order and needs[node] <= {-2, -1, *order}
+        ]
+    for order in orders:
         label = [0, 1, *(2 + order.index(node) for node in range(NUM_NODES))]
-        if all(label[edge.predecessor] < label[2 + i // 2] for i, edge in enumerate(edges)):
-            yield canonical_cell(
-                tuple(
-                    Edge(operation, label[predecessor])
-                    for node in order
-                    for operation, predecessor in edges[2 * node : 2 * node + 2]
-                )
+        yield canonical_cell(
+            tuple(
+                Edge(operation, label[predecessor])
+                for node in order
+                for operation, predecessor in edges[2 * node : 2 * node + 2]
             )
+        )
 
 
 def shown(value: object) -> str:
-    """The value for an error message, however long or strange it is."""
+    """A short text of any value, for error messages."""
     try:
         text = repr(value)
     except ValueError:  # an int of more digits than Python prints
@@ -117,7 +124,7 @@ def shown(value: object) -> str:
 
 
 def _flattened(pairs: Sequence[object]) -> Sequence[object]:
-    """The pairs without the lists that hold those of a node, if all stand in such lists."""
+    """The pairs as a flat list, if they are grouped in a list for each node."""
     nodes = [
         node
         for node in pairs
@@ -132,7 +139,7 @@ def _checked_edge(pair: object, node: int, where: str) -> Edge:
     operation, predecessor = pair
     if not isinstance(operation, str) or operation not in OPERATIONS:
         explained = (
-            " ('none' stands for no edge during a search; a finished genotype has left it out)"
+            " ('none' is an operation of the search only; a finished genotype does not have it)"
             if isinstance(operation, str) and operation == "none"
             else ""
         )
@@ -142,7 +149,7 @@ def _checked_edge(pair: object, node: int, where: str) -> Edge:
         )
     try:
         if isinstance(predecessor, bool):
-            raise TypeError("a truth value is no node")
+            raise TypeError("a bool is not a node")
         number = operator.index(predecessor)
     except TypeError:
         raise GenotypeError(

@@ -1,4 +1,4 @@
-"""Genotypes as configurations of named choices, for search methods that know no genotypes."""
+"""Genotypes as configurations of named choices, for general search methods."""
 
 from collections.abc import Mapping
 from itertools import combinations
@@ -41,15 +41,15 @@ CHOICES: Mapping[str, tuple[str, ...]] = MappingProxyType(
         )
     }
 )
-"""Every choice with its values: the predecessors of a node, and the operation of an edge.
+"""Every choice with its values: the two predecessors of a node, and the operation of an edge.
 
-Edges 2i and 2i + 1 feed node i + 2, the lower predecessor first. Every combination is a genotype,
-and every genotype one combination.
+Edges 2i and 2i + 1 feed node i + 2, the lower predecessor first. Each genotype is exactly one
+combination of choices.
 """
 
 
 def configuration_of(genotype: Genotype) -> dict[str, str]:
-    """The choices that make a genotype, in any spelling of it.
+    """The choices of a genotype, which are the same for all its spellings.
 
     >>> from dtb_builder.space import NAMED
     >>> configuration_of(NAMED["DARTS_V2"])["reduce_node_3"]
@@ -67,19 +67,19 @@ def configuration_of(genotype: Genotype) -> dict[str, str]:
 
 
 def genotype_from(configuration: Mapping[str, object]) -> Genotype:
-    """The genotype that some choices make, in canonical spelling.
+    """The genotype of some choices, in canonical spelling.
 
     Args:
-        configuration: a value of each name in CHOICES, such as a ConfigSpace configuration.
+        configuration: a value for each name in CHOICES, such as a ConfigSpace configuration.
 
     Raises:
-        GenotypeError: a choice is missing, unknown or of another value.
+        GenotypeError: a choice is missing or unknown, or its value is not one of CHOICES.
     """
     names = set(configuration)
     if names != set(CHOICES):
         raise GenotypeError(
-            f"wanted the choices of CHOICES, got {sorted(names - set(CHOICES))} too much "
-            f"and {sorted(set(CHOICES) - names)} too little"
+            f"wanted the names of CHOICES: {sorted(names - set(CHOICES))} are unknown and "
+            f"{sorted(set(CHOICES) - names)} are missing"
         )
     for name, choices in CHOICES.items():
         if configuration[name] not in choices:
@@ -100,7 +100,7 @@ def _edges(configuration: Mapping[str, object], cell: str) -> tuple[Edge, ...]:
 
 @extras_are_named("config_space")
 def config_space(seed: int) -> "ConfigurationSpace":
-    """The DARTS space as ConfigSpace describes it: 22 categorical choices, all equally likely.
+    """The DARTS space as a ConfigSpace of 22 categorical choices, all equally likely.
 
     Needs the extra ``[search]``.
     """

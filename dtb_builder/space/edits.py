@@ -1,4 +1,4 @@
-"""How far two cells are from one another."""
+"""The edit distance of two cells."""
 
 from itertools import permutations
 
@@ -8,10 +8,10 @@ __all__ = ["num_edits"]
 
 
 def num_edits(cell: tuple[Edge, ...], other: tuple[Edge, ...]) -> int:
-    """The fewest operations and predecessors that must change to make one cell the other.
+    """The smallest number of operations and predecessors that change one cell into the other.
 
-    However the inner nodes are numbered, and in whatever order a node's two edges stand. It is a
-    metric; isomorphic cells have distance 0.
+    The numbering of the inner nodes and the order of a node's two edges do not matter. It is a
+    metric; isomorphic cells have the distance 0.
     """
     return min(
         _edits(cell, other, (0, 1, *order)) for order in permutations(range(2, 2 + NUM_NODES))
@@ -19,7 +19,7 @@ def num_edits(cell: tuple[Edge, ...], other: tuple[Edge, ...]) -> int:
 
 
 def _edits(cell: tuple[Edge, ...], other: tuple[Edge, ...], label: tuple[int, ...]) -> int:
-    """The same when each node of the cell is the one of the other that its label says."""
+    """The number of edits if node i of the cell corresponds to node label[i] of the other."""
     total = 0
     for node in range(2, 2 + NUM_NODES):
         first, second = (

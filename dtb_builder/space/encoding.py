@@ -1,4 +1,4 @@
-"""Genotypes as predictors and graph libraries want them, and back."""
+"""Convert genotypes to encodings for predictors and graph libraries, and back."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import accumulate
@@ -29,10 +29,10 @@ __all__ = [
 
 Compact = tuple[tuple[tuple[int, int], ...], tuple[tuple[int, int], ...]]
 Path = tuple[int, int, tuple[str, ...]]
-"""The cell (0 is the normal one), its input that is read, and the operations in turn."""
+"""The cell (0 is the normal cell), the cell's input, and the operations in order."""
 
 CONCATENATION = "concatenation"
-"""What an edge to a cell's output is, in a graph."""
+"""The operation of an edge to a cell's output in a graph."""
 
 _CELL_NODES = NUM_NODES + 3
 _OUTPUT = _CELL_NODES - 1
@@ -40,16 +40,16 @@ _FIRST_OF_LENGTH = tuple(
     accumulate((len(OPERATIONS) ** i for i in range(NUM_NODES + 1)), initial=0)
 )
 NUM_PATHS = 4 * _FIRST_OF_LENGTH[-1]
-"""Length of a path encoding: paths of 0 to 4 operations from two inputs of two cells."""
+"""The length of a path encoding: paths of 0 to 4 operations from two inputs of two cells."""
 
 
 def adjacency_one_hot(genotype: Genotype) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """Which node reads which, and the operation of each edge, of both cells.
+    """The adjacency matrices of both cells, and the one-hot operations of their edges.
 
     Returns:
-        The adjacency matrices, shape (2, 7, 7): 1 where the node of a column reads that of a row;
-        the last node is the output. And the operations, one-hot in the order of OPERATIONS, shape
-        (2, 8, 7): edges 2i and 2i + 1 feed node i + 2, the lower predecessor first.
+        The adjacency matrices, uint8, shape (2, 7, 7): 1 where the column's node reads the row's
+        node; the last node is the output. The operations, uint8, shape (2, 8, 7), one-hot in the
+        order of OPERATIONS: edges 2i and 2i + 1 feed node i + 2, the lower predecessor first.
 
     >>> from dtb_builder.space import NAMED
     >>> adjacency, operations = adjacency_one_hot(NAMED["DARTS_V2"])
@@ -65,28 +65,28 @@ def adjacency_one_hot(genotype: Genotype) -> tuple[NDArray[np.uint8], NDArray[np
 
 
 def from_adjacency_one_hot(adjacency: ArrayLike, operations: ArrayLike) -> Genotype:
-    """The genotype, in canonical spelling, whose `adjacency_one_hot` these are.
+    """The genotype of an `adjacency_one_hot`, in canonical spelling.
 
     Raises:
-        GenotypeError: they are none's.
+        GenotypeError: the arrays are not those of a genotype.
     """
     nodes, chosen = np.asarray(adjacency), np.asarray(operations)
     sources = np.nonzero(np.moveaxis(nodes[..., 2:_OUTPUT], -1, 1))[-1] if nodes.ndim == 3 else []
     if len(sources) != 2 * NUM_EDGES or chosen.shape != (2, NUM_EDGES, len(OPERATIONS)):
         raise GenotypeError(
-            "wanted adjacency matrices of two cells with two edges to each inner node, and as many "
-            f"one-hot operations, got shapes {nodes.shape} and {chosen.shape}"
+            "wanted adjacency matrices of two cells with two edges to each inner node, and one-hot "
+            f"operations of these edges, got shapes {nodes.shape} and {chosen.shape}"
         )
     pairs = np.stack([chosen.argmax(-1), np.reshape(sources, (2, NUM_EDGES))], axis=-1)
     genotype = Genotype.from_array(pairs)
     for given, right in zip((nodes, chosen), adjacency_one_hot(genotype), strict=True):
         if not np.array_equal(given, right):
-            raise GenotypeError("wanted zeros and ones of a genotype's edges and operations alone")
+            raise GenotypeError("wanted only the zeros and ones of a genotype's edges")
     return genotype
 
 
 def compact(genotype: Genotype) -> Compact:
-    """NASLib's compact form: of both cells each edge's predecessor and the number of its operation.
+    """NASLib's compact form: for each edge of both cells, (predecessor, index of its operation).
 
     >>> from dtb_builder.space import NAMED
     >>> compact(NAMED["DARTS_V1"])[0][:2]
@@ -97,10 +97,10 @@ def compact(genotype: Genotype) -> Compact:
 
 
 def from_compact(cells: Sequence[Sequence[Sequence[int]]]) -> Genotype:
-    """The genotype, in its own spelling, of a compact form.
+    """The genotype of a compact form, in the form's spelling.
 
     Raises:
-        GenotypeError: it is none's.
+        GenotypeError: it is not the compact form of a genotype.
     """
     try:
         array = np.array(cells)[..., ::-1]
@@ -110,12 +110,12 @@ def from_compact(cells: Sequence[Sequence[Sequence[int]]]) -> Genotype:
 
 
 class CellGraph(NamedTuple):
-    """Both cells as one graph of two parts.
+    """Both cells as a graph with two components.
 
     Attributes:
-        nodes: a name for each; nodes 0 to 6 are the normal cell's, its inputs first, its output
-            last, and 7 to 13 the reduction cell's.
-        edges: source, target and operation of each; CONCATENATION leads to an output.
+        nodes: the nodes' names. Nodes 0 to 6 are the normal cell's, with its inputs first and its
+            output last; 7 to 13 are the reduction cell's.
+        edges: source, target and operation of each edge; CONCATENATION for edges to an output.
     """
 
     nodes: tuple[str, ...]
@@ -145,10 +145,13 @@ def graph(genotype: Genotype) -> CellGraph:
 
 
 def from_graph(edges: Iterable[tuple[int, int, Any]]) -> Genotype:
-    """The genotype of a graph's edges; those of one node in the order in which they are given.
+    """The genotype of a graph's edges; a node's two edges keep their order.
+
+    Args:
+        edges: source, target and operation of each edge, as in `CellGraph`.
 
     Raises:
-        GenotypeError: they are none's.
+        GenotypeError: they are not the edges of a genotype.
     """
     cells: tuple[dict[int, list[Edge]], ...] = ({}, {})
     outputs: list[tuple[int, int]] = []
@@ -177,9 +180,9 @@ def _in_order(nodes: dict[int, list[Edge]]) -> tuple[Edge, ...]:
 def path_encoding(genotype: Genotype) -> NDArray[np.uint8]:
     """1 for each path from a cell's input to an inner node, in NASLib's order; shape (NUM_PATHS,).
 
-    NASLib's own leaves out the paths through a cell's last edge (its loop ends after seven).
-    Isomorphic genotypes have one encoding, and so do some others: several equal paths count once,
-    so that no function gives the genotype back. `paths_of` gives the paths.
+    NASLib itself omits the paths through a cell's last edge, since its loop ends after seven edges.
+    Isomorphic genotypes have the same encoding, and so do some others, because equal paths count
+    once: the genotype cannot be recovered, only its paths (`paths_of`).
     """
     encoding = np.zeros(NUM_PATHS, np.uint8)
     encoding[[_place(path) for path in paths(genotype)]] = 1
@@ -188,21 +191,21 @@ def path_encoding(genotype: Genotype) -> NDArray[np.uint8]:
 
 def paths(genotype: Genotype) -> frozenset[Path]:
     """Every path from an input of a cell to one of its inner nodes."""
-    found: set[Path] = set()
+    every: set[Path] = set()
     for number, cell in enumerate((genotype.normal, genotype.reduce)):
         to_node: dict[int, list[Path]] = {i: [(number, i, ())] for i in (0, 1)}
         for i, (operation, predecessor) in enumerate(cell):
             longer = ((*path[:2], (*path[2], operation)) for path in to_node[predecessor])
             to_node.setdefault(2 + i // 2, []).extend(longer)
-        found |= {path for node in range(2, _OUTPUT) for path in to_node[node]}
-    return frozenset(found)
+        every |= {path for node in range(2, _OUTPUT) for path in to_node[node]}
+    return frozenset(every)
 
 
 def paths_of(encoding: ArrayLike) -> frozenset[Path]:
-    """The paths whose `path_encoding` this is.
+    """The paths of a `path_encoding`.
 
     Raises:
-        ValueError: it has another shape.
+        ValueError: the encoding has another shape.
     """
     given = np.asarray(encoding)
     if given.shape != (NUM_PATHS,):

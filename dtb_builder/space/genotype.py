@@ -1,4 +1,4 @@
-"""A genotype: one point of the DARTS space, as a value with a text and keys."""
+"""A genotype, a point of the DARTS space, as a value with a text and keys."""
 
 import hashlib
 from dataclasses import dataclass
@@ -18,6 +18,7 @@ from dtb_builder.space.cell import (
     relabelled_cells,
     shown,
 )
+from dtb_builder.space.drawing import cells_svg
 from dtb_builder.space.edits import num_edits
 from dtb_builder.space.published import read_cells
 
@@ -28,10 +29,10 @@ __all__ = ["OPERATIONS", "Edge", "Genotype"]
 class Genotype:
     """A normal and a reduction cell of eight edges each; edges 2i and 2i+1 feed node i+2.
 
-    The order of a node's two edges says nothing about the network, but it decides how the
-    network's tensors are named, so published weights need the spelling they were published with.
-    A genotype keeps the spelling it was given; all 256 spellings are equal and have one hash.
-    A cell's output is always the concatenation of the nodes 2 to 5.
+    The order of a node's two edges does not change the network's function, but it decides the names
+    of the network's tensors, so published weights need the published spelling. A genotype keeps the
+    spelling that it was made with; all 256 spellings are equal and have the same hash. A cell's
+    output is always the concatenation of the nodes 2 to 5.
 
     Attributes:
         normal: the edges of the normal cell; any sequence of (operation, predecessor) pairs is
@@ -39,7 +40,7 @@ class Genotype:
         reduce: the edges of the reduction cell, likewise.
 
     Raises:
-        GenotypeError: The cells lie outside the space; the message says where and what was wanted.
+        GenotypeError: the cells are outside the space; the message says where.
 
     >>> from dtb_builder.space import NAMED
     >>> genotype = NAMED["DARTS_V1"]
@@ -62,11 +63,11 @@ class Genotype:
     def parse(cls, text: str) -> "Genotype":
         """Read the text that DARTS repositories publish, without evaluating it.
 
-        Lists and tuples, ``range(2, 6)`` as concat, arguments without names and a leading
-        ``NAME =`` are accepted.
+        Lists and tuples, ``range(2, 6)`` as concat, positional arguments and a leading ``NAME =``
+        are accepted.
 
         Raises:
-            GenotypeError: The text is something else, or its genotype lies outside the space.
+            GenotypeError: the text is not a genotype, or the genotype is outside the space.
         """
         normal, reduce = read_cells(text)
         return cls(checked_cell(normal, "normal"), checked_cell(reduce, "reduce"))
@@ -76,7 +77,7 @@ class Genotype:
         """The genotype whose ``to_array`` is ``array``, which may be a list or a tensor.
 
         Raises:
-            GenotypeError: The array's shape, type or numbers are not those of a genotype.
+            GenotypeError: the array's shape, dtype or values are not those of a genotype.
         """
         try:
             array = np.asarray(array)
@@ -94,7 +95,7 @@ class Genotype:
         return cls(normal, reduce)
 
     def to_array(self) -> NDArray[np.uint8]:
-        """The spelling in numbers, shape (2, 8, 2): cell, edge, (operation, predecessor).
+        """The spelling as numbers, shape (2, 8, 2): cell, edge, (operation, predecessor).
 
         The normal cell comes first; an operation is its index in OPERATIONS.
         """
@@ -112,17 +113,17 @@ class Genotype:
 
     @remembered
     def key(self) -> str:
-        """SHA-256 of the canonical text, in hexadecimal: the same for all spellings."""
+        """The SHA-256 of the canonical text, in hexadecimal; it is the same for all spellings."""
         return hashlib.sha256(_text(*self._canonical_cells).encode()).hexdigest()
 
     @remembered
     def iso_key(self) -> str:
-        """The smallest isomorphic genotype's ``key``.
+        """The ``key`` of the smallest isomorphic genotype.
 
-        Genotypes share it just when they differ by a renumbering of intermediate nodes, in each
-        cell by itself, and by spelling. They describe the same functions; but renumbering permutes
-        the channels of a cell's output and the order in which weights are drawn, so they are not
-        the same trained run.
+        Two genotypes have the same iso_key if and only if they differ only in spelling and in the
+        numbering of each cell's intermediate nodes. Their networks have the same function, but not
+        the same trained weights: the numbering decides the order of a cell's output channels and
+        the order in which weights are drawn.
         """
         cells = [min(relabelled_cells(cell)) for cell in self._canonical_cells]
         return hashlib.sha256(_text(*cells).encode()).hexdigest()
@@ -135,7 +136,7 @@ class Genotype:
         >>> sample_uniform(0, 0).short_name
         'f9a0494a'
         """
-        from dtb_builder.space.named import NAMED  # here, because it has genotypes itself
+        from dtb_builder.space.named import NAMED  # here, because that module imports this one
 
         names = (name for name, genotype in NAMED.items() if genotype == self)
         return next(names, self.key[:8])
@@ -153,16 +154,27 @@ class Genotype:
         return {name: sum(edge.operation == name for edge in edges) for name in OPERATIONS}
 
     def distance(self, other: "Genotype") -> int:
-        """The fewest operations and predecessors that must change to make one the other.
+        """The smallest number of operations and predecessors that change one into the other.
 
-        However the inner nodes of each cell are numbered and a node's edges are ordered: it is a
-        metric between genotypes, and 0 between isomorphic ones.
+        The numbering of each cell's inner nodes and the order of a node's edges do not matter. It
+        is a metric; isomorphic genotypes have the distance 0.
 
         >>> from dtb_builder.space import NAMED
         >>> NAMED["DARTS_V1"].distance(NAMED["DARTS_V2"])
         6
         """
         return num_edits(self.normal, other.normal) + num_edits(self.reduce, other.reduce)
+
+    def to_svg(self) -> str:
+        """A picture of both cells, which notebooks show.
+
+        >>> from dtb_builder.space import NAMED
+        >>> NAMED["DARTS_V2"].to_svg()[:4]
+        '<svg'
+        """
+        return cells_svg(self.normal, self.reduce, title=str(self))
+
+    _repr_html_ = to_svg
 
     def __repr__(self) -> str:
         return f"<Genotype {self.short_name}>"

@@ -1,4 +1,4 @@
-"""Genotypes as people have them: objects, names and texts, and files that list these."""
+"""Find genotypes by object, name or text, and read files that list them."""
 
 from pathlib import Path
 from typing import Protocol
@@ -28,14 +28,14 @@ GenotypeLike = Genotype | HasCells | str
 
 
 def read_genotypes(path: str | Path) -> tuple[Genotype, ...]:
-    """The genotypes of a text file, in its order, each in the spelling it has there.
+    """The genotypes of a text file, in the file's order and spelling.
 
-    A line holds the published text of a genotype or the name of one in NAMED. What follows a
-    ``#`` is a comment; lines without anything else are skipped.
+    A line is the published text of a genotype or a name in NAMED. Text after a ``#`` is a comment;
+    empty lines are skipped.
 
     Raises:
-        GenotypeError: A line is neither, the file is not UTF-8, or it lists nothing.
-        OSError: The file cannot be read.
+        GenotypeError: a line is neither, the file is not UTF-8, or it has no genotypes.
+        OSError: the file cannot be read.
     """
     try:
         lines = Path(path).read_text(encoding="utf-8-sig").split("\n")
@@ -53,16 +53,16 @@ def read_genotypes(path: str | Path) -> tuple[Genotype, ...]:
             except GenotypeError as error:
                 raise GenotypeError(f"{path}, line {number}: {error}") from error
     if not genotypes:
-        raise GenotypeError(f"{path}: wanted one genotype a line, got none")
+        raise GenotypeError(f"{path}: wanted one genotype per line, got none")
     return tuple(genotypes)
 
 
 def find_genotype(entry: GenotypeLike) -> Genotype:
-    """The genotype that somebody named, wrote or has as an object of another project.
+    """The genotype of a name in NAMED, of a published text, or of an object of another project.
 
     Raises:
-        GenotypeError: It is outside the space, or neither a name in NAMED nor a published text.
-        TypeError: It is none of these.
+        GenotypeError: it is outside the space, or neither a name in NAMED nor a published text.
+        TypeError: it is none of these.
     """
     if isinstance(entry, Genotype):
         return entry

@@ -146,7 +146,7 @@ NAMED: Mapping[str, Genotype] = MappingProxyType(
         ),
         # github.com/automl/RobustDARTS, src/evaluation/archs.yaml, at f83f0a8, s1_cifar10_dp: 0.8
         # (searched on CIFAR-10 in its space S1 with a drop-path probability of 0.8;
-        # the results.yaml beside it gives 97.0 % test accuracy at 36 channels and 20 layers)
+        # results.yaml there gives 97.0 % test accuracy at 36 channels and 20 layers)
         "RobustDARTS": Genotype.parse(
             """Genotype(
             normal=[
@@ -163,4 +163,4 @@ NAMED: Mapping[str, Genotype] = MappingProxyType(
         ),
     }
 )
-"""In the spelling they were published with, which the names of published weights follow."""
+"""The genotypes in their published spelling, with which published weights load."""

@@ -1,4 +1,4 @@
-"""Every genotype has a number below NUM_GENOTYPES, and every such number is a genotype's."""
+"""Number all genotypes from 0 to NUM_GENOTYPES - 1."""
 
 import math
 from functools import cache
@@ -23,17 +23,17 @@ __all__ = [
 NUM_CELLS = math.prod(math.comb(2 + node, 2) for node in range(NUM_NODES)) * (
     len(OPERATIONS) ** NUM_EDGES
 )
-"""How many cells there are: 180 wirings with 7 operations on each of 8 edges."""
+"""The number of cells: 180 wirings with 7 operations on each of 8 edges."""
 
 NUM_GENOTYPES = NUM_CELLS**2
-"""How many genotypes there are, all spellings of one counted once: about 1.08e18."""
+"""The number of genotypes, about 1.08e18; all spellings of a genotype count once."""
 
 _SOURCES = 1 + NUM_NODES
-"""Nodes that may be a predecessor."""
+"""The number of nodes that may be a predecessor."""
 
 
 def number_of(genotype: Genotype) -> int:
-    """The number of a genotype: the same for all its spellings, and no other's.
+    """The number of a genotype, which is the same for all its spellings.
 
     >>> number_of(genotype_of(2026))
     2026
@@ -42,10 +42,10 @@ def number_of(genotype: Genotype) -> int:
 
 
 def genotype_of(number: int) -> Genotype:
-    """The genotype of a number, in canonical spelling.
+    """The genotype with a number, in canonical spelling.
 
     Raises:
-        GenotypeError: there is none.
+        GenotypeError: the number is out of range.
     """
     if not 0 <= number < NUM_GENOTYPES:
         raise GenotypeError(f"wanted a number from 0 to {NUM_GENOTYPES - 1}, got {number}")
@@ -56,10 +56,10 @@ def numbers_of(arrays: NDArray[np.uint8]) -> NDArray[np.int64]:
     """The numbers of many genotypes, shape (genotypes,).
 
     Args:
-        arrays: what `Genotype.to_array` gives for each, shape (genotypes, 2, 8, 2).
+        arrays: `Genotype.to_array` of each, uint8, shape (genotypes, 2, 8, 2).
 
     Raises:
-        GenotypeError: one of them is none.
+        GenotypeError: an array is not a genotype's.
     """
     if arrays.shape[1:] != (2, NUM_EDGES, 2) or arrays.dtype != np.uint8:
         raise GenotypeError(f"wanted uint8 of shape (any, 2, 8, 2), got {arrays.shape}")
@@ -79,9 +79,10 @@ def numbers_of(arrays: NDArray[np.uint8]) -> NDArray[np.int64]:
 
 @cache
 def node_choices() -> tuple[tuple[tuple[Edge, Edge], ...], ...]:
-    """For each inner node, the pairs of edges that may feed it, lower predecessor first.
+    """For each inner node, all pairs of edges that may feed it, lower predecessor first.
 
-    A cell's number has a digit for each node, the first node's last: which of its pairs it has.
+    A cell's number has a digit for each node, the index of its pair; the first node's is the
+    lowest.
     """
     return tuple(
         tuple(
@@ -103,7 +104,7 @@ def _cell_number(edges: tuple[Edge, ...]) -> int:
 
 @cache
 def _digits() -> tuple[tuple[int, int, dict[tuple[Edge, ...], int]], ...]:
-    """Of each node, the last first: its first edge, how many choices it has, and which is which."""
+    """For each node, from the last: its first edge, its number of pairs, and the index of each."""
     nodes = reversed(range(NUM_NODES))
     return tuple((2 * node, _num_choices(node), _choices(node)) for node in nodes)
 
@@ -121,14 +122,14 @@ def _num_choices(node: int) -> int:
 
 
 def _choices(node: int) -> dict[tuple[Edge, ...], int]:
-    """The digit of each pair of edges, in either order."""
+    """The digit of each pair of edges, in both orders."""
     pairs = node_choices()[node]
     return {pair: choice for choice, one in enumerate(pairs) for pair in (one, one[::-1])}
 
 
 @cache
 def _choice_table(node: int) -> NDArray[np.int16]:
-    """The same by the numbers of both edges, -1 where there is no such pair."""
+    """The digits by operation and predecessor of both edges; -1 where there is no such pair."""
     table = np.full((len(OPERATIONS), _SOURCES) * 2, -1, np.int16)
     for (first, second), choice in _choices(node).items():
         place = OPERATIONS.index(first.operation), first.predecessor

@@ -1,4 +1,4 @@
-"""The text in which DARTS and its descendants publish a genotype, read without running it."""
+"""Read the text of a genotype as DARTS and its successors publish it, without running it."""
 
 import ast
 import warnings
@@ -14,12 +14,10 @@ _MAX_CHARACTERS = 4_000  # a published genotype has about 600
 
 
 def read_cells(text: str) -> tuple[list[object], list[object]]:
-    """The pairs of the normal and of the reduction cell, as they stand in the text.
-
-    Whether the pairs are edges of the space is for the caller to check.
+    """The pairs of the normal and of the reduction cell; the caller checks the pairs.
 
     Raises:
-        GenotypeError: The text is not ``Genotype(normal=[...], normal_concat=[2, 3, 4, 5],
+        GenotypeError: the text is not ``Genotype(normal=[...], normal_concat=[2, 3, 4, 5],
             reduce=[...], reduce_concat=[2, 3, 4, 5])`` or one of its published variants.
     """
     if not isinstance(text, str):
@@ -40,7 +38,8 @@ def read_cells(text: str) -> tuple[list[object], list[object]]:
 
 def _call(source: str) -> ast.Call:
     try:
-        with warnings.catch_warnings(action="ignore"):  # about odd literals; they are refused below
+        # Warnings are about odd literals, which are refused below.
+        with warnings.catch_warnings(action="ignore"):
             statements = ast.parse(source).body
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         reason = error.msg if isinstance(error, SyntaxError) else str(error) or "nested too deeply"
@@ -119,7 +118,7 @@ def _pairs(node: ast.expr, cell: str, source: str) -> list[object]:
 
 
 def _constant(node: ast.expr) -> object:
-    """The string or whole number that stands there, also as numpy's; None for anything else."""
+    """The string or integer of a literal, also of numpy's integers; None for anything else."""
     match node:
         case ast.Constant(str() | int() as value):
             return value

@@ -1,4 +1,4 @@
-"""Genotypes by chance: drawn from the whole space, or one change away from another."""
+"""Random genotypes: drawn uniformly from the space, or as a mutation of another."""
 
 from functools import cache
 
@@ -12,9 +12,9 @@ __all__ = ["mutate", "sample_uniform", "uniform_text"]
 
 
 def sample_uniform(seed: int, index: int) -> Genotype:
-    """Draw number ``index`` of the sequence ``seed``: every genotype is equally likely.
+    """Draw a genotype uniformly: the one at ``index`` in the random sequence of ``seed``.
 
-    It depends on the two numbers alone, so any number of workers draws the same genotypes.
+    It depends only on these two numbers, so any number of workers can draw the same genotypes.
 
     Returns:
         The genotype in canonical spelling.
@@ -29,7 +29,7 @@ def sample_uniform(seed: int, index: int) -> Genotype:
 
 
 def uniform_text(seed: int, index: int) -> str:
-    """The text of ``sample_uniform(seed, index)``, without making it: for plans of a million.
+    """The text of ``sample_uniform(seed, index)``, faster; for plans of a million genotypes.
 
     >>> uniform_text(0, 7) == str(sample_uniform(0, 7))
     True
@@ -42,13 +42,13 @@ def uniform_text(seed: int, index: int) -> str:
 
 
 def mutate(parent: Genotype, seed: int, index: int) -> Genotype:
-    """Change one operation or, equally likely, one predecessor of a random edge to another.
+    """Change a random edge's operation or, equally likely, its predecessor.
 
-    The edges of node 2 keep their predecessors, for it has no others to choose from. The child
-    does not depend on the parent's spelling.
+    The edges of node 2 keep their predecessors, since node 2 has only two. The child does not
+    depend on the parent's spelling.
 
     Returns:
-        A genotype other than the parent, in canonical spelling.
+        A genotype that differs from the parent, in canonical spelling.
 
     Raises:
         ValueError: ``seed`` or ``index`` is negative.

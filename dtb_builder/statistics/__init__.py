@@ -1,6 +1,6 @@
-"""How well numbers order networks, and how sure that is; numpy only.
+"""Rank correlations and other measures of how well scores order networks; numpy only.
 
-`resampling` has the bootstrap by matrix products, `rules` chooses among combinations of scores.
+`resampling` has the bootstrap as matrix products, `rules` chooses among combinations of scores.
 """
 
 from dtb_builder.statistics.best import ndcg, top_overlap

@@ -1,7 +1,7 @@
-"""How well scores find the best networks: precision and nDCG in the best share of them.
+"""How well scores find the best networks: precision and nDCG at the top.
 
-Ties are not broken: both are the mean over all ways to break them, so that the order in which the
-networks come makes no difference. Each stands here twice, of the networks and of many resamples.
+Both are the mean over all ways to break ties, so the order of the networks does not matter. Each
+has a second function that computes it for many resamples at once.
 """
 
 import numpy as np
@@ -14,12 +14,15 @@ __all__ = ["ndcg", "ndcgs", "top_overlap", "top_overlaps"]
 
 
 def top_overlap(scores: ArrayLike, accuracies: ArrayLike, *, share: float) -> float:
-    """Share of the most accurate networks that are among those of the highest scores.
+    """The share of the most accurate networks that are also among those with the highest scores.
 
     Args:
         scores: shape (networks,).
         accuracies: shape (networks,).
-        share: which part of the networks is the top, in (0, 1]; rounded up to whole networks.
+        share: the share of networks that are the top, in (0, 1]; rounded up to whole networks.
+
+    Raises:
+        ValueError: as `kendall_tau`, or ``share`` is out of range.
 
     >>> top_overlap([1, 2, 3, 4], [1, 3, 2, 4], share=0.5)
     0.5
@@ -43,7 +46,7 @@ def top_overlaps(
         scores: finite, shape (networks,).
         accuracies: finite, shape (networks,).
         counts: how often each network was drawn, shape (resamples, networks).
-        share: as of `top_overlap`.
+        share: see `top_overlap`.
     """
     size = _size(counts, share)
     memberships: list[NDArray[np.float64]] = []
@@ -53,19 +56,19 @@ def top_overlaps(
         memberships.append(np.clip((size - above) / np.maximum(tied, 1), 0, 1))
         alone &= tied == counts
     first, second = memberships
-    # Copies of one network are no rivals of each other: as many are in both tops as in the smaller.
+    # Copies of one network do not compete: as many are in both tops as in the smaller of the two.
     both = np.where(alone, np.minimum(first, second), first * second)
     return (counts * both).sum(axis=1) / size[:, 0]
 
 
 def ndcg(scores: ArrayLike, accuracies: ArrayLike, *, share: float) -> float:
-    """Normalised discounted cumulative gain of the networks of the highest scores, in [0, 1].
+    """Normalised discounted cumulative gain of the networks with the highest scores, in [0, 1].
 
-    A network's gain is its accuracy less the lowest one, and place i of the order by scores counts
-    1 / log2(i + 1). The sum over the top is divided by that of the order by accuracies.
+    A network's gain is its accuracy minus the lowest one, and rank i has the weight 1 / log2(i +
+    1). The weighted sum over the top by scores is divided by the sum over the top by accuracies.
 
     Source: Jaervelin and Kekaelaeinen, Cumulated gain-based evaluation of IR techniques, ACM
-    Transactions on Information Systems, 2002. Arguments as of `top_overlap`.
+    Transactions on Information Systems, 2002. Arguments and errors are those of `top_overlap`.
 
     >>> ndcg([1, 2, 3, 4], [10, 20, 30, 40], share=0.5)
     1.0
@@ -81,9 +84,10 @@ def ndcgs(
     *,
     share: float,
 ) -> NDArray[np.float64]:
-    """`ndcg` of each resample, with the gains of all networks; NaN where all gains are 0.
+    """`ndcg` of each resample, shape (resamples,); NaN where all gains are 0.
 
-    Arguments are those of `top_overlaps`.
+    Gains are relative to the lowest accuracy of all networks. Arguments are those of
+    `top_overlaps`.
     """
     size = _size(counts, share)
     places = np.arange(counts.sum(axis=1).max())
@@ -102,8 +106,8 @@ def ndcgs(
 
 
 def _size(counts: NDArray[np.float64], share: float) -> NDArray[np.float64]:
-    """How many networks are the top of each resample, shape (resamples, 1)."""
+    """The number of networks in the top of each resample, shape (resamples, 1)."""
     if not 0 < share <= 1:
         raise ValueError(f"share must be in (0, 1], got {share}")
-    # Of 30 networks 0.1 is 3, although 0.1 * 30 is a little more.
+    # 0.1 of 30 networks are 3, although 0.1 * 30 is slightly more in floating point.
     return np.ceil(share * counts.sum(axis=1, keepdims=True) - 1e-9)

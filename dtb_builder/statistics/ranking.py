@@ -1,4 +1,4 @@
-"""How well scores order networks, and how sure that is."""
+"""Rank correlations between scores and accuracies."""
 
 import math
 from dataclasses import dataclass
@@ -22,9 +22,9 @@ class Interval:
     """A statistic with its bootstrap interval.
 
     Attributes:
-        value: on the networks themselves.
-        low: lower end of the interval.
-        high: upper end.
+        value: the statistic of the networks themselves.
+        low: the lower end of the interval.
+        high: its upper end.
     """
 
     value: float
@@ -36,14 +36,15 @@ class Interval:
 
 
 def kendall_tau(scores: ArrayLike, accuracies: ArrayLike) -> float:
-    """Kendall's tau-b, in [-1, 1]; a pair that is tied in one of the two counts for neither side.
+    """Kendall's tau-b, in [-1, 1]; a tied pair counts neither as concordant nor as discordant.
 
     Args:
         scores: shape (networks,).
         accuracies: shape (networks,).
 
     Raises:
-        ValueError: shapes differ, a number is masked or not finite, or all are the same.
+        ValueError: shapes differ, there are fewer than 2 networks, a number is masked or not
+            finite, or all numbers are the same.
 
     >>> round(kendall_tau([1, 2, 3, 4], [1, 3, 2, 4]), 3)
     0.667
@@ -54,14 +55,14 @@ def kendall_tau(scores: ArrayLike, accuracies: ArrayLike) -> float:
 
 
 def spearman_rho(scores: ArrayLike, accuracies: ArrayLike) -> float:
-    """Spearman's rho, in [-1, 1]: the correlation of ranks. Arguments as those of `kendall_tau`."""
+    """Spearman's rho, the correlation of ranks, in [-1, 1]; see `kendall_tau`."""
     x, y = checked(scores, accuracies)
     result: Any = stats.spearmanr(x, y)
     return float(result.statistic)
 
 
 def partial_tau(scores: ArrayLike, accuracies: ArrayLike, given: ArrayLike) -> float:
-    """Kendall's partial tau: what scores tell beyond a third number, such as parameters.
+    """Kendall's partial tau, which controls for a third number, such as the number of parameters.
 
     Args:
         scores: shape (networks,).
@@ -69,12 +70,12 @@ def partial_tau(scores: ArrayLike, accuracies: ArrayLike, given: ArrayLike) -> f
         given: shape (networks,).
 
     Raises:
-        ValueError: as `kendall_tau`, or ``given`` orders networks just as one of the others does.
+        ValueError: as `kendall_tau`, or ``given`` has the same order as scores or accuracies.
     """
     with_given = kendall_tau(scores, given), kendall_tau(given, accuracies)
     remaining = (1 - with_given[0] ** 2) * (1 - with_given[1] ** 2)
     if remaining <= 1e-9:  # equal orders have a tau of nearly 1
-        raise ValueError("no partial tau: given orders networks as the scores or accuracies do")
+        raise ValueError("no partial tau: given has the same order as scores or accuracies")
     return (kendall_tau(scores, accuracies) - with_given[0] * with_given[1]) / math.sqrt(remaining)
 
 
@@ -83,7 +84,9 @@ def checked(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Both as float64, shape (networks,); raises as `kendall_tau`."""
     if np.ma.is_masked(scores) or np.ma.is_masked(accuracies):
-        raise ValueError("wanted numbers of all networks, got masked ones: leave those out")
+        raise ValueError(
+            "wanted numbers of all networks, got masked ones: leave these networks out"
+        )
     x, y = np.asarray(scores, np.float64), np.asarray(accuracies, np.float64)
     if x.ndim != 1 or x.shape != y.shape or len(x) < 2:
         raise ValueError(

@@ -1,9 +1,9 @@
-"""The bootstrap of rank correlations, many resamples at once.
+"""The bootstrap of rank correlations, for many resamples at once.
 
-A resample is how often each network was drawn. Copies of a network are tied in everything, so both
-correlations of a resample follow from those counts: ranks and ties from sums of counts in the order
-of the scores, agreeing pairs from one matrix product, in float32, where these integers are exact.
-The values are those that `kendall_tau` and `spearman_rho` have of the repeated networks.
+A resample is a count of how often each network was drawn. Copies of a network are tied, so both
+correlations of a resample follow from the counts: ranks and ties from sums of counts in the order
+of the scores, concordant pairs from one matrix product in float32, in which these integers are
+exact. The values are those of `kendall_tau` and `spearman_rho` for the repeated networks.
 """
 
 import numpy as np
@@ -37,7 +37,7 @@ def draw_resamples(
 def kendall_taus(
     scores: NDArray[np.float64], accuracies: NDArray[np.float64], counts: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """Kendall's tau-b of each resample, shape (resamples,); NaN where all of one are tied.
+    """Kendall's tau-b of each resample, shape (resamples,); NaN where all numbers are tied.
 
     Args:
         scores: finite, shape (networks,).
@@ -62,7 +62,7 @@ def spearman_rhos(
 
 
 def interval_of(value: float, resampled: NDArray[np.float64], *, level: float = 0.95) -> Interval:
-    """A statistic with the percentile interval of its resamples, those that are NaN left out.
+    """A statistic with the percentile interval of its resamples, without those that are NaN.
 
     Raises:
         ValueError: no resample has a value.
@@ -77,9 +77,9 @@ def interval_of(value: float, resampled: NDArray[np.float64], *, level: float = 
 def above_and_tied(
     values: NDArray[np.float64], counts: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """In each resample how many networks are above each, and as many as it.
+    """In each resample, how many networks have a larger value than each, and how many the same.
 
-    Both of shape (resamples, networks); a network that was not drawn may be tied with none.
+    Both have the shape (resamples, networks); the second is 0 if none of these was drawn.
     """
     tied, group = _group_counts(values, counts)
     above = counts.sum(1) - np.cumsum(tied, axis=0)
@@ -89,9 +89,9 @@ def above_and_tied(
 def _group_counts(
     values: NDArray[np.float64], counts: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
-    """How often each value was drawn, and which value each network has.
+    """How often each value was drawn, and the index of each network's value.
 
-    The former has shape (values, resamples), values ascending, the latter (networks,).
+    The first has the shape (values, resamples) with ascending values, the second (networks,).
     """
     order = np.argsort(values)
     _, starts = np.unique(values[order], return_index=True)
@@ -102,13 +102,13 @@ def _group_counts(
 
 
 def _centred_ranks(values: NDArray[np.float64], counts: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Ranks in each resample less their mean, ties sharing theirs, shape (resamples, networks)."""
+    """Ranks in each resample minus their mean; ties have their mean rank. (resamples, networks)."""
     above, tied = above_and_tied(values, counts)
     return (counts.sum(1, keepdims=True) - tied) / 2 - above
 
 
 def _untied_pairs(values: NDArray[np.float64], counts: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Ordered pairs of drawn networks of different values, shape (resamples,)."""
+    """The number of ordered pairs of drawn networks with different values, shape (resamples,)."""
     tied, _ = _group_counts(values, counts)
     return counts.sum(1) ** 2 - (tied**2).sum(0)
 
@@ -116,7 +116,7 @@ def _untied_pairs(values: NDArray[np.float64], counts: NDArray[np.float64]) -> N
 def _agreement(
     first: NDArray[np.float64], second: NDArray[np.float64], counts: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """Ordered pairs that both order alike less those that they order differently, (resamples,)."""
+    """Ordered pairs that are concordant minus those that are discordant, shape (resamples,)."""
     drawn = counts.astype(np.float32)
     total = np.zeros(len(counts))
     for begin in range(0, len(first), _BLOCK):
@@ -125,6 +125,6 @@ def _agreement(
             np.sign(values[: block.stop, None] - values[None, block]) for values in (first, second)
         ]
         pairs = (signs[0] * signs[1]).astype(np.float32)
-        pairs[:begin] *= 2  # each of these pairs stands in one block only
+        pairs[:begin] *= 2  # each of these pairs is in one block only
         total += np.einsum("ri,ri->r", drawn[:, : block.stop] @ pairs, counts[:, block])
     return total

@@ -1,4 +1,4 @@
-"""Rules that may be fitted: chosen by cross-validation on one half, reported on the other."""
+"""Choose among rules by cross-validation on one half of the networks; report on the other half."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,9 +12,12 @@ from dtb_builder.statistics.resampling import draw_resamples, interval_of, kenda
 __all__ = ["Rule", "RuleChoice", "choose_rule", "fixed", "weighted"]
 
 Rule = Callable[[NDArray[np.int64]], NDArray[np.float64]]
-"""From the networks whose accuracies it may learn from to the scores of all networks."""
+"""Takes the indices of networks whose accuracies it may fit to; returns all networks' scores."""
 
 _WEIGHTS = (0.1, 0.2, 0.35, 0.5, 0.7, 1.0, 1.4, 2.0, 3.0, 5.0, 10.0)
+_NUM_FOLDS = 3
+_NUM_REPEATS = 5
+"""How often the chosen half is divided into folds."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,14 +25,14 @@ class RuleChoice:
     """The rule that was best on one half, and how good it is on the other.
 
     Attributes:
-        name: the chosen rule's.
-        validated: by name, the mean of Kendall's tau on folds of the chosen half that the rule
-            had not been fitted to; too high for the chosen one, as the largest of several.
-        on_other_half: by name, Kendall's tau of each rule, fitted to the whole chosen half, on
-            the networks that had no part in that.
-        gains: by name, by how much the chosen rule's tau is larger there, on the same resamples.
-        chosen_half: int64 indices of the networks it was chosen on, ascending.
-        other_half: the others, ascending.
+        name: the chosen rule.
+        validated: by name, the rule's mean Kendall's tau on held-out folds of the chosen half;
+            biased upwards for the chosen rule, since it is the largest.
+        on_other_half: by name, Kendall's tau on the other half, of the rule fitted to the chosen
+            half.
+        gains: by name, how much larger the chosen rule's tau is there, on the same resamples.
+        chosen_half: the indices of the networks it was chosen on, int64, ascending.
+        other_half: the indices of the other networks, int64, ascending.
     """
 
     name: str
@@ -45,22 +48,18 @@ def choose_rule(
     accuracies: ArrayLike,
     rng: np.random.Generator,
     *,
-    num_folds: int = 3,
-    num_repeats: int = 5,
     num_resamples: int = 1000,
 ) -> RuleChoice:
-    """Choose a rule by cross-validated Kendall tau on one half of the networks, report the other.
+    """Choose a rule by cross-validated Kendall's tau on one half of the networks.
 
-    A rule sees the scores of all networks, and of the accuracies only those that it may learn from:
-    in the cross-validation all folds of the chosen half but one, and at last the chosen half.
+    A rule has the scores of all networks, but accuracies only of those that it may fit to: in the
+    cross-validation all folds but one, and then the whole chosen half.
 
     Args:
-        rules: by name; of equally good ones the first is chosen.
+        rules: by name; of equally good rules, the first is chosen.
         accuracies: shape (networks,).
         rng: draws the halves, the folds and the resamples.
-        num_folds: of the chosen half.
-        num_repeats: how often the chosen half is divided into folds.
-        num_resamples: of the bootstrap.
+        num_resamples: resamples of the bootstrap on the other half.
 
     Raises:
         ValueError: there is no rule, or a fold would have fewer than 3 networks.
@@ -68,14 +67,14 @@ def choose_rule(
     truth = np.asarray(accuracies, np.float64)
     if not rules:
         raise ValueError("there must be at least one rule to choose from")
-    if num_folds < 2 or len(truth) // 2 < 3 * num_folds:
+    if len(truth) // 2 < 3 * _NUM_FOLDS:
         raise ValueError(
-            f"{num_folds} folds of half the networks need at least {6 * num_folds} networks, "
+            f"{_NUM_FOLDS} folds of half the networks need at least {6 * _NUM_FOLDS} networks, "
             f"got {len(truth)}"
         )
     order = rng.permutation(len(truth))
     chosen, other = np.sort(order[: len(truth) // 2]), np.sort(order[len(truth) // 2 :])
-    divisions = [np.array_split(rng.permutation(chosen), num_folds) for _ in range(num_repeats)]
+    divisions = [np.array_split(rng.permutation(chosen), _NUM_FOLDS) for _ in range(_NUM_REPEATS)]
     validated = {name: _validated(rule, truth, divisions) for name, rule in rules.items()}
     best = max(validated, key=validated.__getitem__)
     counts = draw_resamples(len(other), num_resamples, rng)
@@ -96,20 +95,20 @@ def choose_rule(
 
 
 def fixed(scores: ArrayLike) -> Rule:
-    """Scores that learn from no accuracy, shape (networks,)."""
+    """The rule that returns these scores, shape (networks,), and fits nothing."""
     column = np.asarray(scores, np.float64)
     return lambda _: column
 
 
 def weighted(first: ArrayLike, second: ArrayLike, accuracies: ArrayLike) -> Rule:
-    """The z-score of one score plus a fitted weight times that of another.
+    """The rule of one score's z-score plus a fitted weight times another's.
 
-    The weight is that of 11 between 0.1 and 10 with the largest Kendall's tau.
+    The weight is the one of 11, from 0.1 to 10, with the largest Kendall's tau.
 
     Args:
         first: shape (networks,).
         second: shape (networks,).
-        accuracies: shape (networks,), of which a fit looks only at those it may learn from.
+        accuracies: shape (networks,); the rule uses only those that it may fit to.
 
     Raises:
         ValueError: one of the scores is the same for all networks.
@@ -133,16 +132,17 @@ def _validated(
     truth: NDArray[np.float64],
     divisions: Sequence[Sequence[NDArray[np.int64]]],
 ) -> float:
-    found: list[float] = []
+    """The rule's mean Kendall's tau on held-out folds."""
+    taus: list[float] = []
     for folds in divisions:
         for i, held_out in enumerate(folds):
             others = np.concatenate([fold for j, fold in enumerate(folds) if j != i])
-            found.append(_tau(rule(np.sort(others))[held_out], truth[held_out]))
-    return float(np.mean(found))
+            taus.append(_tau(rule(np.sort(others))[held_out], truth[held_out]))
+    return float(np.mean(taus))
 
 
 def _tau(scores: NDArray[np.float64], truth: NDArray[np.float64]) -> float:
-    """Kendall's tau-b; 0 where all scores, or all accuracies, are the same and order nothing."""
+    """Kendall's tau-b; 0 where all scores or all accuracies are the same."""
     (tau,) = kendall_taus(scores, truth, np.ones((1, len(scores))))
     return float(np.nan_to_num(tau))
 

@@ -1,4 +1,4 @@
-"""A cell of NAS-Bench-101, as a value; no torch is needed.
+"""A cell of NAS-Bench-101, as a value; needs no torch.
 
 Source: Ying et al., NAS-Bench-101: Towards Reproducible Neural Architecture Search, ICML 2019,
 and the description of its networks in google-research/nasbench.
@@ -24,7 +24,7 @@ class Cell101:
 
     Attributes:
         edges: (from, to) pairs of vertices, ascending, with from < to.
-        operations: those of the vertices between input and output, by name.
+        operations: the names of the operations of the vertices between input and output.
 
     Raises:
         ValueError: NAS-Bench-101 has no such cell.
@@ -60,7 +60,10 @@ class Cell101:
 
         Args:
             matrix: 1 for an edge from the row's vertex to the column's.
-            operations: of the vertices between the first and the last.
+            operations: the operations of the vertices between the first and the last.
+
+        Raises:
+            ValueError: the shapes differ, or NAS-Bench-101 has no such cell.
         """
         num_vertices = len(operations) + 2
         if [len(row) for row in matrix] != [num_vertices] * num_vertices:
@@ -81,10 +84,11 @@ class Cell101:
         return tuple(start for start, end in self.edges if end == vertex)
 
     def channels(self, channels_out: int) -> dict[int, int]:
-        """How many channels each inner vertex has.
+        """The number of channels of each inner vertex.
 
-        Vertices that the output reads divide its channels between them, the first ones taking the
-        remainder. Any other vertex has as many channels as the largest vertex that reads it.
+        The channels of the output are divided among the vertices that it reads, and the first ones
+        get the remainder. Any other vertex has as many channels as the largest vertex that reads
+        it.
         """
         read = [vertex for vertex in self.predecessors(self.output) if vertex]
         share, rest = divmod(channels_out, len(read)) if read else (0, 0)
@@ -98,7 +102,7 @@ class Cell101:
 
 
 def _reached(edges: Sequence[tuple[int, int]], start: int) -> set[int]:
-    """The vertices on a path that begins at one."""
+    """The vertices that can be reached from a vertex."""
     reached, waiting = set[int](), [start]
     while waiting:
         vertex = waiting.pop()

@@ -1,9 +1,9 @@
-"""NAS-Bench-101's own file: cells with their accuracies, one record per training.
+"""Read the published file of NAS-Bench-101: cells with their accuracies, one record per training.
 
 Format: google-research/nasbench. A record of nasbench_full.tfrecord or nasbench_only108.tfrecord
-is a JSON list of the cell's hash, the epochs of the training, the adjacency matrix as digits, the
-vertices' operations with commas between, and a base64-coded protocol buffer ``ModelMetrics``, whose
-evaluations are at the beginning, half way and at the end.
+is a JSON list of the cell's hash, the number of epochs, the adjacency matrix as digits, the
+operations of the vertices separated by commas, and a base64-coded protocol buffer ``ModelMetrics``
+with evaluations at the start, half way and at the end.
 """
 
 import base64
@@ -24,12 +24,12 @@ __all__ = ["EvaluationData", "TrainedCell", "read_nasbench101"]
 
 @dataclass(frozen=True)
 class EvaluationData:
-    """A network's metrics at one moment of its training; the name is the publishers'.
+    """A network's metrics at one point of its training, named as in the published format.
 
     Attributes:
-        training_seconds: of the training until then, on the publishers' TPU.
+        training_seconds: the training time so far, on the publishers' TPU.
         train_accuracy: on 10,000 of the training images, in [0, 1].
-        valid_accuracy: on images that were not trained on, in [0, 1].
+        valid_accuracy: on validation images, in [0, 1].
         test_accuracy: on CIFAR-10's test images, in [0, 1].
     """
 
@@ -44,12 +44,12 @@ class TrainedCell:
     """One training of a cell's network; most cells have three for each number of epochs.
 
     Attributes:
-        module_hash: the table's name of the cell, the same for isomorphic cells.
+        module_hash: the cell's hash in the table, the same for isomorphic cells.
         cell: the cell.
-        num_epochs: how long it was trained.
-        num_parameters: as the table has it.
-        halfway: after half of the epochs.
-        final: after all of them.
+        num_epochs: the number of epochs of the training.
+        num_parameters: the number of parameters in the table.
+        halfway: the metrics after half of the epochs.
+        final: the metrics after all epochs.
     """
 
     module_hash: str
@@ -61,10 +61,10 @@ class TrainedCell:
 
 
 def read_nasbench101(file: BinaryIO) -> Iterator[TrainedCell]:
-    """All trainings of a file opened for reading bytes, in its order.
+    """All trainings of a file, which is opened for reading bytes, in the file's order.
 
     Raises:
-        TableError: the file is damaged or of another format; it says which record.
+        TableError: the file is damaged or has another format; the message has the record's number.
     """
     for number, record in enumerate(read_records(file)):
         try:
@@ -73,9 +73,8 @@ def read_nasbench101(file: BinaryIO) -> Iterator[TrainedCell]:
             *(AttributeError, ValueError, TypeError, LookupError, RecursionError),
             *(binascii.Error, struct.error),
         ) as error:
-            raise TableError(
-                f"record {number} is none of NAS-Bench-101: {str(error)[:200]}"
-            ) from error
+            reason = str(error)[:200]
+            raise TableError(f"record {number} is not one of NAS-Bench-101: {reason}") from error
 
 
 def _trained_cell(record: bytes) -> TrainedCell:
@@ -117,7 +116,7 @@ def _evaluation(message: object) -> EvaluationData:
 
 
 def _fields(message: bytes) -> list[tuple[int, int | float | bytes]]:
-    """The numbers and values of a protocol buffer's fields, of the three kinds that occur here."""
+    """The numbers and values of a protocol buffer's fields; only the three wire types used here."""
     fields: list[tuple[int, int | float | bytes]] = []
     position = 0
     while position < len(message):
@@ -135,13 +134,13 @@ def _fields(message: bytes) -> list[tuple[int, int | float | bytes]]:
                     raise ValueError("a message ends within a field")
                 position += length
             case kind:
-                raise ValueError(f"a field must be of kind 0, 1 or 2, got {kind}")
+                raise ValueError(f"a field must have the wire type 0, 1 or 2, got {kind}")
         fields.append((tag >> 3, value))
     return fields
 
 
 def _varint(message: bytes, position: int) -> tuple[int, int]:
-    """The number that stands there, seven bits a byte, and where it ends."""
+    """The varint at a position, with seven bits per byte, and the position after it."""
     value = 0
     for shift in range(0, 64, 7):
         byte = message[position]

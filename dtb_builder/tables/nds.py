@@ -1,22 +1,21 @@
-"""The DARTS space of Network Design Spaces: genotypes of many widths and depths, with their errors.
+"""Read the DARTS networks of Network Design Spaces, with widths, depths and test errors.
 
-Format: the files of facebookresearch/nds, DARTS.json and its relatives. A file is a list of trained
-networks, or an object with such lists ``top`` and ``mid``; of a network are read ``net``, with
-``genotype``, ``width``, ``depth`` and ``aux``, and ``test_ep_top1``, the test error of each epoch
-in percent.
+Format: DARTS.json and similar files of facebookresearch/nds. A file is a list of trained networks,
+or an object with two such lists ``top`` and ``mid``. Two fields of a network are read: ``net``,
+with ``genotype``, ``width``, ``depth`` and ``aux``, and ``test_ep_top1``, the test error of each
+epoch in percent.
 """
 
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from dtb_builder.errors import GenotypeError, TableError
-from dtb_builder.network import NetworkSpec
 from dtb_builder.space import Genotype
+from dtb_builder.tables.trained import Outsider, TrainedGenotype
 
-__all__ = ["Outsider", "TrainedGenotype", "read_nds"]
+__all__ = ["read_nds"]
 
 _CONCAT = [2, 3, 4, 5]
 _MOST = 2**9
@@ -26,61 +25,18 @@ _LARGEST = 2**20
 """Of layers times squared channels: a network of about 100 MB, were anybody to build it."""
 
 
-@dataclass(frozen=True)
-class TrainedGenotype:
-    """A genotype that was trained, and how.
-
-    Attributes:
-        number: of the network in its file, 0 being the first.
-        genotype: the genotype.
-        channels: of the first cells' nodes.
-        layers: how many cells.
-        auxiliary: whether it was trained with an auxiliary head.
-        test_accuracy: after the last epoch, in [0, 1].
-    """
-
-    number: int
-    genotype: Genotype
-    channels: int
-    layers: int
-    auxiliary: bool
-    test_accuracy: float
-
-    def spec(self, *, num_classes: int, image_size: int) -> NetworkSpec:
-        """How its network is grown, for images of three channels; without the auxiliary head."""
-        return NetworkSpec(
-            channels=self.channels,
-            layers=self.layers,
-            num_classes=num_classes,
-            image_size=image_size,
-        )
-
-
-@dataclass(frozen=True)
-class Outsider:
-    """A network of the file whose cells are not of the DARTS space, as with the operation none.
-
-    Attributes:
-        number: of the network in its file.
-        reason: why it is outside the space.
-    """
-
-    number: int
-    reason: str
-
-
 def read_nds(text: str) -> tuple[tuple[TrainedGenotype, ...], tuple[Outsider, ...]]:
     """The networks of a file's text, and those that are outside the space.
 
     Raises:
-        TableError: the text is not in the format; it says which network.
+        TableError: the text has another format; the message has the network's number.
     """
     try:
         content = json.loads(text)
         networks = content if isinstance(content, list) else content["top"] + content["mid"]
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise TableError(
-            f"wanted a list of networks, or the lists top and mid of them: {error!r}"
+            f"wanted a list of networks, or an object with two lists top and mid: {error!r}"
         ) from error
     trained: list[TrainedGenotype] = []
     outside: list[Outsider] = []
@@ -90,7 +46,7 @@ def read_nds(text: str) -> tuple[tuple[TrainedGenotype, ...], tuple[Outsider, ..
         except GenotypeError as error:
             outside.append(Outsider(number, str(error)))
         except (KeyError, TypeError, ValueError, IndexError) as error:
-            raise TableError(f"network {number} is none of the DARTS space: {error!r}") from error
+            raise TableError(f"network {number} has another format: {error!r}") from error
     return tuple(trained), tuple(outside)
 
 

@@ -1,4 +1,4 @@
-"""Networks of NAS-Bench-101, for comparing scores with a published table of accuracies."""
+"""Networks of NAS-Bench-101, to compute scores for its table of accuracies."""
 
 import functools
 
@@ -12,7 +12,7 @@ __all__ = ["Network101"]
 
 
 class Network101(nn.Module):
-    """A stem, three stacks of three cells with the maps halved between stacks, a classifier."""
+    """A stem, three stacks of three cells, and a classifier; maps are halved between stacks."""
 
     def __init__(self, cell: Cell101, *, channels: int = 128, num_classes: int = 10) -> None:
         super().__init__()
@@ -59,7 +59,7 @@ class _CellModule(nn.Module):
         return self._with_input(joined, maps, output)
 
     def _with_input(self, terms: list[Tensor], maps: Tensor, vertex: int) -> Tensor:
-        """The sum of terms and, if the vertex reads it, of the cell's input in its width."""
+        """The sum of terms and, if the vertex reads it, the cell's projected input."""
         name = str(vertex)
         if name in self.projections:
             terms = [self.projections[name](maps), *terms]

@@ -1,7 +1,7 @@
-"""The records of a TFRecord file, without TensorFlow.
+"""Read the records of a TFRecord file without TensorFlow.
 
-A record is its length in 8 bytes, the length's checksum in 4, its bytes, and their checksum in 4;
-all little-endian. A checksum is CRC-32C, rotated and shifted as `masked_checksum` does.
+A record has its length in 8 bytes, the length's checksum in 4, its data, and their checksum in 4,
+all little-endian. A checksum is a masked CRC-32C, see `masked_checksum`.
 """
 
 import struct
@@ -14,14 +14,14 @@ from dtb_builder.errors import TableError
 
 __all__ = ["masked_checksum", "read_records"]
 
-_MAX_BYTES = 2**24  # of a record; a larger length is damage, and would only cost memory
+_MAX_BYTES = 2**24  # of a record; a larger length is damage
 
 
 def read_records(file: BinaryIO) -> Iterator[bytes]:
-    """The records from here to the end of a file.
+    """The records from the current position to the end of a file.
 
     Raises:
-        TableError: a checksum does not hold, or the file ends within a record.
+        TableError: a checksum does not match, or the file ends within a record.
     """
     number = 0
     while header := file.read(12):
@@ -30,14 +30,12 @@ def read_records(file: BinaryIO) -> Iterator[bytes]:
             raise TableError(f"record {number}: wanted a length and its checksum, got {header!r}")
         record = file.read(length)
         if file.read(4) != struct.pack("<I", masked_checksum(record)) or len(record) < length:
-            raise TableError(
-                f"record {number}: its {length} bytes are damaged, or the file ends among them"
-            )
+            raise TableError(f"record {number}: its {length} bytes are damaged or cut off")
         yield record
         number += 1
 
 
 def masked_checksum(data: bytes) -> int:
-    """The format's checksum of some bytes: their CRC-32C, turned by 15 bits, plus a constant."""
+    """The format's checksum of some bytes: CRC-32C, rotated right by 15 bits, plus a constant."""
     checksum = crc32c(data)
     return ((checksum >> 15 | checksum << 17) + 0xA282EAD8) & 0xFFFFFFFF

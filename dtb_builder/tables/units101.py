@@ -1,4 +1,4 @@
-"""How many ReLU units a network of NAS-Bench-101 has, from its cell alone; no torch is needed."""
+"""The number of ReLU units of a NAS-Bench-101 network, computed from its cell; needs no torch."""
 
 from dtb_builder.tables.cell101 import Cell101
 
@@ -9,15 +9,15 @@ CELLS_PER_STACK = 3
 
 
 def activation_units101(cell: Cell101, *, channels: int, image_size: int) -> int:
-    """N_A of a `Network101`: ReLU units that one image passes.
+    """N_A of a `Network101`, the number of its ReLU units for one image.
 
     Every convolution ends in a ReLU: the stem, the inner vertices that are convolutions, and the
     projections of a cell's input to the vertices that read it.
 
     Args:
         cell: the cell.
-        channels: of the first stack.
-        image_size: height and width of the images.
+        channels: channels of the first stack.
+        image_size: height and width of the images in pixels.
     """
     units = channels * image_size**2
     for i in range(NUM_STACKS):

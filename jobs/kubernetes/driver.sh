@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The driver of rayjob.yaml. A generation that ends with runs given up (1) is over: KubeRay, which
-# would take 1 for a driver that died, must not build the cluster anew for it.
+# The driver of rayjob.yaml. Exit code 1 means that the generation has ended with runs given up. It
+# becomes 0 here, because KubeRay would start a new cluster for a driver that exits with 1.
 # shellcheck source=jobs/common.sh
 source "$(dirname "${BASH_SOURCE[0]}")/../common.sh"
 

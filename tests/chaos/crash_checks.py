@@ -1,4 +1,4 @@
-"""What must hold after a crash at any moment of a journal append, a shard close or a merge."""
+"""What must hold after a crash in an append to a journal, an adoption, a shard close or a merge."""
 
 import shutil
 from dataclasses import dataclass, field
@@ -15,7 +15,7 @@ __all__ = ["PROGRAMS", "CrashReport", "check_crashes"]
 RUNS = (1, 3)
 """The runs of a shard; the latter diverged."""
 
-PROGRAMS = ("journal", "shard", "merge", "merge into volumes")
+PROGRAMS = ("journal", "adopt", "shard", "merge", "merge into volumes")
 
 
 @dataclass
@@ -58,18 +58,23 @@ def check_crashes(program: str, work: Path, *, drop: str = "") -> CrashReport:
     report = CrashReport(num_calls=len(calls))
     for num_calls, lost, folder in crashes(calls, before, root, work / "after", ignored=drop):
         report.num_crashes += 1
-        if program == "journal":
+        is_over = lost != "nothing" and num_calls == len(calls)
+        if program == "adopt":
+            _look_at_adopted(folder, report, allow_none=not is_over)
+        elif program == "journal":
             acknowledged = _acknowledged(calls[:num_calls])
             _look_at_journal(folder, acknowledged, report)
         elif program == "shard":
             _look_at_shard(folder, report)
         else:
-            _look_at_merge(folder, report, allow_old=lost == "nothing" or num_calls < len(calls))
+            _look_at_merge(folder, report, allow_old=not is_over)
     return report
 
 
 def _prepare(program: str, root: Path) -> None:
-    if program == "shard":
+    if program == "adopt":
+        fake_runs.write_shard_of(root / "shard-00000.h5", range(4))
+    elif program == "shard":
         for number in RUNS:
             fake_runs.write_journal(root / f"{number}.journal", number)
     elif program in fake_runs.VOLUME_SIZES:
@@ -92,6 +97,20 @@ def _look_at_journal(folder: Path, acknowledged: int, report: CrashReport) -> No
         _compare_journal(path, 3, report)
     num_records = 0 if journal is None else len(journal.epochs) + (journal.ended is not None)
     report.num_lost += max(0, acknowledged - num_records)
+
+
+def _look_at_adopted(folder: Path, report: CrashReport, *, allow_none: bool) -> None:
+    """The journal of each adopted run is whole, or not there."""
+    for number in range(4):
+        path, last = folder / f"{number}.journal", fake_runs.last_epoch(number)
+        if not path.exists():
+            report.num_lost += not allow_none
+            continue
+        journal = read_journal(path)
+        if journal is None or (journal.ended is None) == (last < fake_runs.NUM_EPOCHS):
+            report.num_unreadable += 1
+        else:
+            report.num_wrong += _compare_journal(path, number, report) != last + 1
 
 
 def _compare_journal(path: Path, number: int, report: CrashReport) -> int:

@@ -1,5 +1,6 @@
 """Runs that nobody trained, with floats from their numbers, for programs that only write files."""
 
+import contextlib
 import sys
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,11 @@ from dtb_builder.dataset.journal import (
     open_journal,
     read_journal,
 )
+from dtb_builder.dataset.kept import Kept
 from dtb_builder.dataset.merge import merge, remove_old_volumes
 from dtb_builder.dataset.shard import write_shard
+from dtb_builder.dataset.store import Store
+from dtb_builder.dataset.stored_journal import write_stored
 from dtb_builder.record import Moment, TensorTable
 from dtb_builder.space import sample_uniform
 
@@ -126,6 +130,11 @@ def main(program: str, folder: Path) -> None:
     """Do one of the things that write files, in a folder that is ready for it."""
     if program == "journal":
         write_journal(folder / "run.journal", 3)
+    elif program == "adopt":
+        with contextlib.closing(Store(folder / "shard-00000.h5")) as store:
+            for row in range(4):
+                journal = folder / f"{row}.journal"
+                write_stored(journal, store, row, Kept(MOMENTS, MOMENTS), number=row, plan="other")
     elif program == "shard":
         journals = [read_journal(path) for path in sorted(folder.glob("*.journal"))]
         write_shard(
@@ -142,7 +151,7 @@ def main(program: str, folder: Path) -> None:
             pass
         remove_old_volumes(folder / "dtb.h5")
     else:
-        raise ValueError(f"program must be journal, shard or a merge, got {program}")
+        raise ValueError(f"program must be journal, adopt, shard or a merge, got {program}")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,5 @@
 """What a reader makes of bytes that are not those that were written."""
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,7 +11,6 @@ from chaos.mutants import HOSTILE, seal, seal_columns
 
 from dtb_builder import Benchmark
 from dtb_builder.dataset import schema
-from dtb_builder.dataset.manifest import MANIFEST, verify_manifest
 from dtb_builder.dataset.merge import merge
 from dtb_builder.dataset.opening import dataset_at
 from dtb_builder.dataset.salvage import LostRun, salvage
@@ -271,9 +269,3 @@ def test_a_dataset_beside_the_states_is_named(shard: Path) -> None:
     with h5py.File(shard, "r+") as file:
         file["states/00000003/more"] = np.zeros(3)
     assert damaged_records(shard) == ["run 3 in HDF5"]
-
-
-def test_a_pipe_in_place_of_a_folders_list_is_refused(tmp_path: Path) -> None:
-    os.mkfifo(tmp_path / MANIFEST)
-    with pytest.raises(DamagedFileError, match="is not a file"):
-        list(verify_manifest(tmp_path))

@@ -1,4 +1,5 @@
 import contextlib
+import json
 import os
 import pickle
 import random
@@ -313,6 +314,30 @@ def test_everything_fits_a_table(shard: Path) -> None:
     assert set(METRICS) < set(table.columns)
     assert table["train_loss"].isna().tolist() == [True, False, False] * 2
     assert table["key"].tolist()[0] == sample_uniform(0, 3).key
+
+
+def test_a_notebook_shows_facts_and_no_markup_of_the_file(make_shard: MakeShard) -> None:
+    parts = {
+        "network": {"layers": 8, "channels": 16},
+        "images": {"name": "<script>", "num_classes": 10, "shape": [1, 8, 8]},
+        "splits": {"train": {"size": 60}, "valid": {"size": 20}},
+        "config": {"recipe": {"batch_size": 96, "learning_rate": 0.025}},
+    }
+    for provenance in (json.dumps(parts), '{"network": 3}', '{"network": [], "images": {}}'):
+        with Benchmark(make_shard("shown", [1, 2], provenance=provenance)) as benchmark:
+            shown = benchmark._repr_html_()
+            assert "2 of 2 epochs" in shown
+            assert "after epochs 0 to 2" in shown
+            assert ("8 cells of 16 channels" in shown) == ("&lt;script&gt;, 10 classes" in shown)
+            assert ("train 60, valid 20" in shown) == ("layers" in provenance)
+            assert "<script>" not in shown
+
+
+def test_texts_for_the_eye_are_short(shard: Path) -> None:
+    with Benchmark(shard) as benchmark:
+        run, name = benchmark[0], sample_uniform(0, 3).short_name
+        assert repr(run) == f"<Run 3 of {shard}: {name}, seed 0>"
+        assert repr(run.genotype) == f"<Genotype {name}>"
 
 
 def test_what_was_returned_can_be_changed_without_changing_the_next_answer(shard: Path) -> None:

@@ -330,6 +330,6 @@ def test_a_download_is_kept(website: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["file.bin", "nowhere.bin"])
 def test_a_download_of_something_else_is_refused(website: str, tmp_path: Path, name: str) -> None:
-    with pytest.raises(ImagesError, match=f"cannot download {website}/{name}.*point root at"):
+    with pytest.raises(ImagesError, match=f"cannot download {website}/{name}.*set root to"):
         download(f"{website}/{name}", md5="0" * 32, folder=tmp_path / "cache")
     assert not (tmp_path / "cache" / name).exists()

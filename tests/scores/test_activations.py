@@ -114,7 +114,7 @@ def test_a_state_that_is_not_a_number_has_no_codes() -> None:
 
 def test_a_relu_that_sees_other_rows_than_images_is_refused() -> None:
     network = nn.Sequential(nn.Flatten(0), nn.ReLU())
-    with pytest.raises(ValueError, match="must see the 2 images as its rows, got 6 rows"):
+    with pytest.raises(ValueError, match="must have a row for each of 2 images, got 6 rows"):
         network_agreement(network, IMAGES)
 
 

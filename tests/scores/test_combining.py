@@ -88,12 +88,16 @@ def test_das_of_the_reference_itself_has_the_mean_zero_and_does_not_depend_on_it
 
 def test_das_needs_a_reference_of_as_many_images() -> None:
     reference = shipped_references()["quickstart"]
-    with pytest.raises(ValueError, match="scores on 64 images need a reference of as many, got on"):
+    with pytest.raises(
+        ValueError, match="scores on 64 images need a reference on as many images, got"
+    ):
         das(atoms([-1, -2], [3, 4], num_images=64), reference)
 
 
 def test_what_is_no_number_is_refused() -> None:
-    with pytest.raises(ValueError, match="must be finite: leave networks of singular kernels out"):
+    with pytest.raises(
+        ValueError, match="must be finite: leave out networks with singular kernels"
+    ):
         atoms([-1, float("-inf")], [1, 1])
     with pytest.raises(ValueError, match="units must be at least 1, got 0"):
         atoms([-1, -2], [0, 1])

@@ -29,7 +29,7 @@ def test_the_determinant_is_that_of_the_kernel() -> None:
 def test_two_equal_images_are_singular() -> None:
     rows = np.array([[0.0, 1], [0, 1], [1, 0]])
     centred = rows - rows.mean(0)
-    with pytest.raises(SingularKernelError, match="wanted 3 images that are told apart"):
+    with pytest.raises(SingularKernelError, match="wanted 3 images that differ"):
         log_det_kernel(centred @ centred.T, 1e-9)
 
 

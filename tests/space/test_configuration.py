@@ -42,13 +42,13 @@ def test_a_configuration_is_read_by_people() -> None:
     [
         ({"normal_node_3": "0 and 3"}, "normal_node_3: wanted one of 0 and 1, 0 and 2"),
         ({"reduce_edge_0": "none"}, f"reduce_edge_0: wanted one of {', '.join(OPERATIONS)}, got"),
-        ({"normal_node_2": "0 and 1"}, r"got \['normal_node_2'\] too much and \[\] too little"),
+        ({"normal_node_2": "0 and 1"}, r"\['normal_node_2'\] are unknown and \[\] are missing"),
     ],
 )
 def test_other_choices_are_refused(change: dict[str, str], message: str) -> None:
     with pytest.raises(GenotypeError, match=message):
         genotype_from(configuration_of(NAMED["DARTS_V2"]) | change)
-    with pytest.raises(GenotypeError, match="too little"):
+    with pytest.raises(GenotypeError, match="are missing"):
         genotype_from({})
 
 

@@ -294,8 +294,8 @@ GOOD = list(NAMED["DARTS_V2"].normal)
             (
                 "normal cell, node 4, edge 4: wanted one of the operations max_pool_3x3, "
                 "avg_pool_3x3, skip_connect, sep_conv_3x3, sep_conv_5x5, dil_conv_3x3, "
-                "dil_conv_5x5, got 'none' ('none' stands for no edge during a search; a finished "
-                "genotype has left it out)"
+                "dil_conv_5x5, got 'none' ('none' is an operation of the search only; a finished "
+                "genotype does not have it)"
             ),
         ),
         (

@@ -49,8 +49,8 @@ def test_names_blank_lines_comments_and_windows_line_ends_are_read(tmp_path: Pat
             b"# one\nGenotype(\n",
             "{path}, line 2: wanted the text of a genotype, got 'Genotype(': '(' was never closed",
         ),
-        (b"", "{path}: wanted one genotype a line, got none"),
-        (b"# nothing\n\n", "{path}: wanted one genotype a line, got none"),
+        (b"", "{path}: wanted one genotype per line, got none"),
+        (b"# nothing\n\n", "{path}: wanted one genotype per line, got none"),
         (b"DARTS_V1\n\xff", "{path}: wanted UTF-8 text, got byte 0xff at position 9"),
     ],
 )

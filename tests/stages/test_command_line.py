@@ -40,7 +40,7 @@ Dtb = Callable[..., int]
         ("compute.device=tpu", "compute.device must be 'cpu' or 'cuda', got 'tpu'"),
         ("compute.threads=0", "compute.threads must be at least 1, got 0"),
         ("states.epochs=[9]", "states.epochs must be in 0..2, or -1, got [9]"),
-        ("seeds=[1,1]", "seeds must be different"),
+        ("seeds=[1,1]", "seeds must differ"),
         ("shard_size=0", "shard_size must be at least 1, got 0"),
         ("space.num_genotypes=0", "space.num_genotypes must be at least 1, got 0"),
         ("space=file", "file"),
@@ -52,7 +52,7 @@ Dtb = Callable[..., int]
         ("compute.kernels=on recipe.precision=bfloat16", "compute.kernels=on does not support"),
         ("network.auxiliary=true", "images of 29 to 40 pixels would fit"),
         ("'unclosed", "unclosed"),
-        ("images.root=/a=b", "wants quotes"),
+        ("images.root=/a=b", "needs quotes"),
         ("space.names=DARTS_V2", "space.names must be a list of str, got 'DARTS_V2'"),
     ],
 )
@@ -261,7 +261,7 @@ def test_query_writes_every_run_and_epoch_as_csv(
     ("options", "message"),
     [
         ((), "say which epoch"),
-        (("--top", "2", "--epoch", "-1"), "--top and --by belong together"),
+        (("--top", "2", "--epoch", "-1"), "--top and --by must be given together"),
         (("--epoch", "9"), "no epoch 9: epochs are 0 to 3"),
         (("--top", "2", "--by", "accuracy", "--epoch", "0"), "no metric 'accuracy'"),
         (("--run", "5"), "has no run 5"),
@@ -269,7 +269,7 @@ def test_query_writes_every_run_and_epoch_as_csv(
         (("--genotype", "DARTS_V1"), "has none of Genotype("),
         (("--top", "-2", "--by", "valid_loss", "--epoch", "0"), "--top must be at least 1, got -2"),
         (("--top", "2", "--by", "learning_rate", "--epoch", "1"), "no learning_rate is better"),
-        (("--by", "valid_loss", "--epoch", "0"), "--top and --by belong together"),
+        (("--by", "valid_loss", "--epoch", "0"), "--top and --by must be given together"),
         (("--run", "0", "--epoch", "0"), "leave out --epoch"),
     ],
 )

@@ -57,7 +57,7 @@ def test_partial_tau_by_hand() -> None:
 
 
 def test_a_score_that_repeats_the_given_number_has_no_partial_tau() -> None:
-    with pytest.raises(ValueError, match="given orders networks as the scores or accuracies do"):
+    with pytest.raises(ValueError, match="given has the same order as scores or accuracies"):
         partial_tau([1, 2, 3], [2, 1, 3], [10, 20, 30])
 
 

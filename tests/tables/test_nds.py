@@ -69,5 +69,5 @@ def test_another_format_is_refused(text: str) -> None:
 
 def test_an_error_that_is_no_percentage_is_refused() -> None:
     for bad in ([], [101.0], [float("nan")]):
-        with pytest.raises(errors.TableError, match="network 0 is none of the DARTS space"):
+        with pytest.raises(errors.TableError, match="network 0 has another format"):
             read_nds(json.dumps([network() | {"test_ep_top1": bad}]))

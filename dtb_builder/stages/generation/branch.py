@@ -1,4 +1,4 @@
-"""From stored runs to a plan of others that go on from them."""
+"""Plan runs that continue from stored runs."""
 
 import hashlib
 from collections.abc import Mapping, Sequence
@@ -31,23 +31,24 @@ def branch(
     epoch: int,
     changed: Mapping[str, Any],
 ) -> None:
-    """Plan a run folder whose runs go on from the end of an epoch of stored ones.
+    """Plan a run folder whose runs continue stored runs from the end of an epoch.
 
-    Each goes on with its own order seed or, where ``changed`` has some, with each of those. The
+    Each run continues with its own order seed, or once with each order seed of ``changed``. The
     same arguments on a planned folder change nothing.
 
     Args:
-        benchmark: an open benchmark or shard, of a branch or not.
-        folder: to plan.
-        numbers: of the runs.
-        epoch: at whose end the runs go on.
-        changed: settings other than the benchmark's, nested as in a config.
+        benchmark: an open benchmark or shard, which may itself be of a branch.
+        folder: the run folder to plan.
+        numbers: the numbers of the stored runs.
+        epoch: the epoch after which the runs continue.
+        changed: the settings that differ from the benchmark's, nested as in a config.
 
     Raises:
         KeyError: the benchmark has no such run or epoch.
-        ConfigError: a run has not what it takes to go on from there, or a setting cannot be.
+        ConfigError: a run lacks a whole state or momentum after the epoch, or a setting is not
+            allowed.
         PlanMismatchError: the folder was planned with another config, or from other runs.
-        DamagedFileError: a state is not the one that was trained.
+        DamagedFileError: a stored state does not have the checksum of the training.
         ImagesError: the images cannot be read.
     """
     runs = [benchmark.run(number) for number in sorted(set(numbers))]
@@ -73,10 +74,10 @@ def branch(
 
 
 def _check_start(run: Run, epoch: int) -> None:
-    """See that a run can go on from an epoch.
+    """Check that a run can continue after an epoch.
 
     Raises:
-        ConfigError: naming those from which it can.
+        ConfigError: it cannot; the message lists the epochs after which it can.
     """
     if epoch not in (known := run.checkpoint_epochs):
         raise ConfigError(
@@ -87,7 +88,7 @@ def _check_start(run: Run, epoch: int) -> None:
 
 
 def _config(parent: Mapping[str, Any], changed: Mapping[str, Any], started: object) -> Config:
-    """The parent's config with what is changed, and where its runs begin."""
+    """The parent's config with the changed settings and the start of the branch."""
     if other := sorted(changed.keys() - set(_CHANGEABLE)):
         raise ConfigError(f"a branch may have other {', '.join(_CHANGEABLE)}, not {other[0]}")
     settings: dict[str, Any] = {**parent, "order_seeds": None, "branch": started}

@@ -1,4 +1,4 @@
-"""What a plan will cost, from two real epochs of three of its genotypes on this machine."""
+"""Estimate the cost of a plan by training three of its genotypes for two epochs."""
 
 import itertools
 import logging
@@ -26,31 +26,31 @@ from dtb_builder.stages.settings.network import network_spec
 __all__ = ["calibrate"]
 
 _SAMPLE = 60
-"""Genotypes whose multiply-accumulates are counted, to choose a light, a middle and a heavy one."""
+"""The number of genotypes whose multiply-accumulates are counted, to choose three of them."""
 
 _TIMED_EPOCHS = 2
 
 _TENSOR_BYTES = 89
-"""Of a tensor's row in a run's tensor table."""
+"""The bytes of a tensor's row in a run's tensor table."""
 
 _ROW_BYTES = 98
-"""Of an epoch's metrics, its state's checksum and its environment."""
+"""The bytes of an epoch's metrics, of its state's checksum and of its environment."""
 
 _MOMENT_BYTES = 40
-"""Of where a moment's state and momentum lie."""
+"""The bytes of the offsets, lengths and checksums of a moment's state and momentum."""
 
 
 @dataclass(frozen=True)
 class _Timing:
-    """What one genotype took, as its worker would.
+    """The seconds and bytes of a genotype, measured as its worker would train it.
 
     Attributes:
-        begin: seconds until epoch 0 was stored: images and network made, evaluated and captured.
-        epoch: seconds of a later epoch, on average.
-        table_bytes: of its tensor table.
-        state_bytes: of a state that is stored as it is, on average.
-        difference_bytes: of one that is stored as a difference, on average.
-        momentum_bytes: of a state's momentum, on average.
+        begin: the seconds until epoch 0 is stored, with loading images, evaluating and capturing.
+        epoch: the mean seconds of a later epoch.
+        table_bytes: the bytes of its tensor table.
+        state_bytes: the mean bytes of a whole state.
+        difference_bytes: the mean bytes of a state that is stored as a difference.
+        momentum_bytes: the mean bytes of a momentum.
     """
 
     begin: float
@@ -62,14 +62,14 @@ class _Timing:
 
 
 def calibrate(folder: RunFolder) -> Estimate:
-    """Train and store two epochs of three genotypes, beside the run folder, and scale them up.
+    """Train and store two epochs of three genotypes in a temporary folder, and extrapolate.
 
-    The three are the light, the middle and the heavy third's middle, by their multiply-accumulates,
-    of the plan's first genotypes; so that they stand for all of them. Nothing is left behind.
+    The plan's first genotypes are sorted by their multiply-accumulates; the three are the middle
+    ones of the lower, middle and upper third. The temporary folder is removed.
 
     Raises:
-        ConfigError: the folder is not planned or a branch, or its device is not here.
-        ImagesError: the images are not here.
+        ConfigError: the folder is not planned or is a branch, or this machine lacks its device.
+        ImagesError: the images are missing.
     """
     config = folder.config
     if config.compute.device == "cuda" and not torch.cuda.is_available():
@@ -78,7 +78,7 @@ def calibrate(folder: RunFolder) -> Estimate:
         raise ConfigError("--calibrate times runs from their initialisation, not a branch's")
     num_epochs = config.recipe.num_epochs
     timings = _timings(folder, _representative(folder))
-    # What only the first one does, a worker on the CPU does once, and one on a GPU for every task.
+    # The first run also starts the process: a CPU worker does so once, a GPU worker for every task.
     begin = mean(timing.begin for timing in timings[1:]) if len(timings) > 1 else timings[0].begin
     if config.compute.device == "cuda":
         begin = timings[0].begin
@@ -102,7 +102,7 @@ def calibrate(folder: RunFolder) -> Estimate:
 
 
 def _representative(folder: RunFolder) -> list[PlannedRun]:
-    """Up to three runs of different genotypes that stand for the others."""
+    """Up to three runs of different genotypes that represent the others."""
     images, _ = load_split_images(folder.config.images)
     spec = network_spec(folder.config.network, images)
     shape = images.train_images.shape[1:]
@@ -116,7 +116,7 @@ def _representative(folder: RunFolder) -> list[PlannedRun]:
 
 
 def _timings(folder: RunFolder, runs: Sequence[PlannedRun]) -> list[_Timing]:
-    """Train each for two epochs, where what is stored goes to the run folder's own disk."""
+    """Train each run for two epochs, storing on the run folder's disk."""
     scratch = Path(tempfile.mkdtemp(prefix=".calibrate-", dir=folder.path))
     try:
         copy = RunFolder(scratch)

@@ -1,4 +1,4 @@
-"""Training every run of a plan that is not finished, and closing every shard whose runs are."""
+"""Train the unfinished runs of a plan, and close the shards whose runs are finished."""
 
 import time
 from collections import deque
@@ -7,8 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from dtb_builder.dataset.journal import count_epochs
-from dtb_builder.errors import ConfigError
-from dtb_builder.stages.generation.outcomes import close_shard, is_finished
+from dtb_builder.errors import ConfigError, UnfinishedError
+from dtb_builder.stages.generation.adopt import Wanted, check_studies
+from dtb_builder.stages.generation.foreign import check_shards
+from dtb_builder.stages.generation.outcomes import UnfinishedRuns, close_shard, is_finished
 from dtb_builder.stages.generation.parent import check_parents
 from dtb_builder.stages.generation.run_folder import PlannedRun, RunFolder
 from dtb_builder.stages.settings.launch import LaunchConfig
@@ -25,7 +27,7 @@ _PROGRESS_SECONDS = 1.0
 
 @dataclass(frozen=True)
 class RunFinished:
-    """A run has all its epochs; or it diverged, and ``diverged`` says how."""
+    """A run has all its epochs, or it has diverged just now for the reason ``diverged``."""
 
     run: PlannedRun
     diverged: str | None = None
@@ -33,7 +35,7 @@ class RunFinished:
 
 @dataclass(frozen=True)
 class RunFailed:
-    """A try at a run failed; ``given_up`` when it was the last one."""
+    """An attempt at a run has failed; ``given_up`` if there will be no other attempt."""
 
     run: PlannedRun
     error: str
@@ -42,7 +44,7 @@ class RunFailed:
 
 @dataclass(frozen=True)
 class RunPostponed:
-    """A run will be started again: its machine has gone, or another process holds its lock."""
+    """A run will be started again: its machine was lost, or another process holds its lock."""
 
     run: PlannedRun
     reason: str
@@ -50,14 +52,14 @@ class RunPostponed:
 
 @dataclass(frozen=True)
 class ShardClosed:
-    """A shard stands under its final name."""
+    """A shard is written under its final name."""
 
     path: Path
 
 
 @dataclass(frozen=True)
 class Progress:
-    """How many epochs of the plan are trained; the initialisation, epoch 0, is not counted."""
+    """The number of trained epochs of the plan, without epoch 0, the initialisation."""
 
     num_epochs: int
 
@@ -65,31 +67,39 @@ class Progress:
 Event = RunFinished | RunFailed | RunPostponed | ShardClosed | Progress
 
 
-Training = Callable[[Path, PlannedRun, float | None], str | None]
+Training = Callable[..., str | None]
 
 
 def generate(
-    folder: RunFolder, launch: LaunchConfig, *, train: Training | None = None
+    folder: RunFolder,
+    launch: LaunchConfig,
+    *,
+    train: Training | None = None,
+    widening: Sequence[Path] = (),
 ) -> Iterator[Event]:
-    """Do all the work of a plan, or of a range of its shards, that is left; nothing is done twice.
+    """Do the work that is left of a plan, or of a range of its shards.
 
     Args:
         folder: a planned run folder.
-        launch: how to do it.
-        train: what a worker calls with the run folder, a run and its time limit; None is
+        launch: the settings of this launch.
+        train: the function that a worker calls with the run folder, a run and its time limit; None
+            is `worker.train_run`.
+        widening: run folders or benchmarks whose runs are trained again, to keep more states; see
             `worker.train_run`.
 
     Yields:
-        what happens, as it happens, and at least once a second a `Progress`.
+        events as they happen, and a `Progress` at least once a second.
 
     Raises:
-        LockedError: somebody else works on the folder, or on these shards.
-        ConfigError: it is not planned or has no such shards, the cluster has no room for a run, or
-            a machine cannot compute as planned.
-        PlanMismatchError: its config, plan or parents were edited since it was planned.
-        DamagedFileError: it is a branch, whose parents are not there or damaged.
-        StorageError: the folder cannot be written to any more; nothing finished is harmed.
-        ImagesError: a worker has not the images of the plan.
+        LockedError: another process works on the folder or on these shards.
+        ConfigError: the folder is not planned or has no such shards, the cluster is too small for a
+            run, or a machine lacks the planned device.
+        PlanMismatchError: config, plan or parents were edited since the folder was planned, or a
+            file among its shards is of another plan.
+        DamagedFileError: it is a branch, and its parents are missing or damaged.
+        StorageError: the folder cannot be written to any more; finished work is safe.
+        ImagesError: a worker does not have the images of the plan.
+        ContradictionError: a run that is trained again has other bits here.
     """
     folder.config  # noqa: B018 - raises where there is none, before anything is started
     folder.check_plan()
@@ -102,15 +112,18 @@ def generate(
         raise ConfigError(
             f"cluster.shards={shards}: {folder.path} has shards 0 to {folder.num_shards - 1}"
         )
+    check_shards(folder, shards)
+    if widening:
+        check_studies(Wanted.by(folder), widening=widening)
     lock = folder.locked() if shards is None else folder.shards_locked(shards)
     engine = open_engine(launch.cluster, folder.config.compute, folder.ray_log_file)
     with storage_is_named(folder.path), lock, engine:
-        yield from _Driver(folder, launch, engine, train).events()
+        yield from _Driver(folder, launch, engine, train, widening).events()
 
 
 @dataclass
 class _OpenShard:
-    """A shard that work is done for."""
+    """A shard with unfinished runs."""
 
     runs: list[PlannedRun]
     left: set[int] = field(default_factory=set)
@@ -118,25 +131,33 @@ class _OpenShard:
 
 
 class _Driver:
-    """What there is to do, and what its ends mean; its memory does not grow with the plan."""
+    """The state of a generation; its memory does not grow with the plan."""
 
     def __init__(
-        self, folder: RunFolder, launch: LaunchConfig, engine: Engine, train: Training
+        self,
+        folder: RunFolder,
+        launch: LaunchConfig,
+        engine: Engine,
+        train: Training,
+        widening: Sequence[Path],
     ) -> None:
         self._folder = folder
         self._path = folder.path.absolute()  # a worker's current directory is its own
         self._launch = launch
         self._engine = engine
         self._train = train
+        self._studies = (tuple(path.absolute() for path in widening),) if widening else ()
         self._open: dict[int, _OpenShard] = {}
         self._running: set[PlannedRun] = set()
-        self._to_close: deque[Task] = deque()
+        self._ready: deque[Sequence[Task]] = deque()
+        self._found: deque[PlannedRun] = deque()
+        self._reopened: set[int] = set()
         self._first_epoch = folder.config.first_epoch
         self._num_epochs = folder.config.recipe.num_epochs - self._first_epoch
         self._num_done = 0
 
     def events(self) -> Iterator[Event]:
-        """Everything that happens until no work is left."""
+        """The events until no work is left."""
         yield Progress(0)  # the engine is up
         looked = time.monotonic()
         for event in run_tasks(
@@ -152,7 +173,7 @@ class _Driver:
         yield Progress(self._num_done)
 
     def _batches(self) -> Iterator[Sequence[Task]]:
-        """The runs to train, and the shards to close as soon as their runs are finished."""
+        """The tasks: runs to train, and shards to close once their runs are finished."""
         size = self._launch.cluster.runs_per_task
         for shard, runs in self._folder.shards(self._launch.cluster.shard_range):
             if self._folder.shard_file(shard).exists():
@@ -161,45 +182,54 @@ class _Driver:
                 continue
             tasks = self._open_shard(shard, runs)
             for start in range(0, len(tasks), size):
-                while self._to_close:
-                    yield [self._to_close.popleft()]
+                while self._ready:
+                    yield self._ready.popleft()
                 yield tasks[start : start + size]
-        while self._open or self._to_close:
-            yield [self._to_close.popleft()] if self._to_close else []
+            while self._ready:
+                yield self._ready.popleft()
+        while self._open or self._ready:
+            yield self._ready.popleft() if self._ready else []
 
     def _open_shard(self, shard: int, runs: list[PlannedRun]) -> list[Task]:
-        """A task for each run of a shard that was not given up, as far as its files tell."""
+        """A task for each run of a shard that has neither finished nor was given up.
+
+        As far as its files tell: who closes the shard reads all of them.
+        """
         if self._launch.retry == "failed":
             for run in runs:
                 self._folder.forgive(run)
-        failures = {run: self._folder.failures(run) for run in runs}
-        given_up = {
-            run.number
-            for run, failed in failures.items()
-            if failed.given_up and not is_finished(self._folder, run)
-        }
-        left = [run for run in runs if run.number not in given_up]
-        if left:
-            self._open[shard] = _OpenShard(runs, {run.number for run in left}, given_up)
-        return [
-            Task(
-                key=run,
-                function=self._train,
-                arguments=(self._path, run, self._launch.cluster.time_limit),
-                on_device=True,
-                num_failed=len(failures[run].messages),
-            )
-            for run in left
-        ]
+        finished = [run for run in runs if is_finished(self._folder, run)]
+        unfinished = [run for run in runs if run not in finished]
+        given_up = {run.number for run in unfinished if self._folder.failures(run).given_up}
+        left = [run for run in unfinished if run.number not in given_up]
+        self._found.extend(finished)
+        self._num_done += len(finished) * self._num_epochs
+        self._open[shard] = _OpenShard(runs, {run.number for run in left}, given_up)
+        if not left:
+            self._close(shard)
+        return [self._training(run) for run in left]
+
+    def _training(self, run: PlannedRun) -> Task:
+        return Task(
+            key=run,
+            function=self._train,
+            arguments=(self._path, run, self._launch.cluster.time_limit, *self._studies),
+            on_device=True,
+            num_failed=len(self._folder.failures(run).messages),
+        )
 
     def _told(self, event: TaskEvent) -> Iterator[Event]:
-        """What an event of the task loop means for the generation."""
+        """The events of the generation that follow from an event of the task loop."""
+        while self._found:  # before its shard is closed
+            yield RunFinished(self._found.popleft())
         if isinstance(event, Waited):
             return
         run = event.task.key
         if not isinstance(run, PlannedRun):  # a shard is being closed
-            if isinstance(event, Ended):
+            if isinstance(event, Ended) and isinstance(event.result, Path):
                 yield ShardClosed(event.result)
+            elif isinstance(event, Ended):
+                self._reopen(event.result)
             elif isinstance(event, Failed):
                 raise event.error
             return
@@ -226,16 +256,34 @@ class _Driver:
             self._settle(run)
 
     def _settle(self, run: PlannedRun) -> None:
-        """Close the run's shard when it was the last one; a shard with a failed run stays open."""
-        shard = self._open[run.shard]
-        shard.left.discard(run.number)
-        if shard.left:
-            return
-        del self._open[run.shard]
+        """Close the run's shard if no run is left."""
+        left = self._open[run.shard].left
+        left.discard(run.number)
+        if not left:
+            self._close(run.shard)
+
+    def _close(self, number: int) -> None:
+        """Close a shard of which no run is left; a shard with a run given up stays open."""
+        shard = self._open.pop(number)
         if not shard.given_up:
             arguments = (self._path, shard.runs)
-            key = f"shard {run.shard}"
-            self._to_close.append(Task(key, close_shard, arguments, on_device=False))
+            self._ready.append([Task(f"shard {number}", close_shard, arguments, on_device=False)])
+
+    def _reopen(self, left: UnfinishedRuns) -> None:
+        """Train those runs of a shard whose journals turned out to be damaged.
+
+        Raises:
+            UnfinishedError: they were trained again already.
+        """
+        numbers = {run.number for run in left.unfinished}
+        if again := sorted(numbers & self._reopened):
+            raise UnfinishedError(
+                f"runs {again} ended twice without a whole journal in {self._folder.path}"
+            )
+        self._reopened |= numbers
+        self._open[left.runs[0].shard] = _OpenShard(left.runs, numbers)
+        self._num_done -= len(numbers) * self._num_epochs
+        self._ready.extend([self._training(run)] for run in left.unfinished)
 
     def _is_done(self, task: Task) -> bool:
         return isinstance(task.key, PlannedRun) and is_finished(self._folder, task.key)

@@ -1,4 +1,4 @@
-"""What a plan will cost, before anything is spent."""
+"""Estimate the cost of a plan from a few training steps."""
 
 import itertools
 import time
@@ -19,13 +19,13 @@ from dtb_builder.stages.settings.network import network_spec
 __all__ = ["Estimate", "estimate"]
 
 _BYTES_PER_FLOAT = {"float32": 4 / 1.18, "bfloat16": 4 / 2.9}
-"""What zstd leaves of a weight, as measured on trained DARTS networks."""
+"""The bytes of a weight after zstd, measured on trained DARTS networks."""
 
 _BYTES_PER_DIFFERENCE = {"float32": 4 / 1.6, "bfloat16": 4 / 4.4}
-"""The same of a weight's difference, of states.key_every=3."""
+"""The bytes of a weight's difference after zstd, with states.key_every=3."""
 
 _FORWARD_SHARE = 1 / 3
-"""Of a training step, what its forward pass takes: a backward pass costs twice as much."""
+"""The forward pass's share of a training step; the backward pass takes twice as long."""
 
 _SAMPLE = 3
 _MOST_IMAGES = 32
@@ -33,14 +33,14 @@ _MOST_IMAGES = 32
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a plan will cost.
+    """The estimated cost of a plan.
 
     Attributes:
-        num_runs: trainings.
-        num_shards: files of them.
-        num_bytes: of all shards together.
-        hours: of one worker doing it all, one thread or one GPU.
-        device: what the hours were timed on.
+        num_runs: the number of runs.
+        num_shards: the number of shards.
+        num_bytes: the bytes of all shards together.
+        hours: the hours that a single worker would need, with the plan's threads or one GPU.
+        device: the device on which the hours were measured.
     """
 
     num_runs: int
@@ -96,7 +96,7 @@ def estimate(folder: RunFolder) -> Estimate:
 
 
 def _step_seconds(network: Network, num_images: int) -> float:
-    """Seconds of one training step on so many images, after one that warms up."""
+    """The seconds of a training step on a number of images, after a warm-up step."""
     device = next(network.parameters()).device
     size = network.spec.image_size
     images = torch.zeros(num_images, network.spec.input_channels, size, size, device=device)

@@ -1,4 +1,4 @@
-"""Whether the compiled passes of a GPU compute what the modules define: asked once per driver."""
+"""Compare the compiled passes of a GPU with the modules, once per GPU model and driver."""
 
 import json
 from hashlib import sha256
@@ -23,12 +23,12 @@ def check_kernels(compute: ComputeConfig, folder: Path) -> None:
     """Compare the passes of this process's GPU with the modules, once per model and driver.
 
     Args:
-        compute: what the process is set up for. On a CPU nothing is compared: the tests of this
-            package have run the same instructions.
-        folder: where comparisons are remembered, a file each.
+        compute: the process's settings. On a CPU nothing is compared, because the tests of this
+            package run the same instructions.
+        folder: the folder of passed comparisons, with a file for each.
 
     Raises:
-        ConfigError: they differ by more than BOUNDS. Nothing is remembered then.
+        ConfigError: the results differ by more than BOUNDS.
     """
     if compute.device == "cuda" and (library := library_of(compute)) is not None:
         driver = _DRIVER.read_text().split("\n")[0] if _DRIVER.exists() else "unknown driver"
@@ -36,7 +36,7 @@ def check_kernels(compute: ComputeConfig, folder: Path) -> None:
 
 
 def check_once(library: AnyLibrary, device: str, folder: Path) -> None:
-    """The same for the passes of a device that is described so."""
+    """Compare the passes of a device, which is described by a text, once."""
     about = {"device": device, "passes": library.name, "torch": str(torch.__version__)}
     about["sources"] = _sources()
     file = folder / f"{sha256(json.dumps(about).encode()).hexdigest()[:16]}.json"
@@ -56,7 +56,7 @@ def check_once(library: AnyLibrary, device: str, folder: Path) -> None:
 
 
 def _sources() -> str:
-    """Of the passes' code."""
+    """The hash of the passes' code."""
     folder = Path(kernels.__file__).parent
     files = sorted(file for end in ("cu", "py") for file in folder.glob(f"*.{end}"))
     return sha256(b"".join(file.read_bytes() for file in files)).hexdigest()

@@ -1,12 +1,13 @@
-"""Consolidating a run folder's shards into its benchmark."""
+"""Merge a run folder's shards into its benchmark."""
 
 import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from dtb_builder.dataset.merge import MergedRun, merge, remove_old_volumes
-from dtb_builder.errors import MissingShardError, PlanMismatchError, UnfinishedError
-from dtb_builder.stages.generation.foreign import shards_present, why_foreign
+from dtb_builder.dataset.copying import CopiedRun
+from dtb_builder.dataset.merge import merge, remove_old_volumes
+from dtb_builder.errors import MissingShardError, UnfinishedError
+from dtb_builder.stages.generation.foreign import foreign_error, shards_present, why_foreign
 from dtb_builder.stages.generation.outcomes import finished_and_failed, write_planned_shard
 from dtb_builder.stages.generation.run_folder import PlannedRun, RunFolder
 from dtb_builder.stages.settings.launch import LaunchConfig
@@ -17,29 +18,26 @@ __all__ = ["merge_folder"]
 _MOST_NAMED = 10
 
 
-def merge_folder(folder: RunFolder, launch: LaunchConfig) -> Iterator[MergedRun]:
+def merge_folder(folder: RunFolder, launch: LaunchConfig) -> Iterator[CopiedRun]:
     """Merge a run folder into its ``dtb.h5``; the same shards give the same content.
 
-    With ``allow_missing`` the finished runs of unfinished shards come along, failed runs are
-    listed in the benchmark, and what is missing is left out.
+    With ``allow_missing``, finished runs of unfinished shards are merged, too, failed runs are
+    listed in the benchmark, and other runs are left out.
 
     Raises:
-        MissingShardError: shards of the plan are not there, and nobody said that this is fine.
+        MissingShardError: shards of the plan are missing, without ``allow_missing``.
         UnfinishedError: there is nothing to merge.
         ConfigError: the folder is not planned.
         PlanMismatchError: the folder's config or plan was edited, or a shard is of another plan.
-        LockedError: somebody else works on the folder.
-        StorageError: the disk gave out; the benchmark that was there before is still there.
+        LockedError: another process works on the folder.
+        StorageError: the disk failed; an earlier benchmark is unchanged.
     """
     folder.config  # noqa: B018 - raises where there is none, or not the one that was planned
     folder.check_plan()
     with storage_is_named(folder.path), folder.locked(), contextlib.ExitStack() as stack:
         for file, runs in shards_present(folder):
             if reason := why_foreign(folder, file, runs):
-                raise PlanMismatchError(
-                    f"{file} is not a shard of {folder.path}: {reason}; "
-                    f"dtb repair {folder.path} sets it aside"
-                )
+                raise foreign_error(folder, file, reason)
         missing = [
             (shard, runs)
             for shard, runs in folder.shards()
@@ -60,7 +58,7 @@ def merge_folder(folder: RunFolder, launch: LaunchConfig) -> Iterator[MergedRun]
 
 
 def _write_partial(folder: RunFolder, runs: list[PlannedRun], path: Path) -> bool:
-    """Write what there is of a shard in progress; False where there is nothing."""
+    """Write the finished and failed runs of a shard in progress; False if there are none."""
     journals, failures = finished_and_failed(folder, runs)
     if not journals and not failures:
         return False

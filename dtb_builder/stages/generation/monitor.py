@@ -1,4 +1,4 @@
-"""What `status` finds, as text for people: once, or a line every few seconds."""
+"""Print the status of a generation, once or repeatedly."""
 
 import sys
 import time
@@ -21,7 +21,7 @@ _MERGED = {
 
 
 def status_lines(found: Status) -> Iterator[str]:
-    """A status in full."""
+    """The lines of a full status."""
     yield (
         f"runs    {found.num_finished} of {found.num_runs} finished, {found.num_running} running, "
         f"{found.num_started} begun, {found.num_waiting} waiting, {found.num_given_up} given up"
@@ -45,7 +45,7 @@ def status_lines(found: Status) -> Iterator[str]:
 
 
 def status_line(found: Status) -> str:
-    """A status in one line, for a terminal or a log that is watched."""
+    """A status in one line, for a log."""
     share = 100 * found.num_epochs / max(1, found.num_planned_epochs)
     return (
         f"{found.num_finished}/{found.num_runs} runs, {found.num_running} running, "
@@ -57,19 +57,23 @@ def status_line(found: Status) -> str:
 
 
 def failed_lines(found: Status) -> Iterator[str]:
-    """A line for every run with failed attempts, and what to do where some were given up."""
+    """Lines on every failed run and every foreign file, and what to do about them."""
     for failed in found.failed:
         fate = ", given up" if failed.given_up else ""
         yield f"run {failed.number} failed {failed.attempts} times{fate}: {shown(failed.reason)}"
         yield f"  {failed.log}"
+    for foreign in found.foreign:
+        yield f"{foreign.file} is not a shard of this plan: {foreign.reason}"
+    if found.foreign:
+        yield "dtb repair RUN_FOLDER sets aside what is not, and saves what is damaged"
     if found.num_given_up:
         yield "dtb generate RUN_FOLDER retry=failed tries again what was given up"
 
 
 def watched(folder: RunFolder, *, seconds: float) -> Iterator[Status]:
-    """A status every so many seconds, printed as it comes, until nothing more will come.
+    """Print and yield the status every few seconds, until the generation has ended.
 
-    On a terminal it is one screen that changes; in a log it is one line each.
+    On a terminal, the full status is updated in place; in a log, each status is a line.
 
     Raises:
         ConfigError: the folder is not planned.

@@ -1,17 +1,31 @@
-"""What comes of the work on runs: which are finished, and the shards of those that are."""
+"""Decide which runs are finished, and write shards of finished runs."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from dtb_builder.dataset.journal import Journal, is_complete, read_journal
 from dtb_builder.dataset.shard import write_shard
 from dtb_builder.dataset.store import FailedRun
-from dtb_builder.errors import UnfinishedError
 from dtb_builder.space import Genotype
 from dtb_builder.stages.generation.run_folder import PlannedRun, RunFolder
 from dtb_builder.stages.work.disk import storage_is_named
 
-__all__ = ["close_shard", "finished_and_failed", "is_finished", "write_planned_shard"]
+__all__ = [
+    "UnfinishedRuns",
+    "close_shard",
+    "finished_and_failed",
+    "is_finished",
+    "write_planned_shard",
+]
+
+
+@dataclass(frozen=True)
+class UnfinishedRuns:
+    """The runs of a shard, and those of them that are not finished after all."""
+
+    runs: list[PlannedRun]
+    unfinished: list[PlannedRun]
 
 
 def is_finished(folder: RunFolder, run: PlannedRun) -> bool:
@@ -19,22 +33,21 @@ def is_finished(folder: RunFolder, run: PlannedRun) -> bool:
     return is_complete(folder.journal_file(run), folder.config.recipe.num_epochs)
 
 
-def close_shard(path: Path, runs: list[PlannedRun]) -> Path:
-    """Write the shard of these runs, all of them finished, and clear their files.
+def close_shard(path: Path, runs: list[PlannedRun]) -> Path | UnfinishedRuns:
+    """Write the shard of these finished runs, and remove their files in progress.
 
-    Raises:
-        UnfinishedError: a run did not finish.
+    Where a journal is damaged, nothing is written: its run must be trained again.
     """
     with storage_is_named(path):
         return _close_shard(RunFolder(path), runs)
 
 
-def _close_shard(folder: RunFolder, runs: list[PlannedRun]) -> Path:
+def _close_shard(folder: RunFolder, runs: list[PlannedRun]) -> Path | UnfinishedRuns:
     shard = runs[0].shard
     journals, _ = finished_and_failed(folder, runs)
     if len(journals) < len(runs):
-        missing = {run.number for run in runs} - {journal.run.number for journal in journals}
-        raise UnfinishedError(f"runs {sorted(missing)} of shard {shard} are not finished")
+        finished = {journal.run.number for journal in journals}
+        return UnfinishedRuns(runs, [run for run in runs if run.number not in finished])
     file = folder.shard_file(shard)
     file.parent.mkdir(exist_ok=True)
     write_planned_shard(folder, file, journals)

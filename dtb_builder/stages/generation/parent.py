@@ -1,4 +1,4 @@
-"""The runs that a branch goes on from, as its run folder keeps them."""
+"""The parent runs of a branch, as its run folder stores them."""
 
 import hashlib
 import json
@@ -39,12 +39,12 @@ __all__ = [
 
 
 def origin_of(run: Run, epoch: int, provenance_sha256: str) -> dict[str, Any]:
-    """What a branch says of where one of its runs comes from.
+    """The origin of a branch's run, as its files have it.
 
     Args:
-        run: of the parent.
-        epoch: at whose end the branch goes on.
-        provenance_sha256: of the parent's provenance text.
+        run: the parent run.
+        epoch: the epoch after which the branch continues.
+        provenance_sha256: the hash of the parent's provenance text.
     """
     return {
         "kind": "branched",
@@ -57,20 +57,20 @@ def origin_of(run: Run, epoch: int, provenance_sha256: str) -> dict[str, Any]:
 
 
 def runs_sha256(origins: Sequence[dict[str, Any]]) -> str:
-    """A hash of which runs of which benchmark a branch goes on from."""
+    """The hash of the origins, which identifies the parent runs of a branch."""
     return hashlib.sha256("\n".join(map(_text, origins)).encode()).hexdigest()
 
 
 def write_parents(
     path: Path, runs: Sequence[Run], origins: Sequence[dict[str, Any]], provenance: str
 ) -> None:
-    """Write the runs up to where their branches begin, as a shard with that one moment of each.
+    """Write the parent runs up to the start of the branch, as a shard with the state at its start.
 
     Args:
-        path: of the shard.
-        runs: of the parent, by number.
-        origins: of their branches.
-        provenance: the parent's text.
+        path: the shard's path.
+        runs: the parent runs, sorted by number.
+        origins: the origins of the branch's runs.
+        provenance: the parent's provenance text.
     """
     epoch = int(origins[0]["epoch"])
     journals: list[Journal] = []
@@ -99,10 +99,10 @@ def write_parents(
 
 
 def parents(path: Path, branch: BranchConfig) -> Iterator[Run]:
-    """The runs that were written, by number; the file is open meanwhile.
+    """The parent runs by number; the file is open while they are read.
 
     Raises:
-        PlanMismatchError: they are not those that the branch was planned with.
+        PlanMismatchError: they are not the runs with which the branch was planned.
     """
     with Benchmark(path) as benchmark:
         if runs_sha256([run.origin for run in benchmark]) != branch.runs_sha256:
@@ -111,11 +111,11 @@ def parents(path: Path, branch: BranchConfig) -> Iterator[Run]:
 
 
 def check_parents(folder: RunFolder) -> None:
-    """Check that a branch has the runs that it was planned to go on from.
+    """Check that a branch has the parent runs with which it was planned.
 
     Raises:
-        DamagedFileError: they are not there, or damaged.
-        PlanMismatchError: they are others.
+        DamagedFileError: they are missing or damaged.
+        PlanMismatchError: they are other runs.
     """
     if folder.config.branch is None:
         return
@@ -135,10 +135,10 @@ def parents_provenance(path: Path) -> dict[str, Any]:
 
 @contextmanager
 def parent_of(folder: RunFolder, run: PlannedRun) -> Iterator[Run | None]:
-    """The run that a planned one goes on from, its file open meanwhile; None outside branches.
+    """Within, the parent of a planned run with its file open; None if it is not a branch.
 
     Raises:
-        PlanMismatchError: it is not the one that the branch was planned with.
+        PlanMismatchError: it is not the run with which the branch was planned.
     """
     branch = folder.config.branch
     if branch is None:
@@ -157,7 +157,7 @@ def parent_of(folder: RunFolder, run: PlannedRun) -> Iterator[Run | None]:
 
 
 def append_parent(journal: Journal, run: Run, epoch: int) -> Journal:
-    """A new run's journal with another's epochs up to one, and its state and momentum there."""
+    """Append a parent's epochs up to an epoch, with its state and momentum, to a new journal."""
     start = start_of(run, epoch)
     step = start.state.num_batches_tracked
     momentum = b"" if start.momentum is None else codec.encode(start.momentum)

@@ -1,4 +1,4 @@
-"""From a config to a plan: which runs there will be, and what every file of theirs will say."""
+"""Plan a run folder: its runs, and the provenance of its files."""
 
 import itertools
 from collections.abc import Iterator, Sequence
@@ -17,6 +17,7 @@ from dtb_builder.images.splits import Split, indices_sha256
 from dtb_builder.space import NAMED, Genotype, mutate, read_genotypes, sample_uniform
 from dtb_builder.space.listing import find_genotype
 from dtb_builder.space.sampling import uniform_text
+from dtb_builder.stages.generation.adopt import Wanted, check_studies
 from dtb_builder.stages.generation.parent import parents, parents_provenance
 from dtb_builder.stages.generation.run_folder import PlannedRun, RunFolder
 from dtb_builder.stages.settings.config import Config, deciding_settings
@@ -28,21 +29,35 @@ from dtb_builder.training.kernels import with_kernels_settled
 __all__ = ["genotypes_of", "plan"]
 
 _MOST_DRAWS = 100
-"""Draws for each genotype wanted, after which there are taken to be no more."""
+"""The draws per wanted genotype after which no more different genotypes are expected."""
 
 _PLAN_SECONDS = 600
-"""To wait for others that plan the same folder, as the jobs of an array do at once."""
+"""The time to wait for other processes that plan the same folder, such as jobs of an array."""
 
 
-def plan(folder: RunFolder, config: Config) -> None:
+def plan(
+    folder: RunFolder,
+    config: Config,
+    *,
+    adopting: Sequence[Path] = (),
+    widening: Sequence[Path] = (),
+) -> None:
     """Plan a run folder; the same config on a planned folder changes nothing.
 
-    But for one thing: images that have moved may be given with their new root.
+    Only the root of the images may change, if they have moved.
+
+    Args:
+        folder: to plan.
+        config: its config.
+        adopting: studies whose runs it is to take over; that it cannot is known before anything is
+            written.
+        widening: studies whose runs it is to train again, likewise.
 
     Raises:
-        PlanMismatchError: the folder was planned with another config, or its genotypes changed.
-        ConfigError: the config asks for what cannot be, or the folder cannot be written to.
-        StorageError: the disk gave out while the plan was written; there is no plan then.
+        PlanMismatchError: the folder was planned with another config, or its genotypes changed; or
+            one of the studies was trained otherwise.
+        ConfigError: the config is not valid, or the folder cannot be written to.
+        StorageError: the disk failed while the plan was written; then there is no plan.
         ImagesError: the images cannot be read.
         GenotypeError: a genotype is not valid.
     """
@@ -63,6 +78,10 @@ def plan(folder: RunFolder, config: Config) -> None:
         provenance["parent"] = parents_provenance(folder.parent_file)
         sha256 = provenance["parent"]["images"]["sha256"]
         check_images(images, sha256, user="the benchmark that is branched from")
+    if adopting or widening:
+        moments = settled.moments(len(split.train))
+        wanted = Wanted(folder.path, provenance, moments, settled.momentum_epochs)
+        check_studies(wanted, adopting=adopting, widening=widening)
     folder.check_writeable()
     with storage_is_named(folder.path), folder.locked(seconds=_PLAN_SECONDS):
         if not folder.is_planned:
@@ -72,7 +91,7 @@ def plan(folder: RunFolder, config: Config) -> None:
 
 
 def _check_planned(folder: RunFolder, config: Config) -> None:
-    """See that a folder was planned with a config, and take over where its images are now."""
+    """Check that a folder was planned with a config, and store the new root of its images."""
     if config.compute.kernels == "auto":  # whatever it was settled to
         kernels = folder.config.compute.kernels
         config = replace(config, compute=replace(config.compute, kernels=kernels))
@@ -84,7 +103,7 @@ def _check_planned(folder: RunFolder, config: Config) -> None:
 
 
 def _with_absolute_paths(config: Config) -> Config:
-    """The config as another working folder, and another machine's worker, can use it."""
+    """The config with absolute paths, for workers in other folders and on other machines."""
 
     def absolute(path: str | None) -> str | None:
         return None if path is None else str(Path(path).expanduser().absolute())
@@ -97,14 +116,14 @@ def _with_absolute_paths(config: Config) -> Config:
 
 
 def genotypes_of(space: SpaceConfig) -> Iterator[Genotype]:
-    """The genotypes that a config asks for, all different, in canonical spelling.
+    """The genotypes of a config, all different and in canonical spelling.
 
-    A draw that repeats an earlier one is passed over for the next.
+    A draw that repeats an earlier one is skipped.
 
     Raises:
-        GenotypeError: one is not valid; the file and line are named.
+        GenotypeError: a genotype is not valid; the message has file and line.
         ConfigError: the file cannot be read, there is no such named genotype, one is listed twice,
-            or there are not as many different ones as asked for.
+            or there are too few different ones.
     """
     if space.kind == "uniform":
         yield from _different(
@@ -132,7 +151,7 @@ def genotypes_of(space: SpaceConfig) -> Iterator[Genotype]:
 
 
 def _texts_of(space: SpaceConfig) -> Iterator[str]:
-    """The texts of `genotypes_of`; uniform ones without making them, for there may be millions."""
+    """The texts of `genotypes_of`; uniform ones without Genotype objects, as plans may be long."""
     if space.kind != "uniform":
         yield from map(str, genotypes_of(space))
         return
@@ -147,7 +166,7 @@ def _texts_of(space: SpaceConfig) -> Iterator[str]:
 
 
 def _different(draws: Iterator[Genotype], wanted: int | None) -> Iterator[Genotype]:
-    """So many different ones of endless draws, in their order."""
+    """The first different genotypes of an endless sequence of draws."""
     assert wanted is not None, "checked by SpaceConfig"
     seen: set[str] = set()
     for in_vain in itertools.count():
@@ -164,7 +183,7 @@ def _different(draws: Iterator[Genotype], wanted: int | None) -> Iterator[Genoty
 
 
 def _listed_once(genotypes: Sequence[Genotype], where: str) -> Iterator[Genotype]:
-    """Listed genotypes, each of which would otherwise be trained twice under one name."""
+    """The listed genotypes in canonical spelling; a genotype that is listed twice is an error."""
     seen: dict[Genotype, int] = {}
     for position, listed in enumerate(genotypes, start=1):
         genotype = listed.canonical()
@@ -180,7 +199,7 @@ def _listed_once(genotypes: Sequence[Genotype], where: str) -> Iterator[Genotype
 def _runs(folder: RunFolder, config: Config) -> Iterator[PlannedRun]:
     """Every genotype with every seed and order seed, numbered in this order.
 
-    Those of a branch are every run that it goes on from with every order seed.
+    For a branch: every parent run with every order seed.
     """
     if config.branch is None:
         drawn = ((text, seed, seed) for text in _texts_of(config.space) for seed in config.seeds)
@@ -195,7 +214,7 @@ def _runs(folder: RunFolder, config: Config) -> Iterator[PlannedRun]:
 
 
 def _check_runs(folder: RunFolder, runs: Iterator[PlannedRun]) -> None:
-    """Refuse runs other than the folder's, as after a change to the file of genotypes."""
+    """Refuse runs that differ from the folder's, as after a change of the genotypes file."""
     planned = folder.plan()
     for run in runs:
         stored = next(planned, None)
@@ -211,10 +230,10 @@ def _check_runs(folder: RunFolder, runs: Iterator[PlannedRun]) -> None:
 
 
 def _check_moments(config: Config, num_images: int) -> None:
-    """Refuse too few training images, and moments that a training on them has not.
+    """Check that there are enough training images, and that all moments are in the training.
 
     Raises:
-        ConfigError: naming them.
+        ConfigError: there are too few images, or a moment is beyond the training.
     """
     if num_images < 2:
         raise ConfigError(f"at least 2 images must be trained on, images leaves {num_images}")
@@ -222,7 +241,7 @@ def _check_moments(config: Config, num_images: int) -> None:
 
 
 def _provenance(config: Config, images: Images, split: Split) -> dict[str, Any]:
-    """What every file of the plan says of its making; without the paths of this machine."""
+    """The provenance that every file of the plan has; without the paths of this machine."""
     test = split.test
     if test is None:
         test = np.arange(len(images.test_labels), dtype=np.int64)

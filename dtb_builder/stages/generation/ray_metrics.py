@@ -1,7 +1,7 @@
-"""What a generation does, as metrics that Ray's Prometheus endpoint and its dashboard show.
+"""The progress of a generation as metrics for Ray's Prometheus endpoint and dashboard.
 
-The driver alone reports them, for all workers: it reads the run folder, as `status` does. A GPU's
-memory is Ray's own metric ``ray_node_gram_used``, of every node.
+The driver reports them for all workers: it reads the run folder, as `status` does. The memory of
+GPUs is Ray's own metric ``ray_node_gram_used``.
 """
 
 import time
@@ -29,21 +29,21 @@ GAUGES = {
 """Each metric's name and meaning; Ray puts ``ray_`` before the name."""
 
 _SECONDS = 5.0
-"""Between two looks at the run folder, at least."""
+"""The least time between two reads of the run folder."""
 
 _PAUSE = 20
-"""How many times as long as the last look took, at least: large folders take long."""
+"""The least time between two reads, as a multiple of the last read's time."""
 
 
 def metered(
     events: Iterator[Event], folder: RunFolder, shards: ShardRange | None = None
 ) -> Iterator[Event]:
-    """The same events, while metrics are set; Ray runs when the first one comes.
+    """Pass events on and set the metrics; Ray must run when the first event comes.
 
     Args:
-        events: of `generate`.
+        events: the events of `generate`.
         folder: its run folder.
-        shards: those that it works on, None for all.
+        shards: the shards on which it works; None for all.
     """
     gauges: dict[str, Gauge] = {}
     next_look = 0.0

@@ -1,4 +1,4 @@
-"""Saving the intact runs of damaged files, and naming those that must be trained again."""
+"""Save the intact runs of damaged files, and list the runs that must be trained again."""
 
 import contextlib
 import itertools
@@ -28,13 +28,13 @@ __all__ = ["Repair", "SetAside", "Unmarked", "repair_file", "repair_folder"]
 
 @dataclass(frozen=True)
 class Repair:
-    """What became of one damaged file.
+    """The result of repairing a damaged file.
 
     Attributes:
         path: the damaged file.
-        num_saved: runs that were read whole.
-        lost: the runs that were not, with the reason.
-        rebuilt: where the saved runs are now.
+        num_saved: the number of intact runs.
+        lost: the runs that could not be read, with the reason.
+        rebuilt: the path of the saved runs.
         lost_failures: why the list of failed runs could not be read, or None.
     """
 
@@ -47,12 +47,12 @@ class Repair:
 
 @dataclass(frozen=True)
 class SetAside:
-    """A sound file that lay among the shards, though the plan did not make it.
+    """An intact file among the shards that is not of the plan.
 
     Attributes:
-        path: where it lay.
-        reason: what is foreign about it.
-        aside: where it is now.
+        path: its path among the shards.
+        reason: why it is not of the plan.
+        aside: its new path.
     """
 
     path: Path
@@ -74,13 +74,13 @@ class Unmarked:
 
 
 def repair_folder(folder: RunFolder) -> Iterator[Repair | SetAside | Unmarked]:
-    """Take apart every damaged shard of a run folder, so that generation makes it whole again.
+    """Turn every damaged shard of a run folder into journals, so that generate can complete it.
 
-    The intact runs become finished journals. The file itself is kept in ``damaged/``, and so are
+    The intact runs become finished journals. The damaged file is moved to ``damaged/``, and so are
     shards of other plans.
 
     Yields:
-        each damaged or foreign shard, once it is dealt with.
+        the result for each damaged or foreign shard.
     """
     with storage_is_named(folder.path), folder.locked():
         for file, runs in shards_present(folder):
@@ -93,20 +93,20 @@ def repair_folder(folder: RunFolder) -> Iterator[Repair | SetAside | Unmarked]:
 
 
 def repair_file(path: Path, *, without_volumes: bool = False) -> Repair | Unmarked | None:
-    """Write the intact runs of a damaged benchmark or shard, and its failed ones, to a new file.
+    """Write the intact runs of a damaged benchmark or shard, and its failed runs, to a new file.
 
-    It stands beside the damaged one; what an earlier repair has saved is never written over.
+    The new file is in the same folder; files of earlier repairs are never overwritten.
 
     Of a file that is only marked as open for writing, a copy without the mark.
 
     Returns:
-        what was done, or None where nothing is damaged.
+        the result, or None if nothing is damaged.
 
     Raises:
         UnfinishedError: no run is intact.
-        MissingVolumeError: a file of the benchmark is not here, which is no damage; not raised
+        MissingVolumeError: a states file is missing, which is no damage; not raised with
             `without_volumes`.
-        DTBError: the file cannot be opened, or what says how it was made is damaged.
+        DTBError: the file cannot be opened, or its provenance is damaged.
     """
     if is_marked(path):
         unmarked = _unmarked(path, _unused(path.with_suffix(".repaired.h5")))
@@ -196,7 +196,7 @@ def _set_aside(folder: RunFolder, file: Path) -> Path:
 
 
 def _unused(path: Path) -> Path:
-    """The path, or with a number in its name where there is something already."""
+    """The path, with a number in its name if the path exists."""
     numbered = (path.with_stem(f"{path.stem}-{i}") for i in itertools.count(2))
     return next(found for found in itertools.chain([path], numbered) if not found.exists())
 

@@ -1,4 +1,4 @@
-"""Computing again what a published file says, from that file alone."""
+"""Train or evaluate stored runs again, and compare the results with the file."""
 
 import math
 from collections.abc import Iterator
@@ -13,6 +13,7 @@ from dtb_builder.dataset.codec import crc32c
 from dtb_builder.dataset.opening import damage_is_named
 from dtb_builder.dataset.provenance import whole_provenance
 from dtb_builder.dataset.replay import claimed_spec, start_of
+from dtb_builder.dataset.source import located
 from dtb_builder.dataset.trained_images import images_of
 from dtb_builder.errors import DTBError
 from dtb_builder.images import Images
@@ -44,23 +45,23 @@ __all__ = [
 _EVALUATED = ("valid_loss", "valid_accuracy", "test_loss", "test_accuracy")
 _LOSS_TOLERANCE = 1e-3
 _ACCURACY_TOLERANCE = 0.01
-"""How far another machine's arithmetic may move an evaluation; the same machine moves nothing."""
+"""How far losses (relative) and accuracies may differ on another machine."""
 
 _ROUNDED_TOLERANCE = 0.03
-"""How far rounding to bfloat16 may move a loss, of its size, and an accuracy."""
+"""How far rounding to bfloat16 may change a loss (relative) and an accuracy."""
 
 _FEW_IMAGES = 3
-"""As many may be classified otherwise, however few there are."""
+"""The number of images that may always be classified differently."""
 
 
 @dataclass(frozen=True)
 class Recomputed:
-    """One epoch of a run, computed again.
+    """An epoch of a run that was computed again.
 
     Attributes:
-        number: the run's.
-        epoch: which epoch.
-        mismatches: what is not as stored; empty where all is.
+        number: the run's number.
+        epoch: the epoch.
+        mismatches: texts on values that differ from the stored ones; empty if none does.
     """
 
     number: int
@@ -69,19 +70,19 @@ class Recomputed:
 
 
 def reproduce(benchmark: Benchmark, number: int, *, root: Path | None) -> Iterator[Recomputed]:
-    """Train a run again and compare it bit for bit, times apart, epoch by epoch.
+    """Train a run again and compare each epoch bit for bit, except for times.
 
-    A branched run is trained from where it goes on from its parent.
+    The run of a branch is trained from the start of the branch.
 
     Args:
         benchmark: an open benchmark or shard.
-        number: which run.
-        root: where the images are, or None for their usual place.
+        number: the run's number.
+        root: the path of the images; None for the default.
 
     Raises:
         KeyError: the benchmark has no such run.
-        ImagesError: the images here are not those it was trained on.
-        ConfigError: the device it was trained on is not here.
+        ImagesError: the images are not those of the training.
+        ConfigError: this machine does not have the device of the training.
     """
     run = benchmark.run(number)
     images, data = _images(benchmark, root)
@@ -119,16 +120,16 @@ def reproduce(benchmark: Benchmark, number: int, *, root: Path | None) -> Iterat
 
 
 def reevaluate(benchmark: Benchmark, *, root: Path | None) -> Iterator[Recomputed]:
-    """Evaluate every stored state again and compare with what is stored beside it.
+    """Evaluate every stored state again, and compare the results with its stored metrics.
 
-    States beside which nothing is stored are left out. Where the device and software are those of
-    the training, the figures must be the same to the last bit; elsewhere losses may differ by
-    0.1 % and accuracies by 0.01, or by three images. Of states in bfloat16, which were rounded
-    after they were evaluated, both may differ by 3 %.
+    States without metrics are left out. With the device and software of the training, the results
+    must be the same to the last bit; otherwise losses may differ by 0.1 % and accuracies by 0.01 or
+    by three images. For states in bfloat16, which were rounded after their evaluation, losses may
+    differ by 3 % and accuracies by 0.03.
 
     Raises:
-        ImagesError: the images here are not those it was trained on.
-        ConfigError: the device it was trained on is not here.
+        ImagesError: the images are not those of the training.
+        ConfigError: this machine does not have the device of the training.
     """
     _, data = _images(benchmark, root)
     precision = whole_provenance(benchmark)["config"]["recipe"]["precision"]
@@ -163,7 +164,7 @@ def reevaluate(benchmark: Benchmark, *, root: Path | None) -> Iterator[Recompute
 
 
 def tolerances_of(benchmark: Benchmark) -> dict[str, float]:
-    """How far from what is stored each figure may be on another machine, as `agrees` takes it."""
+    """How far each metric may differ from the stored one on another machine; see `agrees`."""
     rounded = _is_rounded(benchmark)
     far = _ROUNDED_TOLERANCE if rounded else _ACCURACY_TOLERANCE
     sizes = {name: split["size"] for name, split in whole_provenance(benchmark)["splits"].items()}
@@ -176,7 +177,7 @@ def tolerances_of(benchmark: Benchmark) -> dict[str, float]:
 
 
 def agrees(name: str, value: float, stored: float, tolerance: float) -> bool:
-    """Whether a figure is the stored one; a loss's tolerance is of its size."""
+    """Whether a metric agrees with the stored one; the tolerance of a loss is relative."""
     if tolerance == 0:
         return value == stored
     if name.endswith("accuracy"):
@@ -185,7 +186,7 @@ def agrees(name: str, value: float, stored: float, tolerance: float) -> bool:
 
 
 def environment_changes(run: Run, epoch: int) -> tuple[str, ...]:
-    """In what this machine differs from the one that an epoch ran on, as far as it matters."""
+    """Texts on the differences between this machine and the one that trained an epoch."""
     stored = run.environment(epoch=epoch)
     device = str(stored.get("device", "cpu"))
     library = find_library(device) if "kernels" in stored else None
@@ -203,8 +204,8 @@ def _is_rounded(benchmark: Benchmark) -> bool:
 
 
 def _images(benchmark: Benchmark, root: Path | None) -> tuple[Images, ResidentImages]:
-    """The benchmark's images, here and on its device, with torch set up as for its training."""
-    images, split = images_of(whole_provenance(benchmark), root, user=benchmark.path)
+    """Set up torch as for the training; the benchmark's images, here and on its device."""
+    images, split = images_of(whole_provenance(benchmark), root, user=located(benchmark.path))
     compute = _compute(benchmark)
     set_up_machine(compute)
     return images, make_resident(images, split, compute.device)

@@ -1,4 +1,4 @@
-"""The folder of one generation: the only place that knows its file names."""
+"""The run folder of a generation; no other module knows its file names."""
 
 import contextlib
 import csv
@@ -21,6 +21,7 @@ from dtb_builder.dataset.schema import PROVENANCE_SHAPE
 from dtb_builder.errors import ConfigError, DamagedFileError, PlanMismatchError
 from dtb_builder.record import Moment
 from dtb_builder.remembered import remembered
+from dtb_builder.stages.generation.same_study import advice
 from dtb_builder.stages.settings.config import Config, deciding_settings, stored_settings
 from dtb_builder.stages.settings.parsing import parse
 from dtb_builder.stages.settings.plain import check_settings, plain
@@ -30,13 +31,13 @@ from dtb_builder.stages.work.locking import FolderLock, check_lockable, held
 __all__ = ["Failures", "PlannedRun", "RunFolder"]
 
 _RUN_LOCK_SECONDS = 60
-"""Longer than a worker outlives its cluster."""
+"""Longer than a worker lives on after its cluster has ended."""
 
 _OWN_FILES = (
     *("config.yaml", "provenance.json", "plan.csv", "parent.h5"),
     *("dtb.h5", "states-*.h5", ".lock.json"),
 )
-"""What is written here only by who holds the folder; reports and exports need no lock."""
+"""Files that only the holder of the folder's lock writes; reports and exports need no lock."""
 
 _MOST_CHARACTERS = 2**28
 """Of a run's failures: a traceback may be long."""
@@ -73,8 +74,8 @@ class Failures:
     """The failed attempts at a run.
 
     Attributes:
-        messages: their tracebacks, oldest first.
-        given_up: whether the run is left alone from now on.
+        messages: the tracebacks, oldest first.
+        given_up: whether the run will not be tried again.
     """
 
     messages: tuple[str, ...]
@@ -118,7 +119,7 @@ class RunFolder:
 
     @property
     def parent_file(self) -> Path:
-        """The runs that a branch goes on from."""
+        """The parent runs of a branch."""
         return self.path / "parent.h5"
 
     @property
@@ -128,7 +129,7 @@ class RunFolder:
 
     @property
     def shards_folder(self) -> Path:
-        """Where finished shards are."""
+        """The folder of finished shards."""
         return self.path / "shards"
 
     def shard_file(self, shard: int) -> Path:
@@ -140,7 +141,7 @@ class RunFolder:
         return sorted(self.shards_folder.glob("shard-*.h5"))
 
     def working_folder(self, shard: int) -> Path:
-        """Where a shard in progress lies."""
+        """The folder of a shard in progress."""
         return self.path / "working" / f"shard-{shard:05d}"
 
     def journal_file(self, run: PlannedRun) -> Path:
@@ -148,7 +149,7 @@ class RunFolder:
         return self.working_folder(run.shard) / f"run-{run.number:08d}.journal"
 
     def checkpoint_file(self, run: PlannedRun, epoch: int) -> Path:
-        """What a run needs to go on after an epoch."""
+        """The checkpoint of a run after an epoch."""
         return self.working_folder(run.shard) / f"run-{run.number:08d}.epoch-{epoch}.checkpoint"
 
     def checkpoint_files(self, run: PlannedRun) -> list[Path]:
@@ -156,16 +157,16 @@ class RunFolder:
         return list(self.working_folder(run.shard).glob(f"run-{run.number:08d}.epoch-*.checkpoint"))
 
     def clear_working_folder(self, shard: int) -> None:
-        """Drop what is left of a shard in progress, once its file is there."""
+        """Remove the files of a shard in progress, once the shard is written."""
         assert self.shard_file(shard).exists(), f"shard {shard} has no file yet"
         shutil.rmtree(self.working_folder(shard), ignore_errors=True)
 
     def partial_file(self, shard: int) -> Path:
-        """What there is of a shard in progress, while a merge takes it along."""
+        """The temporary shard that a merge writes for a shard in progress."""
         return self.working_folder(shard) / "partial.h5"
 
     def damaged_file(self, file: Path) -> Path:
-        """Where a repair sets a shard aside."""
+        """Where a repair moves a damaged or foreign shard."""
         return self.path / "damaged" / file.name
 
     def failures_file(self, run: PlannedRun) -> Path:
@@ -178,19 +179,19 @@ class RunFolder:
 
     @property
     def kernels_folder(self) -> Path:
-        """Where comparisons of compiled passes with the modules are remembered."""
+        """The folder with passed comparisons of compiled passes and modules."""
         return self.path / "kernels"
 
     @property
     def ray_log_file(self) -> Path:
-        """What Ray itself says, and what its workers print."""
+        """Ray's log, with the output of its workers."""
         return self.path / "logs" / "ray.log"
 
     # The plan.
 
     @property
     def is_planned(self) -> bool:
-        """Whether a whole plan is here."""
+        """Whether the folder has a whole plan."""
         return self.plan_file.exists()
 
     @remembered
@@ -198,8 +199,8 @@ class RunFolder:
         """The config that the folder was planned with.
 
         Raises:
-            ConfigError: there is none, or it does not describe a config.
-            PlanMismatchError: it was edited since.
+            ConfigError: the folder is not planned, or its config cannot be parsed.
+            PlanMismatchError: the config was edited since.
             DamagedFileError: a file of the plan is not there, or cannot be read.
         """
         if not self.is_planned:
@@ -216,10 +217,10 @@ class RunFolder:
 
     @remembered
     def provenance(self) -> str:
-        """The JSON text that every file of the plan carries.
+        """The JSON text of the provenance, which every file of the plan has.
 
         Raises:
-            DamagedFileError: it is not there.
+            DamagedFileError: its file is missing.
         """
         return _read_text(self.provenance_file)
 
@@ -228,7 +229,7 @@ class RunFolder:
         """The provenance, parsed.
 
         Raises:
-            DamagedFileError: it is not there, or not that of a plan.
+                    DamagedFileError: its file is missing, or not that of a plan.
         """
         found = json_object(self.provenance, self.provenance_file)
         check_shape(found, PROVENANCE_SHAPE, str(self.provenance_file), whole=True)
@@ -236,31 +237,38 @@ class RunFolder:
 
     @remembered
     def plan_id(self) -> str:
-        """A hash that tells this plan from another."""
+        """The hash that identifies this plan."""
         return sha256(self.provenance.encode()).hexdigest()
 
     def check_config(self, config: Config) -> None:
-        """Refuse a config other than the folder's.
+        """Refuse a config that differs from the folder's.
 
         Raises:
-            PlanMismatchError: naming what differs.
+            PlanMismatchError: settings differ; the message lists them.
         """
         self._check_settings(config, f"{self.path} was planned with another config")
 
     def _check_settings(self, config: Config, otherwise: str) -> None:
-        check_settings(
+        stored, given = (
             stored_settings(self.provenance_settings["config"]),
             stored_settings(deciding_settings(config)),
+        )
+        differ = {key for key in stored.keys() | given.keys() if stored.get(key) != given.get(key)}
+        check_settings(
+            stored,
+            given,
             what=otherwise,
-            instead="use the folder's settings, or another run folder",
+            instead="\n".join(
+                ["use the folder's settings, or another run folder", *advice(differ, self.path)]
+            ),
             then="when it was planned",
         )
 
     def check_plan(self) -> None:
-        """See that the plan's lines are those that were planned.
+        """Check that plan.csv was not edited.
 
         Raises:
-            PlanMismatchError: they were edited.
+            PlanMismatchError: it was edited.
         """
         found = _sha256(self.plan_file)
         if found != self.provenance_settings["plan"]["sha256"]:
@@ -270,17 +278,17 @@ class RunFolder:
             )
 
     def write_config(self, config: Config) -> None:
-        """Write the config, as for a plan, or because the images have moved."""
+        """Write the config, for a new plan or because the images have moved."""
         settings = plain(config)
         write_whole(self.config_file, yaml.safe_dump(settings, sort_keys=False).encode())
-        self.__dict__.pop("config", None)  # what is remembered of the old one
+        self.__dict__.pop("config", None)  # the cached old config
 
     def write_plan(
         self, config: Config, provenance: dict[str, Any], runs: Iterable[PlannedRun]
     ) -> None:
-        """Write config, provenance and plan: the same arguments, the same bytes.
+        """Write config, provenance and plan; the same arguments give the same bytes.
 
-        The runs are written as they come, so that a plan of any length costs the same memory.
+        The runs are written one by one, so memory does not grow with the plan.
         """
         for folder in (self.shards_folder, self.path / "working", self.path / "logs"):
             folder.mkdir(parents=True, exist_ok=True)
@@ -321,21 +329,21 @@ class RunFolder:
 
     @remembered
     def moments(self) -> tuple[Moment, ...]:
-        """The moments at which the state of every run is kept."""
+        """The moments at which the state of every run is stored."""
         return self.config.moments(int(self.provenance_settings["splits"]["train"]["size"]))
 
     @property
     def num_runs(self) -> int:
-        """How many runs are planned, without reading the plan."""
+        """The number of planned runs, without reading the plan."""
         return int(self.provenance_settings["plan"]["runs"])
 
     @property
     def num_shards(self) -> int:
-        """How many shards they make."""
+        """The number of planned shards."""
         return -(-self.num_runs // self.config.shard_size)
 
     def shards(self, wanted: ShardRange | None = None) -> Iterator[tuple[int, list[PlannedRun]]]:
-        """Each planned shard with its runs, of a range or of all."""
+        """The planned shards with their runs, all or those of a range."""
         shard: list[PlannedRun] = []
         for run in self.plan():
             if wanted is not None and run.shard not in wanted:
@@ -368,11 +376,11 @@ class RunFolder:
         self._write_failures(run, Failures((*known.messages, message), known.given_up))
 
     def give_up(self, run: PlannedRun) -> None:
-        """Mark a run as failed for good, until somebody asks to retry it."""
+        """Mark a run as given up, until retry=failed."""
         self._write_failures(run, Failures(self.failures(run).messages, given_up=True))
 
     def forgive(self, run: PlannedRun) -> None:
-        """Forget a run's failed attempts, so that it is tried again."""
+        """Remove a run's failed attempts, so that it is tried again."""
         self.failures_file(run).unlink(missing_ok=True)
 
     def _write_failures(self, run: PlannedRun, failures: Failures) -> None:
@@ -383,10 +391,10 @@ class RunFolder:
 
     @contextlib.contextmanager
     def locked(self, *, seconds: float = 2) -> Iterator[None]:
-        """Hold the folder: nobody else writes to it meanwhile.
+        """Hold the lock of the folder, so that no other process writes to it.
 
         Args:
-            seconds: to wait for it; 2 are longer than `holders` takes to look.
+            seconds: how long to wait for the lock; `holders` holds it for less than 2 seconds.
 
         Raises:
             LockedError: somebody else holds it, or some of its shards.
@@ -398,24 +406,24 @@ class RunFolder:
 
     @contextlib.contextmanager
     def shards_locked(self, shards: ShardRange) -> Iterator[None]:
-        """Hold some shards, while others may hold others.
+        """Hold the lock of a range of shards; other processes may hold other ranges.
 
         Raises:
-            LockedError: somebody else holds the folder, or one of these shards.
+            LockedError: another process holds the folder, or one of these shards.
         """
         with FolderLock(self.path).held_range(shards):
             yield
 
     def holders(self) -> tuple[str, ...]:
-        """Who holds the folder, or some of its shards, now."""
+        """A text on each process that holds the folder or some of its shards."""
         return FolderLock(self.path).holders()
 
     @contextlib.contextmanager
     def run_locked(self, run: PlannedRun) -> Iterator[None]:
-        """Hold a run: a worker that its cluster has given up as lost may still be at it.
+        """Hold the lock of a run, since a worker may live on after its cluster.
 
         Raises:
-            LockedError: another process has held it for all the time this one waited.
+            LockedError: another process has held it all the time.
         """
         self.working_folder(run.shard).mkdir(parents=True, exist_ok=True)
         lock = self.journal_file(run).with_suffix(".lock")
@@ -427,10 +435,10 @@ class RunFolder:
             yield
 
     def check_writeable(self) -> None:
-        """Make the folder if need be, and see that a generation can be written there.
+        """Make the folder if it does not exist, and check that a generation can write to it.
 
         Raises:
-            ConfigError: they cannot.
+            ConfigError: it cannot, or the folder is that of a search.
         """
         if self.path.exists() and not self.path.is_dir():
             raise ConfigError(f"{self.path} is a file, not a folder")

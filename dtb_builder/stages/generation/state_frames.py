@@ -1,4 +1,4 @@
-"""What of a captured state is stored, and how: the settings that decide a state's bytes."""
+"""Encode captured states as frames, by the settings of a plan."""
 
 from collections.abc import Sequence
 
@@ -15,14 +15,14 @@ __all__ = ["StateEncoder", "Storing"]
 
 
 class Storing:
-    """How the states of a network are stored.
+    """Selects and rounds the values of a network's states that are stored.
 
     Args:
         states: the settings.
-        tensors: of the network.
+        tensors: the network's tensors.
 
     Attributes:
-        tensors: those that are stored.
+        tensors: the stored tensors.
     """
 
     def __init__(self, states: StatesConfig, tensors: TensorTable) -> None:
@@ -37,7 +37,7 @@ class Storing:
         self._rounds = states.dtype == "bfloat16"
 
     def stored(self, state: TrainingState) -> TrainingState:
-        """What is stored of a captured state."""
+        """The stored part of a captured state, rounded."""
         values = state.values if self._kept is None else state.values[self._kept]
         if self._rounds:
             values = codec.bfloat16(values)
@@ -45,11 +45,11 @@ class Storing:
 
 
 class StateEncoder:
-    """Makes the frames of a run's states, whole or as differences to those before.
+    """Makes the frames of a run's states, whole or as differences to an earlier state.
 
     Args:
-        moments: at which states are kept.
-        journal: of the run, as far as it has come.
+        moments: the moments at which states are stored.
+        journal: the run's journal so far.
     """
 
     def __init__(self, moments: Sequence[Moment], journal: Journal) -> None:
@@ -59,13 +59,13 @@ class StateEncoder:
         self._base: tuple[int, NDArray[np.float32]] | None = None
 
     def keeps(self, step: int) -> bool:
-        """Whether the state after a training step is kept."""
+        """Whether the state after a training step is stored."""
         return step in self._moments
 
     def frames(
         self, state: TrainingState, momentum: NDArray[np.float32] | None = None
     ) -> MomentFrames:
-        """What is stored of a kept state; states come in order, but for those of the journal."""
+        """The frames of a state, which must be given in order after those of the journal."""
         moment = self._moments[state.num_batches_tracked]
         moved = b"" if momentum is None else codec.encode(momentum)
         if moment.base is None:

@@ -1,4 +1,4 @@
-"""Where a generation stands, from its files alone; the length of its plan hardly matters."""
+"""The status of a generation, read from its files; fast also for long plans."""
 
 import fcntl
 import os
@@ -12,10 +12,11 @@ from typing import Literal
 from dtb_builder.dataset import Benchmark
 from dtb_builder.dataset.journal import peek_journal
 from dtb_builder.errors import DTBError
+from dtb_builder.stages.generation.foreign import shard_files, why_misplaced
 from dtb_builder.stages.generation.run_folder import PlannedRun, RunFolder
 from dtb_builder.stages.settings.shard_range import ShardRange
 
-__all__ = ["DeviceStatus", "FailedStatus", "Status", "status"]
+__all__ = ["DeviceStatus", "FailedStatus", "ForeignStatus", "Status", "status"]
 
 Merged = Literal["no", "yes", "stale", "damaged"]
 
@@ -27,11 +28,11 @@ class FailedStatus:
     """A run with failed attempts that has not finished.
 
     Attributes:
-        number: the run's.
-        attempts: how many failed.
-        given_up: whether it is left alone from now on.
+        number: the run's number.
+        attempts: the number of failed attempts.
+        given_up: whether it will not be tried again.
         reason: the last line of the last traceback.
-        log: the file that has all of it.
+        log: the path of the run's log.
     """
 
     number: int
@@ -42,14 +43,27 @@ class FailedStatus:
 
 
 @dataclass(frozen=True)
-class DeviceStatus:
-    """What the workers on devices of one name do now.
+class ForeignStatus:
+    """A file among the shards that is not the shard of its name.
 
     Attributes:
-        name: the devices', or "not known yet" before the first epoch.
-        num_running: runs that are trained on them now.
-        seconds_per_epoch: of those runs' latest epochs, on average; None before the first.
-        epochs_per_hour: of all those runs together.
+        file: the file's path.
+        reason: why it is not of the plan, or why it cannot be read.
+    """
+
+    file: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class DeviceStatus:
+    """The running workers on devices with the same name.
+
+    Attributes:
+        name: the devices' name, or "not known yet" before the first epoch.
+        num_running: the number of runs that are being trained on them.
+        seconds_per_epoch: the mean seconds of these runs' latest epochs; None before the first.
+        epochs_per_hour: of all these runs together.
     """
 
     name: str
@@ -60,24 +74,25 @@ class DeviceStatus:
 
 @dataclass(frozen=True)
 class Status:
-    """Where a generation stands.
+    """The status of a generation.
 
     Attributes:
-        num_runs: planned.
-        num_finished: with all their epochs.
-        num_running: that a process trains now.
-        num_started: with some epochs, neither finished, given up nor running.
-        num_given_up: failed as often as allowed.
-        num_waiting: not begun.
-        num_epochs: trained; the initialisation, epoch 0, is not counted.
-        num_planned_epochs: of the whole plan.
-        num_shards: planned.
-        num_closed_shards: under their final names.
-        num_bytes: of shards, work in progress and the benchmark.
-        epochs_per_hour: of the running runs together, from their latest epochs.
-        seconds_left: for what is left at that pace; None while nothing runs but something is left.
-        devices: what the workers do, by their devices.
+        num_runs: the number of planned runs.
+        num_finished: runs with all their epochs.
+        num_running: runs that a process is training.
+        num_started: runs with some epochs that are not finished, given up or running.
+        num_given_up: runs that failed as often as allowed.
+        num_waiting: runs that have not begun.
+        num_epochs: trained epochs, without epoch 0, the initialisation.
+        num_planned_epochs: epochs of the whole plan.
+        num_shards: planned shards.
+        num_closed_shards: shards under their final names.
+        num_bytes: bytes of shards, work in progress and the benchmark.
+        epochs_per_hour: of all running runs together, from their latest epochs.
+        seconds_left: the time for the rest at this pace; None if work is left but nothing runs.
+        devices: the running workers, by device.
         failed: the runs with failed attempts that have not finished.
+        foreign: files among the shards that are not of the plan; none counts as closed.
         holders: who works on the folder now.
         merged: whether the benchmark is there, and holds all that is finished: "stale" if not.
     """
@@ -97,13 +112,14 @@ class Status:
     seconds_left: float | None
     devices: tuple[DeviceStatus, ...]
     failed: tuple[FailedStatus, ...]
+    foreign: tuple[ForeignStatus, ...]
     holders: tuple[str, ...]
     merged: Merged
 
     @property
     def is_complete(self) -> bool:
-        """Whether every planned run finished."""
-        return self.num_finished == self.num_runs
+        """Whether every planned run finished, and nothing foreign lies among the shards."""
+        return self.num_finished == self.num_runs and not self.foreign
 
     @property
     def is_over(self) -> bool:
@@ -143,7 +159,13 @@ def status(folder: RunFolder, shards: ShardRange | None = None) -> Status:
     first_run = wanted.first * config.shard_size
     num_runs = max(0, min(folder.num_runs, (wanted.last + 1) * config.shard_size) - first_run)
     files = [entry for entry in _entries(folder.shards_folder) if entry[0] in wanted]
-    closed = {number for number, kind, _ in files if kind == "h5"}
+    foreign = tuple(_foreign(folder, shards))
+    misplaced = {entry.file for entry in foreign}
+    closed = {
+        number
+        for number, kind, _ in files
+        if kind == "h5" and str(folder.shard_file(number)) not in misplaced
+    }
     num_closed_runs = sum(
         min(config.shard_size, folder.num_runs - number * config.shard_size) for number in closed
     )
@@ -189,9 +211,22 @@ def status(folder: RunFolder, shards: ShardRange | None = None) -> Status:
         seconds_left=_seconds_left(num_left, pace),
         devices=devices,
         failed=tuple(sorted(failed, key=lambda failure: failure.number)),
+        foreign=foreign,
         holders=folder.holders(),
         merged=_merged(folder, num_finished),
     )
+
+
+def _foreign(folder: RunFolder, shards: ShardRange | None) -> Iterator[ForeignStatus]:
+    for file in shard_files(folder, shards):
+        try:
+            reason = why_misplaced(folder, file)
+        except FileNotFoundError:
+            continue  # a repair has set it aside just now
+        except DTBError as error:
+            reason = str(error)
+        if reason is not None:
+            yield ForeignStatus(str(file), reason)
 
 
 def _seconds_left(num_epochs: int, epochs_per_hour: float) -> float | None:
@@ -249,7 +284,7 @@ def _devices(running: list[_OpenRun]) -> tuple[DeviceStatus, ...]:
 
 
 def _is_held(lock: Path) -> bool:
-    """Whether a process holds a lock; looking neither makes the file nor writes to it."""
+    """Whether a process holds a lock; the lock file is neither created nor written."""
     try:
         descriptor = os.open(lock, os.O_RDONLY)
     except FileNotFoundError:
@@ -279,7 +314,7 @@ def _merged(folder: RunFolder, num_finished: int) -> Merged:
 
 
 def _size(file: Path | os.DirEntry[str]) -> int:
-    """Bytes of a file, which may be gone by now where somebody works."""
+    """The bytes of a file; 0 if it has been removed meanwhile."""
     try:
         return file.stat().st_size
     except FileNotFoundError:

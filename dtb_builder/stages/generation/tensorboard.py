@@ -1,4 +1,4 @@
-"""The curves of finished runs, for TensorBoard."""
+"""Write the curves of finished runs for TensorBoard."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +12,7 @@ __all__ = ["curves_written"]
 
 
 def curves_written(events: Iterator[Event], folder: RunFolder) -> Iterator[Event]:
-    """The same events; each run that finishes is written to ``tensorboard/`` in the run folder.
+    """Pass events on, and write the curves of each finished run to ``tensorboard/``.
 
     Raises:
         ConfigError: tensorboard is not installed.
@@ -28,7 +28,7 @@ def curves_written(events: Iterator[Event], folder: RunFolder) -> Iterator[Event
 
 
 def _write(folder: RunFolder, run: PlannedRun, into: Path) -> None:
-    """Write a run's curves anew; its journal is there until its shard is closed."""
+    """Replace the curves of a run; its journal exists until its shard is closed."""
     from torch.utils.tensorboard import SummaryWriter
 
     file = folder.journal_file(run)

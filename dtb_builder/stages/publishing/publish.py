@@ -1,4 +1,4 @@
-"""A folder that can be uploaded as it is to the Hugging Face Hub or to Zenodo."""
+"""Make a folder for the Hugging Face Hub or Zenodo, and upload it to the Hub."""
 
 import json
 import os
@@ -20,7 +20,6 @@ from dtb_builder.dataset.manifest import MANIFEST, sha256_of, write_manifest
 from dtb_builder.dataset.provenance import whole_provenance
 from dtb_builder.errors import ConfigError
 from dtb_builder.shown import shown
-from dtb_builder.stages.publishing.draw import genotype_svg
 from dtb_builder.stages.publishing.report import write_report
 from dtb_builder.stages.ranking.halfway import halfway
 from dtb_builder.stages.work.byte_text import byte_text
@@ -37,7 +36,7 @@ _FILES = {
     "croissant.json": "this data set for machines",
     "CITATION.cff": "how to cite it",
     "LICENSE": "the data's licence",
-    MANIFEST: f"`dtb verify FOLDER` or `sha256sum --check {MANIFEST}` compares with it",
+    MANIFEST: f"hashes, which `dtb verify FOLDER` or `sha256sum --check {MANIFEST}` checks",
 }
 
 _BEST_CELLS = """The best run's cells, by valid accuracy after the last epoch:
@@ -48,14 +47,17 @@ _BEST_CELLS = """The best run's cells, by valid accuracy after the last epoch:
 
 @dataclass(frozen=True, kw_only=True)
 class Publication:
-    """What a publisher adds to a benchmark's own facts.
+    """What the publisher says about a benchmark.
 
     Attributes:
-        name: of the data set.
-        authors: at least one.
-        licence: of the data, by its SPDX name, such as CC-BY-4.0.
-        url: where it will be found.
-        released: the day.
+        name: the name of the data set.
+        authors: at least one author.
+        licence: the SPDX name of the data's licence, such as CC-BY-4.0.
+        url: the address of the data set.
+        released: the day of the release.
+
+    Raises:
+        ConfigError: a value is empty or not of the right form.
     """
 
     name: str
@@ -75,15 +77,15 @@ class Publication:
 
     @property
     def citation(self) -> str:
-        """As text."""
+        """The citation as text."""
         return f"{', '.join(self.authors)}: {self.name}. {self.released.year}. {self.url}"
 
 
 def make_folder(benchmark: Benchmark, about: Publication, folder: Path) -> list[Path]:
-    """Fill a new folder with a benchmark and its description; the list of hashes is written last.
+    """Fill a new folder with a benchmark and its description; the hashes are written last.
 
     Returns:
-        its files, sorted.
+        the folder's files, sorted.
 
     Raises:
         ConfigError: the folder is not empty, or a package of the extra [publish] is missing.
@@ -107,7 +109,7 @@ def _fill(folder: Path, benchmark: Benchmark, about: Publication) -> None:
     write_report(benchmark, folder / "report.html", scores if scores.exists() else None)
     ranked = benchmark.top(1, by="valid_accuracy", epoch=-1)
     for best in ranked:
-        write_whole(folder / "best.svg", genotype_svg(best.genotype).encode())
+        write_whole(folder / "best.svg", best.genotype.to_svg().encode())
     write_whole(folder / "LICENSE", f"{about.licence}\n".encode())
     write_whole(folder / "CITATION.cff", _citation_file(about).encode())
     _write_croissant(benchmark, about, folder)
@@ -117,15 +119,15 @@ def _fill(folder: Path, benchmark: Benchmark, about: Publication) -> None:
 
 
 def upload(folder: Path, repository: str, token: str | None) -> str:
-    """Upload a folder that `make_folder` made to the Hugging Face Hub.
+    """Upload a folder of `make_folder` to the Hugging Face Hub.
 
     Args:
-        folder: with its list of hashes.
-        repository: OWNER/NAME of a data set; it is created if it does not exist.
-        token: None for the one that this machine is logged in with.
+        folder: the folder.
+        repository: OWNER/NAME of a data set, which is created if it does not exist.
+        token: an access token; None for the login of this machine.
 
     Returns:
-        its address.
+        the address of the data set.
 
     Raises:
         ConfigError: the Hub refuses, or huggingface_hub is not installed.
@@ -137,7 +139,7 @@ def upload(folder: Path, repository: str, token: str | None) -> str:
         raise ConfigError("uploading needs huggingface_hub, in the extra [publish]") from error
     if not (folder / MANIFEST).is_file():
         raise ConfigError(
-            f"{folder} has no {MANIFEST}: dtb publish did not make it, or did not finish"
+            f"{folder} has no {MANIFEST}: it was not made by dtb publish, or is not complete"
         )
     hub = HfApi(token=token)
     try:
@@ -149,9 +151,9 @@ def upload(folder: Path, repository: str, token: str | None) -> str:
 
 
 def _link_or_copy(source: Path, target: Path) -> None:
-    """A hard link, since the bytes never change; a copy where the disk allows none.
+    """Make a hard link, since the file never changes; copy it if the disk allows no link.
 
-    Of a symbolic link, what it leads to: a publication is to hold data.
+    A symbolic link is followed, since a publication must contain the data.
     """
     source = source.resolve()
     try:
@@ -161,12 +163,12 @@ def _link_or_copy(source: Path, target: Path) -> None:
 
 
 def _card(benchmark: Benchmark, about: Publication, names: set[str]) -> str:
-    """The data set card: Markdown, below the YAML front matter that the Hub reads.
+    """The data set card: Markdown with the YAML front matter that the Hub reads.
 
     Args:
         benchmark: an open benchmark.
-        about: what its publisher adds.
-        names: of the other files in the folder.
+        about: what its publisher says about it.
+        names: the names of the other files in the folder.
     """
     provenance = whole_provenance(benchmark)
     front = {
@@ -323,7 +325,7 @@ def _write_croissant(benchmark: Benchmark, about: Publication, folder: Path) -> 
     file = folder / "croissant.json"
     write_whole(file, json.dumps(described.to_json(), indent=1, default=str).encode())
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # of what mlcroissant itself uses
+        warnings.simplefilter("ignore", DeprecationWarning)  # from packages of mlcroissant
         checked: Any = mlc.Dataset(jsonld=file)
     if checked.metadata.issues.errors:
         raise ConfigError(f"{file} is not valid Croissant: {checked.metadata.issues.report()}")

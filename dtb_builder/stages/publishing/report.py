@@ -1,4 +1,4 @@
-"""One self-contained HTML page about a benchmark: curves, cells, scores, failures."""
+"""Write a self-contained HTML page about a benchmark: curves, cells, scores, failures."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -13,7 +13,6 @@ from dtb_builder.dataset.atomic import write_whole
 from dtb_builder.dataset.provenance import device_names, whole_provenance
 from dtb_builder.dataset.run import Run
 from dtb_builder.errors import ConfigError
-from dtb_builder.stages.publishing.draw import genotype_svg
 from dtb_builder.stages.scoring.fingerprint import rows_of
 
 if TYPE_CHECKING:
@@ -23,7 +22,7 @@ __all__ = ["report", "write_report"]
 
 _METRIC = "valid_accuracy"
 _MOST_CURVES = 300
-"""Of more runs, every n-th curve is drawn: more are unreadable and slow."""
+"""With more runs, only every n-th curve is drawn, so that the plot is readable and fast."""
 
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; margin: 2em auto; max-width: 1100px; color: #222 }
@@ -57,11 +56,11 @@ def report(benchmark: Benchmark, scores: Path | None = None) -> str:
     """The page's HTML.
 
     Args:
-        benchmark: with at least one run.
-        scores: a file that `dtb score` made of it, or None.
+        benchmark: the benchmark, with at least one run.
+        scores: its file of scores, or None.
 
     Raises:
-        ConfigError: there is nothing to show, the scores are of another benchmark, or plotly is not
+        ConfigError: there is no run, the scores are of another benchmark, or plotly is not
             installed.
     """
     try:
@@ -132,7 +131,7 @@ def _section(title: str, *figures: "go.Figure") -> str:
 
 
 def _curves(benchmark: Benchmark) -> "go.Figure":
-    """A curve for every run, or for every n-th from the best to the worst."""
+    """The curve of every run or, sorted by accuracy, of every n-th."""
     import plotly.graph_objects as go
 
     values = benchmark.array(_METRIC)
@@ -171,13 +170,13 @@ def _distributions(benchmark: Benchmark) -> Iterator["go.Figure"]:
         customdata=numbers,
         hovertemplate="run %{customdata}: %{x:,} parameters, %{y:.4f}<extra></extra>",
     )
-    yield _laid_out(go.Figure(points), "each point a run", "parameters", _METRIC)
+    yield _laid_out(go.Figure(points), "a point for each run", "parameters", _METRIC)
     yield _laid_out(
-        go.Figure(go.Histogram(x=last.tolist())), "how accuracy is distributed", _METRIC, "runs"
+        go.Figure(go.Histogram(x=last.tolist())), "distribution of accuracy", _METRIC, "runs"
     )
     yield _laid_out(
         go.Figure(go.Histogram(x=benchmark.num_parameters.tolist())),
-        "how parameters are distributed",
+        "distribution of parameters",
         "parameters",
         "runs",
     )
@@ -190,7 +189,7 @@ def _cells(benchmark: Benchmark) -> str:
         return ""
     drawn = "".join(
         f"<div><h3>{title}: run {run.number}, {run.metric(_METRIC, epoch=-1):.4f}</h3>"
-        f"{genotype_svg(run.genotype)}</div>"
+        f"{run.genotype.to_svg()}</div>"
         for title, run in (("best", ranked[0]), ("worst", ranked[-1]))
     )
     return f'<h2>Cells of the best and the worst</h2><div class="cells">{drawn}</div>'
@@ -209,7 +208,7 @@ def _scores(benchmark: Benchmark, file: Path | None) -> Iterator[str]:
     if not rows:
         return
     table = pandas.DataFrame(rows)
-    # Of several numbers of probe images those of the most.
+    # Only the scores of the largest probe.
     table = table[table["num_images"].isna() | (table["num_images"] == table["num_images"].max())]
     names = [name for name in _score_names(table) if table[name].notna().any()]
     last = benchmark.array(_METRIC, epoch=-1).filled(np.nan)
@@ -220,10 +219,10 @@ def _scores(benchmark: Benchmark, file: Path | None) -> Iterator[str]:
     moments = list(dict.fromkeys(ordered["t"]))
     taus, figure = go.Figure(), go.Figure()
     for name in names:
-        found = [table[(table["t"] == t) & table[name].notna()] for t in moments]
-        tau = [_tau(part[name], part["accuracy"]) for part in found]
+        parts = [table[(table["t"] == t) & table[name].notna()] for t in moments]
+        tau = [_tau(part[name], part["accuracy"]) for part in parts]
         taus.add_scatter(x=moments, y=tau, mode="lines+markers", name=name)
-        for t, part in zip(moments, found, strict=True):
+        for t, part in zip(moments, parts, strict=True):
             figure.add_scatter(
                 x=part[name].tolist(),
                 y=part["accuracy"].tolist(),

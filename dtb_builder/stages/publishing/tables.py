@@ -1,4 +1,4 @@
-"""Tables of a benchmark's runs, for people."""
+"""Print tables of a benchmark's runs."""
 
 from collections.abc import Iterable
 
@@ -15,7 +15,7 @@ _MISSING = "-"
 
 
 def print_runs(runs: Iterable[Run], *, epoch: int) -> None:
-    """A line for every run, with its metrics at an epoch and its genotype."""
+    """Print a line for every run, with its metrics at an epoch and its genotype."""
     lines = [["run", "seed", "parameters", *_SHOWN, "genotype"]]
     for run in runs:
         facts = [str(run.number), str(run.seed), str(run.num_parameters)]
@@ -24,7 +24,7 @@ def print_runs(runs: Iterable[Run], *, epoch: int) -> None:
 
 
 def print_run(run: Run) -> None:
-    """What a run is, and a line for every epoch, with every metric."""
+    """Print a run's facts, and a line for every epoch with every metric."""
     seeds = f"seed {run.seed}  order seed {run.order_seed}"
     print(f"run {run.number}  {seeds}  {run.num_parameters:,} parameters")
     print(run.genotype)

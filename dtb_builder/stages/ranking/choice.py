@@ -1,4 +1,4 @@
-"""Choosing the best combination of scores on half of the networks, and testing it on the others."""
+"""Choose the best combination of scores on half of the networks, and test it on the others."""
 
 import itertools
 from collections.abc import Iterator, Mapping
@@ -14,7 +14,7 @@ from dtb_builder.statistics.rules import Rule, choose_rule, fixed, weighted
 __all__ = ["ChosenRule", "choose_rules", "rules_of"]
 
 ALWAYS = ("das", "wot", "num_parameters")
-"""The rules that a chosen rule is compared with."""
+"""The rules with which a chosen rule is compared."""
 
 
 @dataclass(frozen=True)
@@ -22,14 +22,14 @@ class ChosenRule:
     """The rule that was chosen at a moment.
 
     Attributes:
-        moment: when.
-        split: the number of the random split in halves.
-        rule: its name.
-        num_rules: how many it was chosen from.
+        moment: the moment's label.
+        split: the number of the random split into halves.
+        rule: the rule's name.
+        num_rules: the number of rules from which it was chosen.
         validated: its cross-validated tau on the chosen half.
-        on_other_half: its tau on the networks that had no part in the choice.
-        others: taus on that half of the rules that it is compared with, by name.
-        gains: by how much its tau is larger than theirs, by name.
+        on_other_half: its tau on the other half.
+        others: by name, the taus on the other half of the rules with which it is compared.
+        gains: by name, its tau minus theirs.
     """
 
     moment: str
@@ -45,7 +45,7 @@ class ChosenRule:
 def choose_rules(
     population: Population, *, seed: int, num_splits: int, num_resamples: int
 ) -> Iterator[ChosenRule]:
-    """Choose among all rules, once for each of several random splits of the networks.
+    """Choose a rule on each of several random splits of the networks.
 
     Raises:
         ConfigError: there are too few networks to split.
@@ -71,7 +71,7 @@ def choose_rules(
 
 
 def rules_of(population: Population) -> dict[str, Rule]:
-    """Every score that all networks have, and every pair of scores with a fitted weight."""
+    """The rules: every score that all networks have, and every pair with a fitted weight."""
     usable = {
         name: values
         for name, values in population.scores.items()

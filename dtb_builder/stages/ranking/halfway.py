@@ -1,4 +1,4 @@
-"""How far the order of the networks at half of the training is that of its end."""
+"""How well the order of the networks at half of the training agrees with that at its end."""
 
 from dataclasses import dataclass
 
@@ -16,15 +16,17 @@ __all__ = ["Halfway", "halfway"]
 
 @dataclass(frozen=True)
 class Halfway:
-    """Whether the training was long enough for its labels.
+    """Shows whether the training was long enough to rank networks.
 
-    Labels of few epochs favour small networks, which converge sooner; scores that find large ones
-    then look worse than they are. Such a training still changes the order of the networks.
+    After few epochs, small networks are ahead, since they converge sooner; scores that prefer large
+    ones then look worse than they are. In a training that is too short, the order of the networks
+    still changes in its second half.
 
     Attributes:
-        num_epochs: of the training.
-        epoch: half of them, rounded down; or the nearest that was evaluated.
-        tau: Kendall's, of the accuracies at the two; the median of the resamples with its interval.
+        num_epochs: the number of epochs of the training.
+        epoch: half of it, rounded down, or the nearest epoch that was evaluated.
+        tau: Kendall's tau between the accuracies after `epoch` and after the last epoch: the median
+            of the resamples, with its interval.
     """
 
     num_epochs: int
@@ -35,20 +37,20 @@ class Halfway:
         return (
             f"{self.num_epochs} epochs; the order of the networks at epoch {self.epoch} has a "
             f"median tau of {self.tau.value:.3f} [{self.tau.low:.3f}, {self.tau.high:.3f}] with "
-            "that at the end"
+            "the final order"
         )
 
 
 def halfway(
     benchmark: Benchmark, *, accuracy: str, seed: int = 0, num_resamples: int = 1000
 ) -> Halfway | None:
-    """Compare half of the training with its end; None where the two cannot be compared.
+    """Compare half of the training with its end; None if there are too few networks.
 
     Args:
         benchmark: the benchmark.
         accuracy: the metric.
-        seed: of the resamples.
-        num_resamples: of the bootstrap.
+        seed: draws the resamples.
+        num_resamples: the number of resamples of the bootstrap.
     """
     recipe = parse(Recipe, whole_provenance(benchmark)["config"]["recipe"])
     epochs = [epoch for epoch in range(benchmark.num_epochs) if recipe.evaluates(epoch)]

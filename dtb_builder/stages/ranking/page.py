@@ -1,4 +1,4 @@
-"""A ranking as one HTML page that needs nothing else: a table to sort, and a plot."""
+"""Write a ranking as a self-contained HTML page with a sortable table and a plot."""
 
 from collections.abc import Mapping, Sequence
 from html import escape
@@ -46,19 +46,19 @@ document.querySelectorAll('#scores th').forEach((head, column) => {
 def write_page(
     path: Path, ranking: Ranking, about: Mapping[str, Any], *, title: str, notes: Sequence[str] = ()
 ) -> None:
-    """Write the page, whole or not at all.
+    """Write the page atomically.
 
     Args:
-        path: of the page.
-        ranking: what it shows.
-        about: as `write_ranking` has it; of it the training is shown.
-        title: of the page.
-        notes: sentences to read first.
+        path: the page's path.
+        ranking: the ranking.
+        about: see `write_ranking`; the page shows its training settings.
+        title: the page's title.
+        notes: sentences at the top of the page.
     """
     from plotly.offline import get_plotlyjs
 
-    said = [*notes, *(f"DAS / WOT at {each.moment}: {ratio_text(each)}" for each in ranking.ratios)]
-    said += [f"left out: {reason}" for reason in ranking.left_out]
+    lines = [f"DAS / WOT at {each.moment}: {ratio_text(each)}" for each in ranking.ratios]
+    lines = [*notes, *lines, *(f"left out: {reason}" for reason in ranking.left_out)]
     trained = about.get("trained")
     recipe = "" if trained is None else yaml.safe_dump(trained, sort_keys=False)
     plot = _figure(ranking).to_html(full_html=False, include_plotlyjs=False, div_id="ranking")
@@ -66,12 +66,12 @@ def write_page(
         f'<!DOCTYPE html><html lang="en"><head><meta charset="utf-8">'
         f"<title>{escape(title)}</title><style>{_STYLE}</style>"
         f"<script>{get_plotlyjs()}</script></head><body><h1>{escape(title)}</h1>"
-        f"{''.join(f'<p>{escape(each)}</p>' for each in said)}"
+        f"{''.join(f'<p>{escape(each)}</p>' for each in lines)}"
         f"{_table(ranking.ranked)}"
         "<p><small>Click a heading to sort by it. Intervals are of 95 %. Precision and nDCG are of "
         "the best 10 %; tau | I is Kendall's partial tau given the edges that read the normal "
-        "cell's own inputs. * hangs on which networks are ranked.</small></p>"
-        f"<h2>What it costs</h2>{plot}"
+        "cell's own inputs. * depends on which networks are ranked.</small></p>"
+        f"<h2>Costs</h2>{plot}"
         f"{f'<h2>Training</h2><pre>{escape(recipe)}</pre>' if recipe else ''}"
         f"<script>{_SCRIPT}</script></body></html>\n"
     )
@@ -104,7 +104,7 @@ def _cell(value: Interval | str | float | None) -> str:
 
 
 def _figure(ranking: Ranking) -> Any:
-    """Tau by the seconds of training that it needs, each score in a colour of its own."""
+    """A plot of each score's tau against the seconds of training that it needs."""
     import plotly.graph_objects as go
 
     figure = go.Figure()
@@ -130,7 +130,7 @@ def _figure(ranking: Ranking) -> Any:
             )
         )
     figure.update_layout(
-        xaxis_title="seconds for one network: its training until then, and the score",
+        xaxis_title="seconds for one network: training so far and the score",
         yaxis_title="Kendall tau to the final accuracy, intervals of 95 %",
         template="plotly_white",
     )

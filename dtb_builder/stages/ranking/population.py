@@ -1,4 +1,4 @@
-"""The networks of a benchmark at one moment: their scores then, and their final accuracies."""
+"""The networks of a benchmark, with their scores at a moment and their final accuracies."""
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -24,10 +24,9 @@ from dtb_builder.scores import (
     training_speed,
 )
 from dtb_builder.scores.combining import log_rank_sum
-from dtb_builder.scores.names import SCORES
 from dtb_builder.space import Genotype
 from dtb_builder.stages.scoring.fingerprint import rows_of
-from dtb_builder.stages.scoring.table import ScoreTable, seconds_name
+from dtb_builder.stages.scoring.table import ScoreTable, score_names, seconds_name
 from dtb_builder.stages.settings.parsing import parse
 from dtb_builder.training.recipe import Recipe
 
@@ -42,17 +41,17 @@ __all__ = [
 ]
 
 LINEAR_WEIGHTS = (0.03, 0.1, 0.3)
-"""Weights of A in the ranked sums D / n + weight A; 0 would be D / n, and 1 WOT / n."""
+"""The weights of A in the sums D / n + weight A; 0 would be D / n, and 1 WOT / n."""
 
 CONDITIONAL = ("rank_sum", "log_rank", "z_sum", "z_sum3", "D_params", "params_I")
 CONDITIONAL += ("az_nas", "te_nas")
-"""Combinations whose values depend on which networks are ranked; resamples keep these values."""
+"""Combinations that depend on which networks are ranked; resampling does not change them."""
 
 EARLY_FIGURES = ("training_speed", "train_loss", "valid_accuracy", "valid_loss")
-"""Figures of the training curves: the baseline that a score has to beat."""
+"""Values of the training curves, as baselines for scores."""
 
 _DIVERGED = -1.0
-"""Less than any accuracy: networks of which a training diverged come last."""
+"""Less than any accuracy, so that networks whose training diverged come last."""
 
 _CURVES = {
     "valid_accuracy": ("valid_accuracy", 1.0),
@@ -64,22 +63,21 @@ _CURVES = {
 
 @dataclass(frozen=True, eq=False)
 class Population:
-    """All networks at one moment.
+    """All networks at one moment of their training.
 
     Attributes:
         epoch: the epoch that has just ended; None within an epoch.
-        step: training steps until then; None where it is not known.
-        networks: a name for each, such as its genotype.
-        accuracies: at the end of the training, shape (networks,); less than any accuracy where a
-            training diverged.
+        step: the number of training steps so far; None if unknown.
+        networks: a name for each network, such as its genotype.
+        accuracies: at the end of the training, shape (networks,); -1 where a training diverged.
         num_parameters: shape (networks,).
         input_edges: I, shape (networks,), NaN outside the DARTS space.
-        scores: by name, float64, shape (networks,), NaN where a network has none.
-        train_seconds: mean seconds of a network's training until then; None if not measured.
-        score_seconds: mean seconds that each score takes, by name; early figures have none.
-        num_singular: networks whose kernel is singular.
-        num_diverged: networks of which a training diverged: they come last.
-        num_images: of the probe, where scores of several numbers stand side by side; else None.
+        scores: by name, float64, shape (networks,), NaN where a network has no score.
+        train_seconds: the mean seconds of a network's training so far; None if not measured.
+        score_seconds: by name, the mean seconds that a score takes; early figures have none.
+        num_singular: the number of rows with a singular kernel.
+        num_diverged: the number of networks with a diverged training.
+        num_images: the number of probe images if there are scores for several numbers, else None.
     """
 
     epoch: int | None
@@ -97,28 +95,28 @@ class Population:
 
     @property
     def label(self) -> str:
-        """When this is, as "epoch 3" or "step 10"; of several probes "epoch 3, n = 16"."""
+        """The moment as text: "epoch 3", "step 10" or, with several probes, "epoch 3, n = 16"."""
         when = f"step {self.step}" if self.epoch is None else f"epoch {self.epoch}"
         return when if self.num_images is None else f"{when}, n = {self.num_images}"
 
 
 def populations_of(benchmark: Benchmark, table: ScoreTable, *, accuracy: str) -> list[Population]:
-    """The runs of a benchmark at every moment that was scored, earliest first.
+    """The networks of a benchmark at every scored moment, earliest first.
 
-    A genotype that was trained from several seeds counts once, with the mean of its scores and of
-    its accuracies.
+    A genotype with several seeds is one network, with the means of its scores and accuracies.
 
     Args:
         benchmark: the benchmark.
         table: its scores.
-        accuracy: the metric whose value at the last epoch the scores should predict.
+        accuracy: the metric whose value after the last epoch the scores should predict.
 
     Raises:
-        ConfigError: the scores are not this benchmark's, or no run has the metric.
+        ConfigError: the scores are of another benchmark, the metric is not an accuracy, or there
+            are fewer than 2 networks.
     """
     if accuracy not in METRICS or not accuracy.endswith("accuracy"):
         raise ConfigError(f"accuracy must be one of the metrics' accuracies, got {accuracy!r}")
-    found: list[Population] = []
+    populations: list[Population] = []
     for num_images, rows in by_probe(rows_of(benchmark, table.rows, "the file of scores")).items():
         by_moment: dict[tuple[int | None, int | None], list[Mapping[str, Any]]] = {}
         for row in rows:
@@ -126,8 +124,8 @@ def populations_of(benchmark: Benchmark, table: ScoreTable, *, accuracy: str) ->
             by_moment.setdefault(when, []).append(row)
         for when in sorted(by_moment, key=lambda when: _order(when, by_moment[when])):
             population = _population(benchmark, by_moment[when], *when, accuracy)
-            found.append(replace(population, num_images=num_images))
-    ranked = [population for population in found if len(population.accuracies) > 1]
+            populations.append(replace(population, num_images=num_images))
+    ranked = [population for population in populations if len(population.accuracies) > 1]
     if not ranked:
         raise ConfigError(f"{benchmark.path}: fewer than 2 networks with scores cannot be ranked")
     return ranked
@@ -136,7 +134,7 @@ def populations_of(benchmark: Benchmark, table: ScoreTable, *, accuracy: str) ->
 def by_probe(
     rows: Sequence[Mapping[str, Any]],
 ) -> dict[int | None, list[Mapping[str, Any]]]:
-    """Rows by the number of probe images; by None alone where they all have the same."""
+    """Rows by the number of probe images; all rows under None if they have the same number."""
     sizes = sorted({row["num_images"] for row in rows} - {None})
     if len(sizes) < 2:
         return {None: list(rows)}
@@ -157,9 +155,9 @@ def combined(
     """The combinations of scores, shape (networks,), NaN where a part is missing.
 
     Args:
-        columns: scores by name, the atoms included; without I or the parameters there are no
-            combinations with them.
-        num_images: of the probe.
+        columns: scores by name, including the atoms; combinations with I or with the parameters
+            exist only if these are given.
+        num_images: the number of probe images.
     """
     abilities, units = columns["distinguishing_ability"], columns["activation_units"]
     there = np.isfinite(abilities) & np.isfinite(units)
@@ -187,50 +185,49 @@ def combined(
 
 
 def aggregates(columns: Mapping[str, NDArray[np.float64]]) -> dict[str, NDArray[np.float64]]:
-    """AZ-NAS and TE-NAS: the ranks of their parts, put together as their authors do."""
-    found: dict[str, NDArray[np.float64]] = {}
+    """AZ-NAS and TE-NAS, which combine the ranks of their parts; shape (networks,)."""
+    scores: dict[str, NDArray[np.float64]] = {}
     for name, (parts, rule) in _AGGREGATES.items():
         if set(parts) <= columns.keys():
             values = np.stack([columns[part] for part in parts])
             there = np.isfinite(values).all(axis=0)
-            found[name] = np.full(values.shape[1], np.nan)
-            found[name][there] = rule(values[:, there])
-    return found
-
-
-def _summed_ranks(parts: NDArray[np.float64]) -> NDArray[np.float64]:
-    return stats.rankdata(parts, axis=1).sum(axis=0)
+            scores[name] = np.full(values.shape[1], np.nan)
+            scores[name][there] = rule(values[:, there])
+    return scores
 
 
 _AZ_PARTS = ("az_expressivity", "az_progressivity", "az_trainability", "multiply_accumulates")
 _AGGREGATES: Mapping[str, tuple[tuple[str, ...], Callable[..., NDArray[np.float64]]]] = {
     "az_nas": (_AZ_PARTS, log_rank_sum),
-    "te_nas": (("ntk_condition", "linear_regions"), _summed_ranks),
+    "te_nas": (
+        ("ntk_condition", "linear_regions"),
+        lambda parts: stats.rankdata(parts, axis=1).sum(axis=0),
+    ),
 }
 
 
 def _z_sum(parts: Sequence[NDArray[np.float64] | None]) -> NDArray[np.float64] | None:
-    """The sum of parts in standard deviations of the networks that have all of them.
+    """The sum of standardised parts; NaN for networks that lack a part.
 
-    None where a part is missing, or orders nothing.
+    None if a whole part is missing, or is the same for all networks.
     """
     columns = [part for part in parts if part is not None]
     there = np.isfinite(np.stack(columns)).all(axis=0)
     if len(columns) < len(parts) or there.sum() < 2:
         return None
-    found = np.where(there, 0.0, np.nan)
+    total = np.where(there, 0.0, np.nan)
     for column in columns:
         deviation = column[there].std()
         if not deviation > 0:
             return None
-        found[there] += (column[there] - column[there].mean()) / deviation
-    return found
+        total[there] += (column[there] - column[there].mean()) / deviation
+    return total
 
 
 def _order(
     when: tuple[int | None, int | None], rows: Sequence[Mapping[str, Any]]
 ) -> tuple[float, int]:
-    """By the steps behind a moment; where no state says them, by its epoch."""
+    """Sorts moments by their steps, or by their epoch if no row has the steps."""
     steps = [row["step"] for row in rows if row["step"] is not None]
     return (float(np.median(steps)) if steps else math.inf, when[0] or 0)
 
@@ -285,16 +282,18 @@ def scores_of(
     networks: Sequence[str] | None = None,
     num_parameters: NDArray[np.float64] | None = None,
 ) -> tuple[dict[str, NDArray[np.float64]], dict[str, float]]:
-    """All scores of some rows by name, combinations included, and the mean seconds of each.
+    """All scores of some rows by name, including combinations, and the mean seconds of each.
 
     Args:
-        rows: of a `ScoreTable`, at one moment.
-        genotypes: of the rows; None for a network of another space.
-        early: early figures, by name, a value per row.
-        networks: the network of each row; rows of one network are averaged. None: all differ.
-        num_parameters: of the networks, for combinations; None where the scores may have them.
+        rows: the rows of a `ScoreTable` at one moment.
+        genotypes: the genotype of each row; None for a network of another space.
+        early: early figures, by name, with a value per row.
+        networks: the network of each row; rows of the same network are averaged. None if all
+            networks differ.
+        num_parameters: the parameters of the networks, for combinations; None to use the score.
     """
-    columns = {name: _column(rows, name) for name in (*SCORES, "das")} | dict(early or {})
+    names = (*score_names(rows[0]), "das")
+    columns = {name: _column(rows, name) for name in names} | dict(early or {})
     for name, of_genotype in (("input_edges", input_edges), ("cell_depth", cell_depth)):
         values = [np.nan if each is None else of_genotype(each) for each in genotypes]
         columns[name] = np.array(values, np.float64)
@@ -327,34 +326,34 @@ def _early(
     """The early figures at an epoch, as far as they were measured."""
     if epoch is None:
         return {}
-    found = {
+    figures = {
         name: sign * benchmark.array(metric, epoch=epoch).filled(np.nan)[at]
         for name, (metric, sign) in _CURVES.items()
     }
     if epoch > 0:
         speed = training_speed(benchmark.array("train_loss"), epoch=epoch)
-        found["training_speed"] = speed.filled(np.nan)[at]
-    return found
+        figures["training_speed"] = speed.filled(np.nan)[at]
+    return figures
 
 
 def _by_genotype(values: NDArray[np.float64], genotypes: Sequence[str]) -> NDArray[np.float64]:
-    """The mean of each genotype's values, in the order of first appearance."""
+    """The mean of each genotype's values, in the order in which genotypes first appear."""
     places = {text: i for i, text in enumerate(dict.fromkeys(genotypes))}
     index = np.array([places[text] for text in genotypes], np.int64)
     return np.bincount(index, values, len(places)) / np.bincount(index, minlength=len(places))
 
 
 def _mean_seconds(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-    found: dict[str, float] = {}
-    for name in SCORES:
+    seconds: dict[str, float] = {}
+    for name in score_names(rows[0]):
         values = _column(rows, seconds_name(name))
         if np.isfinite(values).any():
-            found[name] = float(np.nanmean(values))
-    return found
+            seconds[name] = float(np.nanmean(values))
+    return seconds
 
 
 def _validation_seconds(benchmark: Benchmark, epoch: int | None, at: list[int]) -> dict[str, float]:
-    """Seconds of the validation figures: their images' share of an epoch's evaluation."""
+    """Seconds of validation loss and accuracy: the validation images' share of an evaluation."""
     if epoch is None:
         return {}
     sizes = {name: split["size"] for name, split in whole_provenance(benchmark)["splits"].items()}
@@ -369,7 +368,7 @@ def _validation_seconds(benchmark: Benchmark, epoch: int | None, at: list[int]) 
 def _train_seconds(
     benchmark: Benchmark, epoch: int | None, step: int | None, at: list[int]
 ) -> float | None:
-    """Mean seconds of training until a moment; in proportion to the steps within an epoch."""
+    """The mean seconds of training up to a moment; within an epoch, in proportion to its steps."""
     seconds = benchmark.array("train_seconds").filled(np.nan)[at]
     if epoch is not None:
         sums = seconds[:, 1 : epoch + 1].sum(axis=1)

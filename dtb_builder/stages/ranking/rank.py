@@ -1,4 +1,4 @@
-"""How well each score orders networks by their final accuracy, at each moment of the training."""
+"""Rank correlations of each score with the final accuracy, at each moment of the training."""
 
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
@@ -28,10 +28,10 @@ __all__ = ["Ranked", "Ranking", "Ratio", "ScorePair", "rank"]
 
 TOP_SHARE = 0.1
 SAME_RANKING = 0.9
-"""Of tau between WOT and DAS: above it the two are one ranking, and their ratio says nothing."""
+"""If tau between WOT and DAS is larger, the two are the same ranking and their ratio is useless."""
 
 _DEFINED = 0.95
-"""Least share of resamples that must define a partial tau: where it is undefined is not random."""
+"""The smallest share of resamples with a defined partial tau: the others are not random ones."""
 
 
 @dataclass(frozen=True)
@@ -39,21 +39,22 @@ class Ranked:
     """How well a score orders networks at a moment.
 
     Attributes:
-        score: its name.
-        moment: when, as "epoch 3" or "step 10".
-        step: training steps until then; None where it is not known.
-        num_networks: that have the score.
-        tau: Kendall's, to the final accuracy.
-        rho: Spearman's.
-        partial: Kendall's partial tau given the parameters; None where it is not defined.
-        partial_inputs: likewise given I, the edges that read the normal cell's own inputs.
-        precision: share of the 10 % most accurate networks that are among the 10 % of the highest
-            scores; None in a ranking of an older version.
-        ndcg: normalised discounted cumulative gain of the 10 % of the highest scores; likewise.
-        conditional: whether the score hangs on which networks are ranked, and its intervals hold
+        score: the score's name.
+        moment: the moment's label, such as "epoch 3" or "step 10".
+        step: the number of training steps so far; None if unknown.
+        num_networks: the number of networks that have the score.
+        tau: Kendall's tau with the final accuracy.
+        rho: Spearman's rho, likewise.
+        partial: Kendall's partial tau given the parameters; None if undefined.
+        partial_inputs: Kendall's partial tau given I, the edges that read the normal cell's own
+            inputs; None if undefined.
+        precision: the share of the 10 % most accurate networks that are among the 10 % with the
+            highest scores; None in a ranking of an older version.
+        ndcg: normalised discounted cumulative gain of the 10 % with the highest scores; likewise.
+        conditional: whether the score depends on which networks are ranked. Its intervals then hold
             for the scale, or the ranks, of these networks.
-        train_seconds: of a network's training until then, a mean; None if none was measured.
-        score_seconds: of the score itself, a mean; 0 for a figure of the training curves.
+        train_seconds: the mean seconds of a network's training so far; None if not measured.
+        score_seconds: the mean seconds of the score; 0 for a value of the training curves.
     """
 
     score: str
@@ -72,19 +73,19 @@ class Ranked:
 
     @property
     def seconds(self) -> float | None:
-        """Of a network's training until then and its score; None where it is not known."""
+        """The mean seconds of a network's training so far plus its score; None if unknown."""
         return None if self.train_seconds is None else self.train_seconds + self.score_seconds
 
 
 @dataclass(frozen=True)
 class ScorePair:
-    """Two scores compared, on the same networks and resamples.
+    """The comparison of two scores on the same networks and resamples.
 
     Attributes:
         first: a score and its moment.
-        second: another.
+        second: another score and its moment.
         difference: the first's tau minus the second's.
-        share_better: share of the resamples in which the first's tau is larger, ties counting half.
+        share_better: the share of resamples in which the first's tau is larger; ties count half.
     """
 
     first: tuple[str, str]
@@ -100,14 +101,15 @@ class ScorePair:
 
 @dataclass(frozen=True)
 class Ratio:
-    """The tau of DAS as a multiple of that of WOT at a moment.
+    """The tau of DAS divided by the tau of WOT at a moment.
 
     Attributes:
-        moment: when.
+        moment: the moment's label.
         agreement: tau between DAS and WOT.
-        ratio: with its interval; None where it is meaningless.
-        reason: why it is meaningless; None where it is not.
-        num_infinite: resamples in which the tau of WOT is 0; they are at the interval's ends.
+        ratio: the ratio with its interval; None if it is meaningless.
+        reason: why it is meaningless, or None.
+        num_infinite: the number of resamples in which the tau of WOT is 0; these are at the ends of
+            the interval.
     """
 
     moment: str
@@ -122,9 +124,9 @@ class Ranking:
     """How well every score orders networks at every moment.
 
     Attributes:
-        ranked: sorted by moment, then by tau, the best first.
-        compared: each pair of scores at each moment, and each score with itself at first.
-        ratios: of DAS to WOT.
+        ranked: sorted by moment, then by tau with the best first.
+        compared: each pair of scores at each moment, and each score with its own first moment.
+        ratios: the ratios of DAS to WOT.
         left_out: scores without a tau, with the reason.
     """
 
@@ -159,8 +161,8 @@ def rank(populations: Sequence[Population], *, seed: int, num_resamples: int) ->
 
     Args:
         populations: the same networks at several moments.
-        seed: of the resamples.
-        num_resamples: of the bootstrap.
+        seed: draws the resamples.
+        num_resamples: the number of resamples of the bootstrap.
     """
     ranked: list[Ranked] = []
     compared: list[ScorePair] = []
@@ -203,8 +205,8 @@ def _ranked(
 ) -> tuple[Ranked, NDArray[np.float64]]:
     """A score's row, and its tau in every resample.
 
-    ``known`` has the taus to the accuracies of what partial taus are given: they are the same for
-    all scores of the same networks.
+    ``known`` caches the taus between accuracies and the number that a partial tau is given, since
+    these are the same for all scores of the same networks.
     """
     there = np.isfinite(values)
     scores, accuracies = values[there], population.accuracies[there]
@@ -246,8 +248,8 @@ def _partial(
 ) -> Interval | None:
     """The partial tau with its interval, computed from the three taus of each resample.
 
-    None where it is undefined: where what is given orders the networks exactly as the scores or the
-    accuracies do, here or in too many resamples.
+    None if it is undefined, because `given` has the same order as the scores or the accuracies, for
+    the networks themselves or in too many resamples.
     """
     try:
         value = partial_tau(scores, accuracies, given)
@@ -274,14 +276,14 @@ def _pairs(columns: Sequence[_Column], counts: NDArray[np.float64]) -> Iterator[
 def _since(
     columns: Iterable[_Column], first: dict[str, _Column], counts: NDArray[np.float64]
 ) -> Iterator[ScorePair]:
-    """Each score compared with the same score at the first moment that has it."""
+    """Comparisons of each score with the same score at its first moment."""
     for column in columns:
         if column.name in first and (column.values != first[column.name].values).any():
             yield from _compared(column, first[column.name], counts)
 
 
 def _compared(one: _Column, other: _Column, counts: NDArray[np.float64]) -> Iterator[ScorePair]:
-    """The paired comparison on the networks that have both scores; nothing if it is undefined."""
+    """The paired comparison of two scores, on the networks that have both; none if undefined."""
     accuracies = one.population.accuracies
     if one.population.networks != other.population.networks:
         return
@@ -313,7 +315,7 @@ def _on(
 
 
 def _ratios(columns: Iterable[_Column], counts: NDArray[np.float64]) -> Iterator[Ratio]:
-    """DAS / WOT; z_sum replaces DAS where no reference sample fits."""
+    """The ratio of DAS to WOT; z_sum replaces DAS if there is no reference sample."""
     by_name = {column.name: column for column in columns}
     das = by_name.get("das") or by_name.get("z_sum")
     wot = by_name.get("wot")
@@ -349,14 +351,14 @@ def _ratios(columns: Iterable[_Column], counts: NDArray[np.float64]) -> Iterator
 def ratio_of(
     first: tuple[float, NDArray[np.float64]], second: tuple[float, NDArray[np.float64]]
 ) -> tuple[Interval, int]:
-    """A quotient of two taus with its interval, and how many of its resamples are infinite.
+    """The ratio of two taus with its interval, and how many of its resamples are infinite.
 
-    Infinite ones count, on the side of the first tau's sign: leaving them out would make the
-    interval too narrow just where it matters.
+    Infinite resamples count, with the sign of the first tau: the interval would be too narrow
+    without them.
 
     Args:
-        first: a tau, and its resamples.
-        second: what it is divided by, and the same resamples.
+        first: a tau and its resamples.
+        second: the tau by which it is divided, and the same resamples.
     """
     with np.errstate(invalid="ignore", divide="ignore"):
         value, resampled = np.divide(first[0], second[0]), first[1] / second[1]

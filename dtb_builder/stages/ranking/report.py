@@ -1,4 +1,4 @@
-"""A ranking for people and for programs: tables of text, and JSON."""
+"""Print a ranking as tables of text, and read and write it as JSON."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -30,7 +30,7 @@ __all__ = [
 
 _MOST_BYTES = 2**28
 
-_HELD_AGAINST = ("das", "wot", "distinguishing_ability", "num_parameters")
+_BASELINES = ("das", "wot", "distinguishing_ability", "num_parameters")
 FIGURES = {
     "tau": "tau",
     "rho": "rho",
@@ -39,14 +39,14 @@ FIGURES = {
     "precision": "precision",
     "ndcg": "nDCG",
 }
-"""Of a row, with what stands above them."""
+"""The statistics of a row, with their column headings."""
 
 SHOWN = ("das", "das3", "wot", "distinguishing_ability", "activation_units", "num_parameters")
 SHOWN += ("training_speed", "valid_accuracy")
 
 
 def print_ranking(ranking: Ranking, *, every: bool) -> None:
-    """Print the taus of all scores at all moments, then intervals: of all, or of a selection."""
+    """Print the taus of all scores at all moments, then intervals of all or selected scores."""
     moments = list(dict.fromkeys(row.moment for row in ranking.ranked))
     scores = list(dict.fromkeys(row.score for row in ranking.ranked))
     at = {(row.score, row.moment): row for row in ranking.ranked}
@@ -57,8 +57,8 @@ def print_ranking(ranking: Ranking, *, every: bool) -> None:
     seconds = (row.train_seconds for row in one)
     lines.append(["training s", *("-" if each is None else f"{each:.3g}" for each in seconds)])
     for score in sorted(scores, key=lambda score: -_mean(ranking.ranked, score)):
-        found = [at.get((score, moment)) for moment in moments]
-        lines.append([score, *("-" if row is None else f"{row.tau.value:+.3f}" for row in found)])
+        cells = [at.get((score, moment)) for moment in moments]
+        lines.append([score, *("-" if row is None else f"{row.tau.value:+.3f}" for row in cells)])
     print_table(lines)
     lines = [["moment", "score", "n", *FIGURES.values(), "score s"]]
     for moment in moments:
@@ -68,7 +68,7 @@ def print_ranking(ranking: Ranking, *, every: bool) -> None:
     print("\nprecision and nDCG are of the best 10 %; tau | I is Kendall's partial tau given I")
     print_table(lines)
     if any(row.conditional for row in ranking.ranked):
-        print("* hangs on which networks are ranked: its intervals hold for the scale of these")
+        print("* depends on which networks are ranked: its intervals hold for their scale")
     _print_costs(ranking.ranked, moments)
     _print_differences(ranking, moments)
     for reason in ranking.left_out:
@@ -77,7 +77,7 @@ def print_ranking(ranking: Ranking, *, every: bool) -> None:
 
 def print_choices(choices: Sequence[ChosenRule]) -> None:
     """Print the rule chosen at each moment and split, with its tau on the other half."""
-    lines = [["moment", "split", "chosen, of how many", "validated", "on the other half"]]
+    lines = [["moment", "split", "chosen rule, number of rules", "validated", "on the other half"]]
     for choice in choices:
         lines.append(
             [
@@ -106,20 +106,20 @@ def write_ranking(
 
 
 def read_ranking(path: Path) -> tuple[Ranked, ...]:
-    """Read the ranked scores of a file that `write_ranking` has written.
+    """Read the ranked scores of a file of `write_ranking`.
 
     Raises:
         FileNotFoundError: there is no such file.
-        DamagedFileError: it is not a ranking, or damaged.
+        DamagedFileError: it is damaged or not a ranking.
     """
     try:
         return tuple(_ranked(entry) for entry in _content(path)["ranked"])
     except (AttributeError, ValueError, KeyError, TypeError) as error:
-        raise DamagedFileError(f"{path} is no ranking: {error!r}") from error
+        raise DamagedFileError(f"{path} is not a ranking: {error!r}") from error
 
 
 def ranked_training(path: Path) -> dict[str, Any]:
-    """How the networks of a ranking were trained, as far as the file says; raises likewise."""
+    """The training settings of a ranking's networks; empty if the file does not have them."""
     content = _content(path)
     check_shape(content, {"about": {"trained": {"*": dict}}}, f"{path}")
     return content.get("about", {}).get("trained", {})
@@ -129,19 +129,19 @@ def _content(path: Path) -> dict[str, Any]:
     try:
         return json_object(path.read_bytes(), path, most=_MOST_BYTES)
     except FileNotFoundError:
-        raise FileNotFoundError(f"there is no file {path}: dtb rank makes it") from None
+        raise FileNotFoundError(f"there is no file {path}: make it with dtb rank") from None
 
 
 def _ranked(entry: Mapping[str, Any]) -> Ranked:
-    """A row; one of an older version lacks some figures, and has others."""
+    """A row; rows of older versions may lack statistics, and may have others."""
     kept = {each.name: entry.get(each.name) for each in fields(Ranked)}
     return parse(Ranked, {**kept, "conditional": bool(kept["conditional"])})
 
 
 def _print_costs(ranked: Sequence[Ranked], moments: Sequence[str]) -> None:
-    """Print the best score and the best early figure of each moment, with their costs."""
+    """Print the best score and the best early figure at each moment, with their costs."""
     whole = max((row.train_seconds or 0.0) for row in ranked)
-    lines = [["fast training", "best", "tau", "seconds a network", "of the longest training"]]
+    lines = [["fast training", "best", "tau", "seconds per network", "of the longest training"]]
     for moment in moments:
         rows = [row for row in ranked if row.moment == moment]
         for kind in (_is_early, lambda row: not _is_early(row)):
@@ -155,7 +155,7 @@ def _print_costs(ranked: Sequence[Ranked], moments: Sequence[str]) -> None:
 
 
 def _is_early(row: Ranked) -> bool:
-    """Whether it is a figure of the training curves."""
+    """Whether the row is of a value of the training curves."""
     return row.score in EARLY_FIGURES
 
 
@@ -173,10 +173,10 @@ def _print_differences(ranking: Ranking, moments: Sequence[str]) -> None:
     for compared in ranking.compared:
         names = (compared.first[0], compared.second[0])
         later = compared.first[1] != compared.second[1]
-        if (later and names[0] in _HELD_AGAINST) or set(names) <= set(_HELD_AGAINST):
+        if (later and names[0] in _BASELINES) or set(names) <= set(_BASELINES):
             first, second = (" at ".join(each) for each in (compared.first, compared.second))
             verdict = "significant" if compared.significant else "not significant"
-            lines.append([first, f"less {second}", _text(compared.difference), verdict])
+            lines.append([first, f"minus {second}", _text(compared.difference), verdict])
     print_table(lines)
 
 
@@ -185,17 +185,13 @@ def _cells(row: Ranked) -> list[str]:
         row.moment,
         f"{row.score} *" if row.conditional else row.score,
         str(row.num_networks),
-        *("-" if each is None else _text(each) for each in _intervals(row)),
+        *("-" if (each := getattr(row, name)) is None else _text(each) for name in FIGURES),
         f"{row.score_seconds:.3f}",
     ]
 
 
-def _intervals(row: Ranked) -> list[Interval | None]:
-    return [getattr(row, name) for name in FIGURES]
-
-
 def ratio_text(ratio: Ratio) -> str:
-    """The ratio with its interval, or why there is none."""
+    """The ratio with its interval, or why there is no ratio."""
     if ratio.ratio is None:
         return f"no ratio; {ratio.reason}"
     infinite = f", {ratio.num_infinite} resamples infinite" if ratio.num_infinite else ""

@@ -14,7 +14,7 @@ __all__ = ["table_populations"]
 
 
 def table_populations(source: TableSource, table: ScoreTable) -> list[Population]:
-    """A table's networks with their scores at the initialisation, for each number of images."""
+    """A table's networks with their scores at initialisation, for each number of probe images."""
     probes = by_probe(sorted(table.rows, key=lambda row: row["run"]))
     return [_population(source, rows, num_images) for num_images, rows in probes.items()]
 

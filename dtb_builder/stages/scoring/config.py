@@ -1,4 +1,4 @@
-"""What a person can set of a scoring: what decides the scores, apart from how they are made."""
+"""The settings of a scoring: those that decide the scores, and those of the launch."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -16,16 +16,16 @@ SCORE_LAUNCH_KEYS = ("cluster", "retry", "images_root")
 
 @dataclass(frozen=True, kw_only=True)
 class ScoreConfig:
-    """What decides the scores of a benchmark.
+    """The settings that decide the scores of a benchmark.
 
     Attributes:
-        scores: which, of `dtb_builder.scores.names.SCORES`.
-        num_images: probe images: n; or several such numbers, of which the smaller probes are the
-            first images of the largest and each has rows of its own.
-        probe_seed: draws them from the training split.
-        num_reference: random genotypes that freeze the scale of DAS where no shipped reference
-            fits; None for no DAS then.
-        compute: what scores are computed on, as far as it decides their last bits.
+        scores: which scores, of `dtb_builder.scores.names.SCORES`.
+        num_images: the number n of probe images, or several such numbers. Each number has rows of
+            its own; a smaller probe has the first images of the largest one.
+        probe_seed: draws the probe from the training split.
+        num_reference: the number of random genotypes in a reference sample for DAS, if no shipped
+            sample fits; None for no DAS in that case.
+        compute: the device and the threads, which decide the last bits of scores.
     """
 
     scores: tuple[str, ...]
@@ -61,18 +61,18 @@ class ScoreConfig:
 
     @property
     def wants_das(self) -> bool:
-        """Whether both atoms of DAS are among the scores."""
+        """Whether the scores include both atoms of DAS."""
         return {"distinguishing_ability", "activation_units"} <= set(self.scores)
 
 
 @dataclass(frozen=True, kw_only=True)
 class ScoreLaunch:
-    """What may change from one launch to the next.
+    """The settings that may change from one launch to the next.
 
     Attributes:
-        cluster: where the work is placed.
-        retry: "failed" scores again the states of which a score failed.
-        images_root: where the benchmark's images are, None for their usual place.
+        cluster: where the work is done.
+        retry: "failed" scores states again for which a score failed.
+        images_root: the path of the benchmark's images; None for the default.
     """
 
     cluster: ClusterConfig
@@ -82,8 +82,8 @@ class ScoreLaunch:
     def __post_init__(self) -> None:
         for name in ("time_limit", "shards"):
             if getattr(self.cluster, name) is not None:
-                raise ValueError(f"cluster.{name} means nothing for scores: leave it null")
+                raise ValueError(f"cluster.{name} has no effect on scores: set it to null")
         if self.cluster.runs_per_task != 1 or self.cluster.tensorboard:
             raise ValueError(
-                "cluster.runs_per_task and tensorboard mean nothing for scores: leave them out"
+                "cluster.runs_per_task and tensorboard have no effect on scores: leave them out"
             )

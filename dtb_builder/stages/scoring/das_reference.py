@@ -1,9 +1,9 @@
-"""Makes the reference samples of DAS that come with the package.
+"""Make the reference samples of DAS that come with the package.
 
     python -m dtb_builder.stages.scoring.das_reference > dtb_builder/scores/references.json
 
-The file is frozen: new numbers are new scores. On another processor a few codes differ, and with
-them the last digits.
+The file must not change, because it decides DAS. Another processor changes a few activation codes
+and thus the last digits.
 """
 
 from dtb_builder.images.settings import ImagesConfig, load_split_images
@@ -23,11 +23,11 @@ NUM_GENOTYPES = 200
 
 
 EXPERIMENTS = ("quickstart", "fashion_small")
-"""Those of conf/experiment that have a reference."""
+"""The experiments of conf/experiment that have a reference sample."""
 
 
 def settings_of(experiment: str) -> tuple[ImagesConfig, NetworkConfig]:
-    """What a reference hangs on: an experiment's images and networks."""
+    """The settings of an experiment that decide its reference sample."""
     settings = read_conf(f"experiment/{experiment}")
     images = {key: name for line in settings["defaults"] for key, name in line.items()}
     return (
@@ -37,7 +37,7 @@ def settings_of(experiment: str) -> tuple[ImagesConfig, NetworkConfig]:
 
 
 def reference_of(experiment: str, num_genotypes: int) -> ReferenceSample:
-    """The reference sample of an experiment, with its first genotypes."""
+    """The reference sample of an experiment, with the first `num_genotypes` genotypes."""
     images_config, network = settings_of(experiment)
     images, split = load_split_images(images_config)
     probe = choose_probe(images.train_images, split.train, NUM_IMAGES, seed=PROBE_SEED)

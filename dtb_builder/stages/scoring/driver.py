@@ -1,4 +1,4 @@
-"""Scoring every kept state of a file that has no scores yet, and writing the file of scores."""
+"""Score every stored state that has no scores yet, and write the file of scores."""
 
 from collections import deque
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
@@ -13,15 +13,16 @@ from dtb_builder.scores import Atoms, ReferenceSample, das, find_reference
 from dtb_builder.scores.reference import GENOTYPE_SEED, MIN_GENOTYPES
 from dtb_builder.stages.scoring.config import ScoreConfig, ScoreLaunch
 from dtb_builder.stages.scoring.folder import ScoreFolder, check_about
+from dtb_builder.stages.scoring.own import NamedScore
 from dtb_builder.stages.scoring.sources import Source, Unit
 from dtb_builder.stages.scoring.table import ScoreTable, read_scores, write_scores
 from dtb_builder.stages.scoring.worker import (
     ScoreJob,
-    asked,
     chosen_probe,
     record_failure,
     score_reference,
     score_unit,
+    scored_rows,
 )
 from dtb_builder.stages.work.disk import storage_is_named
 from dtb_builder.stages.work.engines import open_engine
@@ -40,20 +41,21 @@ from dtb_builder.stages.work.tasks import (
 __all__ = ["ScoreProgress", "score"]
 
 _REFERENCE_CHUNK = 20
-"""Genotypes of a reference that one task draws."""
+"""The number of genotypes of a reference sample that a task draws."""
 
-_ASKED = ("asked_epoch", "asked_step")
+_OF_LINES = ("asked_epoch", "asked_step", "own")
+"""The fields of a line that the file does not have."""
 
 
 @dataclass(frozen=True)
 class ScoreProgress:
-    """How far a scoring is.
+    """The progress of a scoring.
 
     Attributes:
-        num_states: scored, or recorded as failed.
-        num_failed: of those, the ones that lack a score.
-        num_wanted: of the whole file.
-        message: what has just happened that somebody should know, or None.
+        num_states: the number of states that are scored or recorded as failed.
+        num_failed: how many of these lack a score.
+        num_wanted: the number of states of the whole file.
+        message: a message for the user, or None.
     """
 
     num_states: int
@@ -69,30 +71,33 @@ def score(
     launch: ScoreLaunch,
     *,
     images_sha256: str | None,
+    own: Sequence[NamedScore] = (),
 ) -> Iterator[ScoreProgress]:
-    """Score what is left of a source, and write its file of scores when nothing is.
+    """Score the states of a source that have no scores yet, and then write the file of scores.
 
-    The same source and config give the same scores, whoever stopped it how often.
+    The same source and config give the same scores, however often the scoring was stopped.
 
     Args:
-        source: what to score.
-        file: where the scores go.
-        config: what decides them.
-        launch: how the work is placed.
-        images_sha256: which images the source was trained on; None where it does not say.
+        source: the networks to score.
+        file: the file of scores.
+        config: the settings that decide the scores.
+        launch: where the work is done.
+        images_sha256: the hash of the images of the training; None if the source does not have it.
+        own: scores of the user. A file without their columns gets them, and keeps its other scores.
 
     Raises:
-        LockedError: somebody else makes this file.
-        PlanMismatchError: it was made, or begun, of something else or with other settings.
-        ConfigError: the cluster has no room for a task, a machine of it lacks the device, or the
-            probe has too few images.
-        ImagesError: a worker has not the images of the training.
-        MissingVolumeError: a file of states is not beside the benchmark.
-        StorageError: the scores cannot be written; those that were are safe.
+        LockedError: another process scores into this file.
+        PlanMismatchError: the file is of another source, or was begun with other settings.
+        ConfigError: the cluster is too small for a task, a machine lacks the device, or there are
+            too few different images for the probe.
+        ImagesError: a worker does not have the images of the training.
+        MissingVolumeError: a states file is not in the folder of the benchmark.
+        StorageError: the scores cannot be written; those already written are safe.
         DamagedFileError: the source or the file of scores is damaged.
     """
     folder = ScoreFolder(file)
-    job = ScoreJob(source, file, config, source.images(launch.images_root), images_sha256)
+    images = source.images(launch.images_root)
+    job = ScoreJob(source, file, config, images, images_sha256, tuple(own))
     with storage_is_named(file.parent), folder.locked():
         yield from _Scoring(folder, job, launch).progress()
 
@@ -105,7 +110,7 @@ class _Recorded:
 
 
 class _Scoring:
-    """What there is to score, and how far that is."""
+    """The state of a scoring: its units, and the number of scored states."""
 
     def __init__(self, folder: ScoreFolder, job: ScoreJob, launch: ScoreLaunch) -> None:
         self._folder = folder
@@ -119,11 +124,12 @@ class _Scoring:
         self._finished: dict[int, tuple[int, int]] = {}
         self._num_states = self._num_failed = 0
         self._elsewhere: list[Mapping[str, Any]] = []
+        self._own = {score.name: score.about() for score in job.own}
 
     def progress(self) -> Iterator[ScoreProgress]:
-        """How far it is, at least once a second."""
+        """Score, and yield the progress at least once a second."""
         about = self._about()
-        rows = self._taken_over(about)
+        rows = self._complete_rows(about)
         if rows is not None:
             self._folder.clear()
             failed = sum(row["errors"] is not None for row in rows)
@@ -137,14 +143,14 @@ class _Scoring:
             ) as engine:
                 attempts = self._launch.cluster.max_attempts
                 for event in run_tasks(engine, self._batches(todo), max_attempts=attempts):
-                    message = self._told(event)
+                    message = self._message(event)
                     if message is not None or isinstance(event, Waited):
                         yield replace(self._progress(), message=message)
         self._write(about)
         yield self._progress()
 
     def _batches(self, todo: Sequence[Task]) -> Iterator[Sequence[Task]]:
-        """What is left to do, and rows to write for runs that were given up meanwhile."""
+        """The tasks that are left, and tasks that write rows for runs that were given up."""
         self._left = {task.key for task in todo}
         for task in todo:
             while self._to_record:
@@ -153,8 +159,8 @@ class _Scoring:
         while self._left or self._to_record:
             yield [self._to_record.popleft()] if self._to_record else []
 
-    def _told(self, event: Event) -> str | None:
-        """What to say of an event; its outcome is counted."""
+    def _message(self, event: Event) -> str | None:
+        """Count the outcome of an event; return a message for the user, or None."""
         if isinstance(event, Waited | Postponed):
             return None
         key = event.task.key
@@ -178,25 +184,25 @@ class _Scoring:
         if not event.given_up:
             return f"{_name(key)} failed, will be tried again: {event.reason}"
         if not isinstance(key, int):
-            raise event.error  # without the reference there is no DAS, which is not to go unnoticed
+            raise event.error  # without the reference there would silently be no DAS
         self._left.discard(key)
         arguments = (self._job, self._units[key], event.reason)
         self._to_record.append(Task(_Recorded(key), record_failure, arguments, on_device=False))
         return f"{_name(key)} failed, given up: {event.reason}"
 
     def _count(self, number: int, num_states: int, num_failed: int) -> None:
-        """Know so many states of a unit as scored, and so many of them as failed."""
+        """Set the number of scored states of a unit, and how many of them failed."""
         states, failed = self._finished.get(number, (0, 0))
         self._finished[number] = (num_states, num_failed)
         self._num_states += num_states - states
         self._num_failed += num_failed - failed
 
     def _rows_of(self, unit: Unit) -> int:
-        """How many rows a unit has: of each state one for each number of probe images."""
+        """The number of rows of a unit: one for each state and each number of probe images."""
         return len(unit.moments) * len(self._job.config.sizes)
 
     def _about(self) -> dict[str, Any]:
-        """What the scores hang on, as it stands in the file."""
+        """The source, settings and probe, as they are written to the file."""
         chosen = chosen_probe(self._job)
         return {
             "source": self._job.source.about(),
@@ -206,14 +212,17 @@ class _Scoring:
                 "indices": chosen.indices.tolist(),
                 "sha256": chosen.sha256,
             },
+            "own": self._own,
         }
 
-    def _taken_over(self, about: Mapping[str, Any]) -> list[Mapping[str, Any]] | None:
-        """The rows of a file that is complete; None where work is left, which then may begin.
+    def _complete_rows(self, about: dict[str, Any]) -> list[Mapping[str, Any]] | None:
+        """The rows of a complete file of scores; None if work is left, after preparing for it.
 
-        Rows of an incomplete file, as when runs were merged later, become lines again.
+        The rows of an incomplete file, to which runs or own scores were added later, become lines
+        again. The file keeps the own scores that it has.
         """
         made: list[Mapping[str, Any]] = []
+        by_run: dict[int, list[dict[str, Any]]] = {}
         if self._folder.file.exists():
             table = read_scores(self._folder.file)
             check_about(
@@ -223,15 +232,18 @@ class _Scoring:
                 instead="use those settings, or score --into another file",
             )
             made = [row for row in table.rows if self._belongs(row)]
-            if len(made) == self._num_wanted and not (self._launch.retry and _failed(made)):
+            known = table.about.get("own", {})
+            marks = {name: each["sha256"] for name, each in known.items()}
+            for row in made:
+                step = row["step"] if row["epoch"] is None else None
+                line = {**row, "asked_epoch": row["epoch"], "asked_step": step, "own": marks}
+                by_run.setdefault(row["run"], []).append(line)
+            num_made = sum(len(scored_rows(self._job, rows)) for rows in by_run.values())
+            if num_made == self._num_wanted and not (self._launch.retry and _failed(made)):
                 return made
             self._elsewhere = [row for row in table.rows if row["run"] not in self._units]
+            about["own"] = known | self._own
         self._folder.begin(about)
-        by_run: dict[int, list[dict[str, Any]]] = {}
-        for row in made:
-            step = row["step"] if row["epoch"] is None else None
-            asked = {"asked_epoch": row["epoch"], "asked_step": step}
-            by_run.setdefault(row["run"], []).append({**row, **asked})
         for number, unit in self._units.items():
             lines = self._folder.lines_file(number)
             kept = read_lines(lines) if lines.exists() else by_run.get(number, [])
@@ -240,16 +252,17 @@ class _Scoring:
                 kept = [row for row in kept if row["errors"] is None]
             if len(kept) != len(read_lines(lines)):
                 write_lines(lines, kept)
-            self._count(number, len(kept), len(_failed(kept)))
+            scored = scored_rows(self._job, kept)
+            self._count(number, len(scored), len(_failed(scored.values())))
         return None
 
     def _belongs(self, row: Mapping[str, Any]) -> bool:
-        """Whether a row is of a run that is here, in the same training."""
+        """Whether a row belongs to a run of the source, with the same training."""
         unit = self._units.get(row["run"])
         return unit is not None and row["fingerprint"] == unit.fingerprint
 
     def _todo(self) -> Iterator[Task]:
-        """A task for each unit with states left, and for each part of the reference."""
+        """The tasks: one for each unit with states left and for each part of the reference."""
         number = self._job.config.num_reference
         for size, spec in self._specs_of_references().items():
             assert number is not None
@@ -264,7 +277,7 @@ class _Scoring:
                 yield Task(unit.number, score_unit, (self._job, unit), on_device=True)
 
     def _specs_of_references(self) -> dict[int, NetworkSpec]:
-        """How genotypes are grown, by the numbers of images of which a reference must be drawn."""
+        """The spec of the reference samples to draw, by their number of probe images."""
         spec = self._job.source.spec
         config = self._job.config
         if spec is None or not config.wants_das or config.num_reference is None:
@@ -280,7 +293,7 @@ class _Scoring:
     def _progress(self) -> ScoreProgress:
         states, failed = self._num_states, self._num_failed
         for number in self._running:
-            rows = read_lines(self._folder.lines_file(number))
+            rows = scored_rows(self._job, read_lines(self._folder.lines_file(number))).values()
             known_states, known_failed = self._finished[number]
             states += len(rows) - known_states
             failed += len(_failed(rows)) - known_failed
@@ -291,9 +304,9 @@ class _Scoring:
         rows: list[Mapping[str, Any]] = [
             _with_das(row, references.get(row.get("num_images", 0)))
             for unit in self._units.values()
-            for row in self._in_order(read_lines(self._folder.lines_file(unit.number)), unit)
+            for row in self._in_order(unit)
         ]
-        rows += self._elsewhere  # of runs of the plan that this source has not
+        rows += self._elsewhere  # rows of runs that this source does not have
         *others, entry = (
             None if reference is None else asdict(reference) for reference in references.values()
         )
@@ -302,7 +315,7 @@ class _Scoring:
         self._folder.clear()
 
     def _reference(self, size: int) -> ReferenceSample | None:
-        """The sample that freezes the scale of DAS of so many images, shipped or drawn."""
+        """The shipped or drawn reference sample for a number of probe images, or None."""
         spec = self._job.source.spec
         if spec is None or not self._job.config.wants_das:
             return None
@@ -329,20 +342,16 @@ class _Scoring:
             activation_units=tuple(line["units"] for line in regular),
         )
 
-    def _in_order(self, rows: Iterable[dict[str, Any]], unit: Unit) -> list[dict[str, Any]]:
-        """A unit's rows in the order of its moments, however often it was stopped."""
+    def _in_order(self, unit: Unit) -> list[Mapping[str, Any]]:
+        """A unit's rows in the order of its moments."""
+        rows = scored_rows(self._job, read_lines(self._folder.lines_file(unit.number)))
         place = {moment: i for i, moment in enumerate(unit.moments)}
-
-        def key(row: Mapping[str, Any]) -> tuple[int, int]:
-            moment, size = asked(row, self._job.config)
-            return place[moment], size
-
-        return sorted(rows, key=key)
+        return [rows[key] for key in sorted(rows, key=lambda key: (place[key[0]], key[1]))]
 
 
-def _with_das(row: dict[str, Any], reference: ReferenceSample | None) -> dict[str, Any]:
-    """A row as it stands in the file, with DAS where both of its atoms are there."""
-    kept = {key: value for key, value in row.items() if key not in _ASKED}
+def _with_das(row: Mapping[str, Any], reference: ReferenceSample | None) -> dict[str, Any]:
+    """A row of the file, with DAS if it has both atoms."""
+    kept = {key: value for key, value in row.items() if key not in _OF_LINES}
     ability, units = kept.get("distinguishing_ability"), kept.get("activation_units")
     if reference is None or ability is None or units is None:
         return kept

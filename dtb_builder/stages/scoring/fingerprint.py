@@ -1,4 +1,4 @@
-"""Which training a run is of, so that scores of one are not taken for those of another."""
+"""A fingerprint of a run's training, so that scores are not used for another training."""
 
 import hashlib
 from collections.abc import Mapping, Sequence
@@ -23,24 +23,24 @@ def fingerprint(run: Run) -> str:
 def rows_of(
     benchmark: Benchmark, rows: Sequence[Mapping[str, Any]], where: Path | str
 ) -> list[Mapping[str, Any]]:
-    """The rows of a file of scores that are of a benchmark's runs; the file may hold others, too.
+    """The rows of a file of scores that belong to a benchmark's runs.
 
     Args:
         benchmark: the benchmark.
-        rows: of a `ScoreTable`.
-        where: they stand.
+        rows: the rows of a `ScoreTable`.
+        where: the file of scores, for the message.
 
     Raises:
-        ConfigError: one is of another training of such a run, or none is of any.
+        ConfigError: a row is of another training of a run, or no row is of a run.
     """
     known = {run.number: run for run in benchmark}
-    found = [row for row in rows if row["run"] in known]
-    for number, scored in dict.fromkeys((row["run"], row["fingerprint"]) for row in found):
+    own = [row for row in rows if row["run"] in known]
+    for number, scored in dict.fromkeys((row["run"], row["fingerprint"]) for row in own):
         if fingerprint(known[number]) != scored:
             raise ConfigError(
                 f"{where} is of another benchmark: its run {number} is not that of "
-                f"{benchmark.path}; dtb score makes one"
+                f"{benchmark.path}; make it with dtb score"
             )
-    if rows and not found:
-        raise ConfigError(f"{where} has no run of {benchmark.path}; dtb score makes one")
-    return found
+    if rows and not own:
+        raise ConfigError(f"{where} has no run of {benchmark.path}; make it with dtb score")
+    return own

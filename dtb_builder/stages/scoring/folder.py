@@ -1,4 +1,4 @@
-"""Where scores lie, finished and in progress: the only place that knows their files' names."""
+"""The files of a scoring, finished and in progress; no other module knows their names."""
 
 import contextlib
 import json
@@ -18,50 +18,47 @@ __all__ = ["ScoreFolder", "check_about"]
 
 _LOCK_SECONDS = 2
 _UNIT_LOCK_SECONDS = 60
-"""Longer than a worker outlives its cluster."""
+"""Longer than a worker lives on after its cluster has ended."""
 
 
 @dataclass(frozen=True)
 class ScoreFolder:
-    """The file of scores, and the folder beside it while they are made.
+    """The file of scores, ``scores.parquet``, and the folder of a scoring in progress.
 
-    ========================  ==============================================================
-    ``scores.parquet``        the finished scores
-    ``scores.parquet.working``  while they are made: what is scored with which settings, and
-                              the lines of each run
-    ========================  ==============================================================
+    The folder is ``scores.parquet.working``. It has the settings and the lines of each run.
     """
 
     file: Path
 
     @property
     def working(self) -> Path:
-        """Where the scores in progress lie."""
+        """The folder of the scoring in progress."""
         return self.file.with_name(f"{self.file.name}.working")
 
     @property
     def settings_file(self) -> Path:
-        """What is scored, with which settings."""
+        """The source, settings and probe of the scoring."""
         return self.working / "settings.json"
 
     @property
     def ray_log_file(self) -> Path:
-        """What Ray itself says meanwhile."""
+        """Ray's log."""
         return self.working / "ray.log"
 
     def lines_file(self, number: int) -> Path:
-        """The scores of a run's states, one line a state."""
+        """The scores of a run's states, one line per state."""
         return self.working / f"run-{number:08d}.lines"
 
     def reference_file(self, num_images: int, start: int) -> Path:
-        """The atoms of the reference's genotypes from one on, for so many probe images."""
+        """The atoms of a part of a reference sample, which begins with genotype `start`."""
         return self.working / f"reference-{num_images:06d}-{start:08d}.lines"
 
     def begin(self, about: Mapping[str, Any]) -> None:
-        """Make the working folder, or see that it belongs to what is scored.
+        """Make the working folder, or check that it has the same source and settings.
 
         Raises:
-            PlanMismatchError: it belongs to something else.
+            PlanMismatchError: it has other settings.
+            DamagedFileError: its settings cannot be read.
         """
         if not self.settings_file.exists():
             self.working.mkdir(exist_ok=True)
@@ -78,20 +75,20 @@ class ScoreFolder:
             stored,
             about,
             what=f"{self.working} was begun with other settings",
-            instead="use those, remove it, or score --into another file",
+            instead="use these settings, remove the folder, or score --into another file",
         )
 
     def clear(self) -> None:
-        """Drop what is in progress, once the file is there."""
-        assert self.file.exists(), f"{self.file} is not there yet"
+        """Remove the working folder, once the file of scores is written."""
+        assert self.file.exists(), f"{self.file} does not exist yet"
         shutil.rmtree(self.working, ignore_errors=True)
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        """Hold the scores: nobody else makes them meanwhile.
+        """Hold the lock of the file of scores.
 
         Raises:
-            LockedError: somebody else does.
+            LockedError: another process holds it.
         """
         lock = self.file.with_name(f".{self.file.name}.lock")
         with held(
@@ -105,10 +102,10 @@ class ScoreFolder:
 
     @contextlib.contextmanager
     def unit_locked(self, lines: Path) -> Iterator[None]:
-        """Hold one file of lines: a worker that its cluster has given up may still be at it.
+        """Hold the lock of a file of lines, since a worker may live on after its cluster.
 
         Raises:
-            LockedError: another process has held it for all the time this one waited.
+            LockedError: another process has held it all the time.
         """
         with held(
             lines.with_suffix(".lock"),
@@ -121,10 +118,14 @@ class ScoreFolder:
 def check_about(
     stored: Mapping[str, Any], given: Mapping[str, Any], *, what: str, instead: str
 ) -> None:
-    """Refuse another scoring. A probe is known by its hash; kernels only train, and do not count.
+    """Refuse a scoring with another source, other settings or another probe.
+
+    A probe is compared by its hash. Kernels only train, so their setting does not matter.
+
+    Neither do scores that a person brought: rows say which they have.
 
     Raises:
-        PlanMismatchError: as `check_settings`.
+        PlanMismatchError: see `check_settings`.
     """
 
     def compared(about: Mapping[str, Any]) -> dict[str, Any]:
@@ -132,7 +133,7 @@ def check_about(
         kept = {
             key: value
             for key, value in about.items()
-            if not key.endswith(("reference", "references"))
+            if not key.endswith(("reference", "references", "own"))
         }
         leaves = flat(kept | {"probe": probe})
         leaves.pop("settings.compute.kernels", None)

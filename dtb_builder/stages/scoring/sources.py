@@ -1,4 +1,4 @@
-"""What can be scored: the states of a benchmark's runs, each as a network."""
+"""Sources of networks to score, such as the states of a benchmark's runs."""
 
 import hashlib
 from collections.abc import Callable, Iterator
@@ -27,11 +27,11 @@ __all__ = ["BenchmarkSource", "Moment", "ScoredState", "Source", "Unit"]
 
 @dataclass(frozen=True)
 class Moment:
-    """When in its training a network is scored: after an epoch, or after a step within one.
+    """The point of its training at which a network is scored: an epoch, or a step within one.
 
     Attributes:
-        epoch: 0 is the initialisation; None where a step is given.
-        step: counted from 1 over the whole training; None where an epoch is given.
+        epoch: the epoch, 0 for the initialisation; None if a step is given.
+        step: the step, counted from 1 over the whole training; None if an epoch is given.
     """
 
     epoch: int | None = None
@@ -44,14 +44,14 @@ class Moment:
 
 @dataclass(frozen=True)
 class Unit:
-    """What is scored by one task: all states of a run.
+    """The states of a run, which one task scores.
 
     Attributes:
-        number: the run's.
-        seed: of its initialisation.
-        genotype: its text.
-        fingerprint: tells this training of the run from another; its scores belong to it alone.
-        moments: when it is scored.
+        number: the run's number.
+        seed: the seed of its initialisation.
+        genotype: the genotype's text.
+        fingerprint: identifies this training of the run.
+        moments: the points of its training at which it is scored.
     """
 
     number: int
@@ -66,10 +66,10 @@ class ScoredState:
     """A state to score.
 
     Attributes:
-        moment: when it was captured.
-        load: gives the network with the state's weights, one object for all states of a unit, and
-            the training steps behind them.
-        activation_units: N_A by the closed form; None where there is none.
+        moment: the point of the training.
+        load: returns the network with the state's weights and the number of training steps; all
+            states of a unit share one network object.
+        activation_units: N_A by the closed form; None if there is no such form.
     """
 
     moment: Moment
@@ -78,14 +78,14 @@ class ScoredState:
 
 
 class Source(Protocol):
-    """Networks to score; it is sent to workers, so it is small and opens files for itself."""
+    """Networks to score; small, since it is sent to workers, which open its files."""
 
     def about(self) -> dict[str, Any]:
-        """What tells it from another source, as plain values."""
+        """Values that identify the source."""
         ...
 
     def units(self) -> Iterator[Unit]:
-        """Everything there is to score."""
+        """All units to score."""
         ...
 
     def states(self, number: int) -> Iterator[ScoredState]:
@@ -93,26 +93,26 @@ class Source(Protocol):
         ...
 
     def images(self, root: str | None) -> ImagesConfig:
-        """The images that its networks were trained on."""
+        """The images on which its networks were trained."""
         ...
 
     def adapted(self, images: Tensor) -> Tensor:
-        """Normalised probe images as its networks read them."""
+        """Normalised probe images as input of its networks."""
         ...
 
     def features(self, number: int) -> str:
-        """The name of the module of a unit's networks whose output is the last maps."""
+        """The name of the module, in a unit's networks, whose output is the last maps."""
         ...
 
     @property
     def spec(self) -> NetworkSpec | None:
-        """How all its genotypes are grown; None where they differ or are of another space."""
+        """The spec of all its networks; None if specs differ or the space is not DARTS."""
         ...
 
 
 @dataclass(frozen=True)
 class BenchmarkSource:
-    """The kept states of a benchmark, or of a single shard.
+    """The stored states of a benchmark or of a shard.
 
     Attributes:
         path: the file.
@@ -121,7 +121,7 @@ class BenchmarkSource:
     path: Path
 
     def about(self) -> dict[str, Any]:
-        """The benchmark's provenance, by hash."""
+        """The hash of the benchmark's provenance."""
         with Benchmark(self.path) as benchmark:
             leaves = flat(benchmark.provenance).items()
             text = repr(sorted((f"/{key.replace('.', '/')}", repr(value)) for key, value in leaves))
@@ -146,13 +146,13 @@ class BenchmarkSource:
                 yield ScoredState(moment, partial(networks.at, moment), units)
 
     def images(self, root: str | None) -> ImagesConfig:
-        """Its images and their split."""
+        """The benchmark's images and their split."""
         with Benchmark(self.path) as benchmark:
             settings = whole_provenance(benchmark)["config"]["images"]
         return parse(ImagesConfig, settings | {"root": root})
 
     def adapted(self, images: Tensor) -> Tensor:
-        """As they are."""
+        """The images unchanged."""
         return images
 
     def features(self, number: int) -> str:  # noqa: ARG002 - the same for all
@@ -161,7 +161,7 @@ class BenchmarkSource:
 
     @property
     def spec(self) -> NetworkSpec:
-        """How its genotypes are grown."""
+        """The benchmark's network spec."""
         with Benchmark(self.path) as benchmark:
             return _spec_of(benchmark)
 
@@ -172,14 +172,14 @@ def _spec_of(benchmark: Benchmark) -> NetworkSpec:
 
 
 class _Networks:
-    """A run's network, built once, with the weights of one state after the other."""
+    """The network of a run, which is built once and gets the weights of each state."""
 
     def __init__(self, run: Run) -> None:
         self._run = run
         self._network: Network | None = None
 
     def at(self, moment: Moment) -> tuple[nn.Module, int]:
-        """The network with the weights of a state, and the training steps behind them."""
+        """The network with the weights of a state, and its number of training steps."""
         state = self._run.training_state(epoch=moment.epoch, step=moment.step)
         if self._network is None:
             self._network = self._run.network(epoch=moment.epoch, step=moment.step)
@@ -189,7 +189,7 @@ class _Networks:
 
 
 def _moments(run: Run) -> tuple[Moment, ...]:
-    """When the kept states of a run were captured, the earlier the sooner."""
+    """The moments of a run's stored states, in ascending order."""
     return tuple(
         Moment(step=moment.step) if moment.epoch is None else Moment(epoch=moment.epoch)
         for moment in run.moments

@@ -1,4 +1,4 @@
-"""The file of scores: one row per state, as Parquet, with what they hang on in its metadata."""
+"""The file of scores: Parquet with one row per state; source and settings are in its metadata."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,7 +15,7 @@ from dtb_builder.dataset.json_object import check_shape, json_object
 from dtb_builder.errors import DamagedFileError, DTBError, NotDTBFileError, SchemaVersionError
 from dtb_builder.scores.names import SCORES
 
-__all__ = ["ScoreTable", "read_scores", "seconds_name", "write_scores"]
+__all__ = ["FACTS", "ScoreTable", "read_scores", "score_names", "seconds_name", "write_scores"]
 
 _VERSION = 1
 _BATCH_ROWS = 2**10
@@ -26,7 +26,7 @@ _MOST_UNPACKED = 100
 """As many times may a file's bytes grow when they are unpacked."""
 
 _KEY = b"dtb_scores"
-_FACTS = {
+FACTS = {
     "run": pyarrow.int64(),
     "seed": pyarrow.int64(),
     "genotype": pyarrow.string(),
@@ -39,6 +39,8 @@ _FACTS = {
     "smallest_eigenvalue": pyarrow.float64(),
     "das": pyarrow.float64(),
 }
+"""Columns before the scores."""
+
 _ENDING = {
     "state_seconds": pyarrow.float64(),
     "environment": pyarrow.string(),
@@ -51,10 +53,10 @@ class ScoreTable:
     """The scores of a benchmark's states.
 
     Attributes:
-        about: what they hang on: of which benchmark, which settings, the probe's indices and hash,
-            and the reference sample that DAS was computed with.
-        rows: one per run and moment: the columns that docs/scores.md lists; what does not exist is
-            None.
+        about: the source, the settings, the probe's indices and hash, the reference sample of DAS
+            and, as "own", the function and hash of each score of the user.
+        rows: one per run, moment and number of probe images, with the columns of docs/scores.md;
+            missing values are None.
     """
 
     about: Mapping[str, Any]
@@ -62,14 +64,19 @@ class ScoreTable:
 
 
 def seconds_name(score: str) -> str:
-    """The column with the seconds that a score took."""
+    """The name of the column with the seconds that a score took."""
     return f"{score}_seconds"
 
 
+def score_names(row: Mapping[str, Any]) -> list[str]:
+    """The scores that a row of a table has columns for, a person's own included."""
+    return [name for name in row if seconds_name(name) in row]
+
+
 def write_scores(path: Path, table: ScoreTable) -> None:
-    """Write a table, whole or not at all; equal tables give equal content."""
+    """Write a table atomically; equal tables give equal content."""
     columns = pyarrow.Table.from_pylist(
-        [dict(row) for row in table.rows], schema=pyarrow.schema(_types())
+        [dict(row) for row in table.rows], schema=pyarrow.schema(_types(table.about))
     )
     text = json.dumps(dict(table.about), sort_keys=True)
     head = {"version": _VERSION, "about": text, "crc32c": _checksum(columns.to_pylist(), text)}
@@ -79,32 +86,33 @@ def write_scores(path: Path, table: ScoreTable) -> None:
 
 
 def read_scores(path: Path) -> ScoreTable:
-    """Read a table that `write_scores` has written, here or in an older version.
+    """Read a table of `write_scores`, of this version or an older one.
 
-    A score that the older version did not know is None in every row.
+    A score that an older version did not have is None in every row.
 
     Raises:
         FileNotFoundError: there is no such file.
-        NotDTBFileError: it is no file of scores.
+        NotDTBFileError: it is not a file of scores.
         SchemaVersionError: a newer version of this package wrote it.
-        DamagedFileError: its bytes are not those that were written.
+        DamagedFileError: its bytes have changed.
     """
     try:
         with path.open("rb") as opened:
             about, checksum = _checked_head(path, opened)  # before memory is taken for the rows
             rows = list(_rows(opened))
     except FileNotFoundError:
-        raise FileNotFoundError(f"there is no file {path}: dtb score makes it") from None
+        raise FileNotFoundError(f"there is no file {path}: make it with dtb score") from None
     except (pyarrow.ArrowException, OSError, ValueError, UnicodeError) as error:
         if isinstance(error, DTBError):
             raise
         raise DamagedFileError(f"{path} is not Parquet, or damaged: {error}") from error
     if _checksum(rows, about) != checksum:
-        raise DamagedFileError(f"{path}: its rows are not those that were written")
-    missing = dict.fromkeys(_types())
+        raise DamagedFileError(f"{path}: its rows do not have the recorded checksum")
+    parsed = json_object(about, path)
+    missing = dict.fromkeys(_types(parsed))
     for i, row in enumerate(rows):
         rows[i] = missing | row
-    return ScoreTable(json_object(about, path), rows)
+    return ScoreTable(parsed, rows)
 
 
 def _checked_head(path: Path, opened: BinaryIO) -> tuple[str, int]:
@@ -112,22 +120,22 @@ def _checked_head(path: Path, opened: BinaryIO) -> tuple[str, int]:
     file = parquet.ParquetFile(opened)
     stored = file.schema_arrow
     if _KEY not in (stored.metadata or {}):
-        raise NotDTBFileError(f"{path} is no file of scores: it lacks {_KEY.decode()}")
+        raise NotDTBFileError(f"{path} is not a file of scores: it lacks {_KEY.decode()}")
     head = json_object(stored.metadata[_KEY], path)
     check_shape(head, {"version": int, "about": str, "crc32c": int}, str(path), whole=True)
     if head["version"] != _VERSION:
         raise SchemaVersionError(
             f"{path} has version {head['version']} of scores, expected {_VERSION}"
         )
-    known = _types()
+    known = _types(json_object(head["about"], path))
     types = dict(zip(stored.names, stored.types, strict=True))
     if unknown := sorted(types.keys() - known.keys()):
         names = ", ".join(map(repr, unknown))
         raise SchemaVersionError(
-            f"{path} has the scores {names}, which this version does not know: read it with a newer"
+            f"{path} has the scores {names}, which this version does not have: use a newer version"
         )
-    if known | types != known or not _FACTS.keys() | _ENDING.keys() <= types.keys():
-        raise DamagedFileError(f"{path} has not the columns of a file of scores")
+    if known | types != known or not FACTS.keys() | _ENDING.keys() <= types.keys():
+        raise DamagedFileError(f"{path} does not have the columns of a file of scores")
     num_bytes, groups = path.stat().st_size, file.metadata
     unpacked = sum(
         groups.row_group(i).column(j).total_uncompressed_size
@@ -146,7 +154,7 @@ def _rows(opened: BinaryIO) -> Iterator[dict[str, Any]]:
     file = parquet.ParquetFile(
         opened,
         page_checksum_verification=True,
-        read_dictionary=[n for n, kind in (_FACTS | _ENDING).items() if kind == pyarrow.string()],
+        read_dictionary=[n for n, kind in (FACTS | _ENDING).items() if kind == pyarrow.string()],
     )
     texts: dict[str, str] = {}
     empty = dict.fromkeys(file.schema_arrow.names)
@@ -165,14 +173,14 @@ def _values(column: pyarrow.Array, texts: dict[str, str]) -> list[Any]:
     return [None if place is None else known[place] for place in column.indices.to_pylist()]
 
 
-def _types() -> dict[str, pyarrow.DataType]:
-    scores = dict.fromkeys(SCORES, pyarrow.float64())
-    seconds = dict.fromkeys(map(seconds_name, SCORES), pyarrow.float64())
-    return _FACTS | scores | seconds | _ENDING
+def _types(about: Mapping[str, Any]) -> dict[str, pyarrow.DataType]:
+    scores = dict.fromkeys((*SCORES, *about.get("own", ())), pyarrow.float64())
+    seconds = dict.fromkeys(map(seconds_name, scores), pyarrow.float64())
+    return FACTS | scores | seconds | _ENDING
 
 
 def _checksum(rows: Sequence[Mapping[str, Any]], text: str) -> int:
-    """Of every value of every row, and of what they hang on."""
+    """The checksum of all values of all rows, and of the metadata."""
     checksum = crc32c(text.encode())
     for row in rows:
         checksum = crc32c(repr(list(row.items())).encode(), checksum)

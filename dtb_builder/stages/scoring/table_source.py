@@ -1,6 +1,6 @@
-"""Networks of a table that others published, newly initialised, to be scored and ranked."""
+"""Newly initialised networks of a published table, as a source of networks to score."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from hashlib import file_digest, sha256
 from pathlib import Path
@@ -14,8 +14,18 @@ from dtb_builder.errors import ConfigError, TableError
 from dtb_builder.images.settings import ImagesConfig, load_split_images
 from dtb_builder.network.spec import NetworkSpec
 from dtb_builder.scores import activation_units
+from dtb_builder.space import Genotype
 from dtb_builder.stages.scoring.sources import Moment, ScoredState, Unit
-from dtb_builder.tables import TrainedCell, TrainedGenotype, read_nasbench101, read_nds
+from dtb_builder.tables import (
+    Outsider,
+    TrainedCell,
+    TrainedGenotype,
+    read_nasbench101,
+    read_nds,
+    read_oncenas,
+    read_retrained,
+    read_run301,
+)
 from dtb_builder.tables.cell101 import Cell101
 from dtb_builder.tables.network101 import Network101
 from dtb_builder.tables.units101 import activation_units101
@@ -29,19 +39,19 @@ __all__ = [
     "read_table",
 ]
 
-TABLES = ("nasbench101", "nds")
+TABLES = ("nasbench101", "nds", "nasbench301", "oncenas", "retrained")
 _INITIALISED = Moment(epoch=0)
 
 
 @dataclass(frozen=True, kw_only=True)
 class TableConfig:
-    """Which networks of a table are scored, and as what.
+    """Which networks of a table are scored, and on which images.
 
     Attributes:
-        num_networks: drawn from the table, or all where it has no more.
-        network_seed: of that draw, and of the networks' weights.
-        channels: of the first stack of a network of NAS-Bench-101; published were 128.
-        images: that the probe is drawn from; published was CIFAR-10.
+        num_networks: how many are drawn from the table; all, if it has fewer.
+        network_seed: the seed of the draw and of the networks' weights.
+        channels: channels of the first stack of a NAS-Bench-101 network; 128 in the publication.
+        images: the images of the probe; CIFAR-10 in the publications.
     """
 
     num_networks: int
@@ -60,10 +70,10 @@ class TableNetwork:
     """A network of a table.
 
     Attributes:
-        name: what the table calls it.
-        architecture: what it is: a cell of NAS-Bench-101, or a genotype with its size.
-        accuracy: on the test images at the end of its training, in [0, 1]; the mean of all
-            trainings with the most epochs.
+        name: its name in the table.
+        architecture: a cell of NAS-Bench-101, or a genotype with its size.
+        accuracy: the final test accuracy, in [0, 1]; the mean over the trainings with the most
+            epochs.
     """
 
     name: str
@@ -73,15 +83,15 @@ class TableNetwork:
 
 @dataclass(frozen=True)
 class TableSource:
-    """Some networks of a table, as newly initialised; a source of the stage `score`.
+    """Drawn networks of a table, newly initialised; see `sources.Source`.
 
     Attributes:
-        kind: which table.
-        digest: SHA-256 of its file.
-        networks: those that were drawn.
-        config: how.
-        image_size: height and width of the probe images.
-        num_classes: of them.
+        kind: the table, one of TABLES.
+        digest: the SHA-256 of its file.
+        networks: the drawn networks.
+        config: how they were drawn.
+        image_size: height and width of the probe images in pixels.
+        num_classes: the number of classes of the probe images.
     """
 
     kind: str
@@ -92,7 +102,7 @@ class TableSource:
     num_classes: int
 
     def about(self) -> dict[str, Any]:
-        """The file, and how networks were drawn from it."""
+        """The file's hash, and how networks were drawn from it."""
         return {
             "kind": self.kind,
             "file": self.digest,
@@ -126,16 +136,16 @@ class TableSource:
         yield ScoredState(_INITIALISED, load, units)
 
     def images(self, root: str | None) -> ImagesConfig:
-        """The images that the probe is drawn from."""
+        """The images from which the probe is drawn."""
         return replace(self.config.images, root=root or self.config.images.root)
 
     def adapted(self, images: Tensor) -> Tensor:
-        """Probe images of one channel repeated for the three that these networks read."""
+        """Probe images with three channels; a single channel is repeated."""
         three = images.expand(-1, 3, -1, -1) if images.shape[1] == 1 else images
         return three.contiguous(memory_format=torch.channels_last)
 
     def features(self, number: int) -> str:
-        """The last maps before they are pooled."""
+        """The module whose output is the last maps before pooling."""
         architecture = self.networks[number].architecture
         if isinstance(architecture, TrainedGenotype):
             return f"cells.{architecture.layers - 1}"
@@ -143,7 +153,7 @@ class TableSource:
 
     @property
     def spec(self) -> None:
-        """Networks of a table have no common spec, and no reference sample."""
+        """None: networks of a table have no common spec, and so no reference sample."""
         return None
 
     def _network(self, architecture: Cell101 | TrainedGenotype) -> nn.Module:
@@ -164,28 +174,25 @@ def read_table(
     """Draw networks from a table's file.
 
     Returns:
-        SHA-256 of the file, the networks, and how many of the file are outside the space.
+        The file's SHA-256, the drawn networks, and how many of the file are outside the space.
 
     Raises:
         FileNotFoundError: there is no such file.
-        TableError: the file is damaged, or none of this table.
+        TableError: the file is damaged or not of this table, or has fewer than 2 networks.
         ConfigError: there is no such table.
     """
     if kind not in TABLES:
         raise ConfigError(f"--benchmark must be one of {', '.join(TABLES)}, got {kind!r}")
-    with path.open("rb") as file:
-        digest = file_digest(file, "sha256").hexdigest()
-        file.seek(0)
-        if kind == "nasbench101":
+    if kind == "nasbench101":
+        with path.open("rb") as file:
+            digest = file_digest(file, "sha256").hexdigest()
+            file.seek(0)
             networks, num_outside = _cells(read_nasbench101(file), config), 0
-        else:
-            try:
-                trained, outside = read_nds(file.read().decode())
-            except UnicodeDecodeError as error:
-                raise TableError(f"{path} is not UTF-8 text: {error}") from error
-            networks, num_outside = _genotypes(trained, config), len(outside)
+    else:
+        digest, trained, outside = _READERS[kind](path, config)
+        networks, num_outside = _genotypes(trained, config), len(outside)
     if len(networks) < 2:
-        raise TableError(f"{path} has {len(networks)} networks that can be ranked, wanted 2")
+        raise TableError(f"{path} must have at least 2 networks to rank, got {len(networks)}")
     return digest, networks, num_outside
 
 
@@ -196,10 +203,10 @@ def make_source(
     config: TableConfig,
     images_root: str | None,
 ) -> TableSource:
-    """A source of networks that `read_table` has drawn, for the images that are here.
+    """A source of the networks of `read_table`, with the size of the images of this machine.
 
     Raises:
-        ImagesError: the images are not here.
+        ImagesError: the images are not on this machine.
     """
     root = images_root or config.images.root
     images, _ = load_split_images(replace(config.images, root=root))
@@ -214,26 +221,91 @@ def make_source(
 
 
 def _cells(trainings: Iterable[TrainedCell], config: TableConfig) -> tuple[TableNetwork, ...]:
-    """The cells whose names hash lowest, so that the file is read once and in any order."""
+    """The cells whose names have the lowest hashes, whatever the order of the file."""
     kept: dict[str, list[TrainedCell]] = {}
     for training in trainings:
         kept.setdefault(training.module_hash, []).append(training)
         if len(kept) > 4 * config.num_networks:
             kept = {name: kept[name] for name in _drawn(kept, config)}
-    found: list[TableNetwork] = []
+    networks: list[TableNetwork] = []
     for name in _drawn(kept, config):
         most = max(training.num_epochs for training in kept[name])
         final = [each.final.test_accuracy for each in kept[name] if each.num_epochs == most]
-        found.append(TableNetwork(name, kept[name][0].cell, float(np.mean(final))))
-    return tuple(found)
+        networks.append(TableNetwork(name, kept[name][0].cell, float(np.mean(final))))
+    return tuple(networks)
+
+
+Trained = tuple[tuple[TrainedGenotype, ...], tuple[Outsider, ...]]
+
+
+def _text_of(read: Callable[[str], Trained], path: Path) -> tuple[str, *Trained]:
+    data = path.read_bytes()
+    try:
+        return sha256(data).hexdigest(), *read(data.decode())
+    except UnicodeDecodeError as error:
+        raise TableError(f"{path} is not UTF-8 text: {error}") from error
+
+
+def _retrained(path: Path) -> tuple[str, *Trained]:
+    """The genotypes of a pickle, with the curves in the file beside it."""
+    curves = path.with_name("214_random_architectures.npy")
+    try:
+        accuracies = np.load(curves, allow_pickle=False)
+    except (ValueError, EOFError) as error:
+        raise TableError(f"{curves} is no array of numbers: {error}") from error
+    data = path.read_bytes()
+    digest = sha256(data + curves.read_bytes()).hexdigest()
+    return digest, read_retrained(data, accuracies), ()
+
+
+def _runs301(path: Path, config: TableConfig) -> tuple[str, *Trained]:
+    """Runs of a folder, of which only those that are drawn are read."""
+    files = {_name(i): file for i, file in enumerate(sorted(path.rglob("results_*.json")))}
+    digest, found, recipes = sha256(), [], []
+    for name in _drawn(files, config):
+        data = files[name].read_bytes()
+        digest.update(data)
+        try:
+            trained, recipe = read_run301(data.decode(), int(name.rpartition(" ")[2]))
+        except (TableError, UnicodeDecodeError) as error:
+            raise TableError(f"{files[name]}: {error}") from error
+        found.append(trained)
+        recipes.append(recipe)
+        if recipe != recipes[0]:
+            differ = sorted(key for key in recipe if recipe[key] != recipes[0].get(key))
+            raise TableError(
+                f"{path} has runs of several recipes, which cannot be ranked together: they differ "
+                f"in {', '.join(differ)}; give the folder of one"
+            )
+    return digest.hexdigest(), tuple(found), ()
+
+
+_READERS: dict[str, Callable[[Path, TableConfig], tuple[str, *Trained]]] = {
+    "nds": lambda path, _: _text_of(read_nds, path),
+    "nasbench301": _runs301,
+    "oncenas": lambda path, _: _text_of(read_oncenas, path),
+    "retrained": lambda path, _: _retrained(path),
+}
 
 
 def _genotypes(trained: Iterable[TrainedGenotype], config: TableConfig) -> tuple[TableNetwork, ...]:
-    by_name = {f"network {each.number}": each for each in trained}
+    """Those whose names hash lowest; one that stands there several times has its mean accuracy."""
+    same: dict[tuple[Genotype, int, int], list[TrainedGenotype]] = {}
+    for each in trained:
+        same.setdefault((each.genotype, each.channels, each.layers), []).append(each)
+    by_name = {_name(found[0].number): found for found in same.values()}
     return tuple(
-        TableNetwork(name, by_name[name], by_name[name].test_accuracy)
+        TableNetwork(
+            name,
+            by_name[name][0],
+            float(np.mean([each.test_accuracy for each in by_name[name]])),
+        )
         for name in _drawn(by_name, config)
     )
+
+
+def _name(number: int) -> str:
+    return f"network {number}"
 
 
 def _drawn(names: Iterable[str], config: TableConfig) -> list[str]:

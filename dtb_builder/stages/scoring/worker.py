@@ -1,8 +1,8 @@
-"""What a worker does: score the states of one run, or a few genotypes of a reference; no Ray."""
+"""The tasks of a worker: score a run's states, or some genotypes of a reference; without Ray."""
 
 import json
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -18,11 +18,13 @@ from dtb_builder.network import NetworkSpec
 from dtb_builder.scores import ProbeImages, choose_probe
 from dtb_builder.scores.drawing import draw_atoms
 from dtb_builder.scores.names import ARCHITECTURE_SCORES
+from dtb_builder.scores.own import OwnScore, score_own
 from dtb_builder.scores.probed import probe_tensor
 from dtb_builder.scores.reference import GENOTYPE_SEED
 from dtb_builder.scores.scoring import Probe, Scored, score_network
 from dtb_builder.stages.scoring.config import ScoreConfig
 from dtb_builder.stages.scoring.folder import ScoreFolder
+from dtb_builder.stages.scoring.own import NamedScore, load_score
 from dtb_builder.stages.scoring.sources import Moment, ScoredState, Source, Unit
 from dtb_builder.stages.scoring.table import seconds_name
 from dtb_builder.stages.work.disk import is_storage_fault, storage_is_named
@@ -30,19 +32,28 @@ from dtb_builder.stages.work.lines import append_line, open_lines
 from dtb_builder.training.environment import environment
 from dtb_builder.training.machine import set_up_machine
 
-__all__ = ["ScoreJob", "asked", "chosen_probe", "record_failure", "score_reference", "score_unit"]
+__all__ = [
+    "ScoreJob",
+    "asked",
+    "chosen_probe",
+    "record_failure",
+    "score_reference",
+    "score_unit",
+    "scored_rows",
+]
 
 
 @dataclass(frozen=True)
 class ScoreJob:
-    """What all tasks of a scoring have in common; small, for it goes to every worker.
+    """The common arguments of all tasks of a scoring; small, since every worker gets it.
 
     Attributes:
-        source: what is scored.
-        file: where the scores go.
-        config: what decides them.
-        images: which images the probe is drawn from, and where they are here.
-        images_sha256: which they must be, None for any.
+        source: the networks to score.
+        file: the file of scores.
+        config: the settings that decide the scores.
+        images: the images from which the probe is drawn.
+        images_sha256: the hash that the images must have; None for any.
+        own: scores of the user, besides those of the config.
     """
 
     source: Source
@@ -50,26 +61,30 @@ class ScoreJob:
     config: ScoreConfig
     images: ImagesConfig
     images_sha256: str | None
+    own: tuple[NamedScore, ...] = ()
 
 
 def score_unit(job: ScoreJob, unit: Unit) -> int:
-    """Score what is left of a run's states, each safe on disk as it ends; how many have failed.
+    """Score the states of a run that have no row yet, and return how many of its rows failed.
 
-    What goes wrong with a state is recorded as its row, so that it stops nothing else.
+    Each row is on disk before the next state is scored. An error of a state is recorded in its row.
 
     Raises:
-        StorageError: the scores cannot be written. That is no fault of the run.
-        ImagesError: the images are not here, or not those of the training. Nor is that.
-        MissingVolumeError: a file of states is not beside the benchmark. Nor is that.
-        ConfigError: this machine cannot do what the config asks for. Nor is that.
+        StorageError: the scores cannot be written.
+        ImagesError: the images are missing, or not those of the training.
+        MissingVolumeError: a states file is not in the folder of the benchmark.
+        ConfigError: this machine does not have the device of the config.
     """
     folder = ScoreFolder(job.file)
     lines = folder.lines_file(unit.number)
     with storage_is_named(job.file.parent), folder.unit_locked(lines):
         rows = open_lines(lines)
-        left = _left(job, unit, rows)
-        num_failed = sum(row["errors"] is not None for row in rows)
+        scored = scored_rows(job, rows)
+        left = _wanted(job, unit) - scored.keys()
+        num_failed = sum(row["errors"] is not None for row in scored.values())
         if left:
+            own = {score.name: load_score(score) for score in job.own}
+            before = _by_state(job, rows)
             probe, chosen = _probe(job, unit.number)
             known: dict[str, Any] = {}
             with threadpool_limits(job.config.compute.threads):
@@ -77,14 +92,17 @@ def score_unit(job: ScoreJob, unit: Unit) -> int:
                     for size in job.config.sizes:
                         if (state.moment, size) in left:
                             first = chosen.first(size)
-                            row = _row(job, unit, state, probe.first(size), first, known)
+                            earlier = before.get((state.moment, size))
+                            row = _row(
+                                job, unit, state, probe.first(size), first, known, own, earlier
+                            )
                             append_line(lines, row)
                             num_failed += row["errors"] is not None
     return num_failed
 
 
 def score_reference(job: ScoreJob, spec: NetworkSpec, size: int, numbers: range) -> None:
-    """Find the atoms of some genotypes of the reference, each safe on disk as it ends."""
+    """Compute the atoms of some genotypes of the reference; each is on disk before the next."""
     folder = ScoreFolder(job.file)
     lines = folder.reference_file(size, numbers.start)
     with storage_is_named(job.file.parent), folder.unit_locked(lines):
@@ -105,31 +123,32 @@ def score_reference(job: ScoreJob, spec: NetworkSpec, size: int, numbers: range)
 
 
 def record_failure(job: ScoreJob, unit: Unit, reason: str) -> int:
-    """Record every state of a run that has no row yet as failed; how many have failed.
+    """Record the states of a run without a row as failed; return how many of its rows failed.
 
     Raises:
         StorageError: the scores cannot be written.
-        LockedError: a worker that its cluster has given up is still at them.
+        LockedError: a worker that lives on after its cluster still scores the run.
     """
     folder = ScoreFolder(job.file)
     lines = folder.lines_file(unit.number)
     with storage_is_named(job.file.parent), folder.unit_locked(lines):
         rows = open_lines(lines)
-        left = _left(job, unit, rows)
+        left, before = _wanted(job, unit) - scored_rows(job, rows).keys(), _by_state(job, rows)
         for moment in unit.moments:
             for size in job.config.sizes:
                 if (moment, size) in left:
-                    rows.append(error_row(unit, moment.epoch, moment.step, size, reason))
+                    earlier = before.get((moment, size))
+                    rows.append(_failed_row(job, unit, moment, size, reason, earlier))
                     append_line(lines, rows[-1])
-        return sum(row["errors"] is not None for row in rows)
+        return sum(row["errors"] is not None for row in scored_rows(job, rows).values())
 
 
 def chosen_probe(job: ScoreJob) -> ProbeImages:
-    """The probe images of a scoring; of several numbers the most, of which others are the first.
+    """The probe images of a scoring, for the largest number; smaller probes are the first of them.
 
     Raises:
-        ImagesError: the images are not here, or not those of the training.
-        ConfigError: there are not as many different ones.
+        ImagesError: the images are missing, or not those of the training.
+        ConfigError: there are too few different images.
     """
     return _images_and_probe(job.images, job.images_sha256, job.config, job.file)[1]
 
@@ -137,7 +156,7 @@ def chosen_probe(job: ScoreJob) -> ProbeImages:
 def error_row(
     unit: Unit, epoch: int | None, step: int | None, num_images: int, reason: str
 ) -> dict[str, Any]:
-    """The row of a state that could not be scored at all."""
+    """The row of a state that could not be scored."""
     return {
         "asked_epoch": epoch,
         "asked_step": step,
@@ -152,16 +171,34 @@ def error_row(
     }
 
 
-def _left(job: ScoreJob, unit: Unit, rows: Sequence[Mapping[str, Any]]) -> set[tuple[Moment, int]]:
-    """The states, and the numbers of probe images, that have no row yet."""
-    done = {asked(row, job.config) for row in rows}
-    return {(moment, size) for moment in unit.moments for size in job.config.sizes} - done
+def scored_rows(
+    job: ScoreJob, rows: Iterable[Mapping[str, Any]]
+) -> dict[tuple[Moment, int], Mapping[str, Any]]:
+    """The last row of each state and number of probe images that has all scores of a job."""
+    wanted = _marks(job).items()
+    return {asked(row, job.config): row for row in rows if wanted <= row.get("own", {}).items()}
+
+
+def _by_state(
+    job: ScoreJob, rows: Iterable[Mapping[str, Any]]
+) -> dict[tuple[Moment, int], Mapping[str, Any]]:
+    """The last row of each state that was scored, whatever own scores it has."""
+    return {asked(row, job.config): row for row in rows if "state" not in _errors(row)}
+
+
+def _wanted(job: ScoreJob, unit: Unit) -> set[tuple[Moment, int]]:
+    return {(moment, size) for moment in unit.moments for size in job.config.sizes}
+
+
+def _marks(job: ScoreJob) -> dict[str, str]:
+    """What a row says of own scores: by which code each was computed."""
+    return {score.name: score.sha256 for score in job.own}
 
 
 def asked(row: Mapping[str, Any], config: ScoreConfig) -> tuple[Moment, int]:
-    """Of which state and with how many probe images a line is."""
+    """The state and the number of probe images of a row."""
     moment = Moment(epoch=row["asked_epoch"], step=row["asked_step"])
-    # An older version's lines of what could not be scored do not say how many.
+    # An error row of an older version does not have the number.
     return moment, row.get("num_images") or config.sizes[-1]
 
 
@@ -172,23 +209,39 @@ def _row(
     probe: Probe,
     chosen: ProbeImages,
     known: dict[str, Any],
+    own: Mapping[str, OwnScore],
+    earlier: Mapping[str, Any] | None,
 ) -> dict[str, Any]:
-    """A state's row; scores that training does not change are remembered in ``known``."""
+    """A state's row; scores that training does not change are cached in ``known``.
+
+    An earlier row that lacks only own scores keeps its other scores.
+    """
     epoch, step = state.moment.epoch, state.moment.step
+    marks: dict[str, str] = {} if earlier is None else earlier.get("own", {})
+    new = {name: own[name] for name, mark in _marks(job).items() if marks.get(name) != mark}
+    marks = marks | _marks(job)
     begin = time.perf_counter()
     try:
         network, num_steps = state.load()
         network = network.to(job.config.compute.device)
         seconds = time.perf_counter() - begin
-        names: Collection[str] = [name for name in job.config.scores if name not in known]
-        scored = score_network(network, probe, names, activation_units=state.activation_units)
+        scored = Scored()
+        if earlier is None:
+            names: Collection[str] = [name for name in job.config.scores if name not in known]
+            units = state.activation_units
+            scored = score_network(network, probe, names, activation_units=units)
+        score_own(scored, network, probe, new)
     except Exception as error:
         if is_storage_fault(error, job.file.parent) or isinstance(
             error, ImagesError | MissingVolumeError
         ):
             raise
-        return error_row(unit, epoch, step, len(chosen), f"{type(error).__name__}: {error}")
+        reason = f"{type(error).__name__}: {error}"
+        return _failed_row(job, unit, state.moment, len(chosen), reason, earlier)
     values = _columns(scored)
+    if earlier is not None:
+        errors = _errors(earlier, without=new) | scored.errors
+        return {**earlier, **_no_values(new), **values, "own": marks, "errors": _text(errors)}
     for name in ARCHITECTURE_SCORES & values.keys():
         known |= {name: values[name], seconds_name(name): values[seconds_name(name)]}
     return {
@@ -201,8 +254,40 @@ def _row(
         "smallest_eigenvalue": scored.smallest_eigenvalue,
         "state_seconds": seconds,
         "environment": json.dumps(environment(job.config.compute.device), sort_keys=True),
-        "errors": json.dumps(scored.errors, sort_keys=True) if scored.errors else None,
+        "own": marks,
+        "errors": _text(scored.errors),
     }
+
+
+def _failed_row(
+    job: ScoreJob,
+    unit: Unit,
+    moment: Moment,
+    size: int,
+    reason: str,
+    earlier: Mapping[str, Any] | None,
+) -> dict[str, Any]:
+    """The row of a state of which nothing more is known; it keeps what an earlier row has."""
+    if earlier is None:
+        failed = error_row(unit, moment.epoch, moment.step, size, reason)
+        return failed | {"own": _marks(job)}
+    new = _marks(job)
+    errors = _errors(earlier, without=new) | {"state": reason}
+    marks = earlier.get("own", {}) | new
+    return {**earlier, **_no_values(new), "own": marks, "errors": _text(errors)}
+
+
+def _no_values(names: Iterable[str]) -> dict[str, None]:
+    return {column: None for name in names for column in (name, seconds_name(name))}
+
+
+def _errors(row: Mapping[str, Any], *, without: Collection[str] = ()) -> dict[str, str]:
+    errors = json.loads(row["errors"] or "{}")
+    return {name: reason for name, reason in errors.items() if name not in without}
+
+
+def _text(errors: Mapping[str, str]) -> str | None:
+    return json.dumps(errors, sort_keys=True) if errors else None
 
 
 def _columns(scored: Scored) -> dict[str, float]:
@@ -211,7 +296,7 @@ def _columns(scored: Scored) -> dict[str, float]:
 
 
 def _probe(job: ScoreJob, number: int) -> tuple[Probe, ProbeImages]:
-    """The probe of a unit on the device, with torch set up."""
+    """Set up torch, and return the probe of a unit on the device."""
     compute = job.config.compute
     set_up_machine(compute)
     images, chosen = _images_and_probe(job.images, job.images_sha256, job.config, job.file)
@@ -228,7 +313,7 @@ def _probe(job: ScoreJob, number: int) -> tuple[Probe, ProbeImages]:
 def _images_and_probe(
     config: ImagesConfig, sha256: str | None, scoring: ScoreConfig, user: Path
 ) -> tuple[Images, ProbeImages]:
-    """Remembered, since a CPU worker scores one run after the other."""
+    """Cached, since a CPU worker scores one run after the other."""
     images, split = load_split_images(config)
     if sha256 is not None:
         check_images(images, sha256, user=user)

@@ -1,4 +1,4 @@
-"""What a person can set of a search, and the rule that follows from it."""
+"""The settings of a search, and the rule that follows from them."""
 
 import math
 import re
@@ -21,13 +21,13 @@ RULES = (*SCORES, *COMBINED, *EARLY_FIGURES)
 
 @dataclass(frozen=True, kw_only=True)
 class SearchRule:
-    """What candidates are compared by, and when.
+    """The score by which candidates are compared, and when.
 
     Attributes:
-        score: one of `SCORES`, "das" or "z_sum", which are the same here, "das3", or of
-            `EARLY_FIGURES`.
-        epoch: the epoch after which they are compared; None within the first.
-        step: the step of the first epoch, from 1; None after a whole one.
+        score: one of `SCORES` or of `EARLY_FIGURES`, "das3", or "das" or "z_sum", which are the
+            same in a search.
+        epoch: the epoch after which candidates are compared; None within the first epoch.
+        step: the step of the first epoch, from 1; None at the end of an epoch.
     """
 
     score: str
@@ -35,13 +35,13 @@ class SearchRule:
     step: int | None
 
     def num_steps(self, steps_per_epoch: int) -> int:
-        """Training steps of a candidate."""
+        """The number of training steps of a candidate."""
         return self.step if self.epoch is None else self.epoch * steps_per_epoch  # pyright: ignore[reportReturnType]
 
 
 @dataclass(frozen=True, kw_only=True)
 class SearchConfig:
-    """What decides a search; conf/search.yaml says what each setting means."""
+    """The settings that decide a search; conf/search.yaml explains each."""
 
     network: NetworkConfig
     recipe: Recipe
@@ -82,11 +82,11 @@ def named_rule(config: SearchConfig) -> SearchRule:
     """The rule that a config names.
 
     Raises:
-        ConfigError: there is no such rule, or it does not exist then.
+        ConfigError: there is no such rule, or not at that epoch or step.
     """
     match = re.fullmatch(r"(epoch|step) (\d+)", config.at)
     if match is None or match[0] == "step 0":
-        raise ConfigError(f"at must be as in 'epoch 3' or 'step 10', got {config.at!r}")
+        raise ConfigError(f"at must be such as 'epoch 3' or 'step 10', got {config.at!r}")
     if config.rule not in RULES:
         raise ConfigError(f"rule must be one of {', '.join(RULES)}, got {config.rule!r}")
     number = int(match[2])
@@ -99,10 +99,10 @@ def named_rule(config: SearchConfig) -> SearchRule:
 
 
 def affordable_rule(ranked: tuple[Ranked, ...], config: SearchConfig) -> SearchRule:
-    """The rule with the largest tau of those that the budget affords for all candidates.
+    """The rule with the largest tau among those that the budget allows for all candidates.
 
     Raises:
-        ConfigError: it affords none.
+        ConfigError: the budget allows no rule.
     """
 
     def affordable(row: Ranked) -> bool:
@@ -121,7 +121,7 @@ def affordable_rule(ranked: tuple[Ranked, ...], config: SearchConfig) -> SearchR
     if not rows:
         raise ConfigError(
             f"{config.ranking}: no rule is affordable for {config.num_candidates} candidates; "
-            "give a larger budget, or fewer candidates"
+            "set a larger budget or fewer candidates"
         )
     best = max(rows, key=lambda row: row.tau.value)
     kind, number = best.moment.partition(", n = ")[0].split()

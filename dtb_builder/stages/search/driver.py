@@ -1,4 +1,4 @@
-"""Searching the space for the genotype that a rule takes for the best, and training it."""
+"""Search the space for the genotype that is best by a rule."""
 
 import contextlib
 import itertools
@@ -39,7 +39,7 @@ from dtb_builder.stages.work.locking import held
 from dtb_builder.stages.work.tasks import Ended, Failed, Started, Task, Waited, run_tasks
 from dtb_builder.training.kernels import with_kernels_settled
 
-__all__ = ["Found", "SearchFolder", "SearchProgress", "search"]
+__all__ = ["SearchFolder", "SearchProgress", "SearchResult", "search"]
 
 _logger = logging.getLogger(__name__)
 
@@ -53,11 +53,11 @@ class SearchFolder:
     """Paths of a search.
 
     ====================  ==================================================================
-    ``search.json``       the settings, and the rule that they came to
-    ``candidates.lines``  every candidate that was tried, one line each
-    ``winner.txt``        the genotype that won
-    ``winner/``           its training: a run folder
-    ``ray.log``           what Ray itself says meanwhile
+    ``search.json``       the settings, and the rule that follows from them
+    ``candidates.lines``  every tried candidate, one per line
+    ``winner.txt``        the winner's genotype
+    ``winner/``           the winner's training, a run folder
+    ``ray.log``           Ray's log
     ====================  ==================================================================
     """
 
@@ -70,30 +70,30 @@ class SearchFolder:
 
     @property
     def candidates_file(self) -> Path:
-        """What was tried."""
+        """The tried candidates."""
         return self.path / "candidates.lines"
 
     @property
     def winner_file(self) -> Path:
-        """The genotype that won."""
+        """The winner's genotype."""
         return self.path / "winner.txt"
 
     @property
     def ray_log_file(self) -> Path:
-        """What Ray itself says meanwhile."""
+        """Ray's log."""
         return self.path / "ray.log"
 
     @property
     def run_folder(self) -> Path:
-        """The winner's training."""
+        """The run folder of the winner's training."""
         return self.path / "winner"
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        """Hold the folder.
+        """Hold the lock of the folder.
 
         Raises:
-            LockedError: somebody else searches in it.
+            LockedError: another process searches in it.
         """
         self.path.mkdir(parents=True, exist_ok=True)
         with held(
@@ -107,14 +107,14 @@ class SearchFolder:
 
 @dataclass(frozen=True)
 class SearchProgress:
-    """How far a search is.
+    """The progress of a search.
 
     Attributes:
-        rule: what candidates are compared by.
-        num_candidates: tried.
-        num_failed: of those, the ones without a score.
-        seconds: spent on them.
-        steps: of training spent on them.
+        rule: the rule by which candidates are compared.
+        num_candidates: the number of tried candidates.
+        num_failed: how many of these have no score.
+        seconds: the seconds spent on them, summed over workers.
+        steps: the training steps spent on them.
     """
 
     rule: SearchRule
@@ -125,16 +125,16 @@ class SearchProgress:
 
 
 @dataclass(frozen=True)
-class Found:
-    """What won.
+class SearchResult:
+    """The result of a search.
 
     Attributes:
-        rule: by which rule.
+        rule: the rule by which candidates were compared.
         candidate: the winner.
         score: its score by that rule.
-        num_candidates: that it won against, itself counted in.
-        seconds: that the search took, all workers together.
-        steps: of training that it took.
+        num_candidates: the number of tried candidates, including the winner.
+        seconds: the seconds that the search took, summed over workers.
+        steps: the training steps that it took.
     """
 
     rule: SearchRule
@@ -147,25 +147,25 @@ class Found:
 
 def search(
     folder: SearchFolder, config: SearchConfig, cluster: ClusterConfig
-) -> Iterator[SearchProgress | Found]:
-    """Try candidates until the budget is spent; the last thing it yields is what was found.
+) -> Iterator[SearchProgress | SearchResult]:
+    """Try candidates until the budget is spent; yield the progress, and the result at the end.
 
-    Which candidates there are follows from the seed and from scores, not from the workers; with a
-    budget in seconds, how many there are depends on the machine.
+    The candidates depend on the seed and on scores, not on the workers. With a budget in seconds,
+    their number depends on the machine.
 
     Raises:
-        LockedError: somebody else searches in the folder.
-        PlanMismatchError: it was begun with other settings.
-        ConfigError: there is no such rule, none that the budget affords, or a machine of the
-            cluster lacks the device.
+        LockedError: another process searches in the folder.
+        PlanMismatchError: the folder's search was begun with other settings.
+        ConfigError: there is no such rule, the budget allows no rule, or a machine lacks the
+            device.
         UnfinishedError: no candidate has a score.
-        ImagesError: the images are not here.
-        StorageError: the folder cannot be written to; what was tried is safe.
+        ImagesError: the images are missing.
+        StorageError: the folder cannot be written to; tried candidates are safe.
     """
     if cluster.shards is not None:
-        raise ConfigError("cluster.shards means nothing for a search: leave it null")
+        raise ConfigError("cluster.shards has no effect on a search: set it to null")
     if RunFolder(folder.path).is_planned:
-        raise ConfigError(f"{folder.path} is the folder of a generation: search in another one")
+        raise ConfigError(f"{folder.path} is the run folder of a generation: use another folder")
     with storage_is_named(folder.path), folder.locked():
         rule, kernels = _settled(folder, config)
         config = replace(config, compute=replace(config.compute, kernels=kernels))
@@ -175,7 +175,7 @@ def search(
 def _settled(
     folder: SearchFolder, config: SearchConfig
 ) -> tuple[SearchRule, Literal["auto", "on", "off"]]:
-    """The rule and compute.kernels, as they were settled when the search began."""
+    """The rule and compute.kernels, as they were decided when the search began."""
     settings = plain(config)
     if config.ranking is not None:
         try:
@@ -189,9 +189,9 @@ def _settled(
                 stored["settings"],
                 settings,
                 what=f"{folder.path} was begun with other settings",
-                instead="use those, or another folder",
+                instead="use these settings, or another folder",
             )
-            # Searches that were begun before it was stored had none.
+            # Searches of older versions stored no kernels and used none.
             return SearchRule(**stored["rule"]), stored.get("kernels", "off")
         except (AttributeError, ValueError, KeyError, TypeError) as error:
             raise DamagedFileError(f"{folder.settings_file}: {error!r}") from error
@@ -204,8 +204,8 @@ def _settled(
             part: {name: settings[part].get(name) for name in values}
             for part, values in trained.items()
         }
-        for found in settings_that_differ(trained, here, then="where it was ranked"):
-            _logger.warning("%s is of another training: %s", config.ranking, found)
+        for text in settings_that_differ(trained, here, then="where it was ranked"):
+            _logger.warning("%s is of another training: %s", config.ranking, text)
     kernels = with_kernels_settled(
         config.compute, config.recipe, channels=config.network.channels
     ).kernels
@@ -216,7 +216,7 @@ def _settled(
 
 
 class _Search:
-    """One generation of candidates after another, each tried and written down."""
+    """The state of a search: its tried candidates, and the next ones."""
 
     def __init__(
         self, folder: SearchFolder, config: SearchConfig, rule: SearchRule, cluster: ClusterConfig
@@ -227,8 +227,8 @@ class _Search:
         self._cluster = cluster
         self._lines: dict[int, dict[str, Any]] = {}
 
-    def progress(self) -> Iterator[SearchProgress | Found]:
-        """How far it is, and at last what was found."""
+    def progress(self) -> Iterator[SearchProgress | SearchResult]:
+        """Search, and yield the progress and then the result."""
         self._lines = {line["index"]: line for line in open_lines(self._folder.candidates_file)}
         yield self._progress()
         if not self._folder.winner_file.exists():
@@ -237,12 +237,12 @@ class _Search:
             ) as engine:
                 for batch in self._batches():
                     yield from self._tried(engine, batch)
-        yield self._found()
+        yield self._result()
 
     def _batches(self) -> Iterator[list[Candidate]]:
-        """The candidates to try next, each batch by what was tried before it.
+        """Batches of candidates to try; each depends on the scores of earlier candidates.
 
-        It ends when the budget is spent, or when no parent has a mutation that was not seen.
+        They end when the budget is spent, or when no parent has an unseen mutation.
         """
         config, steps = self._config, steps_of(self._config, self._rule)
         drawn = _Draws(config)
@@ -262,7 +262,7 @@ class _Search:
                 yield affordable
 
     def _affordable(self, steps: int) -> int:
-        """How many candidates the budget allows, as far as is known by now."""
+        """The number of candidates that the budget allows, estimated from those tried so far."""
         config = self._config
         limits = [config.num_candidates]
         if config.budget_steps is not None and steps:
@@ -272,11 +272,11 @@ class _Search:
             left = max(0.0, config.budget_seconds - spent)
             limits.append(len(self._lines) + int(left / (spent / len(self._lines))))
         elif config.budget_seconds is not None:
-            limits.append(1)  # to see what a candidate takes
+            limits.append(1)  # to measure the seconds of a candidate
         return min(limits)
 
     def _best(self, stop: int) -> list[tuple[int, float]]:
-        """Candidates before an index with their scores, the best first; ties go by index.
+        """The indices and scores of candidates before an index, best first, then by index.
 
         Raises:
             UnfinishedError: none of them has a score.
@@ -289,7 +289,7 @@ class _Search:
         return sorted(scores, key=lambda each: (-each[1], each[0]))
 
     def _tried(self, engine: Engine, batch: Sequence[Candidate]) -> Iterator[SearchProgress]:
-        """Try candidates, each safe on disk as it ends."""
+        """Try candidates; the line of each is on disk when it ends."""
         begun: dict[int, float] = {}
         spent: defaultdict[int, float] = defaultdict(float)
         batches = (
@@ -306,7 +306,7 @@ class _Search:
             if isinstance(event, Started):
                 begun[index] = time.monotonic()
                 continue
-            if isinstance(event, Failed):  # a worker that died could not say what it took
+            if isinstance(event, Failed):  # a worker that died returned no seconds
                 spent[index] += time.monotonic() - begun[index]
                 if event.given_up:
                     self._write(_failed_line(by_index[index], spent[index], event.reason))
@@ -321,12 +321,12 @@ class _Search:
         failed = sum(line["error"] is not None for line in self._lines.values())
         return SearchProgress(self._rule, len(self._lines), failed, self._seconds(), self._steps())
 
-    def _found(self) -> Found:
+    def _result(self) -> SearchResult:
         self._lines = {line["index"]: line for line in read_lines(self._folder.candidates_file)}
         index, score = self._best(len(self._lines))[0]
         line = self._lines[index]
         write_whole(self._folder.winner_file, f"{line['genotype']}\n".encode())
-        return Found(
+        return SearchResult(
             self._rule,
             Candidate(index, line["genotype"], line["parent"]),
             score,
@@ -343,7 +343,7 @@ class _Search:
 
 
 class _Draws:
-    """The candidates that a search may try, in order: random ones, then mutations of the best."""
+    """The candidates of a search in order: random ones, then mutations of the best."""
 
     def __init__(self, config: SearchConfig) -> None:
         self._config = config
@@ -352,12 +352,12 @@ class _Draws:
         self.candidates: list[Candidate] = []
 
     def generation(self, start: int, stop: int, ranked: Sequence[int]) -> list[Candidate]:
-        """Candidates from one index to another; fewer where no parent has an unseen mutation.
+        """The candidates of a range of indices; fewer if no parent has an unseen mutation.
 
         Args:
-            start: the first one's index.
-            stop: the index after the last one's.
-            ranked: candidates before them that have a score, the best first.
+            start: the first index.
+            stop: the index after the last.
+            ranked: the indices of earlier candidates with a score, best first.
         """
         config = self._config
         first = len(self.candidates)
@@ -371,7 +371,7 @@ class _Draws:
         return self.candidates[first:]
 
     def _child(self, index: int, ranked: Sequence[int]) -> Candidate | None:
-        """A mutation that was not seen; the next best parent takes over where one has none."""
+        """An unseen mutation of a parent; None if no parent has one."""
         config = self._config
         while parents := self._parents(ranked):
             parent = parents[index % len(parents)]
@@ -395,20 +395,20 @@ def _failed_line(candidate: Candidate, seconds: float, reason: str) -> dict[str,
 def _compared(
     rule: SearchRule, lines: Sequence[Mapping[str, Any]], config: SearchConfig
 ) -> list[tuple[int, float]]:
-    """Candidates with their score by the rule; those without one are left out.
+    """The indices of the candidates that have a score, with their score by the rule.
 
-    The scale of DAS is frozen by the random candidates: z(D / n) + z(A) of them all. That of z(I),
-    which the rule das3 adds, is the whole space's.
+    The random candidates fix the scale of DAS, z(D / n) + z(A). The scale of z(I), which the rule
+    das3 adds, is that of the whole space.
     """
     scored = [line for line in lines if line["error"] is None]
     if rule.score not in COMBINED:
         return [(line["index"], line["scores"][rule.score]) for line in scored]
-    frozen = [line for line in scored if line["index"] < config.num_random]
-    if len(frozen) < 2:
+    random = [line for line in scored if line["index"] < config.num_random]
+    if len(random) < 2:
         return []
     try:
-        scale = Scale.of(_atoms(frozen, config.num_images))
-    except ValueError:  # all of them are alike
+        scale = Scale.of(_atoms(random, config.num_images))
+    except ValueError:  # all have the same atoms
         return []
     scores = z_sum(_atoms(scored, config.num_images), scale)
     if rule.score == "das3":

@@ -1,4 +1,4 @@
-"""Training what a search has found: a plan of one run, generated and merged like any other."""
+"""Train the winner of a search: plan, generate and merge a single run."""
 
 from collections.abc import Iterator
 
@@ -21,14 +21,14 @@ __all__ = ["train_winner", "winners_run"]
 def train_winner(
     folder: SearchFolder, config: SearchConfig, cluster: ClusterConfig
 ) -> Iterator[Progress]:
-    """Train a search's winner to its end; goes on where it was stopped.
+    """Train a search's winner with the whole recipe; continues a stopped training.
 
     Yields:
-        at least once a second how many epochs are done.
+        the number of finished epochs, at least once a second.
 
     Raises:
-        MissingShardError: the training failed as often as allowed.
-        StorageError, ImagesError, LockedError: as `generate`.
+        MissingShardError: the training was given up after its last attempt.
+        StorageError, ImagesError, LockedError: see `generate`.
     """
     run_folder = RunFolder(folder.run_folder)
     run_folder.path.mkdir(exist_ok=True)
@@ -42,7 +42,7 @@ def train_winner(
 
 
 def winners_run(folder: SearchFolder) -> Run:
-    """The winner's run, trained and merged."""
+    """The winner's run in the merged benchmark."""
     (run,) = Benchmark(RunFolder(folder.run_folder).benchmark_file)
     return run
 

@@ -1,4 +1,4 @@
-"""What a worker does for a search: train one candidate as far as the rule wants, and score it."""
+"""The task of a search's worker: train a candidate as far as the rule needs, and score it."""
 
 import math
 import time
@@ -39,9 +39,9 @@ class Candidate:
     """A genotype that may win.
 
     Attributes:
-        index: its place in the search.
+        index: its position in the search.
         genotype: its canonical text.
-        parent: the index of the candidate it is a mutation of; None for a random one.
+        parent: the index of the candidate of which it is a mutation; None for a random one.
     """
 
     index: int
@@ -50,11 +50,11 @@ class Candidate:
 
 
 def try_candidate(config: SearchConfig, rule: SearchRule, candidate: Candidate) -> dict[str, Any]:
-    """The candidate's line: its scores by name, what they cost, and an error if it has none.
+    """The candidate's line: its scores by name, their seconds and steps, or an error.
 
     Raises:
-        ImagesError: the images are not here. That is no fault of the candidate.
-        ConfigError: this machine cannot do what the config asks for. Nor is that.
+        ImagesError: the images are missing.
+        ConfigError: this machine does not have the device of the config.
     """
     begin = time.perf_counter()
     line: dict[str, Any] = {
@@ -67,20 +67,20 @@ def try_candidate(config: SearchConfig, rule: SearchRule, candidate: Candidate) 
     try:
         with threadpool_limits(config.compute.threads):
             line["scores"], line["steps"] = _scores(config, rule, candidate)
-    except (OSError, ImagesError, ConfigError):  # the machine's, not the candidate's
+    except (OSError, ImagesError, ConfigError):  # errors of the machine, not of the candidate
         raise
-    except Exception as error:  # noqa: BLE001 - whatever a network or a score raises is its result
+    except Exception as error:  # noqa: BLE001 - any error of a network or a score is its result
         line |= {"error": f"{type(error).__name__}: {error}", "steps": 0}
     return line | {"seconds": time.perf_counter() - begin}
 
 
 def steps_of(config: SearchConfig, rule: SearchRule) -> int:
-    """Training steps of a candidate; touches no device.
+    """The number of training steps of a candidate; uses no device.
 
     Raises:
-        ConfigError: the networks do not fit the images, the probe is too large, or the rule's step
-            is not in the first epoch.
-        ImagesError: the images are not here.
+        ConfigError: the networks do not fit the images, there are too few images for the probe, or
+            the rule's step is not in the first epoch.
+        ImagesError: the images are missing.
     """
     _, split, _, _ = _sources(config)
     per_epoch = config.recipe.num_steps(len(split.train))
@@ -94,7 +94,7 @@ def steps_of(config: SearchConfig, rule: SearchRule) -> int:
 
 @dataclass(frozen=True, eq=False)
 class _Setting:
-    """What all candidates share."""
+    """The network spec, images and probe of all candidates."""
 
     spec: NetworkSpec
     data: ResidentImages
@@ -104,7 +104,7 @@ class _Setting:
 def _scores(
     config: SearchConfig, rule: SearchRule, candidate: Candidate
 ) -> tuple[dict[str, float], int]:
-    """The candidate's scores, and the training steps that they took."""
+    """The candidate's scores, and the number of training steps that they took."""
     setting = _setting(config)
     network = initial_network(Genotype.parse(candidate.genotype), setting.spec, config.seed)
     network.use_kernels(library_of(config.compute))
@@ -128,7 +128,7 @@ def _scores(
                 break
         steps = last * config.recipe.num_steps(len(data.train))
         if diverged := {name: value for name, value in early.items() if not math.isfinite(value)}:
-            raise DivergedError(f"its training until {rule} ended with {diverged}")
+            raise DivergedError(f"its training up to {rule} ended with {diverged}")
     if rule.score in EARLY_FIGURES:
         return {rule.score: early[rule.score]}, steps
     names = (rule.score,) if rule.score in SCORES else _ATOMS
@@ -141,7 +141,7 @@ def _scores(
 def _within(
     data: ResidentImages, rule: SearchRule, config: SearchConfig, *, wants_valid: bool
 ) -> ResidentImages:
-    """The images of a candidate's training: no test images, and for a step only its batches."""
+    """The images of a candidate's training: one test image, and for a step only its batches."""
 
     def first(part: LabelledImages, number: int) -> LabelledImages:
         return LabelledImages(part.images[:number], part.labels[:number])
@@ -162,7 +162,7 @@ def _within(
 
 @lru_cache(maxsize=1)
 def _setting(config: SearchConfig) -> _Setting:
-    """Remembered, since a CPU worker tries one candidate after the other."""
+    """Cached, since a CPU worker tries one candidate after the other."""
     compute = config.compute
     set_up_machine(compute)
     images, split, spec, probe = _sources(config)
@@ -180,7 +180,7 @@ def _setting(config: SearchConfig) -> _Setting:
 
 @lru_cache(maxsize=1)
 def _sources(config: SearchConfig) -> tuple[Images, Split, NetworkSpec, ProbeImages]:
-    """The images, and what follows from them."""
+    """The images, and the split, network spec and probe that follow from them."""
     images, split = load_split_images(config.images)
     spec = network_spec(config.network, images)
     try:

@@ -1,4 +1,4 @@
-"""Where the runs of a branch go on from, as checked settings."""
+"""The epoch and the runs from which a branch continues, as settings."""
 
 from dataclasses import dataclass
 
@@ -7,12 +7,13 @@ __all__ = ["BranchConfig"]
 
 @dataclass(frozen=True, kw_only=True)
 class BranchConfig:
-    """Where the runs of a branch go on from; ``dtb branch`` writes it.
+    """The epoch and the parent runs from which a branch continues; written by ``dtb branch``.
 
     Attributes:
-        epoch: of the parent, at whose end they go on.
-        provenance_sha256: of the parent's provenance text.
-        runs_sha256: of the parent's runs: a line of JSON for each, its origin in the branch.
+        epoch: the parents' epoch after which the runs continue.
+        provenance_sha256: the hash of the parent's provenance text.
+        runs_sha256: the hash of the parent runs, with a line of JSON for each, which is the run's
+            origin in the branch.
     """
 
     epoch: int

@@ -1,4 +1,4 @@
-"""Where runs train and how many share a device, as checked settings."""
+"""Where runs are trained and how many share a device, as checked settings."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -10,19 +10,22 @@ __all__ = ["ClusterConfig"]
 
 @dataclass(frozen=True, kw_only=True)
 class ClusterConfig:
-    """Where the runs train and how many share a device; it never changes their bits.
+    """Where runs are trained and how many share a device; this never changes their bits.
 
     Attributes:
         engine: "ray", or "serial" for one run after the other in this process.
-        address: of a Ray cluster, "auto" for the one here, None for a new local one.
-        num_cpus: cores of a new local cluster, None for all.
-        gpus_per_run: GPUs of a run; a fraction shares a GPU. None is 1 on cuda, 0 on the CPU.
-        max_in_flight: tasks submitted to Ray at once, None for twice as many as can run.
-        runs_per_task: runs that one process trains one after another. Each process takes seconds to
-            start, to load the images and to set up its GPU.
-        shards: the range FIRST-LAST to work on, for one job of several; None for all.
+        address: the address of a Ray cluster; "auto" for the cluster of this machine, None for a
+            new local cluster.
+        num_cpus: the cores of a new local cluster; None for all.
+        gpus_per_run: the GPUs of a run; a fraction shares a GPU. None is 1 on cuda and 0 on the
+            CPU.
+        max_in_flight: the number of tasks submitted to Ray at once; None for twice as many as can
+            run.
+        runs_per_task: the number of runs that a process trains one after another. Each process
+            takes seconds to start, to load the images and to set up its GPU.
+        shards: the range FIRST-LAST to work on, if several jobs share the work; None for all.
         max_attempts: how often a run is tried before it is given up.
-        time_limit: seconds that one try at a run may take, None for any.
+        time_limit: the seconds that an attempt at a run may take; None for no limit.
         tensorboard: whether the curves of finished runs are also written for TensorBoard.
     """
 
@@ -43,8 +46,8 @@ class ClusterConfig:
         gpus = self.gpus_per_run
         if gpus is not None and not 0 < gpus <= 1:
             raise ValueError(
-                "cluster.gpus_per_run must be above 0 and at most 1, for a run trains on one GPU, "
-                f"got {gpus}"
+                "cluster.gpus_per_run must be above 0 and at most 1, since a run trains on one "
+                f"GPU, got {gpus}"
             )
         if self.max_in_flight is not None and self.max_in_flight < 1:
             raise ValueError(f"cluster.max_in_flight must be at least 1, got {self.max_in_flight}")
@@ -60,7 +63,7 @@ class ClusterConfig:
             raise ValueError(f"cluster.time_limit must be above 0 seconds, got {self.time_limit}")
         if self.address is not None and self.address.startswith("ray://"):
             raise ValueError(
-                "cluster.address must not be a Ray Client address (ray://): a driver behind it "
+                "cluster.address must not be a Ray Client address (ray://), because the driver "
                 "loses its tasks when the connection breaks; use address=auto on the cluster, or "
                 "ray job submit"
             )

@@ -1,4 +1,4 @@
-"""One file of ``conf/`` as it stands; the command line composes all of them, with Hydra."""
+"""Read a single file of ``conf/``; the command line composes all of them with Hydra."""
 
 from importlib import resources
 from typing import Any

@@ -21,7 +21,7 @@ __all__ = ["Config", "deciding_settings", "stored_settings"]
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """Everything that decides the data; fixed once a run folder is planned."""
+    """Everything that decides the data; it cannot change once a run folder is planned."""
 
     space: SpaceConfig
     network: NetworkConfig
@@ -38,7 +38,7 @@ class Config:
         for name in ("seeds", "order_seeds"):
             seeds = getattr(self, name)
             if seeds is not None and (not seeds or len(set(seeds)) < len(seeds) or min(seeds) < 0):
-                raise ValueError(f"{name} must be different, none negative, got {list(seeds)}")
+                raise ValueError(f"{name} must differ and be at least 0, got {list(seeds)}")
         if self.shard_size < 1:
             raise ValueError(f"shard_size must be at least 1, got {self.shard_size}")
         check_auxiliary(self.recipe, self.network)
@@ -46,8 +46,8 @@ class Config:
         momentum = self.states.momentum
         if momentum != "none" and self.network.auxiliary and not self.states.auxiliary_head:
             raise ValueError(
-                "states.momentum needs states.auxiliary_head=true where the network has such a "
-                "head: a training goes on with it"
+                "states.momentum needs states.auxiliary_head=true if the network has an auxiliary "
+                "head, since a training continues with it"
             )
         for name, epochs, first in (("epochs", self.states.epochs, 0), ("momentum", momentum, 1)):
             last = self.recipe.num_epochs
@@ -57,36 +57,39 @@ class Config:
 
     @property
     def first_epoch(self) -> int:
-        """The epoch from whose end the runs are trained: 0, but for a branch."""
+        """The epoch after which training starts: 0, or the parents' epoch for a branch."""
         return 0 if self.branch is None else self.branch.epoch
 
     @property
     def momentum_epochs(self) -> set[int]:
-        """The epochs trained here after which the momentum is kept."""
+        """The trained epochs after which the momentum is stored."""
         return self.states.momentum_epochs(self.recipe.num_epochs, first=self.first_epoch)
 
     def _check_branch(self) -> None:
         if (self.branch is None) != (self.space.kind != "branch"):
-            raise ValueError("space.kind=branch is what dtb branch plans, and nothing else")
+            raise ValueError("space.kind=branch is for run folders planned by dtb branch only")
         if self.branch is None:
             return
         if self.recipe.num_epochs <= self.branch.epoch:
             raise ValueError(
-                f"recipe.num_epochs must be beyond epoch {self.branch.epoch}, from which the "
-                f"branch goes on, got {self.recipe.num_epochs}"
+                f"recipe.num_epochs must be larger than {self.branch.epoch}, the epoch from which "
+                f"the branch continues, got {self.recipe.num_epochs}"
             )
         is_whole = self.states.auxiliary_head or not self.network.auxiliary
         if self.states.dtype != "float32" or not is_whole:
             raise ValueError(
-                "a branch keeps the state that it goes on from as it is: it needs "
+                "a branch stores the state from which it continues without rounding: it needs "
                 "states.dtype=float32 and states.auxiliary_head=true"
             )
 
     def moments(self, num_images: int) -> tuple[Moment, ...]:
-        """The moments at which every run's state is kept, trained on so many images.
+        """The moments at which every run's state is stored.
+
+        Args:
+            num_images: the number of training images.
 
         Raises:
-            ConfigError: the training has not such steps.
+            ConfigError: a step is beyond the training.
         """
         num_steps = self.recipe.num_steps(num_images)
         try:
@@ -101,7 +104,7 @@ _ADDED = (("images", "num_test"), ("images", "pool"), ("recipe", "evaluate_epoch
 
 
 def deciding_settings(config: Config) -> dict[str, Any]:
-    """The config as plain values, without paths, which do not decide the data."""
+    """The config as JSON values, without paths, since these do not decide the data."""
     settings = plain(config)
     del settings["images"]["root"], settings["space"]["file"]
     for group, name in _ADDED:
@@ -113,9 +116,9 @@ def deciding_settings(config: Config) -> dict[str, Any]:
 
 
 def stored_settings(stored: Mapping[str, Any]) -> dict[str, Any]:
-    """The `deciding_settings` of a file of any version, flat, with every setting.
+    """The `deciding_settings` of a file of any version, flat and complete.
 
-    Older versions lack some settings; a missing one has its default's value.
+    A setting that the file's version did not have gets its default value.
     """
     return flat(_defaults(Config)) | flat(stored)
 

@@ -1,4 +1,4 @@
-"""What may change from one launch of a planned run folder to the next, as checked settings."""
+"""The settings that may change from one launch of a planned run folder to the next."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -10,7 +10,7 @@ __all__ = ["LAUNCH_KEYS", "CostConfig", "LaunchConfig"]
 
 @dataclass(frozen=True, kw_only=True)
 class CostConfig:
-    """What a plan is priced with.
+    """Prices, to estimate the cost of a plan.
 
     Attributes:
         per_gpu_hour: the price of an hour of one GPU, in any currency; None for no price.
@@ -25,14 +25,15 @@ class CostConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class LaunchConfig:
-    """What may change from one launch to the next.
+    """The settings that may change from one launch to the next.
 
     Attributes:
-        cluster: where the runs are placed.
-        retry: "failed" tries again the runs that were given up.
-        allow_missing: merge although shards are missing or runs failed.
-        volume_size: bytes per states file of the merged benchmark, None for one single file.
-        cost: what a plan is priced with.
+        cluster: where the runs are trained.
+        retry: "failed" tries runs again that were given up.
+        allow_missing: merge even if shards are missing or runs failed.
+        volume_size: the bytes of each states file of the merged benchmark; None for a single file
+            with states and index.
+        cost: prices, to estimate the cost of a plan.
     """
 
     cluster: ClusterConfig

@@ -27,8 +27,8 @@ def check_auxiliary(recipe: Recipe, network: NetworkConfig) -> None:
     """
     if recipe.auxiliary_weight > 0 and not network.auxiliary:
         raise ValueError(
-            "recipe.auxiliary_weight needs network.auxiliary, which network=darts has; it is 0 "
-            "without"
+            "recipe.auxiliary_weight needs network.auxiliary=true, as in network=darts; without an "
+            "auxiliary head it must be 0"
         )
 
 

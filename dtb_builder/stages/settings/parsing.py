@@ -1,4 +1,4 @@
-"""From plain settings, as in YAML and JSON, to checked dataclasses."""
+"""Make checked dataclasses of plain settings, as in YAML and JSON."""
 
 from collections.abc import Mapping
 from typing import Any, Literal, TypeVar, get_args, get_origin
@@ -36,7 +36,7 @@ def parse(kind: type[T], settings: Mapping[str, Any]) -> T:
 
 
 def _described(kind: Any) -> str:
-    """A type as a person would say it.
+    """A type in words, for error messages.
 
     >>> _described(Literal["all"] | tuple[int, ...])
     "'all' or a list of int"
@@ -52,12 +52,12 @@ def _described(kind: Any) -> str:
 
 
 def _float(value: Any) -> Any:
-    """An int where a float is wanted becomes a float; the type check refuses other types."""
+    """Converts an int to a float; the type check refuses other types."""
     return float(value) if type(value) in (int, float) else _whole(value)
 
 
 def _whole(value: Any) -> Any:
-    """Whole floats such as 1e9 become ints; booleans become text, which the type check refuses."""
+    """Converts whole floats such as 1e9 to ints, and booleans to text, which is then refused."""
     if isinstance(value, bool):
         return str(value).lower()
     return int(value) if isinstance(value, float) and value.is_integer() else value

@@ -1,4 +1,4 @@
-"""Settings as plain values, nested or flat; and which of them differ."""
+"""Settings as plain values, nested or flat, and the comparison of two."""
 
 import json
 from collections.abc import Mapping
@@ -11,23 +11,23 @@ __all__ = ["check_settings", "flat", "plain", "settings_that_differ"]
 
 
 def plain(settings: Any) -> dict[str, Any]:
-    """A dataclass of settings as JSON gives it back: tuples as lists."""
+    """A dataclass of settings as JSON values: with lists instead of tuples."""
     return json.loads(json.dumps(asdict(settings)))
 
 
 def flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Every value by its dotted path; tuples as lists.
+    """Every value by its dotted path, with lists instead of tuples.
 
     >>> flat({"network": {"channels": 4}, "seeds": (0, 1)})
     {'network.channels': 4, 'seeds': [0, 1]}
     """
-    found: dict[str, Any] = {}
+    values: dict[str, Any] = {}
     for key, value in settings.items():
         if isinstance(value, Mapping):
-            found |= flat(value, f"{prefix}{key}.")
+            values |= flat(value, f"{prefix}{key}.")
         else:
-            found[f"{prefix}{key}"] = list(value) if isinstance(value, tuple) else value
-    return found
+            values[f"{prefix}{key}"] = list(value) if isinstance(value, tuple) else value
+    return values
 
 
 def check_settings(
@@ -38,26 +38,27 @@ def check_settings(
     instead: str,
     then: str = "then",
 ) -> None:
-    """Refuse settings other than the stored ones.
+    """Refuse settings that differ from the stored ones.
 
     Args:
-        stored: those of the first call.
-        given: those of this call.
+        stored: the settings of the first call.
+        given: the settings of this call.
         what: the first line of the error: what has other settings.
-        instead: its last line: what a person can do.
-        then: when the stored ones were given.
+        instead: the last line of the error: what the user can do.
+        then: a word for the time of the first call.
 
     Raises:
-        PlanMismatchError: naming every setting that differs.
+        PlanMismatchError: settings differ; the message lists them.
     """
-    if found := settings_that_differ(stored, given, then=then):
-        raise PlanMismatchError("\n".join([f"{what}:", *(f"  {text}" for text in found), instead]))
+    if differing := settings_that_differ(stored, given, then=then):
+        lines = [f"{what}:", *(f"  {text}" for text in differing), instead]
+        raise PlanMismatchError("\n".join(lines))
 
 
 def settings_that_differ(
     stored: Mapping[str, Any], given: Mapping[str, Any], *, then: str = "then"
 ) -> list[str]:
-    """Those that differ, as ``key: stored then, given now`` texts."""
+    """The settings that differ, as texts ``key: stored then, given now``."""
     one, other = flat(stored), flat(given)
     return [
         f"{key}: {one.get(key)!r} {then}, {other.get(key)!r} now"

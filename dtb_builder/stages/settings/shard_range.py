@@ -1,4 +1,4 @@
-"""A range of a plan's shards, for one of several jobs."""
+"""A range of a plan's shards, for a job that does a part of the work."""
 
 import re
 from dataclasses import dataclass
@@ -14,8 +14,8 @@ class ShardRange:
     """Consecutive shards.
 
     Attributes:
-        first: the number of the first.
-        last: the number of the last, inclusive.
+        first: the number of the first shard.
+        last: the number of the last shard, inclusive.
 
     >>> 12 in ShardRange.parse("10-19")
     True
@@ -28,19 +28,19 @@ class ShardRange:
 
     def __post_init__(self) -> None:
         if not 0 <= self.first <= self.last:
-            raise ValueError(f"a range of shards must rise from 0 or more, got {self}")
+            raise ValueError(f"a range of shards must have 0 <= FIRST <= LAST, got {self}")
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Read ``FIRST-LAST``, or a single number.
+        """Read ``FIRST-LAST`` or a single number.
 
         Raises:
-            ValueError: it is something else.
+            ValueError: the text has another form.
         """
         match = _TEXT.fullmatch(text)
         if match is None:
             raise ValueError(
-                f"a range of shards is FIRST-LAST, as in 0-9, or one number; got {text!r}"
+                f"a range of shards must be FIRST-LAST, such as 0-9, or a number, got {text!r}"
             )
         first, last = match.groups()
         return cls(int(first), int(last or first))

@@ -13,11 +13,11 @@ class SpaceConfig:
     Attributes:
         kind: uniform draws, a file, published names, a parent and mutations of it, or, in a
             branch, the genotypes of its parent runs.
-        seed: of the draws.
-        num_genotypes: for uniform and mutations: how many to draw, the parent included.
-        file: for file: a text file, one genotype to a line.
-        parent: for mutations: a genotype's name or text.
-        names: for named: those wanted; empty means all.
+        seed: the seed of the draws.
+        num_genotypes: for uniform and mutations: how many, including the parent.
+        file: for file: a text file with one genotype per line.
+        parent: for mutations: the name or text of a genotype.
+        names: for named: which names; empty means all.
     """
 
     kind: Literal["uniform", "file", "named", "mutations", "branch"]
@@ -34,7 +34,7 @@ class SpaceConfig:
         if drawn and (self.num_genotypes is None or self.num_genotypes < 1):
             raise ValueError(f"space.num_genotypes must be at least 1, got {self.num_genotypes}")
         if not drawn and self.num_genotypes is not None:
-            raise ValueError(f"space.num_genotypes means nothing for space.kind={self.kind}")
+            raise ValueError(f"space.num_genotypes has no effect with space.kind={self.kind}")
         for name, value, kind in (
             ("file", self.file, "file"),
             ("parent", self.parent, "mutations"),
@@ -42,6 +42,6 @@ class SpaceConfig:
             if self.kind == kind and value is None:
                 raise ValueError(f"space.kind={kind} needs space.{name}")
             if self.kind != kind and value is not None:
-                raise ValueError(f"space.{name} means nothing for space.kind={self.kind}")
+                raise ValueError(f"space.{name} has no effect with space.kind={self.kind}")
         if self.kind != "named" and self.names:
-            raise ValueError(f"space.names means nothing for space.kind={self.kind}")
+            raise ValueError(f"space.names has no effect with space.kind={self.kind}")

@@ -1,4 +1,4 @@
-"""Which training states are kept, as checked settings."""
+"""Which training states are stored, as checked settings."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -10,19 +10,19 @@ __all__ = ["StatesConfig"]
 
 @dataclass(frozen=True, kw_only=True)
 class StatesConfig:
-    """Which training states are kept.
+    """Which training states are stored.
 
     Attributes:
-        epochs: those after which a state is kept, -1 being the last; or "all"; or "logarithmic":
-            0, 1, 2, 4, 8 and so on, and the last.
-        steps: those after which a state is kept, too, counted from 1 over the whole training; or
+        epochs: the epochs after which a state is stored, where -1 is the last; or "all"; or
+            "logarithmic": 0, 1, 2, 4, 8 and so on, and the last.
+        steps: the steps after which a state is stored, counted from 1 over the whole training; or
             "logarithmic": 1, 2, 4, 8 and so on.
-        auxiliary_head: whether the auxiliary head's tensors are kept.
-        dtype: what the floats are rounded to; as float32 they are stored in either case.
-        key_every: of so many states at ends of epochs one, the first, is stored as it is, and the
-            others as differences to it; 1 stores every state as it is.
-        momentum: the kept epochs after which the optimiser's momentum is kept, too, so that a
-            training can go on from there: "none", "all", "logarithmic" or a list.
+        auxiliary_head: whether the auxiliary head's tensors are stored.
+        dtype: the precision to which values are rounded; they are always stored as float32.
+        key_every: of every `key_every` states at ends of epochs, the first is stored whole and the
+            others as differences to it; 1 stores every state whole.
+        momentum: the epochs whose state is stored together with the optimiser's momentum, so that a
+            training can continue from there: "none", "all", "logarithmic" or a list.
     """
 
     epochs: Literal["all", "logarithmic"] | tuple[int, ...]
@@ -40,25 +40,27 @@ class StatesConfig:
             raise ValueError(f"states.steps must increase from at least 1, got {list(steps)}")
         if self.momentum != "none" and self.dtype != "float32":
             raise ValueError(
-                "states.momentum needs states.dtype=float32: nothing goes on from less"
+                "states.momentum needs states.dtype=float32: a training cannot continue from a "
+                "rounded state"
             )
 
     def keeps(self, epoch: int, num_epochs: int) -> bool:
-        """Whether ``epochs`` has an epoch, of a run of so many."""
+        """Whether ``epochs`` includes an epoch of a run with ``num_epochs`` epochs."""
         return _has(self.epochs, epoch, num_epochs)
 
     def moments(
         self, num_epochs: int, num_steps: int, *, first: int | None = None
     ) -> tuple[Moment, ...]:
-        """The moments at which the states of a run are kept.
+        """The moments at which the states of a run are stored.
 
         Args:
-            num_epochs: of the run.
-            num_steps: of each epoch.
-            first: of a branch: the epoch from whose end its runs go on, whose state is kept.
+            num_epochs: the number of epochs of the run.
+            num_steps: the number of steps of an epoch.
+            first: for a branch, the epoch from which its runs continue; its state is stored.
 
         Raises:
-            ValueError: there are not so many steps, or a state is not kept whose momentum is.
+            ValueError: a step is beyond the training, or the momentum of a state is to be stored
+                without the state.
 
         >>> StatesConfig(epochs="all", steps=(1, 4), key_every=2).moments(1, num_steps=4)[1:]
         (Moment(step=1, epoch=None, base=None), Moment(step=4, epoch=1, base=0))
@@ -96,7 +98,7 @@ class StatesConfig:
         return tuple(moments)
 
     def momentum_epochs(self, num_epochs: int, *, first: int = 0) -> set[int]:
-        """The epochs beyond ``first`` after which the momentum is kept, as ``momentum`` says."""
+        """The epochs after ``first`` whose momentum is stored."""
         chosen = self.momentum
         if chosen == "none":
             return set()

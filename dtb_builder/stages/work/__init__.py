@@ -1,8 +1,8 @@
-"""How work gets done, whatever it is: engines, the one loop that runs tasks, locks, record files.
+"""Engines, the loop that runs tasks, locks, and files of records.
 
 | module | reads | writes | run again |
 |---|---|---|---|
 | `locking` | lock files | `.lock`, `.locks/` | a lock is freed by the system when its holder dies |
-| `ray_log` | nothing | a log of Ray's own words, as `logs/ray.log` | appends |
+| `ray_log` | nothing | Ray's log, such as `logs/ray.log` | appends |
 | `lines` | a file of checksummed lines | appends to it | an incomplete last line is cut off |
 """

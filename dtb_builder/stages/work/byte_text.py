@@ -1,10 +1,10 @@
-"""Sizes as a person reads them."""
+"""Sizes in bytes as text."""
 
 __all__ = ["byte_text"]
 
 
 def byte_text(num_bytes: float) -> str:
-    """Bytes as a person reads them.
+    """A number of bytes with a unit.
 
     >>> byte_text(1536)
     '1.5 KiB'

@@ -1,4 +1,4 @@
-"""Telling a disk that is full, read-only or gone from a fault of the work itself."""
+"""Recognise the errors of a disk that is full, read-only or gone."""
 
 import contextlib
 import errno
@@ -21,18 +21,18 @@ _DISK = frozenset(
         errno.ENODEV,
     }
 )
-"""What the operating system says of a disk, with or without naming a file."""
+"""Error numbers that always concern a disk, even without a file name."""
 
 _PLACE = frozenset({errno.EACCES, errno.EPERM, errno.ENOENT, errno.ENOTDIR})
-"""What it says of a file, which may as well be somebody else's."""
+"""Error numbers that concern the disk only if they name a file of the run folder."""
 
 
 def is_storage_fault(error: BaseException, path: Path) -> bool:
-    """Whether an error says that a file below a folder could not be kept.
+    """Whether an error means that a file in a folder could not be written.
 
     Args:
-        error: that was raised.
-        path: the folder; an error that names a file elsewhere is not about it.
+        error: the error.
+        path: the folder; an error that names a file elsewhere does not concern it.
     """
     if isinstance(error, StorageError):
         return True
@@ -48,7 +48,7 @@ def is_storage_fault(error: BaseException, path: Path) -> bool:
 
 @contextlib.contextmanager
 def storage_is_named(path: Path) -> Iterator[None]:
-    """Turn what the operating system says of files below a folder into a `StorageError`."""
+    """Turn storage errors of the operating system about a folder into a `StorageError`."""
     try:
         yield
     except OSError as error:
@@ -57,6 +57,6 @@ def storage_is_named(path: Path) -> Iterator[None]:
         reason = os.strerror(error.errno or errno.EIO)
         where = f" ({error.filename})" if error.filename else ""
         raise StorageError(
-            f"{path} cannot be written to: {reason}{where}; what is finished is safe, and the "
-            "same command goes on once that is mended"
+            f"{path} cannot be written to: {reason}{where}; finished work is safe, and the same "
+            "command continues once this is fixed"
         ) from error

@@ -1,4 +1,4 @@
-"""What an engine is: it makes calls, as many at once as there is room for."""
+"""The interface of an engine, which makes several calls at once."""
 
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
@@ -10,14 +10,14 @@ __all__ = ["Call", "CallEnd", "Engine"]
 
 @dataclass(frozen=True)
 class Call:
-    """A call to be made somewhere, once.
+    """A function call that an engine makes once.
 
     Attributes:
-        key: by which its end is known.
+        key: identifies the call's end.
         function: a module-level function.
-        arguments: what it is called with.
-        on_device: whether it computes on the run's device; otherwise it takes one core.
-        name: for people who look at the engine's processes.
+        arguments: the function's arguments.
+        on_device: whether it needs the device of a run; otherwise it needs one core.
+        name: the name under which the engine shows it.
     """
 
     key: Hashable
@@ -29,13 +29,13 @@ class Call:
 
 @dataclass(frozen=True)
 class CallEnd:
-    """What became of a call.
+    """The result or the error of a call.
 
     Attributes:
-        key: of the call.
-        result: what the function returned, or None.
-        error: what it raised, or how its process died, or None.
-        is_lost: whether its machine went away, as a spot instance does: no fault of the call.
+        key: the call's key.
+        result: the function's result, or None.
+        error: the error that it raised or that ended its process, or None.
+        is_lost: whether its machine went away, as a spot instance may; not the call's fault.
     """
 
     key: Hashable
@@ -45,7 +45,7 @@ class CallEnd:
 
 
 class Engine(Protocol):
-    """Makes calls, as many at once as there is room for; each is made once."""
+    """Makes each call once, and several at the same time."""
 
     def __enter__(self) -> Self: ...
 
@@ -65,9 +65,9 @@ class Engine(Protocol):
         ...
 
     def submit(self, call: Call) -> None:
-        """Have a call made."""
+        """Queue a call."""
         ...
 
     def wait(self, *, seconds: float) -> list[CallEnd]:
-        """The calls that have ended since the last time; waits for one, but not for ever."""
+        """The calls that have ended since the last wait; waits for at least one, or a time-out."""
         ...

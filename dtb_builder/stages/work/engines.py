@@ -1,4 +1,4 @@
-"""Which engine a configuration asks for."""
+"""Make the engine of a configuration."""
 
 import os
 from pathlib import Path
@@ -12,21 +12,21 @@ __all__ = ["open_engine"]
 
 
 def open_engine(cluster: ClusterConfig, compute: ComputeConfig, log: Path | None = None) -> Engine:
-    """The engine that a configuration asks for, not started yet; only Ray's needs Ray.
+    """The engine of a configuration, not started yet; only the Ray engine imports Ray.
 
     Args:
         cluster: where the work is done.
         compute: what a run needs.
-        log: a file for Ray's own words, or None to leave them on standard error.
+        log: a file for Ray's log, or None to leave it on standard error.
     """
     if cluster.engine == "serial":
         return SerialEngine()
     if cluster.address is None:
-        # Ray's default for a cluster of one's own, but said aloud it is not warned of.
+        # The default for a local cluster; without the variable, Ray prints a warning.
         os.environ.setdefault("RAY_AUTH_MODE", "token")
     else:
-        # gRPC notices a machine that vanished without a word after 320 seconds if left alone. Ray
-        # reads these when it is imported.
+        # By default gRPC notices a machine that has vanished only after 320 seconds. Ray reads
+        # these variables when it is imported.
         os.environ.setdefault("RAY_grpc_client_keepalive_time_ms", "15000")
         os.environ.setdefault("RAY_grpc_client_keepalive_timeout_ms", "15000")
     from dtb_builder.stages.work.ray_engine import RayEngine  # here: a serial launch needs no Ray

@@ -1,4 +1,4 @@
-"""Whose package a Ray worker computes with: the driver's version and files, or none."""
+"""Check that a Ray worker uses the same package as the driver."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -10,12 +10,12 @@ __all__ = ["checked_call"]
 
 
 def checked_call() -> Callable[[bytes], tuple[str | None, Any]]:
-    """A function for workers that calls a pickled (function, arguments).
+    """A function that workers run, which calls a pickled (function, arguments).
 
-    Ray puts the driver's current directory first on every worker's path, so that a checkout would
-    be imported in place of the installed package. The function is pickled by value, as functions
-    within functions are, and imports nothing of the package before it has mended the path. It
-    returns why the worker refuses, or None, and the result.
+    Ray puts the driver's current directory first on every worker's import path, so a checkout there
+    would be imported instead of the installed package. The returned function is pickled by value,
+    since it is nested, and imports the package only after it has corrected the path. It returns why
+    the worker refuses, or None, and the call's result.
     """
     driver = Path(dtb_builder.__file__).parent
     current = Path.cwd()
@@ -49,12 +49,12 @@ def checked_call() -> Callable[[bytes], tuple[str | None, Any]]:
                 import dtb_builder
             except ImportError as error:
                 return f"a worker on {host} cannot import dtb_builder: {error}", None
-            found = Path(dtb_builder.__file__).parent
-            theirs = source_files(found)
+            there = Path(dtb_builder.__file__).parent
+            theirs = source_files(there)
             names = sorted(expected.keys() | theirs.keys())
             if other := [name for name in names if expected.get(name) != theirs.get(name)]:
                 return (
-                    f"a worker on {host} has another dtb_builder, in {found}, than the driver, "
+                    f"a worker on {host} has another dtb_builder, in {there}, than the driver, "
                     f"in {here}: {len(other)} files differ, the first is {other[0]}"
                 ), None
             sys.modules[checked] = dtb_builder

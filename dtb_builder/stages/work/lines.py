@@ -1,7 +1,7 @@
-"""A file of checksummed lines that is only appended to, and survives kill -9 at any moment.
+"""An append-only file of checksummed lines, which survives kill -9 at any moment.
 
-A line is a CRC-32C in eight hexadecimal digits, a space, and a JSON text. It counts only when its
-checksum holds, and only while every line before it counts.
+A line is a CRC-32C in eight hexadecimal digits, a space, and a JSON text. It is valid if its
+checksum matches and all lines before it are valid.
 """
 
 import json
@@ -20,7 +20,7 @@ _PREFIX = 9
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
-    """The lines that count, none where there is no file; the file is left as it is.
+    """The valid lines of a file, which may be missing; the file is not changed.
 
     Raises:
         DamagedFileError: a line's checksum holds, but it is no JSON object.
@@ -29,9 +29,9 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
 
 
 def open_lines(path: Path) -> list[dict[str, Any]]:
-    """The lines that count, what follows them being cut off; an empty file where there is none.
+    """The valid lines of a file; cuts off the rest, and creates a missing file.
 
-    The caller holds the file: nobody else appends to it.
+    The caller must be the only one who appends to the file.
     """
     lines, num_bytes = _read(path)
     if path.exists():
@@ -42,12 +42,12 @@ def open_lines(path: Path) -> list[dict[str, Any]]:
 
 
 def append_line(path: Path, value: Mapping[str, Any]) -> None:
-    """Add a line; it has reached the disk when this returns, and is cut off where it cannot."""
+    """Append a line and wait until it is on disk; if that fails, the line is cut off."""
     append(path, _line(value))
 
 
 def write_lines(path: Path, values: Iterable[Mapping[str, Any]]) -> None:
-    """Make a file hold just these lines; a crash leaves the old file or the new one."""
+    """Replace a file by these lines; after a crash there is the old file or the new one."""
     write_whole(path, b"".join(map(_line, values)))
 
 
@@ -57,7 +57,7 @@ def _line(value: Mapping[str, Any]) -> bytes:
 
 
 def _read(path: Path) -> tuple[list[dict[str, Any]], int]:
-    """The lines that count, and the bytes that they take."""
+    """The valid lines, and their size in bytes."""
     lines: list[dict[str, Any]] = []
     num_bytes = 0
     data = path.read_bytes() if path.exists() else b""

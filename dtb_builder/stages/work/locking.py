@@ -1,9 +1,9 @@
-"""Who may write to a run folder: one process to all of it, or several to ranges of its shards.
+"""Locks of a run folder, for one process on all of it, or for several on ranges of its shards.
 
-The lock of the whole folder is the file ``.lock``. Whoever works on a range holds a file of its
-own, ``.locks/shards-FIRST-LAST.lock``, and held ``.lock`` while it took that; so nobody can take
-the whole while a range is held, nor a range that overlaps another. All of them are locks of the
-operating system, which frees them when their holder dies.
+The lock of the whole folder is the file ``.lock``. The lock of a range is the file
+``.locks/shards-FIRST-LAST.lock``; a process holds ``.lock`` while it takes it. So the whole folder
+cannot be locked while a range is, and ranges cannot overlap. All are locks of the operating system,
+which frees them when their holder dies.
 """
 
 import contextlib
@@ -32,13 +32,13 @@ _logger = logging.getLogger(__name__)
 _NO_LOCKS = frozenset({errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP})
 
 _WHOLE_SECONDS = 2
-"""Longer than `FolderLock.holders` takes to look."""
+"""The time to wait for ``.lock``: longer than `FolderLock.holders` holds it."""
 
 _LOOK_SECONDS = 1
-"""The same, of a range's lock."""
+"""The time to wait for a range's lock, likewise."""
 
 _RANGE_SECONDS = 60
-"""Longer than a thousand jobs that begin at once take to lock their ranges."""
+"""The time to wait for ``.lock`` with a range: enough for a thousand jobs that start at once."""
 
 
 @contextlib.contextmanager
@@ -46,12 +46,12 @@ def held(file: Path, *, seconds: float, otherwise: Callable[[], str]) -> Iterato
     """Hold a lock of the operating system, which frees it when its holder dies.
 
     Args:
-        file: that stands for it.
-        seconds: to wait for it.
-        otherwise: what the error says; asked then, since only the present holder has signed.
+        file: the lock file.
+        seconds: how long to wait for the lock.
+        otherwise: makes the error's message, when it is needed, since the holder may change.
 
     Raises:
-        LockedError: somebody else has held it for all that time.
+        LockedError: another process has held the lock all the time.
         ConfigError: the file system has no locks.
     """
     lock = _lock(file)
@@ -70,10 +70,10 @@ def held(file: Path, *, seconds: float, otherwise: Callable[[], str]) -> Iterato
 
 
 def check_lockable(file: IO[bytes], folder: Path) -> None:
-    """See that a file system has locks, by those of an open file that nobody else knows.
+    """Check that a file system has locks, by locking an open temporary file.
 
     Raises:
-        ConfigError: it has none.
+        ConfigError: the file system has no locks.
     """
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -84,13 +84,14 @@ def check_lockable(file: IO[bytes], folder: Path) -> None:
 def _no_locks(folder: Path, error: OSError) -> ConfigError:
     reason = os.strerror(error.errno or errno.ENOSYS)
     return ConfigError(
-        f"{folder} is on a file system without locks ({reason}), which keep two processes from one "
-        "run: mount it with them (Lustre: -o flock; NFS: without nolock), or use another folder"
+        f"{folder} is on a file system without file locks ({reason}), so two processes could train "
+        "the same run: mount it with locks (Lustre: -o flock; NFS: without nolock), or use another "
+        "folder"
     )
 
 
 def _lock(file: Path) -> FileLock:
-    """A lock of the operating system alone: a soft one would outlive a holder that is killed."""
+    """A lock of the operating system; a soft lock would outlive a holder that is killed."""
     return FileLock(file, fallback_to_soft=False)
 
 
@@ -102,13 +103,13 @@ class FolderLock:
 
     @contextlib.contextmanager
     def held(self, *, seconds: float = _WHOLE_SECONDS) -> Iterator[None]:
-        """Hold the whole folder: nobody else writes to it meanwhile.
+        """Hold the lock of the whole folder, so that no other process writes to it.
 
         Args:
-            seconds: to wait for it.
+            seconds: how long to wait for the lock.
 
         Raises:
-            LockedError: somebody else holds it, or a part.
+            LockedError: another process holds it, or a range.
         """
         with self._gate(seconds):
             for shards in self._ranges():
@@ -118,10 +119,10 @@ class FolderLock:
 
     @contextlib.contextmanager
     def held_range(self, shards: ShardRange) -> Iterator[None]:
-        """Hold some shards: nobody else works on them, though others may on others.
+        """Hold the lock of a range of shards; other processes may work on other shards.
 
         Raises:
-            LockedError: somebody else holds the folder, or a range that overlaps this one.
+            LockedError: another process holds the folder, or a range that overlaps this one.
         """
         self._folder.mkdir(exist_ok=True)
         with contextlib.ExitStack() as own:
@@ -134,12 +135,12 @@ class FolderLock:
                 yield
 
     def holders(self) -> tuple[str, ...]:
-        """Who holds the folder, or parts of it, now."""
+        """A text on each process that holds the folder or a range of it."""
         locks = {self._signature: self._whole_lock} | {
             self._range_signature(shards): self._range_lock(shards) for shards in self._ranges()
         }
-        found = [_holder(file, _lock(lock)) for file, lock in locks.items() if file.exists()]
-        return tuple(text for text in found if text is not None)
+        texts = [_holder(file, _lock(lock)) for file, lock in locks.items() if file.exists()]
+        return tuple(text for text in texts if text is not None)
 
     def _gate(self, seconds: float) -> contextlib.AbstractContextManager[None]:
         def otherwise() -> str:
@@ -159,10 +160,10 @@ class FolderLock:
             pass
 
     def _ranges(self) -> list[ShardRange]:
-        """Those that have a lock, whether or not somebody holds it."""
+        """The ranges that have a lock file, held or not."""
         found: list[ShardRange] = []
         for file in self._folder.glob("shards-*.lock"):
-            with contextlib.suppress(ValueError):  # a name that is none of ours
+            with contextlib.suppress(ValueError):  # another name than this class gives
                 found.append(ShardRange.parse(file.stem.removeprefix("shards-")))
         return sorted(found, key=lambda shards: shards.first)
 
@@ -187,7 +188,7 @@ class FolderLock:
 
 @contextlib.contextmanager
 def _signed(signature: Path, path: Path) -> Iterator[None]:
-    """Say in a file who holds a lock, for as long as it is held."""
+    """Write who holds a lock to a file, and remove the file at the end."""
     if signature.exists():
         _logger.warning("%s was left by %s, which died", path, _text(signature))
         signature.unlink()  # it may be a link by now
@@ -204,7 +205,7 @@ def _signed(signature: Path, path: Path) -> Iterator[None]:
 
 
 def _holder(signature: Path, lock: FileLock) -> str | None:
-    """Who holds a lock that somebody has signed, or None where the signature was left behind."""
+    """A text on the process that holds a signed lock; None if its holder has died."""
     text = _text(signature)
     if signature.parent.name == ".locks":
         text += f", on {signature.stem.replace('-', ' ', 1)}"
@@ -212,8 +213,8 @@ def _holder(signature: Path, lock: FileLock) -> str | None:
         lock.acquire(timeout=0)
     except Timeout:
         return text
-    except OSError:  # a folder that may only be read
-        return f"{text}, unless that has died"
+    except OSError:  # the folder is read-only
+        return f"{text}, if it is still alive"
     lock.release()
     return None
 

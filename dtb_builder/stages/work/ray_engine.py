@@ -37,24 +37,24 @@ __all__ = ["RayEngine"]
 _logger = logging.getLogger(__name__)
 
 _LIMIT_SECONDS = 1.0
-"""How long what the cluster has is remembered."""
+"""How long the cluster's capacity is cached."""
 
 _JOIN_SECONDS = 120
-"""How long a started cluster may take to answer: its head may still be starting."""
+"""How long to wait for a cluster's answer: its head may still be starting."""
 
 
 class RayEngine:
-    """Core tasks in a bounded loop: a plan of any length costs the driver the same memory.
+    """Makes calls as Ray tasks, a bounded number at once.
 
     Args:
         cluster: where the work is done.
         compute: what a run needs.
-        log: a file for Ray's own words, or None to leave them on standard error.
+        log: a file for Ray's log, or None to leave it on standard error.
 
     Raises:
-        ConfigError: the cluster cannot be reached, or is a local one without room for a single
-            run; to a started one machines may come.
-        NotStartedError: Ray did not come up in time, or SIGTERM came while a cluster was joined.
+        ConfigError: the cluster cannot be reached, or a local cluster is too small for a run. A
+            remote cluster may be too small at first, since machines may join.
+        NotStartedError: Ray did not start in time, or SIGTERM came while it joined a cluster.
     """
 
     def __init__(
@@ -70,8 +70,8 @@ class RayEngine:
 
     def __enter__(self) -> Self:
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-        # Workers of a local cluster inherit these; elsewhere Ray sets the first by the cores of a
-        # task. A library that is loaded before set_up_torch would otherwise spin on every core.
+        # For the workers of a local cluster; elsewhere Ray sets the first to the cores of a task.
+        # Otherwise a library that is loaded before set_up_torch would start a thread on every core.
         for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
             os.environ.setdefault(name, str(self._compute.threads))
         local = self._cluster.address is None
@@ -90,14 +90,14 @@ class RayEngine:
             if type(error) not in (Exception, RuntimeError, TimeoutError):
                 raise
             ray.shutdown()
-            # A version of Ray or Python that is not the cluster's is among these, too.
+            # Another version of Ray or Python than the cluster's is a mismatch.
             reason = ConfigError if "mismatch" in str(error) else NotStartedError
-            seen = "" if self._log is None else f" ({self._log} has what Ray said)"
+            seen = "" if self._log is None else f" (see {self._log})"
             raise reason(f"Ray did not start: {' '.join(str(error).split())}{seen}") from error
         self._quiet.enter_context(ray_works_into(self._log))
         if self._capacity() < 1:
-            found = {k: v for k, v in ray.cluster_resources().items() if k in ("CPU", "GPU")}
-            lacking = f"a run needs {self._resources(on_device=True)}, Ray has {found}"
+            total = {k: v for k, v in ray.cluster_resources().items() if k in ("CPU", "GPU")}
+            lacking = f"a run needs {self._resources(on_device=True)}, Ray has {total}"
             if local:
                 ray.shutdown()
                 raise ConfigError(lacking)
@@ -125,12 +125,12 @@ class RayEngine:
         return not self._running
 
     def submit(self, call: Call) -> None:
-        """Have a call made."""
+        """Queue a call."""
         pickled = cloudpickle.dumps((call.function, call.arguments))  # pyright: ignore[reportPrivateImportUsage]
         self._running[self._remote(call).options(name=call.name).remote(pickled)] = call.key
 
     def wait(self, *, seconds: float) -> list[CallEnd]:
-        """The calls that have ended since the last time; waits for one, but not for ever."""
+        """The calls that have ended since the last wait; waits for at least one, or a time-out."""
         references = list(self._running)
         ready, _ = ray.wait(references, num_returns=1, timeout=seconds)
         more, _ = ray.wait(references, num_returns=len(references), timeout=0)
@@ -142,7 +142,7 @@ class RayEngine:
             refusal, result = ray.get(reference)
             return CallEnd(key, result, None if refusal is None else ConfigError(refusal))
         except RayTaskError as error:
-            # Of an error that explains itself, Ray's text around it would hide the explanation.
+            # Ray's text around a DTBError would hide its message.
             cause = error.cause
             explained = isinstance(cause, DTBError)
             return CallEnd(key, None, cause if explained else error.as_instanceof_cause())
@@ -152,16 +152,16 @@ class RayEngine:
             return CallEnd(key, None, error)
 
     def _remote(self, call: Call) -> Any:
-        """The call's function as Ray knows it, declared once."""
+        """The Ray function for a call, which is declared once."""
         which = (call.function, call.on_device)
         if which not in self._remotes:
             resources = self._resources(on_device=call.on_device)
-            # A GPU's memory is only given back when the process ends.
+            # The memory of a GPU is free again only when the process ends.
             max_calls = 1 if resources["num_gpus"] else 0
             declare = ray.remote(
                 num_cpus=resources["num_cpus"],
                 num_gpus=resources["num_gpus"],
-                max_retries=0,  # work/tasks.py alone decides what is tried again
+                max_retries=0,  # only work/tasks.py decides what is tried again
                 max_calls=max_calls,
             )
             self._remotes[which] = declare(checked_call())
@@ -176,70 +176,70 @@ class RayEngine:
         return {"num_cpus": self._compute.threads, "num_gpus": gpus}
 
     def _capacity(self) -> int:
-        """How many runs the cluster has room for at once."""
+        """How many runs the cluster can train at once."""
         total = ray.cluster_resources()
         needed = self._resources(on_device=True)
-        rooms = [total.get("CPU", 0) / needed["num_cpus"]]
+        limits = [total.get("CPU", 0) / needed["num_cpus"]]
         if needed["num_gpus"]:
-            rooms.append(total.get("GPU", 0) / needed["num_gpus"])
-        return int(min(rooms))
+            limits.append(total.get("GPU", 0) / needed["num_gpus"])
+        return int(min(limits))
 
 
 def _answering(address: str) -> str:
-    """The address of a cluster that answers; said before it is waited for.
+    """Wait until a cluster answers, and return its address as HOST:PORT.
 
-    Ray itself would wait for minutes in compiled code, where no signal is heard.
+    Ray itself would wait for minutes in compiled code, where Python handles no signal.
     """
-    found = canonicalize_bootstrap_address(address)
-    if found is None:
+    head = canonicalize_bootstrap_address(address)
+    if head is None:
         raise ConfigError(f"cluster.address={address}: no Ray runs on this machine")
-    said = f"dtb: joining the Ray cluster at {found}"
+    message = f"dtb: joining the Ray cluster at {head}"
     if os.environ.get("RAY_USE_TLS", "0").lower() in ("1", "true"):
-        print(said, file=sys.stderr, flush=True)
-        return found  # a plain connection would not be answered
+        print(message, file=sys.stderr, flush=True)
+        return head  # it would not answer a connection without TLS
     end = time.monotonic() + _JOIN_SECONDS
-    direct = [("grpc.enable_http_proxy", 0)]  # as Ray's own connections are
-    with _sigterm_heard() as heard, grpc.insecure_channel(found, direct) as channel:
-        print(said, file=sys.stderr, flush=True)
+    direct = [("grpc.enable_http_proxy", 0)]  # as in Ray's own connections
+    with _sigterm_noticed() as stopped, grpc.insecure_channel(head, direct) as channel:
+        print(message, file=sys.stderr, flush=True)
         ready = grpc.channel_ready_future(channel)
         while True:
             with contextlib.suppress(grpc.FutureTimeoutError):
                 ready.result(timeout=0.2)
-                return found
-            if heard.is_set():
-                raise NotStartedError(f"told to stop while joining the Ray cluster at {found}")
+                return head
+            if stopped.is_set():
+                raise NotStartedError(f"SIGTERM came while joining the Ray cluster at {head}")
             if time.monotonic() > end:
                 raise ConfigError(
-                    f"cluster.address={address}: no Ray answered at {found} within "
+                    f"cluster.address={address}: no Ray answered at {head} within "
                     f"{_JOIN_SECONDS} seconds"
                 )
 
 
 @contextlib.contextmanager
-def _sigterm_heard() -> Iterator[threading.Event]:
-    """Whether SIGTERM has come since, besides what its handler does."""
-    ours, heard = signal.getsignal(signal.SIGTERM), threading.Event()
+def _sigterm_noticed() -> Iterator[threading.Event]:
+    """An event that SIGTERM sets, in addition to what its handler does."""
+    ours, came = signal.getsignal(signal.SIGTERM), threading.Event()
 
-    def hear(number: int, frame: Any) -> None:
-        heard.set()
+    def notice(number: int, frame: Any) -> None:
+        came.set()
         if callable(ours):
             ours(number, frame)
 
-    signal.signal(signal.SIGTERM, hear)
+    signal.signal(signal.SIGTERM, notice)
     try:
-        yield heard
+        yield came
     finally:
         signal.signal(signal.SIGTERM, ours)
 
 
 @contextlib.contextmanager
 def _sigterm_kept() -> Iterator[None]:
-    """Keep Ray from taking SIGTERM over, as it does while it starts.
+    """Within, Ray may start but not replace our handler of SIGTERM.
 
-    Its handler in Python raises SystemExit wherever the process happens to be: within compiled code
-    that is swallowed, or aborts the process. Its handler in C sets an alarm that aborts the process
-    three seconds later, however busy with ending it is then (absl's failure_signal_handler.cc); so
-    ours is put back in its place, and alarms are taken back until it is.
+    Ray's Python handler raises SystemExit anywhere, even in compiled code, which ignores it or
+    aborts the process. Ray's C handler sets an alarm that aborts the process three seconds later,
+    before it has ended cleanly (absl's failure_signal_handler.cc). So signal.signal ignores Ray's
+    Python handler, alarms are cancelled while Ray starts, and at the end our handler is restored.
     """
     real, ours = signal.signal, signal.getsignal(signal.SIGTERM)
     started = threading.Event()

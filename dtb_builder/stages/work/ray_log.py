@@ -1,4 +1,4 @@
-"""Where Ray's own words go: into a file, away from what a person reads."""
+"""Redirect Ray's log to a file, away from what the user reads."""
 
 import contextlib
 import logging
@@ -15,9 +15,9 @@ __all__ = ["ray_starts_into", "ray_works_into"]
 
 @contextlib.contextmanager
 def ray_starts_into(log: Path | None) -> Iterator[None]:
-    """While Ray starts, what it writes to this process's standard error goes into a file.
+    """Within, while Ray starts, this process's standard error is redirected to a file.
 
-    Its compiled code writes there without asking Python; nobody else says anything meanwhile.
+    The file descriptor is redirected, since Ray's compiled code writes to it directly.
     """
     if log is None:
         yield
@@ -37,7 +37,7 @@ def ray_starts_into(log: Path | None) -> Iterator[None]:
 
 @contextlib.contextmanager
 def ray_works_into(log: Path | None) -> Iterator[None]:
-    """The warnings of a started Ray, and all that its workers and nodes print, go into a file."""
+    """Within, the warnings of a running Ray and the output of its workers go to a file."""
     if log is None:
         yield
         return
@@ -57,9 +57,9 @@ def ray_works_into(log: Path | None) -> Iterator[None]:
 
 
 def _write(file: TextIO, data: Mapping[str, Any]) -> None:
-    """Lines of one process, with who wrote them."""
+    """Write lines of a process with its name and address."""
     if data.get("pid") == "autoscaler":
-        return  # thirty lines every five seconds, which Ray has in its own monitor.log
+        return  # thirty lines every five seconds, which are also in Ray's monitor.log
     who = f"({data.get('task_name') or data.get('pid')}, ip={data.get('ip')})"
     file.writelines(f"{who} {line}\n" for line in data["lines"])
     file.flush()

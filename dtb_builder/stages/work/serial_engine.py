@@ -1,4 +1,4 @@
-"""Calls one after the other in this process."""
+"""An engine that makes calls one after the other in this process."""
 
 from collections import deque
 from types import TracebackType
@@ -10,7 +10,7 @@ __all__ = ["SerialEngine"]
 
 
 class SerialEngine:
-    """Makes each call in this process when its end is waited for."""
+    """Makes each call in `wait`."""
 
     def __init__(self) -> None:
         self._calls: deque[Call] = deque()
@@ -35,11 +35,11 @@ class SerialEngine:
         return not self._calls
 
     def submit(self, call: Call) -> None:
-        """Have a call made."""
+        """Queue a call."""
         self._calls.append(call)
 
-    def wait(self, *, seconds: float) -> list[CallEnd]:  # noqa: ARG002 - it never has to wait
-        """Make one call; the wait is as long as the call."""
+    def wait(self, *, seconds: float) -> list[CallEnd]:  # noqa: ARG002 - it never times out
+        """Make one call."""
         call = self._calls.popleft()
         try:
             return [CallEnd(call.key, call.function(*call.arguments), None)]

@@ -1,4 +1,4 @@
-"""The one loop that runs tasks: what is tried again, what is given up, what stops everything."""
+"""The loop that runs tasks, and decides which are tried again and which errors stop it."""
 
 import pickle
 from collections import deque
@@ -8,6 +8,7 @@ from typing import Any
 
 from dtb_builder.errors import (
     ConfigError,
+    ContradictionError,
     DivergedError,
     ImagesError,
     LockedError,
@@ -21,8 +22,8 @@ __all__ = ["Ended", "Event", "Failed", "Postponed", "Started", "Task", "Waited",
 
 _POLL_SECONDS = 1.0
 
-_STOPPING = (StorageError, ImagesError, ConfigError, MissingVolumeError)
-"""Errors of the machine or of the settings: every other task would meet them, too."""
+_STOPPING = (StorageError, ImagesError, ConfigError, MissingVolumeError, ContradictionError)
+"""Errors of the machine or of the settings, which every other task would have, too."""
 
 
 @dataclass(frozen=True)
@@ -30,11 +31,11 @@ class Task:
     """A piece of work that is tried until it succeeds or has failed too often.
 
     Attributes:
-        key: by which its events are known.
+        key: identifies the task.
         function: a module-level function.
-        arguments: what it is called with.
-        on_device: whether it computes on the run's device; otherwise it takes one core.
-        num_failed: attempts that failed before, in an earlier process.
+        arguments: the function's arguments.
+        on_device: whether it needs the device of a run; otherwise it needs one core.
+        num_failed: the number of attempts that failed in earlier processes.
     """
 
     key: Hashable
@@ -53,7 +54,7 @@ class Started:
 
 @dataclass(frozen=True)
 class Ended:
-    """A task has done its work; the result is None where its attempt failed only afterwards."""
+    """A task has done its work; the result is None if its attempt failed afterwards."""
 
     task: Task
     result: Any
@@ -64,9 +65,9 @@ class Failed:
     """An attempt at a task has failed.
 
     Attributes:
-        task: that failed.
-        error: what it raised, or how its process died.
-        traceback: of the error, as text.
+        task: the task.
+        error: the error that it raised or that ended its process.
+        traceback: the error's traceback as text.
         given_up: whether the task is not tried again.
     """
 
@@ -83,11 +84,11 @@ class Failed:
 
 @dataclass(frozen=True)
 class Postponed:
-    """A task will be started again, through no fault of its own.
+    """A task will be started again, without a failed attempt.
 
     Attributes:
-        task: that did not end.
-        error: another process holds its lock, or its machine is gone.
+        task: the task.
+        error: says that another process holds its lock, or that its machine is gone.
     """
 
     task: Task
@@ -96,7 +97,7 @@ class Postponed:
 
 @dataclass(frozen=True)
 class Waited:
-    """The engine was waited for; comes at least once a second while a task runs elsewhere."""
+    """The loop has waited for the engine, at most a second unless the engine is serial."""
 
 
 Event = Started | Ended | Failed | Postponed | Waited
@@ -109,26 +110,23 @@ def run_tasks(
     max_attempts: int,
     is_done: Callable[[Task], bool] = lambda _: False,
 ) -> Iterator[Event]:
-    """Run tasks on an engine until there are no more; a bounded number is in memory at once.
+    """Run tasks on an engine until there are no more; only a bounded number is in memory.
 
-    A lost machine and a lock that another process holds are nobody's failure: the task is started
-    again, and no attempt is counted. A process that dies is one attempt of the first of its tasks
-    that is not done. A training that has diverged is given up at once, since the same bits would
-    diverge again.
+    If a machine is lost or another process holds a task's lock, the task is started again and no
+    attempt is counted. A process that dies counts as one attempt of its first task that is not
+    done. A training that has diverged is given up at once, since it would diverge again.
 
     Args:
-        engine: that is started.
-        batches: in the order of their start; one process runs the tasks of a batch, one after
-            another. An empty one where none is ready until another task has ended.
+        engine: the engine, already started.
+        batches: the tasks in order; a process runs the tasks of a batch one after another. An
+            empty batch means that none is ready until another task has ended.
         max_attempts: how often a task may fail before it is given up.
-        is_done: whether a task has done its work, though its attempt failed or its process died
-            afterwards.
+        is_done: whether a task has done its work, asked when its attempt failed or its process
+            died.
 
     Raises:
-        StorageError: raised by a task, as are the others: they concern every task.
-        ImagesError: likewise.
-        ConfigError: likewise.
-        MissingVolumeError: likewise.
+        StorageError, ImagesError, ConfigError, MissingVolumeError, ContradictionError: a task
+            raised it; these errors concern every task.
     """
     loop = _Loop(batches, max_attempts, is_done)
     while True:
@@ -137,7 +135,7 @@ def run_tasks(
             loop.running[batch[0].key] = batch
             yield from map(Started, batch)
         if engine.is_idle():
-            assert loop.exhausted, "no task is ready, and none runs that it could wait for"
+            assert loop.exhausted, "no task is ready, and no task runs"
             return
         for end in engine.wait(seconds=_POLL_SECONDS):
             yield from loop.ended(end)
@@ -151,7 +149,7 @@ def _call(batch: tuple[Task, ...]) -> Call:
 
 @dataclass(frozen=True)
 class _Attempt:
-    """How a task went in its process: a result, or an error with its traceback."""
+    """The result of a task in its process, or an error with its traceback."""
 
     result: Any = None
     error: Exception | None = None
@@ -159,11 +157,11 @@ class _Attempt:
 
 
 def attempt(tasks: tuple[Task, ...]) -> list[_Attempt]:
-    """Run tasks one after another in this process; what one of them raises stops no other.
+    """Run tasks one after another in this process; other errors do not stop the next task.
 
     Raises:
-        StorageError, ImagesError, ConfigError, MissingVolumeError: a task did; the others that are
-            left would, too.
+        StorageError, ImagesError, ConfigError, MissingVolumeError, ContradictionError: a task
+            raised it, and the next tasks would, too.
     """
     return [_attempt(task) for task in tasks]
 
@@ -178,16 +176,16 @@ def _attempt(task: Task) -> _Attempt:
 
 
 def _portable(error: Exception) -> Exception:
-    """The error, or where it cannot travel between processes, one of the same text."""
+    """The error or, if it cannot be pickled, a RuntimeError with its text."""
     try:
-        pickle.loads(pickle.dumps(error))  # noqa: S301 - made by the line itself
-    except Exception:  # noqa: BLE001 - whatever pickling it raises
+        pickle.loads(pickle.dumps(error))  # noqa: S301 - pickled in the same line
+    except Exception:  # noqa: BLE001 - pickling may raise anything
         return RuntimeError(f"{type(error).__name__}: {error}")
     return error
 
 
 class _Loop:
-    """The state of `run_tasks`: what waits, what runs, what has failed how often."""
+    """The state of `run_tasks`: waiting and running tasks, and failed attempts."""
 
     def __init__(
         self,
@@ -205,7 +203,7 @@ class _Loop:
         self.exhausted = False
 
     def next_batch(self) -> tuple[Task, ...]:
-        """The tasks that one process runs next; empty where none is ready."""
+        """The tasks that one process runs next; empty if none is ready."""
         if self._again:
             return (self._again.popleft(),)
         if not self.exhausted:
@@ -217,7 +215,7 @@ class _Loop:
         return (self._locked.popleft(),) if self._locked else ()
 
     def ended(self, end: CallEnd) -> Iterator[Event]:
-        """What the end of a call means for its tasks."""
+        """The events that follow from the end of a call."""
         batch = self.running.pop(end.key)
         if isinstance(end.error, _STOPPING):
             raise end.error
@@ -237,11 +235,11 @@ class _Loop:
                 yield self._failed(task, tried.error, tried.traceback)
 
     def _died(self, batch: tuple[Task, ...], error: Exception, *, is_lost: bool) -> Iterator[Event]:
-        """A process is gone: with its machine, or over the first of its tasks that is not done."""
+        """The events that follow from a process that died alone or with its machine."""
         left = [task for task in batch if not self._is_done(task)]
         yield from (Ended(task, None) for task in batch if task not in left)
         if left and not is_lost:
-            # The process could not say itself what went wrong.
+            # The process died before it could return a traceback.
             yield self._failed(left.pop(0), error, traceback_text(error))
         self._again.extend(left)
         yield from (Postponed(task, error) for task in left)

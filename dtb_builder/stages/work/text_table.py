@@ -1,4 +1,4 @@
-"""Tables of text, for people."""
+"""Print tables as text."""
 
 from collections.abc import Callable, Sequence
 
@@ -10,7 +10,7 @@ __all__ = ["print_table"]
 def print_table(
     lines: Sequence[Sequence[str]], *, align: Callable[[str, int], str] = str.ljust
 ) -> None:
-    """Print lines in columns; the last column is as wide as each line wants."""
+    """Print lines in columns; the last column is not padded."""
     lines = [[shown(cell) for cell in line] for line in lines]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     for line in lines:

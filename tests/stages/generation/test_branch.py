@@ -85,6 +85,21 @@ def test_a_branch_with_nothing_changed_has_the_parents_epochs_bit_for_bit(
     assert "run 1 branches from epoch 2" in capsys.readouterr().err
 
 
+def test_a_branch_of_more_runs_takes_over_those_of_an_earlier_one(
+    parent: Path, tmp_path: Path, dtb: Dtb, capsys: pytest.CaptureFixture[str]
+) -> None:
+    few, more = tmp_path / "few", tmp_path / "more"
+    assert dtb("branch", parent, few, "--runs", "1", "--from", FROM) == 0
+    assert dtb("generate", few, "cluster=serial") == 0
+    assert dtb("branch", parent, more, "--runs", "0-1", "--from", FROM) == 0
+    assert dtb("generate", more, "--adopt", few, "cluster=serial") == 0
+    assert "1 runs adopted" in capsys.readouterr().out
+    assert_finished_as(more, parent, dtb)
+    with Benchmark(more / "dtb.h5") as branched:
+        assert ["adopted_from" in run.origin for run in branched] == [False, True]
+        assert branched.run(1).branch_epoch == FROM
+
+
 @pytest.mark.ray
 def test_a_branch_is_trained_on_ray_to_the_same_bits(
     parent: Path, tmp_path: Path, dtb: Dtb
@@ -169,10 +184,10 @@ def test_a_damaged_shard_of_a_branch_is_trained_again_from_its_parent(
         (("--from", 3), "cannot go on from epoch 3: .* after epochs 0, 2, 4"),
         (("--from", 6), "no epoch 6"),
         (("--from", 2, "--runs", "1-2"), "has no run 2"),
-        (("--from", 2, "--runs", "all"), "--runs wants numbers"),
-        (("--from", 4, "recipe.num_epochs=4"), "recipe.num_epochs must be beyond epoch 4"),
+        (("--from", 2, "--runs", "all"), "--runs must be numbers"),
+        (("--from", 4, "recipe.num_epochs=4"), "recipe.num_epochs must be larger than 4"),
         (("--from", 2, "recipe.batch_size=32"), "recipe.batch_size cannot change"),
-        (("--from", 2, "states.dtype=bfloat16", "states.momentum=none"), "a branch keeps the"),
+        (("--from", 2, "states.dtype=bfloat16", "states.momentum=none"), "a branch stores the"),
         (("--from", 2, "network.channels=4"), "not network"),
         (("--from", 2, "images.num_valid=100"), "its parent's images"),
         (("--from", 2, "recipe.speed=3"), "there is no setting"),

@@ -11,7 +11,7 @@ from chaos.fake_runs import append, fake_run, write_journal
 
 from dtb_builder.cli import main
 from dtb_builder.dataset.journal import append_epoch, open_journal
-from dtb_builder.errors import TimeLimitError
+from dtb_builder.errors import TimeLimitError, UnfinishedError
 from dtb_builder.stages.generation import driver, run_folder
 from dtb_builder.stages.generation.run_folder import PlannedRun, RunFolder
 from dtb_builder.stages.generation.status import status
@@ -58,6 +58,7 @@ def pretend(path: Path, run: PlannedRun, _limit: float | None) -> None:
     """Write the journal of a run that nobody trains."""
     journal = RunFolder(path).journal_file(run)
     journal.parent.mkdir(parents=True, exist_ok=True)
+    journal.unlink(missing_ok=True)
     write_journal(journal, run.number)
 
 
@@ -124,6 +125,28 @@ def test_a_task_is_of_runs_of_one_shard(
     events = drive(folder, engine, monkeypatch, runs_per_task=size)
     assert engine.begun == begun
     assert sum(isinstance(event, driver.RunFinished) for event in events) == 7
+    assert events[-1] == driver.Progress(7 * 3)
+    assert len(folder.shard_files()) == 3
+
+
+def test_finished_runs_are_no_tasks_unless_a_journal_turns_out_to_be_damaged(
+    folder: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs = list(folder.plan())
+    for run in runs:
+        pretend(folder.path, run, None)
+    with folder.journal_file(runs[4]).open("r+b") as journal:
+        journal.seek(1500)
+        journal.write(b"damage")
+    engine = MortalEngine(is_lost=False, deaths={})
+    monkeypatch.setattr(driver, "open_engine", lambda *_: engine)
+    with pytest.raises(UnfinishedError, match=r"runs \[4\] ended twice"):
+        list(driver.generate(folder, launch(), train=lambda *_: None))
+    engine = MortalEngine(is_lost=False, deaths={})
+    events = drive(folder, engine, monkeypatch, runs_per_task=3)
+    assert engine.begun == [(4,)]
+    told = {event.run.number for event in events if isinstance(event, driver.RunFinished)}
+    assert told == {3, 4, 5, 6}  # the first shard was closed before
     assert events[-1] == driver.Progress(7 * 3)
     assert len(folder.shard_files()) == 3
 

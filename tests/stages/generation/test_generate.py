@@ -554,7 +554,7 @@ def test_a_lock_that_may_not_be_tried_is_still_told_of(
 
     monkeypatch.setattr(FileLock, "acquire", denied)
     holders = status(RunFolder(tmp_path)).holders
-    assert holders == ("process 7 on far since then, unless that has died",)
+    assert holders == ("process 7 on far since then, if it is still alive",)
 
 
 def test_a_torn_list_of_failures_is_named(

@@ -28,7 +28,7 @@ def test_merging_again_gives_the_same_bytes(folder: RunFolder, dtb: Dtb) -> None
 
 
 @pytest.mark.parametrize("number", [1, 9], ids=["in the place of a planned one", "beside them"])
-def test_a_shard_of_another_study_is_named_and_never_merged(
+def test_a_shard_of_another_study_is_named_by_every_command_and_never_merged(
     number: int,
     folder: RunFolder,
     other_study: Path,
@@ -38,8 +38,11 @@ def test_a_shard_of_another_study_is_named_and_never_merged(
     before = folder.benchmark_file.read_bytes()
     file = folder.shard_file(number)
     shutil.copy(RunFolder(other_study).shard_file(1), file)
-    assert dtb("merge", folder.path) == 2
-    assert f"{file} is not a shard of {folder.path}" in capsys.readouterr().err
+    for command in (("merge",), ("generate", "cluster=serial")):
+        assert dtb(command[0], folder.path, *command[1:]) == 2
+        assert f"{file} is not a shard of {folder.path}" in capsys.readouterr().err
+    assert dtb("status", folder.path, "--check") == 1
+    assert f"{file} is not a shard of this plan" in capsys.readouterr().out
     assert folder.benchmark_file.read_bytes() == before
     assert dtb("repair", folder.path) == 0
     assert folder.damaged_file(file).exists()
@@ -54,6 +57,8 @@ def test_a_shard_under_the_name_of_another_is_named(
     shutil.copy(folder.shard_file(0), folder.shard_file(1))
     assert dtb("merge", folder.path) == 2
     assert "its run 0 is not planned for this shard" in capsys.readouterr().err
+    assert dtb("status", folder.path, "--check") == 1
+    assert "1 of 2 finished" in capsys.readouterr().out
 
 
 def list_of_runs(folder: RunFolder) -> list[int]:

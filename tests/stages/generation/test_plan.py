@@ -226,7 +226,7 @@ def test_a_setting_that_would_do_nothing_is_refused(
     setting: str, tmp_path: Path, dtb: Dtb, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert dtb("plan", tmp_path / "run", setting) == 2
-    assert "means nothing for space.kind=uniform" in capsys.readouterr().err
+    assert "has no effect with space.kind=uniform" in capsys.readouterr().err
 
 
 def test_a_changed_file_of_genotypes_is_refused(

@@ -9,7 +9,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dtb_builder.space import NAMED, Genotype, sample_uniform
-from dtb_builder.stages.publishing.draw import genotype_svg
 
 Dtb = Callable[..., int]
 SVG = "{http://www.w3.org/2000/svg}"
@@ -17,7 +16,7 @@ SVG = "{http://www.w3.org/2000/svg}"
 
 def texts(genotype: Genotype) -> list[tuple[str, float, float]]:
     """Each text of a picture, with its place."""
-    root = ElementTree.fromstring(genotype_svg(genotype))
+    root = ElementTree.fromstring(genotype.to_svg())
     return [
         (element.text or "", float(element.attrib["x"]), float(element.attrib["y"]))
         for element in root.iter(f"{SVG}text")
@@ -42,7 +41,7 @@ def test_no_name_covers_another(seed: int) -> None:
 
 def test_equal_genotypes_have_equal_pictures_in_one_spelling() -> None:
     genotype = NAMED["DARTS_V1"].canonical()
-    assert genotype_svg(genotype) == genotype_svg(Genotype.parse(str(genotype)))
+    assert genotype.to_svg() == Genotype.parse(str(genotype)).to_svg()
 
 
 @pytest.mark.parametrize(("ending", "magic"), [("svg", b"<svg"), ("png", b"\x89PNG")])

@@ -108,7 +108,7 @@ def test_scores_of_another_benchmark_are_refused(page: Path, finished: Path) -> 
 
 def test_any_other_table_is_no_file_of_scores(tmp_path: Path, finished: Path) -> None:
     pandas.DataFrame({"run": [0], "wot": [1.0]}).to_parquet(tmp_path / "scores.parquet")
-    refused = pytest.raises(NotDTBFileError, match="is no file of scores")
+    refused = pytest.raises(NotDTBFileError, match="is not a file of scores")
     with Benchmark(finished / "dtb.h5") as benchmark, refused:
         report(benchmark, tmp_path / "scores.parquet")
 

@@ -368,7 +368,7 @@ def test_a_missing_file_of_scores_names_who_makes_it(
     finished: Path, tmp_path: Path, dtb: Dtb, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert dtb("rank", finished / "dtb.h5", "--scores", tmp_path / "scores.parquet") == 2
-    assert "dtb score makes it" in capsys.readouterr().err
+    assert "make it with dtb score" in capsys.readouterr().err
 
 
 def test_the_command_prints_a_table_and_writes_json_and_a_plot(

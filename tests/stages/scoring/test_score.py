@@ -346,9 +346,9 @@ def test_a_machine_without_the_device_fails_no_state(
         ("num_images=2000", "wanted 2000 different images"),
         ("probe_seed=-1", "probe_seed must be at least 0"),
         ("num_reference=5", "num_reference must be at least 100 or null"),
-        ("cluster.time_limit=5", "cluster.time_limit means nothing for scores"),
-        ("cluster.shards=0-1", "cluster.shards means nothing for scores"),
-        ("cluster.runs_per_task=2", "cluster.runs_per_task and tensorboard mean nothing"),
+        ("cluster.time_limit=5", "cluster.time_limit has no effect on scores"),
+        ("cluster.shards=0-1", "cluster.shards has no effect on scores"),
+        ("cluster.runs_per_task=2", "cluster.runs_per_task and tensorboard have no"),
         ("recipe.num_epochs=5", "conf/score.yaml lists every setting"),
     ],
 )

@@ -2,9 +2,12 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
+from genotype_tables import oncenas_text, retrained_files, run301_text
 from tfrecords import trained_cell
 
+from dtb_builder.errors import TableError
 from dtb_builder.images.settings import ImagesConfig
 from dtb_builder.network import NetworkSpec
 from dtb_builder.scores import activation_units
@@ -141,3 +144,57 @@ def test_a_file_that_is_not_there_is_refused(
 ) -> None:
     assert dtb("rank", tmp_path / "missing", "--benchmark", "nds", *QUICK) == 2
     assert "missing" in capsys.readouterr().err
+
+
+def test_runs_of_nasbench301_are_scored_and_ranked(
+    tmp_path: Path, dtb: Dtb, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runs = tmp_path / "nb301" / "rs" / "results_fidelity_0"
+    runs.mkdir(parents=True)
+    for i in range(5):
+        text = run301_text(sample_uniform(0, i), 90 + i)
+        (runs / f"results_{i}.json").write_text(text)
+    options = ("--benchmark", "nasbench301", "--resamples", 20, *QUICK)
+    assert dtb("rank", tmp_path / "nb301", *options) == 0
+    assert "5 networks drawn, 0 outside the space" in capsys.readouterr().out
+    rows = {row["genotype"]: row for row in read_scores(tmp_path / "scores.parquet").rows}
+    spec = NetworkSpec(channels=2, layers=2, num_classes=10, image_size=8)
+    for i in range(5):
+        assert rows[f"network {i}"]["activation_units"] == activation_units(
+            sample_uniform(0, i), spec
+        )
+
+
+def test_runs_of_several_recipes_are_not_ranked_together(tmp_path: Path) -> None:
+    for i, rate in enumerate((0.025, 0.03)):
+        recipe = {"OptimizerSelector:sgd:learning_rate": rate}
+        text = run301_text(sample_uniform(0, i), 90, **recipe)
+        (tmp_path / f"results_{i}.json").write_text(text)
+    with pytest.raises(TableError, match=r"differ in OptimizerSelector:sgd:learning_rate"):
+        read_table("nasbench301", tmp_path, config())
+    (tmp_path / "results_1.json").write_text("{}")
+    with pytest.raises(TableError, match=r"results_1.json: wanted a run"):
+        read_table("nasbench301", tmp_path, config())
+
+
+def test_a_genotype_that_a_table_has_twice_counts_once(tmp_path: Path) -> None:
+    texts = [str(sample_uniform(0, i)) for i in (0, 1, 0)]
+    path = tmp_path / "data.csv"
+    path.write_text(oncenas_text(list(zip(texts, (90.0, 91.0, 94.0), strict=True))))
+    networks = read_table("oncenas", path, config())[1]
+    assert {network.name: network.accuracy for network in networks} == pytest.approx(
+        {"network 0": 0.92, "network 1": 0.91}
+    )
+
+
+def test_curves_stand_beside_the_genotypes(tmp_path: Path) -> None:
+    genotypes = [sample_uniform(0, i) for i in range(3)]
+    path = retrained_files(tmp_path, genotypes, np.full((3, 2), 95.0))
+    assert {network.accuracy for network in read_table("retrained", path, config())[1]} == {0.95}
+    curves = path.with_name("214_random_architectures.npy")
+    curves.write_bytes(b"nothing")
+    with pytest.raises(TableError, match="is no array of numbers"):
+        read_table("retrained", path, config())
+    curves.unlink()
+    with pytest.raises(FileNotFoundError, match="214_random_architectures"):
+        read_table("retrained", path, config())

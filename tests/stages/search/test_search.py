@@ -280,7 +280,7 @@ def test_a_candidate_that_diverges_is_recorded_as_failed(
     assert dtb("search", tmp_path, *TINY, *settings, "recipe.gradient_clip=null") == 2
     assert "no candidate of 4 has a score" in capsys.readouterr().err
     errors = [line["error"] for line in content(tmp_path)]
-    assert all(error.startswith("DivergedError: its training until") for error in errors)
+    assert all(error.startswith("DivergedError: its training up to") for error in errors)
 
 
 @pytest.mark.usefixtures("untrained")
@@ -409,7 +409,7 @@ def test_the_folder_of_a_generation_is_refused(
     finished: Path, dtb: Dtb, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert dtb("search", finished, *TINY) == 2
-    assert "is the folder of a generation" in capsys.readouterr().err
+    assert "is the run folder of a generation" in capsys.readouterr().err
 
 
 @pytest.mark.usefixtures("untrained")
@@ -431,7 +431,7 @@ def test_a_search_follows_a_ranking_and_says_where_it_is_of_another_training(
     ("setting", "message"),
     [
         ("rule=nope", "rule must be one of wot"),
-        ("at=later", "at must be as in 'epoch 3' or 'step 10'"),
+        ("at=later", "at must be such as 'epoch 3' or 'step 10'"),
         ("'at=epoch 9'", "at must be within the recipe's 1 epochs"),
         ("rule=training_speed", "training_speed needs at least an epoch"),
         ("rule=wot at='step 4'", "rule's step must be in the first epoch, which has 3"),
@@ -441,7 +441,7 @@ def test_a_search_follows_a_ranking_and_says_where_it_is_of_another_training(
         ("budget_seconds=0", "budget_seconds must be above 0"),
         ("ranking=/nowhere/rank.json", "/nowhere/rank.json"),
         ("retry=failed", "conf/search.yaml lists every setting"),
-        ("cluster.shards=0-1", "cluster.shards means nothing for a search"),
+        ("cluster.shards=0-1", "cluster.shards has no effect on a search"),
     ],
 )
 def test_a_bad_setting_is_refused_and_explained(

@@ -1,0 +1,127 @@
+"""A benchmark's states as torch's DataLoader expects them."""
+
+import os
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from dtb_builder.dataset import Benchmark, Run
+from dtb_builder.dataset.selection import SelectedStates
+
+__all__ = ["PaddedStates", "StateDataset", "StateItem", "padded"]
+
+
+class StateItem(NamedTuple):
+    """A state, and what is to be predicted from it.
+
+    Attributes:
+        state: float32, shape (floats,), or tensors by their names.
+        targets: float32, shape (targets,).
+        run: the run's number.
+        step: training steps behind the state.
+    """
+
+    state: Tensor | dict[str, Tensor]
+    targets: Tensor
+    run: int
+    step: int
+
+
+class PaddedStates(NamedTuple):
+    """States of several lengths in one batch.
+
+    Attributes:
+        states: float32, shape (batch, floats of the longest), zero beyond a state's end.
+        lengths: floats of each, int64, shape (batch,).
+        targets: float32, shape (batch, targets).
+        runs: int64, shape (batch,).
+        steps: likewise.
+    """
+
+    states: Tensor
+    lengths: Tensor
+    targets: Tensor
+    runs: Tensor
+    steps: Tensor
+
+
+class StateDataset(Dataset[StateItem]):
+    """Stored states with metrics of their runs; of any worker process, forked or spawned.
+
+    Args:
+        bench: an open benchmark; each process opens its file for itself.
+        runs: as `Benchmark.states`.
+        epochs: likewise.
+        steps: likewise.
+        targets: metrics.
+        target_epoch: of the metrics; a state is left out where one was not measured there.
+        named: whether states are tensors by name, not vectors.
+
+    Raises:
+        KeyError: there is no such run, epoch or metric, or its states were not kept.
+
+    >>> dataset = StateDataset(Benchmark.example(), epochs=[0, 1], targets=("valid_loss",))
+    >>> len(dataset), dataset[0].targets.shape
+    (24, torch.Size([1]))
+    """
+
+    def __init__(
+        self,
+        bench: Benchmark,
+        *,
+        runs: Iterable[Run | int] | None = None,
+        epochs: Iterable[int] | None = None,
+        steps: Iterable[int] | None = None,
+        targets: Sequence[str] = ("test_accuracy",),
+        target_epoch: int = -1,
+        named: bool = False,
+    ) -> None:
+        self._named = named
+        self._states = bench.states(runs=runs, epochs=epochs, steps=steps)
+        self._process = os.getpid()
+        columns = [bench.array(name, epoch=target_epoch).filled(np.nan) for name in targets]
+        of_rows = np.stack(columns, axis=1).astype(np.float32)
+        of_states = of_rows[self._states.rows]
+        self._there = np.flatnonzero(~np.isnan(of_states).any(axis=1))
+        self._targets = of_states[self._there]
+
+    def __len__(self) -> int:
+        return len(self._there)
+
+    def __getitem__(self, index: int) -> StateItem:
+        state = self._own_states[int(self._there[index])]
+        values = torch.from_numpy(state.values)
+        if self._named:
+            tensors = state.run.tensors
+            sizes = np.diff(tensors.offsets).tolist()
+            parts = zip(tensors.names, tensors.shapes, values.split(sizes), strict=True)
+            found: Tensor | dict[str, Tensor] = {n: part.view(shape) for n, shape, part in parts}
+        else:
+            found = values
+        targets = torch.from_numpy(self._targets[index])
+        return StateItem(found, targets, state.run.number, state.step)
+
+    @property
+    def _own_states(self) -> SelectedStates:
+        """The states as this process reads them: a forked one opens the file anew."""
+        if self._process != os.getpid():
+            self._states, self._process = self._states.reopened(), os.getpid()
+        return self._states
+
+
+def padded(items: Sequence[StateItem]) -> PaddedStates:
+    """Items of vectors as one batch: ``DataLoader(dataset, collate_fn=padded, ...)``."""
+    vectors = [item.state for item in items]
+    if not all(isinstance(vector, Tensor) for vector in vectors):
+        raise TypeError("named tensors cannot be padded: use StateDataset(..., named=False)")
+    return PaddedStates(
+        torch.nn.utils.rnn.pad_sequence(vectors, batch_first=True),  # pyright: ignore[reportArgumentType]
+        torch.tensor([len(vector) for vector in vectors]),
+        torch.stack([item.targets for item in items]),
+        torch.tensor([item.run for item in items]),
+        torch.tensor([item.step for item in items]),
+    )

@@ -1,0 +1,222 @@
+"""Many stored states, one after the other as they lie in their files, read ahead."""
+
+import itertools
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dtb_builder.dataset import codec, schema
+from dtb_builder.dataset.opening import damage_is_named
+from dtb_builder.dataset.run import Run, numbered_run, spans
+from dtb_builder.dataset.states import StatePlaces
+from dtb_builder.dataset.store import Store
+from dtb_builder.errors import StateNotKeptError
+from dtb_builder.record import Moment, TrainingState, whole_number
+
+if TYPE_CHECKING:
+    from dtb_builder.network.network import Network
+
+__all__ = ["SelectedStates", "StoredState", "selected_states"]
+
+_READERS = 2
+_AHEAD = 2 * _READERS
+"""Parts that are read before they are asked for."""
+
+_PART_FLOATS = 2**20
+"""Of a part that is read together, unless a single state has more."""
+
+_Part = list[tuple[int, StatePlaces, list[int]]]
+"""Rows, where their states lie, and which positions are wanted."""
+
+
+@dataclass(frozen=True, eq=False)
+class StoredState:
+    """A state, and of which run it is at which moment.
+
+    Attributes:
+        run: the run.
+        moment: when it was captured.
+        values: all tensors in one vector, float32, shape (run.tensors.num_floats,).
+    """
+
+    run: Run
+    moment: Moment
+    values: NDArray[np.float32]
+
+    @property
+    def epoch(self) -> int | None:
+        """The epoch that it ends, 0 for the initialisation; None within an epoch."""
+        return self.moment.epoch
+
+    @property
+    def step(self) -> int:
+        """Training steps behind it, over the whole training."""
+        return self.moment.step
+
+    @property
+    def training_state(self) -> TrainingState:
+        """As `Run.training_state` gives it."""
+        return TrainingState(self.values, self.step)
+
+    def named(self) -> dict[str, NDArray[np.float32]]:
+        """As named arrays, views into the vector."""
+        return self.run.tensors.unpack(self.values)
+
+    def network(self, *, contiguous: bool = False) -> "Network":
+        """As `Run.network` gives it."""
+        return self.run.network_of(self.training_state, contiguous=contiguous)
+
+
+class SelectedStates(Sequence[StoredState]):
+    """Stored states: a sequence, whose iteration reads ahead.
+
+    Runs come in the order in which they lie in the files, the states of each from the first on.
+
+    Attributes:
+        rows: of the columns of the benchmark, that each state's run has; shape (states,).
+    """
+
+    def __init__(self, store: Store, rows: NDArray[np.intp], positions: NDArray[np.intp]) -> None:
+        self._store = store
+        self.rows = rows
+        self._positions = positions
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __reduce__(self) -> tuple[type["SelectedStates"], tuple[Store, NDArray, NDArray]]:
+        """Another process opens the file for itself."""
+        return SelectedStates, (self._store, self.rows, self._positions)
+
+    def reopened(self) -> "SelectedStates":
+        """The same of a file opened anew, as a forked process wants it."""
+        return SelectedStates(Store(self._store.path), self.rows, self._positions)
+
+    def __repr__(self) -> str:
+        return f"<{len(self)} states of {self._store.path}>"
+
+    def __getitem__(self, index: int) -> StoredState:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """One state, read now; negative from the end."""
+        row, position = int(self.rows[index]), int(self._positions[index])
+        values = self._store.states.state(row, position).values
+        return StoredState(Run(self._store, row), self._store.index.moments[position], values)
+
+    def __iter__(self) -> Iterator[StoredState]:
+        moments, parts = self._store.index.moments, self._parts()
+        readers = ThreadPoolExecutor(_READERS, thread_name_prefix="dtb states")
+
+        def begun(number: int) -> list[tuple[_Part, Future[list[NDArray[np.float32]]]]]:
+            return [(p, readers.submit(self._vectors, p)) for p in itertools.islice(parts, number)]
+
+        try:
+            ahead = deque(begun(_AHEAD))
+            while ahead:
+                part, vectors = ahead.popleft()
+                found = iter(vectors.result())
+                ahead.extend(begun(1))
+                for row, _, positions in part:
+                    run = Run(self._store, row)
+                    for position in positions:
+                        yield StoredState(run, moments[position], next(found))
+        finally:
+            readers.shutdown(cancel_futures=True)
+
+    def places(self) -> Iterator[tuple[Run, Moment]]:
+        """Of which run each is at which moment; reads no state."""
+        moments = self._store.index.moments
+        for row, position in zip(self.rows.tolist(), self._positions.tolist(), strict=True):
+            yield Run(self._store, row), moments[position]
+
+    def _parts(self) -> Iterator[_Part]:
+        """What is read together: positions of rows, not too many floats."""
+        pairs = zip(self.rows.tolist(), self._positions.tolist(), strict=True)
+        part: _Part = []
+        num_floats = 0
+        for row, of_row in itertools.groupby(pairs, key=lambda pair: pair[0]):
+            places = self._store.states.places(row)
+            length = places.num_floats
+            for _, position in of_row:
+                if part and num_floats + length > _PART_FLOATS:
+                    yield part
+                    part, num_floats = [], 0
+                if not part or part[-1][0] != row:
+                    part.append((row, places, []))
+                part[-1][2].append(position)
+                num_floats += length
+        if part:
+            yield part
+
+    def _vectors(self, part: _Part) -> list[NDArray[np.float32]]:
+        """The vectors of a part; of a whole state that others differ from, decoded once."""
+        return list(itertools.chain.from_iterable(self._of_row(*each[1:]) for each in part))
+
+    def _of_row(
+        self, places: StatePlaces, positions: Sequence[int]
+    ) -> Iterator[NDArray[np.float32]]:
+        states, moments = self._store.states, self._store.index.moments
+        bases = {position: moments[position].base for position in positions}
+        whole = sorted({at if base is None else base for at, base in bases.items()})
+        differing = [position for position, base in bases.items() if base is not None]
+        frames = states.frames(places, schema.WHOLE, whole)
+        others = states.frames(places, schema.DIFFERENCES, differing) if differing else []
+        differences = iter(others)
+        with damage_is_named(self._store.path):
+            decoded = {
+                position: codec.decode(frame, num_floats=places.num_floats)
+                for position, frame in zip(whole, frames, strict=True)
+            }
+            for position, base in bases.items():
+                if base is None:
+                    yield decoded[position]
+                else:
+                    yield codec.decode_difference(next(differences), decoded[base])
+
+
+def selected_states(
+    store: Store,
+    runs: Iterable[Run | int] | None,
+    epochs: Iterable[int] | None,
+    steps: Iterable[int] | None,
+) -> SelectedStates:
+    """The states of some runs at some moments; see `Benchmark.states`."""
+    positions = _positions(store, epochs, steps)
+    index = store.index
+    blocks = index.streamed(["moments/length"], 2**12)
+    kept = [block["moments/length"][:, positions] > 0 for block in blocks]
+    there = np.concatenate([*kept, np.zeros((0, len(positions)), bool)])
+    if runs is not None:
+        numbers = [
+            run.number if isinstance(run, Run) else numbered_run(store, run).number for run in runs
+        ]
+        there[~np.isin(index.numbers, numbers)] = False
+    order = np.lexsort((index.column("runs/tensors_offset"), index.column("runs/volume")))
+    rows, columns = np.nonzero(there[order])
+    return SelectedStates(store, order[rows], np.asarray(positions, np.intp)[columns])
+
+
+def _positions(
+    store: Store, epochs: Iterable[int] | None, steps: Iterable[int] | None
+) -> list[int]:
+    """The positions of the moments that are asked for; of all, where none are."""
+    moments = store.index.moments
+    if epochs is None and steps is None:
+        return list(range(len(moments)))
+    wanted_epochs = {store.epoch_row(epoch) for epoch in epochs or ()}
+    wanted_steps = {whole_number("step", step) for step in steps or ()}
+    for what, wanted in (("epoch", wanted_epochs), ("step", wanted_steps)):
+        there = {getattr(moment, what) for moment in moments} - {None}
+        if lacking := sorted(wanted - there):
+            raise StateNotKeptError(
+                f"{store.path}: no state of {what} {lacking[0]} was kept; "
+                f"kept are {spans(sorted(there))}"
+            )
+    return [
+        position
+        for position, moment in enumerate(moments)
+        if moment.epoch in wanted_epochs or moment.step in wanted_steps
+    ]

@@ -1,0 +1,111 @@
+"""Cutting a benchmark to fewer runs or fewer states."""
+
+import contextlib
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from dtb_builder.dataset.copying import CopiedRun, Part, Sources, copy_runs
+from dtb_builder.dataset.kept import Kept, first_and_last, logarithmic, thinned
+from dtb_builder.dataset.query import Benchmark
+from dtb_builder.dataset.run import Run, numbered_run
+from dtb_builder.dataset.store import Store
+from dtb_builder.record import Moment, whole_number
+
+__all__ = ["States", "copied_subset", "subset"]
+
+States = Literal["all", "ends", "logarithmic", "none"]
+"""What is kept of the states: all; those of the initialisation and the last epoch; those after
+epochs 0, 1, 2, 4, 8 and so on, and the last; or none."""
+
+
+def subset(
+    benchmark: Benchmark | str | os.PathLike[str],
+    runs: Iterable[Run | int] | None = None,
+    *,
+    into: str | os.PathLike[str],
+    states: States = "all",
+    volume_size: int | None = None,
+) -> None:
+    """Write a benchmark of some runs of another, with their states or fewer of them.
+
+    Runs keep their numbers and metrics. Frames are copied as they are; a state that was a
+    difference to one that is left out is stored whole. ``provenance["subset_of"]`` names the
+    benchmark.
+
+    Args:
+        benchmark: an open benchmark of this machine, or its file.
+        runs: which, in any order, or their numbers; None takes all.
+        into: the file to write; it appears when it is whole.
+        states: which of their states.
+        volume_size: puts the states into files beside it, each closed at so many bytes.
+
+    Raises:
+        KeyError: the benchmark has no such run.
+        ValueError: it is on a server.
+        MissingVolumeError: a file with states of the benchmark is not here.
+        DamagedFileError: the benchmark is damaged; nothing is written then.
+    """
+    for _ in copied_subset(benchmark, runs, into=into, states=states, volume_size=volume_size):
+        pass
+
+
+def copied_subset(
+    benchmark: Benchmark | str | os.PathLike[str],
+    runs: Iterable[Run | int] | None = None,
+    *,
+    into: str | os.PathLike[str],
+    states: States = "all",
+    volume_size: int | None = None,
+) -> Iterator[CopiedRun]:
+    """As `subset`; yields each run as it is copied."""
+    path = benchmark.files[0] if isinstance(benchmark, Benchmark) else Path(benchmark)
+    with contextlib.closing(Sources()) as sources:
+        store = sources.of(path)
+        store.check_known()
+        store.check_listed()
+        numbers = store.index.numbers
+        failures = store.failures
+        if runs is not None:
+            wanted = {_number(run) for run in runs}
+            failures = tuple(failure for failure in failures if failure.number in wanted)
+            for number in wanted - set(numbers.tolist()) - {f.number for f in failures}:
+                numbered_run(store, number)  # raises
+            numbers = np.intersect1d(numbers, np.array(sorted(wanted), np.int64))
+        source = store.provenance_text
+        sha256 = hashlib.sha256(source.encode()).hexdigest()
+        provenance = json.loads(source)
+        about = {"provenance_sha256": sha256, "states": states}
+        provenance["subset_of"] = [about, *provenance.get("subset_of", ())]
+        rows = np.searchsorted(store.index.numbers, numbers)
+        kept = Kept(store.index.moments, _kept(store, states))
+        yield from copy_runs(
+            [Part.of(store, rows, numbers, kept)],
+            Path(into),
+            sources,
+            provenance=json.dumps(provenance, sort_keys=True, indent=1),
+            num_epochs=store.index.num_epochs,
+            failures=failures,
+            volume_size=volume_size,
+        )
+
+
+def _number(run: Run | int) -> int:
+    return run.number if isinstance(run, Run) else whole_number("a run's number", run)
+
+
+def _kept(store: Store, states: States) -> tuple[Moment, ...]:
+    moments, num_epochs = store.index.moments, store.index.num_epochs
+    if states == "all":
+        return moments
+    if states == "none":
+        return ()
+    chosen = {"ends": first_and_last, "logarithmic": logarithmic}
+    if states not in chosen:
+        raise ValueError(f"states must be all, ends, logarithmic or none, got {states!r}")
+    return thinned(moments, chosen[states](num_epochs))

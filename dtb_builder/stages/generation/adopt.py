@@ -1,0 +1,215 @@
+"""Taking over from finished studies the runs that a plan has, too, instead of training them."""
+
+import contextlib
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dtb_builder.dataset.atomic import remove_unfinished
+from dtb_builder.dataset.copying import Sources
+from dtb_builder.dataset.identity import identities, identity
+from dtb_builder.dataset.kept import Kept
+from dtb_builder.dataset.store import Store
+from dtb_builder.dataset.stored_journal import write_stored
+from dtb_builder.errors import ConfigError, PlanMismatchError, StateNotKeptError
+from dtb_builder.record import TRAINED_HERE, Moment
+from dtb_builder.stages.generation.outcomes import is_finished
+from dtb_builder.stages.generation.parent import parent_of
+from dtb_builder.stages.generation.run_folder import PlannedRun, RunFolder
+from dtb_builder.stages.generation.same_study import check_same_study
+from dtb_builder.stages.settings.shard_range import ShardRange
+from dtb_builder.stages.work.disk import storage_is_named
+
+__all__ = ["FinishedRuns", "Wanted", "adopt", "check_studies", "num_known"]
+
+_BLOCK_RUNS = 4096
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What a plan wants of the runs that it takes over.
+
+    Attributes:
+        user: the plan's folder, for messages.
+        provenance: the plan's.
+        moments: at which it keeps states.
+        momentum_epochs: after which it keeps the momentum.
+    """
+
+    user: Path
+    provenance: Mapping[str, Any]
+    moments: tuple[Moment, ...]
+    momentum_epochs: Collection[int]
+
+    @classmethod
+    def by(cls, folder: RunFolder) -> "Wanted":
+        """By a planned folder."""
+        config = folder.config
+        epochs = config.momentum_epochs
+        if config.branch is not None:
+            epochs = epochs | {config.branch.epoch}  # has some if the parent has
+        return cls(folder.path, folder.provenance_settings, folder.moments, epochs)
+
+    def check_alike(self, store: Store) -> None:
+        """See that a file's runs were trained as the plan's are.
+
+        Raises:
+            PlanMismatchError: they were not.
+        """
+        check_same_study(
+            self.provenance, store.provenance, where=str(store.path), user=str(self.user)
+        )
+
+    def kept_of(self, store: Store) -> Kept:
+        """What a plan keeps of a file's states.
+
+        Raises:
+            PlanMismatchError: the file lacks some.
+        """
+        try:
+            kept = Kept(store.index.moments, self.moments, momentum=self.momentum_epochs)
+        except StateNotKeptError as error:
+            raise PlanMismatchError(f"{store.path}: {error}, {self._widen()}") from error
+        ends = [moment.epoch for moment in store.index.moments]
+        first = self.provenance["config"].get("branch", {}).get("epoch")
+        wanted = {*self.momentum_epochs} - {first}
+        if wanted and store.index.num_runs:
+            names = ("moments/momentum_length",)
+            blocks = store.index.streamed(names, _BLOCK_RUNS)
+            has = np.any([block[names[0]].any(axis=0) for block in blocks], axis=0)
+            there = {epoch for epoch, h in zip(ends, has.tolist(), strict=True) if h}
+            if missing := sorted(wanted - there):
+                raise PlanMismatchError(
+                    f"{store.path}: no momentum is kept after epochs "
+                    f"{', '.join(map(str, missing))}, {self._widen()}"
+                )
+        return kept
+
+    def _widen(self) -> str:
+        return (
+            f"which {self.user} is to keep; --widen in the place of --adopt trains its runs again, "
+            "to the same bits, and keeps more"
+        )
+
+
+@dataclass
+class FinishedRuns:
+    """The runs of finished studies, by what makes runs the same.
+
+    Args:
+        paths: run folders, benchmarks or shards.
+    """
+
+    paths: Sequence[Path]
+    sources: Sources = field(default_factory=Sources)
+    _known: dict[bytes, tuple[Path, int]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for file in self.files:
+            for row, run in enumerate(identities(self.sources.of(file))):
+                self._known.setdefault(run, (file, row))
+
+    @property
+    def files(self) -> list[Path]:
+        """The files that have them.
+
+        Raises:
+            ConfigError: a folder has none.
+        """
+        return [file for path in self.paths for file in _files(path)]
+
+    def find(self, folder: RunFolder, run: PlannedRun) -> tuple[Store, int] | None:
+        """The file and the row of a planned run, if one of the files has it."""
+        with parent_of(folder, run) as parent:
+            origin = TRAINED_HERE if parent is None else parent.origin
+        found = self._known.get(identity(run.key, run.seed, run.order_seed, origin))
+        return None if found is None else (self.sources.of(found[0]), found[1])
+
+
+def check_studies(
+    wanted: Wanted, *, adopting: Sequence[Path] = (), widening: Sequence[Path] = ()
+) -> None:
+    """See that a plan can take over the runs of other studies, or train them again.
+
+    Raises:
+        PlanMismatchError: one was trained otherwise, or keeps too little to be adopted.
+        ConfigError: a folder has no finished runs.
+    """
+    for paths, is_adopted in ((adopting, True), (widening, False)):
+        for file in (file for path in paths for file in _files(path)):
+            with contextlib.closing(Store(file)) as store:
+                wanted.check_alike(store)
+                if is_adopted:
+                    wanted.kept_of(store)
+
+
+def num_known(folder: RunFolder, paths: Sequence[Path]) -> int:
+    """How many runs of a plan other studies have."""
+    runs = FinishedRuns(paths)
+    with contextlib.closing(runs.sources):
+        return sum(runs.find(folder, run) is not None for run in folder.plan())
+
+
+def adopt(
+    folder: RunFolder, paths: Sequence[Path], shards: ShardRange | None = None
+) -> Iterator[PlannedRun]:
+    """Take over the runs of a plan that other studies have, each as a finished journal.
+
+    What is finished already is left as it is, so that a stopped call can be repeated.
+
+    Args:
+        folder: a planned run folder.
+        paths: run folders, benchmarks or shards of the same deciding config.
+        shards: only runs of these.
+
+    Yields:
+        each run once it is safe.
+
+    Raises:
+        PlanMismatchError: a file was trained otherwise, or lacks states that the plan keeps.
+        LockedError: somebody else works on the folder, or on these shards.
+        DamagedFileError: a file is damaged.
+        StorageError: the folder cannot be written to any more.
+    """
+    folder.check_plan()
+    wanted = Wanted.by(folder)
+    check_studies(wanted, adopting=paths)
+    runs = FinishedRuns(paths)
+    lock = folder.locked() if shards is None else folder.shards_locked(shards)
+    with storage_is_named(folder.path), contextlib.closing(runs.sources), lock:
+        for shard, planned in folder.shards(shards):
+            if folder.shard_file(shard).exists():
+                continue
+            remove_unfinished(folder.working_folder(shard), ["run-*.journal"])
+            for run in planned:
+                found = None if is_finished(folder, run) else runs.find(folder, run)
+                if found is not None:
+                    _adopt(folder, run, *found, wanted)
+                    yield run
+
+
+def _adopt(folder: RunFolder, run: PlannedRun, store: Store, row: int, wanted: Wanted) -> None:
+    kept = Kept(store.index.moments, wanted.moments, momentum=wanted.momentum_epochs)
+    with folder.run_locked(run):
+        write_stored(
+            folder.journal_file(run), store, row, kept, number=run.number, plan=folder.plan_id
+        )
+        for used in folder.checkpoint_files(run):
+            used.unlink()
+
+
+def _files(path: Path) -> list[Path]:
+    if not path.is_dir():
+        return [path]
+    folder = RunFolder(path)
+    files = folder.shard_files()
+    if folder.benchmark_file.exists():
+        files.append(folder.benchmark_file)
+    if not files:
+        raise ConfigError(
+            f"{path} has neither a finished shard nor dtb.h5: dtb generate {path} makes them"
+        )
+    return files

@@ -1,0 +1,41 @@
+"""OnceNAS-Bench's genotypes, each trained for 50 epochs on CIFAR-10.
+
+Format: data-545.csv of OnceNAS-Bench/OnceNAS-Bench. Two rows of three have the operation none
+and lie outside the space; the accuracy on valid images is that on the test images; several
+genotypes stand there twice. Latencies are not read.
+"""
+
+import csv
+import io
+import math
+
+from dtb_builder.errors import GenotypeError, TableError
+from dtb_builder.space import Genotype
+from dtb_builder.tables.trained import Outsider, TrainedGenotype
+
+__all__ = ["read_oncenas"]
+
+_CHANNELS, _LAYERS = 36, 20  # its column of parameters is reproduced by these
+
+
+def read_oncenas(text: str) -> tuple[tuple[TrainedGenotype, ...], tuple[Outsider, ...]]:
+    """The networks of the file's text, and those that are outside the space.
+
+    Raises:
+        TableError: the text is not in the format; it says which row.
+    """
+    trained: list[TrainedGenotype] = []
+    outside: list[Outsider] = []
+    for number, row in enumerate(csv.DictReader(io.StringIO(text))):
+        try:
+            accuracy = float(row["test_acc50"]) / 100
+            if not (math.isfinite(accuracy) and 0 <= accuracy <= 1):
+                raise ValueError(f"an accuracy must be in 0..100 percent, got {row['test_acc50']}")
+            genotype = Genotype.parse(row["architecture"])
+        except GenotypeError as error:
+            outside.append(Outsider(number, str(error)))
+        except (KeyError, TypeError, ValueError) as error:
+            raise TableError(f"row {number} is none of OnceNAS-Bench: {error!r}") from error
+        else:
+            trained.append(TrainedGenotype(number, genotype, _CHANNELS, _LAYERS, False, accuracy))
+    return tuple(trained), tuple(outside)

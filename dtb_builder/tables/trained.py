@@ -1,0 +1,51 @@
+"""A genotype that others trained."""
+
+from dataclasses import dataclass
+
+from dtb_builder.network import NetworkSpec
+from dtb_builder.space import Genotype
+
+__all__ = ["Outsider", "TrainedGenotype"]
+
+
+@dataclass(frozen=True)
+class TrainedGenotype:
+    """A trained genotype.
+
+    Attributes:
+        number: the network's position in its file; 0 is the first.
+        genotype: the genotype.
+        channels: channels of a node in the first cell.
+        layers: the number of cells.
+        auxiliary: whether it was trained with an auxiliary head.
+        test_accuracy: the accuracy after the last epoch, in [0, 1].
+    """
+
+    number: int
+    genotype: Genotype
+    channels: int
+    layers: int
+    auxiliary: bool
+    test_accuracy: float
+
+    def spec(self, *, num_classes: int, image_size: int) -> NetworkSpec:
+        """The network spec, for images of three channels and without the auxiliary head."""
+        return NetworkSpec(
+            channels=self.channels,
+            layers=self.layers,
+            num_classes=num_classes,
+            image_size=image_size,
+        )
+
+
+@dataclass(frozen=True)
+class Outsider:
+    """A network of the file whose cells are outside the DARTS space, as with the operation none.
+
+    Attributes:
+        number: the network's position in its file.
+        reason: why it is outside the space.
+    """
+
+    number: int
+    reason: str
