@@ -125,7 +125,7 @@ def test_a_value_that_wants_quotes_is_told_so(
 ) -> None:
     assert dtb("plan", tmp_path / "run", f"images.root=a{sign}b", "--show") == 2
     told = capsys.readouterr().err
-    assert "wants quotes" in told
+    assert "needs quotes" in told
     assert dtb("plan", tmp_path / "run", f'images.root="a{sign}b"', "--show") == 0
 
 
