@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: install quickstart example test check format lint types imports pytest chaos gpu slurm-test clean
+.PHONY: install quickstart example test check format lint types imports pytest chaos fuzz gpu slurm-test clean
 
 install: $(INSTALLED)
 
@@ -48,6 +48,11 @@ pytest: install
 # The long form of the fault suite: kills, crashes at every write, full disks, thousands of mutants.
 chaos: install
 	PYTHONPATH=tests $(BIN)/python -m chaos
+
+# Mutants of every kind of file by hypothesis, for SECONDS in all; what goes wrong is kept in tests/fuzz.
+SECONDS ?= 600
+fuzz: install
+	PYTHONPATH=tests $(BIN)/python -m fuzz --seconds $(SECONDS)
 
 # Proves generation on a GPU, in six minutes at most; tables and logs go to $OUT or gpu/. Needs Python
 # with torch for CUDA alone. PART=4 runs a part; REFERENCE is a checkout of quark0/darts.

@@ -1,6 +1,7 @@
 """The command ``dtb``."""
 
 import argparse
+import io
 import logging
 import sys
 from collections.abc import Sequence
@@ -10,6 +11,7 @@ from dtb_builder.commands import checking, generating, launching, reading, scori
 from dtb_builder.commands.signals import Terminated
 from dtb_builder.errors import DTBError, NotStartedError
 from dtb_builder.extras import extras_are_named
+from dtb_builder.shown import shown, shown_lines
 
 __all__ = ["main"]
 
@@ -41,7 +43,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error(f"{given.name} takes no {options[0]!r}: see dtb {given.name} --help")
     if rest:
         given.settings += rest
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
+    handler = logging.StreamHandler()
+    handler.setFormatter(_Shown("%(levelname)s %(message)s"))
+    logging.basicConfig(level=logging.WARNING, handlers=[handler])
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a terminal may know ASCII only
     try:
         with extras_are_named(given.name):
             return given.command(given)
@@ -49,13 +56,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stderr.close()  # the reader of a pipe, such as head, has ended
         return 2 if given.name in ("generate", "merge", "score", "search") else 0
     except NotStartedError as error:
-        print(f"dtb: {error}; the same command goes on from here", file=sys.stderr)
+        print(f"dtb: {shown(error)}; the same command goes on from here", file=sys.stderr)
         return 75
     except (DTBError, OSError) as error:
         if type(error) is OSError and error.errno is None:
             raise  # neither from the operating system nor raised by this package on purpose
         notes = getattr(error, "__notes__", ())
-        print("\n".join([f"dtb: {error}", *notes]), file=sys.stderr)
+        print(shown_lines("\n".join([f"dtb: {error}", *notes])), file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("dtb: interrupted; the same command goes on from here", file=sys.stderr)
@@ -63,6 +70,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Terminated:
         print("dtb: told to stop; the same command goes on from here", file=sys.stderr)
         return 75
+
+
+class _Shown(logging.Formatter):
+    """What is logged may quote a file."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return shown_lines(super().format(record))
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -7,8 +7,8 @@ from typing import Any
 
 import h5py
 
-from dtb_builder.dataset.source import masked
 from dtb_builder.errors import ConfigError
+from dtb_builder.shown import masked
 
 __all__ = ["add_command", "add_folder_command", "here", "named", "numbers", "target"]
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from dtb_builder.commands.adding import add_command, here, named, target
 from dtb_builder.errors import ConfigError
+from dtb_builder.shown import shown, shown_lines
 
 __all__ = ["add_commands"]
 
@@ -57,7 +58,7 @@ def _verify(given: argparse.Namespace) -> int:
         num_records += 1
         if checked.error is not None:
             num_damaged += 1
-            print(f"damaged: {checked.record}: {checked.error}")
+            print(shown(f"damaged: {checked.record}: {checked.error}"))
     print(f"{given.file}: {num_records} records read, {num_damaged} damaged")
     if num_damaged == 0 and given.deep:
         num_damaged = _verify_deep(given.file, given.root)
@@ -76,7 +77,7 @@ def _verify_deep(file: Path, root: Path | None) -> int:
             if recomputed.mismatches:
                 num_wrong += 1
                 text = "; ".join(recomputed.mismatches)
-                print(f"wrong: run {recomputed.number} epoch {recomputed.epoch}: {text}")
+                print(shown(f"wrong: run {recomputed.number} epoch {recomputed.epoch}: {text}"))
     print(f"{file}: {num_states} states evaluated again, {num_wrong} wrong")
     if num_kept > num_states:
         print(f"{num_kept - num_states} states were not evaluated: there is nothing to compare")
@@ -84,7 +85,13 @@ def _verify_deep(file: Path, root: Path | None) -> int:
 
 
 def _repair(given: argparse.Namespace) -> int:
-    from dtb_builder.stages.generation.repair import Repair, repair_file, repair_folder
+    from dtb_builder.stages.generation.repair import (
+        Repair,
+        SetAside,
+        Unmarked,
+        repair_file,
+        repair_folder,
+    )
     from dtb_builder.stages.generation.run_folder import RunFolder
 
     if given.path.is_dir():
@@ -95,15 +102,18 @@ def _repair(given: argparse.Namespace) -> int:
     if not repairs:
         print(f"{given.path}: nothing is damaged")
     for repair in repairs:
-        if not isinstance(repair, Repair):
-            print(f"{repair.path}: {repair.reason}; set aside as {repair.aside}")
+        if isinstance(repair, Unmarked):
+            print(f"{repair.path}: was marked as open for writing; {repair.copy} is not")
+            continue
+        if isinstance(repair, SetAside):
+            print(shown(f"{repair.path}: {repair.reason}; set aside as {repair.aside}"))
             continue
         print(f"{repair.path}: {repair.num_saved} runs saved to {repair.rebuilt}")
         for lost in repair.lost:
             which = "a run" if lost.number is None else f"run {lost.number}"
-            print(f"  {which} is lost: {lost.reason}")
+            print(f"  {which} is lost: {shown(lost.reason)}")
         if repair.lost_failures is not None:
-            print(f"  the list of failed runs is lost: {repair.lost_failures}")
+            print(f"  the list of failed runs is lost: {shown(repair.lost_failures)}")
     if repairs and given.path.is_dir():
         print(f"dtb generate {given.path} trains what is lost and makes the shards whole")
     losses = (each for each in repairs if isinstance(each, Repair))
@@ -117,14 +127,13 @@ def _reproduce(given: argparse.Namespace) -> int:
     same = True
     with Benchmark(given.file) as benchmark:
         for recomputed in reproduce(benchmark, given.run, root=given.root):
-            print(
-                f"epoch {recomputed.epoch}: {'; '.join(recomputed.mismatches) or 'the same bits'}"
-            )
+            found = "; ".join(recomputed.mismatches) or "the same bits"
+            print(shown(f"epoch {recomputed.epoch}: {found}"))
             same &= not recomputed.mismatches
         print(f"run {given.run} {'is' if same else 'is NOT'} reproduced bit for bit, times apart")
         if not same:
             run = benchmark.run(given.run)
-            changes = environment_changes(run, -1)
+            changes = [shown(change) for change in environment_changes(run, -1)]
             text = "\n".join(("this machine differs in", *changes))
             print(text if changes else "on an equal machine")
     return 0 if same else 1
@@ -142,7 +151,7 @@ def _replay(given: argparse.Namespace) -> int:
             raise ConfigError(f"--into: {error}") from error
     with Benchmark(given.file) as benchmark:
         replayed = replay(benchmark.run(given.run), epoch=given.epoch, root=given.root)
-    print(replayed.verdict)
+    print(shown_lines(replayed.verdict))
     print(f"{replayed.seconds:.3g} seconds")
     if given.into is not None:
         replayed.export(given.into)

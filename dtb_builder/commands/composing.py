@@ -36,7 +36,12 @@ def compose(settings: Sequence[str], root: str = "config") -> dict[str, Any]:
     from hydra import initialize_config_module
     from hydra.errors import HydraException, OverrideParseException
     from omegaconf import OmegaConf
-    from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
+    from omegaconf.errors import (
+        InterpolationKeyError,
+        InterpolationResolutionError,
+        MissingMandatoryValue,
+        OmegaConfBaseException,
+    )
 
     try:
         with initialize_config_module("dtb_builder.conf", version_base="1.3"):
@@ -44,13 +49,20 @@ def compose(settings: Sequence[str], root: str = "config") -> dict[str, Any]:
         plain = OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
     except (HydraException, OmegaConfBaseException, ValueError) as error:
         # The rest of the message suggests Hydra's syntax for new keys, which dtb does not accept.
-        reason = re.split(r"\n\s*(?:To append|Config search path|full_key)", str(error))[0].strip()
+        reason = re.split(
+            r"\n\s*(?:To append|Config search path|full_key|3\. To sweep)", str(error)
+        )[0].strip()
         if isinstance(error, MissingMandatoryValue):
             reason = f"{error.full_key} must be given: {error.full_key}=VALUE"
         if unknown := re.match(r"Could not override '(.+?)'", reason):
             reason = f"there is no setting {unknown[1]}{_meant(unknown[1], root)}"
         if isinstance(error, OverrideParseException):
-            reason += "\na value with = , ~ or a space needs quotes: 'images.root=\"/data/a=b\"'"
+            reason += (
+                "\na value with any of = , ; ~ # ! & ^ < > ` ' \" ( ) [ ] { } or a letter beyond "
+                "ASCII needs quotes, within those of the shell: 'images.root=\"/data/a=b\"'"
+            )
+        if isinstance(error, InterpolationResolutionError | InterpolationKeyError):
+            reason += "\n${...} stands for another setting, quoted or not: link a folder so named"
         hint = (
             "dtb plan RUN_FOLDER --show prints" if root == "config" else f"conf/{root}.yaml lists"
         )

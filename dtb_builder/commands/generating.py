@@ -19,6 +19,7 @@ from dtb_builder.commands.composing import (
 from dtb_builder.commands.progress import WITH_POSTFIX, progress
 from dtb_builder.commands.signals import Sigterm
 from dtb_builder.errors import ConfigError
+from dtb_builder.shown import shown
 
 __all__ = ["add_commands"]
 
@@ -238,15 +239,18 @@ def _generate(given: argparse.Namespace) -> int:
                 bar.set_postfix_str(left, refresh=False)
                 bar.update(max(0, event.num_epochs - bar.n))
             elif isinstance(event, RunFinished) and event.diverged is not None:
-                bar.write(f"run {event.run.number} diverged: {event.diverged}", file=sys.stderr)
+                said = f"run {event.run.number} diverged: {event.diverged}"
+                bar.write(shown(said), file=sys.stderr)
             elif isinstance(event, RunFailed):
                 fate = "given up" if event.given_up else "will be tried again"
-                bar.write(f"run {event.run.number} failed, {fate}: {event.error}", file=sys.stderr)
+                said = f"run {event.run.number} failed, {fate}: {event.error}"
+                bar.write(shown(said), file=sys.stderr)
             elif isinstance(event, RunDamaged):
-                bar.write(f"run {event.run.number}: {event.message}", file=sys.stderr)
+                said = f"run {event.run.number}: {event.message}"
+                bar.write(shown(said), file=sys.stderr)
             elif isinstance(event, RunPostponed):
                 waits = f"run {event.run.number} will be started again: {event.reason}"
-                bar.write(waits, file=sys.stderr)
+                bar.write(shown(waits), file=sys.stderr)
     after = status(folder, launch.cluster.shard_range)
     print(
         f"{after.num_finished} of {after.num_runs} runs finished, "

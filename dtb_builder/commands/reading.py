@@ -10,6 +10,7 @@ from typing import Any
 from dtb_builder.commands.adding import add_command, here, named, target
 from dtb_builder.dataset.source import Location, located
 from dtb_builder.errors import ConfigError
+from dtb_builder.shown import shown
 
 __all__ = ["add_commands"]
 
@@ -74,28 +75,30 @@ def _table(text: str) -> Path | str:
 
 def _info(given: argparse.Namespace) -> int:
     from dtb_builder.dataset import Benchmark
+    from dtb_builder.dataset.provenance import device_names, whole_provenance
 
     with Benchmark(given.file) as benchmark:
         provenance = benchmark.provenance
         if given.json:
             print(json.dumps(provenance, indent=1))
             return 0
+        provenance = whole_provenance(benchmark)
         images, network = provenance["images"], provenance["network"]
-        print(f"file        {benchmark.path}, schema {benchmark.schema_version}")
+        print(f"file        {shown(benchmark.path)}, schema {benchmark.schema_version}")
         print(f"runs        {len(benchmark)} of {benchmark.num_epochs} epochs")
         if num_diverged := int((benchmark.last_epochs < benchmark.num_epochs).sum()):
             print(f"diverged    {num_diverged} runs")
         print(f"states      {benchmark.num_states}")
-        print(f"genotypes   {provenance['config']['space']['kind']}")
+        print(f"genotypes   {shown(provenance['config']['space']['kind'])}")
         print(
             f"network     {network['layers']} cells of {network['channels']} channels, "
             f"auxiliary head {'on' if network['auxiliary'] else 'off'}"
         )
-        print(f"images      {images['name']}, {images['num_classes']} classes, {images['shape']}")
+        shape = shown(images["shape"])
+        print(f"images      {shown(images['name'])}, {images['num_classes']} classes, {shape}")
         for name, split in provenance["splits"].items():
-            print(f"{name:<12}{split['size']} of the {split['of']}")
-        devices = sorted({environment["device_name"] for environment in benchmark.environments})
-        print(f"devices     {', '.join(devices)}")
+            print(f"{shown(name):<12}{split['size']} of the {shown(split['of'])}")
+        print(f"devices     {shown(', '.join(device_names(benchmark)))}")
         for failure in benchmark.failures:
             print(f"failed      run {failure.number}, {failure.attempts} attempts")
     return 0
@@ -203,7 +206,7 @@ def _publish(given: argparse.Namespace) -> int:
     with Benchmark(given.file) as benchmark:
         files = make_folder(benchmark, about, given.into)
     for file in files:
-        print(f"{byte_text(file.stat().st_size):>10}  {file.relative_to(given.into)}")
+        print(f"{byte_text(file.stat().st_size):>10}  {shown(file.relative_to(given.into))}")
     if given.dry_run:
         print(f"{given.into}: {len(files)} files, nothing uploaded")
     else:

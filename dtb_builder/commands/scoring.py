@@ -12,6 +12,7 @@ from dtb_builder.commands.composing import compose
 from dtb_builder.commands.progress import progress
 from dtb_builder.commands.signals import Sigterm
 from dtb_builder.errors import ConfigError
+from dtb_builder.shown import shown
 
 if TYPE_CHECKING:
     from dtb_builder.stages.ranking.population import Population
@@ -90,6 +91,7 @@ def add_commands(commands: Any) -> None:
 
 def _score(given: argparse.Namespace) -> int:
     from dtb_builder.dataset import Benchmark
+    from dtb_builder.dataset.provenance import whole_provenance
     from dtb_builder.stages.scoring.config import SCORE_LAUNCH_KEYS, ScoreConfig, ScoreLaunch
     from dtb_builder.stages.scoring.own import named_score
     from dtb_builder.stages.scoring.sources import BenchmarkSource
@@ -100,7 +102,7 @@ def _score(given: argparse.Namespace) -> int:
     config = parse(ScoreConfig, composed)
     into: Path = (given.into or given.file.with_name("scores.parquet")).absolute()
     with Benchmark(given.file) as benchmark:
-        sha256 = benchmark.provenance["images"]["sha256"]
+        sha256 = whole_provenance(benchmark)["images"]["sha256"]
     own = [named_score(text, Path.cwd()) for text in given.own]
     source = BenchmarkSource(given.file.absolute())
     num_failed = _score_source(source, into, config, launch, sha256=sha256, own=own)
@@ -129,7 +131,7 @@ def _score_source(
             sigterm.check()
             bar.update(max(0, at.num_states - bar.n))
             if at.message is not None:
-                bar.write(at.message, file=sys.stderr)
+                bar.write(shown(at.message), file=sys.stderr)
     print(f"{into}: {at.num_states} of {at.num_wanted} states scored")
     if at.num_failed:
         print(
@@ -253,7 +255,7 @@ def _search(given: argparse.Namespace) -> int:
             result = at if isinstance(at, SearchResult) else None
     assert result is not None
     when = f"epoch {result.rule.epoch}" if result.rule.step is None else f"step {result.rule.step}"
-    print(f"rule      {result.rule.score} at {when}")
+    print(shown(f"rule      {result.rule.score} at {when}"))
     print(
         f"tried     {result.num_candidates} candidates, {result.steps} training steps, "
         f"{result.seconds:.0f} s of work"

@@ -8,7 +8,7 @@ statistics.
 """
 
 import itertools
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 import zstandard
@@ -34,6 +34,9 @@ _LONG = 2**20
 
 _PART = 2**19
 """Floats that are placed at a time."""
+
+_BUFFERS = 4
+"""Parts that may wait to be placed, so that a long state is not in memory twice."""
 
 
 def encode(values: NDArray[np.float32]) -> bytes:
@@ -124,19 +127,22 @@ def decode(frame: bytes, *, num_floats: int) -> NDArray[np.float32]:
 
 
 def _interleaved_beside(frame: bytes, num_floats: int) -> NDArray[np.float32]:
-    """The floats of a long frame: a second thread places planes while the next is decoded."""
+    """The floats of a long frame: a second thread places parts while the next is decoded."""
     items = np.empty((num_floats, _ITEM), np.uint8)
-    planes = np.empty((_ITEM, num_floats), np.uint8)
     parts = [slice(start, start + _PART) for start in range(0, num_floats, _PART)]
+    buffers = np.empty((_BUFFERS, _PART), np.uint8)
+    placed: list[Future[None]] = []
     with (
         ThreadPoolExecutor(1) as beside,
         zstandard.ZstdDecompressor().stream_reader(frame) as reader,
     ):
-        for j, part in itertools.product(range(_ITEM), parts):
-            plane = planes[j, part]
+        for i, (j, part) in enumerate(itertools.product(range(_ITEM), parts)):
+            if i >= _BUFFERS:
+                placed[i - _BUFFERS].result()  # the buffer is free again
+            plane = buffers[i % _BUFFERS][: len(items[part])]
             if reader.readinto(plane.data) != len(plane):
                 raise DamagedFileError(f"a state's frame of {len(frame)} bytes ends early")
-            beside.submit(np.copyto, items[part, j], plane)
+            placed.append(beside.submit(np.copyto, items[part, j], plane))
         if reader.read(1):
             raise DamagedFileError(f"a state's frame of {len(frame)} bytes holds more than it says")
     return items.view("<f4").reshape(num_floats)

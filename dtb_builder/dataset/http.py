@@ -7,8 +7,8 @@ from typing import Any
 
 import aiohttp
 
-from dtb_builder.dataset.source import masked
 from dtb_builder.errors import RemoteError
+from dtb_builder.shown import masked
 
 __all__ = ["client_options"]
 

@@ -18,6 +18,8 @@ from typing import Any, BinaryIO, NamedTuple, TypeVar
 from dtb_builder.dataset import codec
 from dtb_builder.dataset.appended import append, create, cut
 from dtb_builder.dataset.atomic import whole_file
+from dtb_builder.dataset.json_object import check_shape, json_object
+from dtb_builder.dataset.schema import ENVIRONMENT_SHAPE, Shape
 from dtb_builder.errors import DamagedFileError
 from dtb_builder.record import METRICS, TRAINED_HERE, Moment, TensorTable
 
@@ -48,7 +50,7 @@ _HEADER_BYTES = _HEADER.size + _OWN_CHECKSUM.size
 assert _HEADER_BYTES == 64
 _MAGIC = b"DTBJRNL2"
 _RUN, _EPOCH, _END = 1, 2, 3
-_MAX_TEXT_BYTES = 2**24
+_MAX_TEXT_BYTES = 2**22
 _BLOCK_BYTES = 2**22
 
 
@@ -245,9 +247,11 @@ def peek_journal(path: Path) -> JournalPeek:
             if not epochs:
                 return JournalPeek(0, {}, {})
             file.seek(epochs[-1].text_offset)
-            text = json.loads(file.read(epochs[-1].frame_offset - epochs[-1].text_offset))
-        metrics, environment = dict(text["metrics"]), dict(text["environment"])
-    except (FileNotFoundError, LookupError, RecursionError, TypeError, ValueError):
+            body = file.read(epochs[-1].frame_offset - epochs[-1].text_offset)
+            text = json_object(body, path)
+        check_shape(text, _EPOCH_SHAPE, f"{path}", whole=True)
+        metrics, environment = text["metrics"], text["environment"]
+    except (FileNotFoundError, DamagedFileError):
         return JournalPeek(0, {}, {})  # it is gone, torn just now, or no journal of ours
     return JournalPeek(len(epochs), metrics, environment, headers[-1].kind == _END)
 
@@ -349,6 +353,8 @@ def _epoch_record(
 def _record(kind: int, text: Mapping[str, Any], frames: bytes) -> bytes:
     """One record, as it stands in the file."""
     body = json.dumps(text, sort_keys=True).encode()
+    if len(body) > _MAX_TEXT_BYTES:
+        raise ValueError(f"a record's text has {_MAX_TEXT_BYTES} bytes at most, got {len(body)}")
     checksum = codec.crc32c(frames, codec.crc32c(body))
     header = _HEADER.pack(_MAGIC, kind, 0, len(body), len(frames), checksum, bytes(24))
     return header + _OWN_CHECKSUM.pack(codec.crc32c(header)) + body + frames
@@ -407,15 +413,33 @@ def _records(file: BinaryIO) -> Iterator[_Record]:
             running = codec.crc32c(file.read(min(_BLOCK_BYTES, header.end - start)), running)
         if running != header.checksum:
             return
-        text = _parsed(Path(file.name), lambda body: dict(json.loads(body)), body)
+        text = _parsed(Path(file.name), lambda body: json_object(body, "its text"), body)
         yield _Record(header.kind, text, header.offset, header.frame_offset, header.end)
+
+
+_RUN_SHAPE: Shape = {
+    **dict.fromkeys(("number", "seed", "order_seed"), int),
+    **dict.fromkeys(("num_parameters", "multiply_accumulates"), int),
+    "genotype": str,
+    "plan": str,
+    "origin": dict,
+    "names": list,
+    "shapes": list,
+}
+_EPOCH_SHAPE: Shape = {
+    "epoch": int,
+    "state_crc32c": int,
+    "moments": list,
+    "metrics": {"*": float},
+    "environment": ENVIRONMENT_SHAPE,
+}
 
 
 def _parsed(path: Path, parse: Callable[[Any], T], what: Any) -> T:
     try:
         return parse(what)
-    except (AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
-        raise DamagedFileError(f"{path}: a record is none of a journal: {error!r}") from error
+    except (AttributeError, DamagedFileError, LookupError, TypeError, ValueError) as error:
+        raise DamagedFileError(f"{path}: a record is none of a journal: {error}") from error
 
 
 def _run_text(run: JournalRun) -> dict[str, Any]:
@@ -425,15 +449,26 @@ def _run_text(run: JournalRun) -> dict[str, Any]:
 
 
 def _parse_run(text: dict[str, Any]) -> JournalRun:
+    check_shape(text, _RUN_SHAPE, "a run", whole=True)
     names = tuple(text.pop("names"))
     shapes = tuple(tuple(shape) for shape in text.pop("shapes"))
+    if not all(isinstance(name, str) for name in names):
+        raise ValueError("names of tensors should be texts")
+    if not all(type(size) is int for shape in shapes for size in shape):
+        raise ValueError("sizes of tensors should be whole numbers")
     return JournalRun(**text, tensors=TensorTable(names, shapes))
 
 
 def _parse_epoch(record: _Record) -> JournalEpoch:
+    check_shape(record.text, _EPOCH_SHAPE, "an epoch", whole=True)
+    if unknown := record.text["metrics"].keys() - METRICS.keys():
+        raise ValueError(f"unknown metrics {sorted(unknown)}")
     moments: list[JournalMoment] = []
     offset = record.frame_offset
     for step, epoch, base, length, momentum_length in record.text.pop("moments"):
+        for number in (step, epoch or 0, base or 0, length, momentum_length):
+            if type(number) is not int or number < 0:
+                raise ValueError(f"a moment has a number {number!r:.40}")
         frame, momentum = (offset, length), (offset + length, momentum_length)
         moments.append(JournalMoment(Moment(step, epoch, base), frame, momentum))
         offset += length + momentum_length

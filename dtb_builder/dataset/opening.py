@@ -94,6 +94,11 @@ def _checked(target: Path | MetadataFile, location: Location) -> h5py.File:
                 raise
             file = h5py.File(target, "r", locking=False)  # another program has it open
     except OSError as error:
+        if "already open for write" in str(error):
+            raise NotDTBFileError(
+                f"{location} is marked as open for writing: a program has it open, or was killed "
+                "while it had; dtb repair makes a copy without the mark"
+            ) from error
         raise NotDTBFileError(
             f"{location} is not an HDF5 file, or is cut short: {error}"
         ) from error

@@ -9,8 +9,9 @@ from functools import lru_cache
 from threading import Lock
 from typing import Any
 
-from dtb_builder.dataset.source import Location, Span, Url, check_span, masked
+from dtb_builder.dataset.source import Location, Span, Url, check_span
 from dtb_builder.errors import DTBError, RemoteError
+from dtb_builder.shown import masked
 
 __all__ = ["MetadataFile", "RemoteSource", "without_collection"]
 

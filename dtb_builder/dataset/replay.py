@@ -16,12 +16,15 @@ from dtb_builder.dataset.trained_images import images_of
 from dtb_builder.dataset.weights import write_weights
 from dtb_builder.errors import DamagedFileError, StateNotKeptError
 from dtb_builder.record import TensorTable, TrainingState
+from dtb_builder.shown import shown
 
 if TYPE_CHECKING:
     from dtb_builder.dataset.run import Run
+    from dtb_builder.images import Images
+    from dtb_builder.network.spec import NetworkSpec
     from dtb_builder.training.start import Start
 
-__all__ = ["Replayed", "replay", "start_of"]
+__all__ = ["Replayed", "claimed_spec", "replay", "start_of"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,7 +104,6 @@ def replay(run: "Run", *, epoch: int, root: Path | None = None) -> Replayed:
         ConfigError: the device or the compiled passes that it was trained with are not here.
     """
     from dtb_builder.network.initial import initial_network
-    from dtb_builder.network.spec import NetworkSpec
     from dtb_builder.network.state import capture, tensor_table
     from dtb_builder.training.compute import ComputeConfig
     from dtb_builder.training.environment import environment
@@ -120,16 +122,17 @@ def replay(run: "Run", *, epoch: int, root: Path | None = None) -> Replayed:
     provenance = run.provenance
     with damage_is_named(run.file):
         config = provenance["config"]
-        spec = NetworkSpec(**provenance["network"])
         recipe = Recipe(**config["recipe"] | {"evaluate_epochs": ()})
         compute = ComputeConfig(**config["compute"])
     images, split = images_of(provenance, root, user=run.file)
+    spec = claimed_spec(run, images)
     with torch_as_it_was():
         set_up_machine(compute)
         network = initial_network(run.genotype, spec, run.seed)
         network.use_kernels(library_of(compute, recipe.activations))
         data = without_evaluation(make_resident(images, split, compute.device))
-        epochs = train(network, data, recipe, seed=run.order_seed, resume=start)
+        with damage_is_named(run.file):
+            epochs = train(network, data, recipe, seed=run.order_seed, resume=start)
         # Epoch 0 is given by a training from the initialisation, which has no start.
         finished = next(each for each in epochs if each.epoch == epoch)
         state, tensors = capture(finished.network), tensor_table(finished.network)
@@ -146,6 +149,27 @@ def replay(run: "Run", *, epoch: int, root: Path | None = None) -> Replayed:
         replayed_on=replayed_on,
         seconds=time.perf_counter() - begin,
     )
+
+
+def claimed_spec(run: "Run", images: "Images") -> "NetworkSpec":
+    """How a run's network is grown, by its file, which may claim anything.
+
+    Raises:
+        DamagedFileError: the network is larger than the run's states, or of other images.
+    """
+    from dtb_builder.network.rebuilt import check_claim
+    from dtb_builder.network.spec import NetworkSpec
+
+    with damage_is_named(run.file):
+        spec = NetworkSpec(**run.provenance["network"])
+        check_claim(spec, run.tensors)
+        _, *shape = images.train_images.shape
+        if [spec.input_channels, spec.image_size, spec.num_classes] != [
+            *shape[:2],
+            images.num_classes,
+        ]:
+            raise DamagedFileError(f"a network of other images than {images.name}: {spec}")
+    return spec
 
 
 def start_of(run: "Run", epoch: int) -> "Start":
@@ -191,4 +215,4 @@ def _checksum(values: NDArray[np.float32]) -> int:
 
 
 def _listed(environment: Mapping[str, Any]) -> str:
-    return ", ".join(f"{key}={value}" for key, value in sorted(environment.items()))
+    return ", ".join(f"{shown(key)}={shown(value)}" for key, value in sorted(environment.items()))

@@ -1,7 +1,6 @@
 """What can still be read of a damaged DTB file: whole runs, each proved by its checksums."""
 
 import contextlib
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -160,8 +159,8 @@ def _all_sound(store: Store, names: Sequence[str]) -> bool:
 def _listed(store: Store, name: str, num_entries: int) -> list[list[dict[str, Any]]] | None:
     """What each run's entries of runs/environment or runs/origin stand for; None if unknown."""
     try:
-        texts = [json.loads(text) for text in store.index.texts(f"{name}s")]
-    except (DamagedFileError, ValueError):
+        texts = {"environment": store.environments, "origin": store.origins}[name]
+    except DamagedFileError:
         return None
     try:
         column = store.index.column(f"runs/{name}").reshape(store.index.num_runs, num_entries)

@@ -81,6 +81,34 @@ TEXTS = (PROVENANCE, ENVIRONMENTS, ORIGINS, VOLUMES, FAILURE_MESSAGES)
 """The string datasets, one-dimensional."""
 
 
+Shape = type | dict[str, "Shape"]
+"""A kind of JSON value; of an object, that of each key, with ``*`` for any."""
+
+_NETWORK: Shape = {
+    **dict.fromkeys(("channels", "layers", "num_classes", "input_channels", "image_size"), int),
+    "auxiliary": bool,
+}
+
+PROVENANCE_SHAPE: Shape = {
+    "config": {
+        "compute": dict,
+        "images": {"name": str, "num_valid": int, "split_seed": int},
+        "network": dict,
+        "recipe": dict,
+        "seeds": list,
+        "space": {"kind": str},
+        "states": dict,
+    },
+    "images": {"name": str, "num_classes": int, "sha256": str, "shape": list},
+    "network": _NETWORK,
+    "plan": {"runs": int, "sha256": str},
+    "splits": {"train": {}, "*": {"of": str, "size": int}},
+}
+"""What readers rely on in a provenance."""
+
+ENVIRONMENT_SHAPE: Shape = {"device_name": str}
+
+
 @dataclass(frozen=True)
 class Column:
     """One array of the index.

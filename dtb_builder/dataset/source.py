@@ -1,7 +1,6 @@
 """Where the bytes of an open file come from."""
 
 import os
-import re
 import weakref
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Protocol
 import h5py
 
 from dtb_builder.errors import ClosedError, DamagedFileError, DTBError
+from dtb_builder.shown import masked
 
 __all__ = [
     "FileSource",
@@ -18,7 +18,6 @@ __all__ = [
     "Span",
     "Url",
     "located",
-    "masked",
     "sibling",
     "wrong_bytes",
 ]
@@ -52,20 +51,6 @@ Location = Path | Url
 
 Span = tuple[int, int]
 """The first byte, and how many."""
-
-
-_URL = re.compile(r"\b[A-Za-z][\w+.-]*://[^\s'\"<>]+")
-_USER = re.compile(r"://[^/@]*@")
-_QUERY = re.compile(r"\?.+")
-
-
-def masked(text: str) -> str:
-    """A text whose URLs have stars for a user and for a query, which may hold a token.
-
-    >>> masked("there is no file https://me:secret@example.org/dtb.h5?token=1 any more")
-    'there is no file https://***@example.org/dtb.h5?*** any more'
-    """
-    return _URL.sub(lambda url: _QUERY.sub("?***", _USER.sub("://***@", url[0])), text)
 
 
 def located(given: str | os.PathLike[str]) -> Location:

@@ -1,12 +1,12 @@
 """What benchmarks and runs read through: the columns and the states of one open file."""
 
-import json
 import os
 from typing import Any
 
 from dtb_builder.dataset import schema
 from dtb_builder.dataset.failures import FAILURES, FailedRun, failures_from
 from dtb_builder.dataset.index import IndexReader
+from dtb_builder.dataset.json_object import check_shape, json_object
 from dtb_builder.dataset.opening import (
     damage_is_named,
     is_newer,
@@ -96,7 +96,9 @@ class Store:
     @property
     def provenance(self) -> dict[str, Any]:
         """How the file was made."""
-        return self._object(self.provenance_text)
+        provenance = self._object(self.provenance_text)
+        check_shape(provenance, schema.PROVENANCE_SHAPE, f"{self.path}: the provenance")
+        return provenance
 
     @property
     def provenance_text(self) -> str:
@@ -109,7 +111,10 @@ class Store:
     @remembered
     def environments(self) -> tuple[dict[str, Any], ...]:
         """The devices and software that epochs ran on."""
-        return tuple(map(self._object, self.index.texts(schema.ENVIRONMENTS)))
+        found = tuple(map(self._object, self.index.texts(schema.ENVIRONMENTS)))
+        for environment in found:
+            check_shape(environment, schema.ENVIRONMENT_SHAPE, f"{self.path}: an environment")
+        return found
 
     @remembered
     def origins(self) -> tuple[dict[str, Any], ...]:
@@ -129,11 +134,7 @@ class Store:
                     raise DamagedFileError(f"{self.path}: runs have {name}s that are not there")
 
     def _object(self, text: str) -> dict[str, Any]:
-        with damage_is_named(self.path, self._file):
-            value = json.loads(text)
-        if not isinstance(value, dict):
-            raise DamagedFileError(f"{self.path}: expected a JSON object, got {text[:40]!r}")
-        return value
+        return json_object(text, self.path)
 
     @property
     def failures(self) -> tuple[FailedRun, ...]:

@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dtb_builder.dataset.opening import damage_is_named
-from dtb_builder.dataset.source import Location
 from dtb_builder.errors import ImagesError
 from dtb_builder.images.image_set import Images, check_images, normalised
 from dtb_builder.images.settings import ImagesConfig, load_split_images
@@ -60,7 +59,7 @@ class TrainedImages:
 
 
 def images_of(
-    provenance: Mapping[str, Any], root: Path | None, *, user: Location | str
+    provenance: Mapping[str, Any], root: Path | None, *, user: Path | str
 ) -> tuple[Images, Split]:
     """The images of a provenance and their split, prepared as a training prepares them.
 

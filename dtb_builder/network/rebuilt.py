@@ -1,5 +1,6 @@
 """A network with the weights of a stored state."""
 
+from dataclasses import replace
 from functools import lru_cache
 from threading import Lock
 
@@ -11,7 +12,9 @@ from dtb_builder.network.state import restore, tensor_table
 from dtb_builder.record import TensorTable, TrainingState
 from dtb_builder.space import Edge, Genotype
 
-__all__ = ["rebuilt"]
+__all__ = ["check_claim", "rebuilt"]
+
+_OTHER = "its tensors are not those of the network of its genotype"
 
 _POOLS = (Edge("max_pool_3x3", 0), Edge("max_pool_3x3", 1)) * 4
 _WITHOUT_WEIGHTS = Genotype(normal=_POOLS, reduce=_POOLS)
@@ -35,18 +38,35 @@ def rebuilt(
     Raises:
         ValueError: the network's tensors differ from those of the state by name or shape.
     """
-    # A file may name a huge network: allocate it only if the state is large enough for it.
-    if spec.layers <= len(tensors.names) and _least_floats(spec) <= len(state.values):
-        with _INITIALISING, torch.random.fork_rng([]):
-            network = Network(genotype, spec).float()
-        if tensor_table(network) == tensors:
-            restore(network, state)
-            return network.eval()
-    raise ValueError("its tensors are not those of the network of its genotype")
+    check_claim(spec, tensors)
+    with _INITIALISING, torch.random.fork_rng([]):
+        network = Network(genotype, spec).float()
+    if tensor_table(network) != tensors:
+        raise ValueError(_OTHER)
+    restore(network, state)
+    return network.eval()
+
+
+def check_claim(spec: NetworkSpec, tensors: TensorTable) -> None:
+    """See that a network is no larger than its states, before memory is taken for it.
+
+    Args:
+        spec: by which a file claims that it is grown.
+        tensors: of its states, of which the file has the bytes.
+
+    Raises:
+        ValueError: it is larger.
+    """
+    spec = replace(spec, auxiliary=False)  # a head may have been left out of the states
+    if spec.layers > len(tensors.names) or _least_floats(spec) > tensors.num_floats:
+        raise ValueError(_OTHER)
 
 
 @lru_cache(maxsize=16)
 def _least_floats(spec: NetworkSpec) -> int:
     """The floats of a spec's smallest network, with pools only; no other has many times as many."""
-    with torch.device("meta"):  # tensors without memory
-        return tensor_table(Network(_WITHOUT_WEIGHTS, spec).float()).num_floats
+    try:
+        with torch.device("meta"):  # tensors without memory
+            return tensor_table(Network(_WITHOUT_WEIGHTS, spec).float()).num_floats
+    except RuntimeError as error:  # a tensor with more bytes than 64 bits can count
+        raise ValueError(_OTHER) from error

@@ -7,12 +7,12 @@ and the description of its networks in google-research/nasbench.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-__all__ = ["OPERATIONS_101", "Cell101"]
+__all__ = ["MAX_VERTICES", "OPERATIONS_101", "Cell101"]
 
 OPERATIONS_101 = ("conv1x1-bn-relu", "conv3x3-bn-relu", "maxpool3x3")
 """The operations of an inner vertex, as the published table names them."""
 
-_MAX_VERTICES = 7
+MAX_VERTICES = 7
 _MAX_EDGES = 9
 
 
@@ -45,9 +45,9 @@ class Cell101:
             raise ValueError("a cell must have a path from its input to its output")
         number = {vertex: i for i, vertex in enumerate(sorted(useful))}
         edges = {(number[i], number[j]) for i, j in self.edges if {i, j} <= useful}
-        if len(useful) > _MAX_VERTICES or len(edges) > _MAX_EDGES:
+        if len(useful) > MAX_VERTICES or len(edges) > _MAX_EDGES:
             raise ValueError(
-                f"a cell has at most {_MAX_VERTICES} vertices and {_MAX_EDGES} edges, "
+                f"a cell has at most {MAX_VERTICES} vertices and {_MAX_EDGES} edges, "
                 f"got {len(useful)} and {len(edges)}"
             )
         operations = tuple(self.operations[i - 1] for i in sorted(useful - {0, last}))

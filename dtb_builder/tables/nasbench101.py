@@ -16,7 +16,7 @@ from math import isqrt
 from typing import BinaryIO
 
 from dtb_builder.errors import TableError
-from dtb_builder.tables.cell101 import Cell101
+from dtb_builder.tables.cell101 import MAX_VERTICES, Cell101
 from dtb_builder.tables.tfrecord import read_records
 
 __all__ = ["EvaluationData", "TrainedCell", "read_nasbench101"]
@@ -69,15 +69,23 @@ def read_nasbench101(file: BinaryIO) -> Iterator[TrainedCell]:
     for number, record in enumerate(read_records(file)):
         try:
             yield _trained_cell(record)
-        except (ValueError, TypeError, binascii.Error, struct.error, IndexError) as error:
-            raise TableError(f"record {number} is not one of NAS-Bench-101: {error}") from error
+        except (
+            *(AttributeError, ValueError, TypeError, LookupError, RecursionError),
+            *(binascii.Error, struct.error),
+        ) as error:
+            reason = str(error)[:200]
+            raise TableError(f"record {number} is not one of NAS-Bench-101: {reason}") from error
 
 
 def _trained_cell(record: bytes) -> TrainedCell:
     module_hash, num_epochs, adjacency, operations, metrics = json.loads(record)
+    if not isinstance(module_hash, str) or type(num_epochs) is not int:
+        raise TypeError(f"a hash and epochs must be text and number, got {module_hash!r:.40}")
     size = isqrt(len(adjacency))
     if len(adjacency) != size**2:
         raise ValueError(f"an adjacency matrix must be square, got {len(adjacency)} entries")
+    if size > MAX_VERTICES:
+        raise ValueError(f"a cell has at most {MAX_VERTICES} vertices, got {size}")
     rows = [[int(digit) for digit in adjacency[i * size :][:size]] for i in range(size)]
     first, *inner, last = operations.split(",")
     if (first, last) != ("input", "output"):

@@ -18,6 +18,11 @@ from dtb_builder.tables.trained import Outsider, TrainedGenotype
 __all__ = ["read_nds"]
 
 _CONCAT = [2, 3, 4, 5]
+_MOST = 2**9
+"""Channels, and layers; the published networks have far fewer."""
+
+_LARGEST = 2**20
+"""Of layers times squared channels: a network of about 100 MB, were anybody to build it."""
 
 
 def read_nds(text: str) -> tuple[tuple[TrainedGenotype, ...], tuple[Outsider, ...]]:
@@ -29,7 +34,7 @@ def read_nds(text: str) -> tuple[tuple[TrainedGenotype, ...], tuple[Outsider, ..
     try:
         content = json.loads(text)
         networks = content if isinstance(content, list) else content["top"] + content["mid"]
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise TableError(
             f"wanted a list of networks, or an object with two lists top and mid: {error!r}"
         ) from error
@@ -47,17 +52,26 @@ def read_nds(text: str) -> tuple[tuple[TrainedGenotype, ...], tuple[Outsider, ..
 
 def _trained(number: int, network: dict[str, Any]) -> TrainedGenotype:
     net = network["net"]
+    channels, layers = _count("width", net["width"]), _count("depth", net["depth"])
+    if layers * channels**2 > _LARGEST:
+        raise ValueError(f"no published network has width {channels} and depth {layers}")
     error = float(network["test_ep_top1"][-1])
     if not (math.isfinite(error) and 0 <= error <= 100):
         raise ValueError(f"a test error must be in 0..100 percent, got {error}")
     return TrainedGenotype(
         number=number,
         genotype=_genotype(net["genotype"]),
-        channels=net["width"],
-        layers=net["depth"],
+        channels=channels,
+        layers=layers,
         auxiliary=bool(net["aux"]),
         test_accuracy=1 - error / 100,
     )
+
+
+def _count(name: str, value: Any) -> int:
+    if type(value) is not int or not 1 <= value <= _MOST:
+        raise ValueError(f"{name} must be a whole number of 1 to {_MOST}, got {value!r:.40}")
+    return value
 
 
 def _genotype(cells: dict[str, Any]) -> Genotype:

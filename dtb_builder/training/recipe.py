@@ -13,6 +13,10 @@ Activations = Literal["float32", "bfloat16"]
 """What a GPU's compiled passes store maps and their gradients in; they compute in float32."""
 
 
+_MOST_PADDING = 2**8
+"""Pixels on each side; a file may claim any recipe, and images are padded in memory."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
     """SGD on augmented images, with a cosine schedule that is stepped once per epoch.
@@ -65,6 +69,10 @@ class Recipe:
             value = getattr(self, name)
             if type(value) is not int or value < minimum:
                 raise ValueError(f"{name} must be a whole number >= {minimum}, got {value!r}")
+        if self.crop_padding > _MOST_PADDING:
+            raise ValueError(
+                f"crop_padding must be at most {_MOST_PADDING}, got {self.crop_padding}"
+            )
         for name in ("nesterov", "drop_path_ramp", "horizontal_flip"):
             value = getattr(self, name)
             if type(value) is not bool:

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from dtb_builder.dataset import Benchmark, Run
+from dtb_builder.dataset.provenance import whole_provenance
 from dtb_builder.errors import ConfigError
 from dtb_builder.images.settings import ImagesConfig
 from dtb_builder.stages.generation.parent import origin_of, runs_sha256, write_parents
@@ -64,7 +65,7 @@ def branch(
         "provenance_sha256": sha256,
         "runs_sha256": runs_sha256(origins),
     }
-    config = _config(benchmark.provenance["config"], changed, started)
+    config = _config(whole_provenance(benchmark)["config"], changed, started)
     if not folder.is_planned:
         folder.check_writeable()
         with storage_is_named(folder.path), folder.locked():

@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 
+from dtb_builder.shown import shown
 from dtb_builder.stages.generation.run_folder import RunFolder
 from dtb_builder.stages.generation.status import Status, status
 from dtb_builder.stages.settings.shard_range import ShardRange
@@ -39,12 +40,12 @@ def status_lines(found: Status) -> Iterator[str]:
     for device in found.devices:
         seconds = device.seconds_per_epoch
         pace = "in their first epoch" if seconds is None else f"{seconds:.3g} seconds an epoch"
-        yield f"device  {device.name}: {device.num_running} runs, {pace}"
+        yield f"device  {shown(device.name)}: {device.num_running} runs, {pace}"
     yield f"shards  {found.num_closed_shards} of {found.num_shards} closed"
     yield f"disk    {byte_text(found.num_bytes)}"
     yield f"merged  {_MERGED[found.merged]}"
     for holder in found.holders:
-        yield f"worked on by {holder}"
+        yield f"worked on by {shown(holder)}"
     if not found.holders:
         yield "nobody works on it"
     yield from found.damaged
@@ -67,7 +68,7 @@ def failed_lines(found: Status) -> Iterator[str]:
     """Lines on every failed run and every foreign file, and what to do about them."""
     for failed in found.failed:
         fate = ", given up" if failed.given_up else ""
-        yield f"run {failed.number} failed {failed.attempts} times{fate}: {failed.reason}"
+        yield f"run {failed.number} failed {failed.attempts} times{fate}: {shown(failed.reason)}"
         yield f"  {failed.log}"
     for foreign in found.foreign:
         yield f"{foreign.file} is not a shard of this plan: {foreign.reason}"

@@ -2,25 +2,28 @@
 
 import contextlib
 import itertools
+import shutil
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from dtb_builder.dataset import Benchmark
+from dtb_builder.dataset.atomic import whole_file
 from dtb_builder.dataset.journal import read_journal
 from dtb_builder.dataset.merge import merge
 from dtb_builder.dataset.salvage import LostRun, SavedRun, salvage
 from dtb_builder.dataset.schema import PROVENANCE
 from dtb_builder.dataset.shard import write_shard
 from dtb_builder.dataset.store import FailedRun, Store
+from dtb_builder.dataset.superblock import clear_mark, is_marked
 from dtb_builder.dataset.verify import verify
 from dtb_builder.errors import DTBError, MissingVolumeError, SchemaVersionError, UnfinishedError
 from dtb_builder.stages.generation.foreign import shards_present, why_foreign
 from dtb_builder.stages.generation.run_folder import PlannedRun, RunFolder
 from dtb_builder.stages.work.disk import storage_is_named
 
-__all__ = ["Repair", "SetAside", "repair_file", "repair_folder"]
+__all__ = ["Repair", "SetAside", "Unmarked", "repair_file", "repair_folder"]
 
 
 @dataclass(frozen=True)
@@ -57,7 +60,20 @@ class SetAside:
     aside: Path
 
 
-def repair_folder(folder: RunFolder) -> Iterator[Repair | SetAside]:
+@dataclass(frozen=True)
+class Unmarked:
+    """A file that was marked as open for writing, as by a program that was killed.
+
+    Attributes:
+        path: the file.
+        copy: the same without the mark.
+    """
+
+    path: Path
+    copy: Path
+
+
+def repair_folder(folder: RunFolder) -> Iterator[Repair | SetAside | Unmarked]:
     """Turn every damaged shard of a run folder into journals, so that generate can complete it.
 
     The intact runs become finished journals. The damaged file is moved to ``damaged/``, and so are
@@ -68,16 +84,20 @@ def repair_folder(folder: RunFolder) -> Iterator[Repair | SetAside]:
     """
     with storage_is_named(folder.path), folder.locked():
         for file, runs in shards_present(folder):
+            if is_marked(file):
+                yield _unmarked(file, file)
             if runs and _is_damaged(file):
                 yield _take_apart(folder, runs)
             elif reason := why_foreign(folder, file, runs):
                 yield SetAside(file, reason, _set_aside(folder, file))
 
 
-def repair_file(path: Path, *, without_volumes: bool = False) -> Repair | None:
+def repair_file(path: Path, *, without_volumes: bool = False) -> Repair | Unmarked | None:
     """Write the intact runs of a damaged benchmark or shard, and its failed runs, to a new file.
 
     The new file is in the same folder; files of earlier repairs are never overwritten.
+
+    Of a file that is only marked as open for writing, a copy without the mark.
 
     Returns:
         the result, or None if nothing is damaged.
@@ -88,6 +108,9 @@ def repair_file(path: Path, *, without_volumes: bool = False) -> Repair | None:
             `without_volumes`.
         DTBError: the file cannot be opened, or its provenance is damaged.
     """
+    if is_marked(path):
+        unmarked = _unmarked(path, _unused(path.with_suffix(".repaired.h5")))
+        return repair_file(unmarked.copy, without_volumes=without_volumes) or unmarked
     if not _is_damaged(path):
         return None
     if not without_volumes:
@@ -119,6 +142,14 @@ def repair_file(path: Path, *, without_volumes: bool = False) -> Repair | None:
         for _ in merge([whole], rebuilt):
             pass
     return Repair(path, len(saved), lost, rebuilt, lost_failures)
+
+
+def _unmarked(path: Path, copy: Path) -> Unmarked:
+    """Copy a marked file without the mark, or put the copy in its place."""
+    with whole_file(copy) as temporary:
+        shutil.copyfile(path, temporary)
+        clear_mark(temporary)
+    return Unmarked(path, copy)
 
 
 def _check_volumes(path: Path) -> None:

@@ -10,13 +10,15 @@ import numpy as np
 
 from dtb_builder.dataset import Benchmark, Run
 from dtb_builder.dataset.codec import crc32c
-from dtb_builder.dataset.replay import start_of
+from dtb_builder.dataset.opening import damage_is_named
+from dtb_builder.dataset.provenance import whole_provenance
+from dtb_builder.dataset.replay import claimed_spec, start_of
 from dtb_builder.dataset.source import located
 from dtb_builder.dataset.trained_images import images_of
 from dtb_builder.errors import DTBError
+from dtb_builder.images import Images
 from dtb_builder.network.initial import initial_network
 from dtb_builder.network.kernels import find_library
-from dtb_builder.network.spec import NetworkSpec
 from dtb_builder.network.state import capture, tensor_table
 from dtb_builder.record import TrainingState
 from dtb_builder.stages.generation.state_frames import Storing
@@ -83,19 +85,19 @@ def reproduce(benchmark: Benchmark, number: int, *, root: Path | None) -> Iterat
         ConfigError: this machine does not have the device of the training.
     """
     run = benchmark.run(number)
-    data = _images(benchmark, root)
-    spec = NetworkSpec(**benchmark.provenance["network"])
+    images, data = _images(benchmark, root)
+    spec = claimed_spec(run, images)
     network = initial_network(run.genotype, spec, run.seed)
-    recipe = parse(Recipe, benchmark.provenance["config"]["recipe"])
+    recipe = parse(Recipe, whole_provenance(benchmark)["config"]["recipe"])
     network.use_kernels(library_of(_compute(benchmark), recipe.activations))
-    settings = parse(StatesConfig, benchmark.provenance["config"]["states"])
+    settings = parse(StatesConfig, whole_provenance(benchmark)["config"]["states"])
     storing = Storing(settings, tensor_table(network))
     steps = run.state_steps
     began = run.branch_epoch
     start = None if began is None else start_of(run, began)
-    for finished in train(
-        network, data, recipe, seed=run.order_seed, state_steps=steps, resume=start
-    ):
+    with damage_is_named(run.file):
+        epochs = train(network, data, recipe, seed=run.order_seed, state_steps=steps, resume=start)
+    for finished in epochs:
         if finished.epoch > run.num_epochs:
             return  # it diverged then
         mismatches = [
@@ -129,8 +131,8 @@ def reevaluate(benchmark: Benchmark, *, root: Path | None) -> Iterator[Recompute
         ImagesError: the images are not those of the training.
         ConfigError: this machine does not have the device of the training.
     """
-    data = _images(benchmark, root)
-    precision = benchmark.provenance["config"]["recipe"]["precision"]
+    _, data = _images(benchmark, root)
+    precision = whole_provenance(benchmark)["config"]["recipe"]["precision"]
     rounded = _is_rounded(benchmark)
     tolerances = tolerances_of(benchmark)
     for run in benchmark:
@@ -165,7 +167,7 @@ def tolerances_of(benchmark: Benchmark) -> dict[str, float]:
     """How far each metric may differ from the stored one on another machine; see `agrees`."""
     rounded = _is_rounded(benchmark)
     far = _ROUNDED_TOLERANCE if rounded else _ACCURACY_TOLERANCE
-    sizes = {name: split["size"] for name, split in benchmark.provenance["splits"].items()}
+    sizes = {name: split["size"] for name, split in whole_provenance(benchmark)["splits"].items()}
     return {
         name: max(far, _FEW_IMAGES / sizes[name.partition("_")[0]])
         if name.endswith("accuracy")
@@ -198,19 +200,19 @@ def environment_changes(run: Run, epoch: int) -> tuple[str, ...]:
 
 
 def _is_rounded(benchmark: Benchmark) -> bool:
-    return benchmark.provenance["config"]["states"].get("dtype") == "bfloat16"
+    return whole_provenance(benchmark)["config"]["states"].get("dtype") == "bfloat16"
 
 
-def _images(benchmark: Benchmark, root: Path | None) -> ResidentImages:
-    """Set up torch as for the training, and return the benchmark's images on its device."""
-    images, split = images_of(benchmark.provenance, root, user=located(benchmark.path))
+def _images(benchmark: Benchmark, root: Path | None) -> tuple[Images, ResidentImages]:
+    """Set up torch as for the training; the benchmark's images, here and on its device."""
+    images, split = images_of(whole_provenance(benchmark), root, user=located(benchmark.path))
     compute = _compute(benchmark)
     set_up_machine(compute)
-    return make_resident(images, split, compute.device)
+    return images, make_resident(images, split, compute.device)
 
 
 def _compute(benchmark: Benchmark) -> ComputeConfig:
-    return parse(ComputeConfig, benchmark.provenance["config"]["compute"])
+    return parse(ComputeConfig, whole_provenance(benchmark)["config"]["compute"])
 
 
 def _floats_that_differ(found: TrainingState, stored: TrainingState, name: str) -> list[str]:

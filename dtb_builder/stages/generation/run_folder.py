@@ -16,6 +16,8 @@ from typing import Any
 import yaml
 
 from dtb_builder.dataset.atomic import remove_unfinished, whole_file, write_whole
+from dtb_builder.dataset.json_object import check_shape, json_object
+from dtb_builder.dataset.schema import PROVENANCE_SHAPE
 from dtb_builder.errors import ConfigError, DamagedFileError, DivergedError, PlanMismatchError
 from dtb_builder.network.spec import NetworkSpec
 from dtb_builder.record import Moment
@@ -37,6 +39,9 @@ _OWN_FILES = (
     *("dtb.h5", "states-*.h5", ".lock.json"),
 )
 """Files that only the holder of the folder's lock writes; reports and exports need no lock."""
+
+_MOST_CHARACTERS = 2**28
+"""Of a run's failures: a traceback may be long."""
 
 _PLAN_FIELDS = ("run", "shard", "seed", "order_seed", "genotype")
 
@@ -245,9 +250,11 @@ class RunFolder:
         """The provenance, parsed.
 
         Raises:
-            DamagedFileError: its file is missing or not JSON.
+                    DamagedFileError: its file is missing, or not that of a plan.
         """
-        return _parse_json(self.provenance_file, self.provenance)
+        found = json_object(self.provenance, self.provenance_file)
+        check_shape(found, PROVENANCE_SHAPE, str(self.provenance_file), whole=True)
+        return found
 
     @remembered
     def plan_id(self) -> str:
@@ -404,7 +411,9 @@ class RunFolder:
             text = self.calibration_file.read_text()
         except FileNotFoundError:
             return None
-        return float(_parse_json(self.calibration_file, text)["run_seconds"])
+        stored = json_object(text, self.calibration_file)
+        check_shape(stored, {"run_seconds": float}, str(self.calibration_file), whole=True)
+        return float(stored["run_seconds"])
 
     # Failures.
 
@@ -415,8 +424,9 @@ class RunFolder:
             text = file.read_text()
         except FileNotFoundError:  # there are none, or the shard has been closed meanwhile
             return Failures((), given_up=False)
-        stored = _parse_json(file, text)
-        return Failures(tuple(stored["messages"]), given_up=stored["given_up"])
+        stored = json_object(text, file, most=_MOST_CHARACTERS)
+        check_shape(stored, {"messages": list, "given_up": bool}, str(file), whole=True)
+        return Failures(tuple(map(str, stored["messages"])), given_up=stored["given_up"])
 
     def add_failure(self, run: PlannedRun, message: str) -> None:
         """Record a failed attempt."""
@@ -444,7 +454,9 @@ class RunFolder:
             text = file.read_text()
         except FileNotFoundError:
             return ()
-        return tuple(_parse_json(file, text)["messages"])
+        stored = json_object(text, file, most=_MOST_CHARACTERS)
+        check_shape(stored, {"messages": list}, str(file), whole=True)
+        return tuple(map(str, stored["messages"]))
 
     def add_damage(self, run: PlannedRun, message: str) -> None:
         """Record what was found damaged, and what is done about it; the caller holds the run."""
@@ -527,13 +539,3 @@ def _read_text(file: Path) -> str:
         return file.read_text()
     except FileNotFoundError:
         raise DamagedFileError(f"{file} is not there, though the folder is planned") from None
-
-
-def _parse_json(file: Path, text: str) -> dict[str, Any]:
-    try:
-        parsed = json.loads(text)
-    except ValueError as error:
-        raise DamagedFileError(f"{file} is not JSON: {error}") from error
-    if not isinstance(parsed, dict):
-        raise DamagedFileError(f"{file}: expected keys with values, got {parsed!r:.40}")
-    return parsed

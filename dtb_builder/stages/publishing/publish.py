@@ -6,6 +6,7 @@ import shutil
 import warnings
 from dataclasses import dataclass
 from datetime import date, datetime, time
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,9 @@ from dtb_builder.dataset import Benchmark
 from dtb_builder.dataset.atomic import whole_folder, write_whole
 from dtb_builder.dataset.export import columns, export_parquet
 from dtb_builder.dataset.manifest import MANIFEST, sha256_of, write_manifest
+from dtb_builder.dataset.provenance import whole_provenance
 from dtb_builder.errors import ConfigError
+from dtb_builder.shown import shown
 from dtb_builder.stages.publishing.report import write_report
 from dtb_builder.stages.ranking.halfway import halfway
 from dtb_builder.stages.work.byte_text import byte_text
@@ -167,7 +170,7 @@ def _card(benchmark: Benchmark, about: Publication, names: set[str]) -> str:
         about: what its publisher says about it.
         names: the names of the other files in the folder.
     """
-    provenance = benchmark.provenance
+    provenance = whole_provenance(benchmark)
     front = {
         "license": about.licence.lower(),
         "pretty_name": about.name,
@@ -194,7 +197,7 @@ def _card(benchmark: Benchmark, about: Publication, names: set[str]) -> str:
 # {about.name}
 
 Trained DARTS architectures with their training states, made with darts-training-bench, on
-{provenance["images"]["name"]} ({splits} images).
+{escape(shown(provenance["images"]["name"]))} ({escape(shown(splits))} images).
 
 | | |
 |---|---|
@@ -310,7 +313,7 @@ def _write_croissant(benchmark: Benchmark, about: Publication, folder: Path) -> 
     described = mlc.Metadata(
         name=about.name,
         description=f"Trained DARTS architectures with their training states on "
-        f"{benchmark.provenance['images']['name']}.",
+        f"{whole_provenance(benchmark)['images']['name']}.",
         license=[about.licence],
         url=about.url,
         cite_as=about.citation,

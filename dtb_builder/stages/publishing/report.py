@@ -10,6 +10,7 @@ import numpy as np
 
 from dtb_builder.dataset import Benchmark
 from dtb_builder.dataset.atomic import write_whole
+from dtb_builder.dataset.provenance import device_names, whole_provenance
 from dtb_builder.dataset.run import Run
 from dtb_builder.errors import ConfigError
 from dtb_builder.stages.scoring.fingerprint import rows_of
@@ -95,16 +96,15 @@ def write_report(benchmark: Benchmark, path: Path, scores: Path | None = None) -
 
 
 def _facts(benchmark: Benchmark) -> str:
-    provenance = benchmark.provenance
+    provenance = whole_provenance(benchmark)
     network, images = provenance["network"], provenance["images"]
-    devices = sorted({environment["device_name"] for environment in benchmark.environments})
     rows = {
         "runs": f"{len(benchmark):,} of {benchmark.num_epochs} epochs",
         "failed": f"{len(benchmark.failures)}",
         "images": f"{images['name']}: "
         + ", ".join(f"{split['size']:,} {name}" for name, split in provenance["splits"].items()),
         "network": f"{network['layers']} cells of {network['channels']} channels",
-        "devices": ", ".join(devices),
+        "devices": ", ".join(device_names(benchmark)),
     }
     cells = "".join(f"<tr><th>{k}</th><td>{escape(v)}</td></tr>" for k, v in rows.items())
     return f"<table>{cells}</table>"

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from dtb_builder.dataset import Benchmark
+from dtb_builder.dataset.provenance import whole_provenance
 from dtb_builder.stages.settings.parsing import parse
 from dtb_builder.statistics import Interval, kendall_tau
 from dtb_builder.statistics.resampling import draw_resamples, interval_of, kendall_taus
@@ -51,7 +52,7 @@ def halfway(
         seed: draws the resamples.
         num_resamples: the number of resamples of the bootstrap.
     """
-    recipe = parse(Recipe, benchmark.provenance["config"]["recipe"])
+    recipe = parse(Recipe, whole_provenance(benchmark)["config"]["recipe"])
     epochs = [epoch for epoch in range(benchmark.num_epochs) if recipe.evaluates(epoch)]
     if not epochs:
         return None

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from dtb_builder.dataset import Benchmark
+from dtb_builder.dataset.provenance import whole_provenance
 from dtb_builder.errors import ConfigError
 from dtb_builder.record import METRICS
 from dtb_builder.scores import (
@@ -142,7 +143,7 @@ def by_probe(
 
 def training_of(benchmark: Benchmark) -> dict[str, Any]:
     """The settings that a ranking depends on: network, recipe and images."""
-    config = benchmark.provenance["config"]
+    config = whole_provenance(benchmark)["config"]
     names = ("name", "num_valid", "num_train", "pool")
     images = {name: config["images"].get(name) for name in names}
     return {"network": config["network"], "recipe": config["recipe"], "images": images}
@@ -355,7 +356,7 @@ def _validation_seconds(benchmark: Benchmark, epoch: int | None, at: list[int]) 
     """Seconds of validation loss and accuracy: the validation images' share of an evaluation."""
     if epoch is None:
         return {}
-    sizes = {name: split["size"] for name, split in benchmark.provenance["splits"].items()}
+    sizes = {name: split["size"] for name, split in whole_provenance(benchmark)["splits"].items()}
     evaluation = benchmark.array("evaluation_seconds", epoch=epoch).filled(np.nan)[at]
     if not np.isfinite(evaluation).any():
         return {}
@@ -374,8 +375,8 @@ def _train_seconds(
         return float(sums[np.isfinite(sums)].mean()) if np.isfinite(sums).any() else None
     if seconds.shape[1] < 2 or step is None:
         return 0.0
-    size = benchmark.provenance["splits"]["train"]["size"]
-    steps = parse(Recipe, benchmark.provenance["config"]["recipe"]).num_steps(size)
+    size = whole_provenance(benchmark)["splits"]["train"]["size"]
+    steps = parse(Recipe, whole_provenance(benchmark)["config"]["recipe"]).num_steps(size)
     before = min(step // steps, benchmark.num_epochs - 1)
     share = min(1.0, step / steps - before)
     sums = seconds[:, 1 : before + 1].sum(axis=1) + share * seconds[:, before + 1]

@@ -7,10 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from dtb_builder.dataset.atomic import write_whole
+from dtb_builder.dataset.json_object import check_shape, json_object
 from dtb_builder.errors import DamagedFileError
+from dtb_builder.shown import shown
 from dtb_builder.stages.ranking.choice import ChosenRule
 from dtb_builder.stages.ranking.population import EARLY_FIGURES
 from dtb_builder.stages.ranking.rank import Ranked, Ranking, Ratio
+from dtb_builder.stages.settings.parsing import parse
 from dtb_builder.stages.work.text_table import print_table
 from dtb_builder.statistics import Interval
 
@@ -24,6 +27,8 @@ __all__ = [
     "read_ranking",
     "write_ranking",
 ]
+
+_MOST_BYTES = 2**28
 
 _BASELINES = ("das", "wot", "distinguishing_ability", "num_parameters")
 FIGURES = {
@@ -67,7 +72,7 @@ def print_ranking(ranking: Ranking, *, every: bool) -> None:
     _print_costs(ranking.ranked, moments)
     _print_differences(ranking, moments)
     for reason in ranking.left_out:
-        print(f"left out: {reason}")
+        print(f"left out: {shown(reason)}")
 
 
 def print_choices(choices: Sequence[ChosenRule]) -> None:
@@ -108,25 +113,29 @@ def read_ranking(path: Path) -> tuple[Ranked, ...]:
         DamagedFileError: it is damaged or not a ranking.
     """
     try:
-        return tuple(_ranked(entry) for entry in json.loads(path.read_text())["ranked"])
-    except FileNotFoundError:
-        raise FileNotFoundError(f"there is no file {path}: make it with dtb rank") from None
-    except (ValueError, KeyError, TypeError) as error:
+        return tuple(_ranked(entry) for entry in _content(path)["ranked"])
+    except (AttributeError, ValueError, KeyError, TypeError) as error:
         raise DamagedFileError(f"{path} is not a ranking: {error!r}") from error
 
 
 def ranked_training(path: Path) -> dict[str, Any]:
     """The training settings of a ranking's networks; empty if the file does not have them."""
-    return json.loads(path.read_text()).get("about", {}).get("trained", {})
+    content = _content(path)
+    check_shape(content, {"about": {"trained": {"*": dict}}}, f"{path}")
+    return content.get("about", {}).get("trained", {})
+
+
+def _content(path: Path) -> dict[str, Any]:
+    try:
+        return json_object(path.read_bytes(), path, most=_MOST_BYTES)
+    except FileNotFoundError:
+        raise FileNotFoundError(f"there is no file {path}: make it with dtb rank") from None
 
 
 def _ranked(entry: Mapping[str, Any]) -> Ranked:
     """A row; rows of older versions may lack statistics, and may have others."""
-    intervals = {
-        name: None if entry.get(name) is None else Interval(**entry[name]) for name in FIGURES
-    }
     kept = {each.name: entry.get(each.name) for each in fields(Ranked)}
-    return Ranked(**{**kept, **intervals, "conditional": bool(kept["conditional"])})
+    return parse(Ranked, {**kept, "conditional": bool(kept["conditional"])})
 
 
 def _print_costs(ranked: Sequence[Ranked], moments: Sequence[str]) -> None:

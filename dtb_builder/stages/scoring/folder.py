@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from dtb_builder.dataset.atomic import remove_unfinished, write_whole
+from dtb_builder.dataset.json_object import check_shape, json_object
 from dtb_builder.errors import DamagedFileError
 from dtb_builder.stages.settings.plain import check_settings, flat
 from dtb_builder.stages.work.locking import held
@@ -65,11 +66,11 @@ class ScoreFolder:
             write_whole(self.settings_file, text.encode())
             return
         try:
-            stored = json.loads(self.settings_file.read_text())
-        except ValueError as error:
-            raise DamagedFileError(
-                f"{self.settings_file}: {error}; remove {self.working}"
-            ) from error
+            stored = json_object(self.settings_file.read_bytes(), self.settings_file)
+            check_shape(stored, {"probe": dict}, str(self.settings_file), whole=True)
+        except DamagedFileError as error:
+            error.add_note(f"remove {self.working}")
+            raise
         check_about(
             stored,
             about,

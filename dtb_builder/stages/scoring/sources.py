@@ -10,8 +10,11 @@ from typing import Any, Protocol
 from torch import Tensor, nn
 
 from dtb_builder.dataset import Benchmark, Run
+from dtb_builder.dataset.opening import damage_is_named
+from dtb_builder.dataset.provenance import whole_provenance
 from dtb_builder.images.settings import ImagesConfig
 from dtb_builder.network.network import Network
+from dtb_builder.network.rebuilt import check_claim
 from dtb_builder.network.spec import NetworkSpec
 from dtb_builder.network.state import restore
 from dtb_builder.scores import activation_units
@@ -135,7 +138,9 @@ class BenchmarkSource:
         """The states of a run."""
         with Benchmark(self.path) as benchmark:
             run = benchmark.run(number)
-            units = activation_units(run.genotype, NetworkSpec(**benchmark.provenance["network"]))
+            with damage_is_named(self.path):
+                check_claim(spec := _spec_of(benchmark), run.tensors)
+            units = activation_units(run.genotype, spec)
             networks = _Networks(run)
             for moment in _moments(run):
                 yield ScoredState(moment, partial(networks.at, moment), units)
@@ -143,7 +148,7 @@ class BenchmarkSource:
     def images(self, root: str | None) -> ImagesConfig:
         """The benchmark's images and their split."""
         with Benchmark(self.path) as benchmark:
-            settings = benchmark.provenance["config"]["images"]
+            settings = whole_provenance(benchmark)["config"]["images"]
         return parse(ImagesConfig, settings | {"root": root})
 
     def adapted(self, images: Tensor) -> Tensor:
@@ -158,7 +163,12 @@ class BenchmarkSource:
     def spec(self) -> NetworkSpec:
         """The benchmark's network spec."""
         with Benchmark(self.path) as benchmark:
-            return NetworkSpec(**benchmark.provenance["network"])
+            return _spec_of(benchmark)
+
+
+def _spec_of(benchmark: Benchmark) -> NetworkSpec:
+    with damage_is_named(str(benchmark.path)):
+        return NetworkSpec(**whole_provenance(benchmark)["network"])
 
 
 class _Networks:

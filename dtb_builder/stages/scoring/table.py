@@ -1,22 +1,30 @@
 """The file of scores: Parquet with one row per state; source and settings are in its metadata."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import pyarrow
 from pyarrow import parquet
 
 from dtb_builder.dataset.atomic import whole_file
 from dtb_builder.dataset.codec import crc32c
-from dtb_builder.errors import DamagedFileError, NotDTBFileError, SchemaVersionError
+from dtb_builder.dataset.json_object import check_shape, json_object
+from dtb_builder.errors import DamagedFileError, DTBError, NotDTBFileError, SchemaVersionError
 from dtb_builder.scores.names import SCORES
 
 __all__ = ["FACTS", "ScoreTable", "read_scores", "score_names", "seconds_name", "write_scores"]
 
 _VERSION = 1
+_BATCH_ROWS = 2**10
+_MOST_ROWS_PER_BYTE = 0.25
+"""Of a row the seconds alone, which differ from state to state, take more than four bytes."""
+
+_MOST_UNPACKED = 100
+"""As many times may a file's bytes grow when they are unpacked."""
+
 _KEY = b"dtb_scores"
 FACTS = {
     "run": pyarrow.int64(),
@@ -89,27 +97,38 @@ def read_scores(path: Path) -> ScoreTable:
         DamagedFileError: its bytes have changed.
     """
     try:
-        columns = parquet.read_table(path, page_checksum_verification=True, memory_map=False)
-        types = dict(zip(columns.schema.names, columns.schema.types, strict=True))
-        metadata = columns.schema.metadata or {}
-        rows = columns.to_pylist()
+        with path.open("rb") as opened:
+            about, checksum = _checked_head(path, opened)  # before memory is taken for the rows
+            rows = list(_rows(opened))
     except FileNotFoundError:
         raise FileNotFoundError(f"there is no file {path}: make it with dtb score") from None
     except (pyarrow.ArrowException, OSError, ValueError, UnicodeError) as error:
+        if isinstance(error, DTBError):
+            raise
         raise DamagedFileError(f"{path} is not Parquet, or damaged: {error}") from error
-    try:
-        head = json.loads(metadata[_KEY])
-        version, text, checksum = head["version"], head["about"], head["crc32c"]
-    except (KeyError, ValueError, TypeError) as error:
-        raise NotDTBFileError(
-            f"{path} is not a file of scores: it lacks {_KEY.decode()}"
-        ) from error
-    if version != _VERSION:
-        raise SchemaVersionError(f"{path} has version {version} of scores, expected {_VERSION}")
-    if _checksum(rows, text) != checksum:
+    if _checksum(rows, about) != checksum:
         raise DamagedFileError(f"{path}: its rows do not have the recorded checksum")
-    about = json.loads(text)
-    known = _types(about)
+    parsed = json_object(about, path)
+    missing = dict.fromkeys(_types(parsed))
+    for i, row in enumerate(rows):
+        rows[i] = missing | row
+    return ScoreTable(parsed, rows)
+
+
+def _checked_head(path: Path, opened: BinaryIO) -> tuple[str, int]:
+    """What the rows hang on, as JSON, and the checksum of all, from the end of the file alone."""
+    file = parquet.ParquetFile(opened)
+    stored = file.schema_arrow
+    if _KEY not in (stored.metadata or {}):
+        raise NotDTBFileError(f"{path} is not a file of scores: it lacks {_KEY.decode()}")
+    head = json_object(stored.metadata[_KEY], path)
+    check_shape(head, {"version": int, "about": str, "crc32c": int}, str(path), whole=True)
+    if head["version"] != _VERSION:
+        raise SchemaVersionError(
+            f"{path} has version {head['version']} of scores, expected {_VERSION}"
+        )
+    known = _types(json_object(head["about"], path))
+    types = dict(zip(stored.names, stored.types, strict=True))
     if unknown := sorted(types.keys() - known.keys()):
         names = ", ".join(map(repr, unknown))
         raise SchemaVersionError(
@@ -117,7 +136,41 @@ def read_scores(path: Path) -> ScoreTable:
         )
     if known | types != known or not FACTS.keys() | _ENDING.keys() <= types.keys():
         raise DamagedFileError(f"{path} does not have the columns of a file of scores")
-    return ScoreTable(about, [dict.fromkeys(known) | row for row in rows])
+    num_bytes, groups = path.stat().st_size, file.metadata
+    unpacked = sum(
+        groups.row_group(i).column(j).total_uncompressed_size
+        for i in range(groups.num_row_groups)
+        for j in range(groups.num_columns)
+    )
+    if groups.num_rows > _MOST_ROWS_PER_BYTE * num_bytes or unpacked > _MOST_UNPACKED * num_bytes:
+        raise DamagedFileError(
+            f"{path}: {groups.num_rows} rows, of {unpacked} bytes, in a file of {num_bytes}"
+        )
+    return head["about"], head["crc32c"]
+
+
+def _rows(opened: BinaryIO) -> Iterator[dict[str, Any]]:
+    """Each row; equal texts are one object, however often they stand."""
+    file = parquet.ParquetFile(
+        opened,
+        page_checksum_verification=True,
+        read_dictionary=[n for n, kind in (FACTS | _ENDING).items() if kind == pyarrow.string()],
+    )
+    texts: dict[str, str] = {}
+    empty = dict.fromkeys(file.schema_arrow.names)
+    for batch in file.iter_batches(_BATCH_ROWS):
+        columns = [_values(column, texts) for column in batch.columns]
+        for row in zip(*columns, strict=True):
+            values = empty.copy()  # half as large as one that grows
+            values.update(zip(empty, row, strict=True))
+            yield values
+
+
+def _values(column: pyarrow.Array, texts: dict[str, str]) -> list[Any]:
+    if not isinstance(column, pyarrow.DictionaryArray):
+        return column.to_pylist()
+    known = [texts.setdefault(text, text) for text in column.dictionary.to_pylist()]
+    return [None if place is None else known[place] for place in column.indices.to_pylist()]
 
 
 def _types(about: Mapping[str, Any]) -> dict[str, pyarrow.DataType]:

@@ -15,6 +15,7 @@ from typing import Any, Literal
 import numpy as np
 
 from dtb_builder.dataset.atomic import remove_unfinished, write_whole
+from dtb_builder.dataset.json_object import json_object
 from dtb_builder.errors import ConfigError, DamagedFileError, UnfinishedError
 from dtb_builder.scores import Atoms, Scale, input_edges, standardised_input_edges, z_sum
 from dtb_builder.space import Genotype, mutate, sample_uniform
@@ -183,7 +184,7 @@ def _settled(
             raise ConfigError(f"ranking {config.ranking} cannot be read: {error}") from error
     if folder.settings_file.exists():
         try:
-            stored = json.loads(folder.settings_file.read_text())
+            stored = json_object(folder.settings_file.read_bytes(), folder.settings_file)
             check_settings(
                 stored["settings"],
                 settings,
@@ -192,7 +193,7 @@ def _settled(
             )
             # Searches of older versions stored no kernels and used none.
             return SearchRule(**stored["rule"]), stored.get("kernels", "off")
-        except (ValueError, KeyError, TypeError) as error:
+        except (AttributeError, ValueError, KeyError, TypeError) as error:
             raise DamagedFileError(f"{folder.settings_file}: {error!r}") from error
     if config.ranking is None:
         rule = named_rule(config)

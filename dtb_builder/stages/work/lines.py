@@ -12,6 +12,7 @@ from typing import Any
 from dtb_builder.dataset.appended import append, create, cut
 from dtb_builder.dataset.atomic import write_whole
 from dtb_builder.dataset.codec import crc32c
+from dtb_builder.dataset.json_object import json_object
 
 __all__ = ["append_line", "open_lines", "read_lines", "write_lines"]
 
@@ -19,7 +20,11 @@ _PREFIX = 9
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
-    """The valid lines of a file, which may be missing; the file is not changed."""
+    """The valid lines of a file, which may be missing; the file is not changed.
+
+    Raises:
+        DamagedFileError: a line's checksum holds, but it is no JSON object.
+    """
     return _read(path)[0]
 
 
@@ -60,6 +65,6 @@ def _read(path: Path) -> tuple[list[dict[str, Any]], int]:
         text = line[_PREFIX:-1]
         if not line.endswith(b"\n") or line[:_PREFIX] != b"%08x " % crc32c(text):
             break
-        lines.append(json.loads(text))
+        lines.append(json_object(text, path))
         num_bytes += len(line)
     return lines, num_bytes

@@ -21,7 +21,8 @@ from typing import IO
 from filelock import FileLock, Timeout
 
 from dtb_builder.dataset.atomic import write_whole
-from dtb_builder.errors import ConfigError, LockedError
+from dtb_builder.dataset.json_object import json_object
+from dtb_builder.errors import ConfigError, DamagedFileError, LockedError
 from dtb_builder.stages.settings.shard_range import ShardRange
 
 __all__ = ["FolderLock", "check_lockable", "held"]
@@ -160,8 +161,11 @@ class FolderLock:
 
     def _ranges(self) -> list[ShardRange]:
         """The ranges that have a lock file, held or not."""
-        names = (file.stem.removeprefix("shards-") for file in self._folder.glob("shards-*.lock"))
-        return sorted((ShardRange.parse(name) for name in names), key=lambda shards: shards.first)
+        found: list[ShardRange] = []
+        for file in self._folder.glob("shards-*.lock"):
+            with contextlib.suppress(ValueError):  # another name than this class gives
+                found.append(ShardRange.parse(file.stem.removeprefix("shards-")))
+        return sorted(found, key=lambda shards: shards.first)
 
     @property
     def _folder(self) -> Path:
@@ -217,7 +221,7 @@ def _holder(signature: Path, lock: FileLock) -> str | None:
 
 def _text(signature: Path) -> str:
     try:
-        about = json.loads(signature.read_text())
+        about = json_object(signature.read_text(), signature)
         return f"process {about['process']} on {about['host']} since {about['since']}"
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, DamagedFileError):
         return "another process"

@@ -1,7 +1,6 @@
 """The loop that runs tasks, and decides which are tried again and which errors stop it."""
 
 import pickle
-import traceback
 from collections import deque
 from collections.abc import Callable, Generator, Hashable, Iterator, Sequence
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from dtb_builder.errors import (
     StorageError,
 )
 from dtb_builder.stages.work.engine import Call, CallEnd, Engine
+from dtb_builder.stages.work.tracebacks import traceback_text
 
 __all__ = ["Ended", "Event", "Failed", "Postponed", "Started", "Task", "Waited", "run_tasks"]
 
@@ -195,7 +195,7 @@ def _attempt(task: Task) -> Generator[None, None, _Attempt]:
     except _STOPPING:
         raise
     except Exception as error:  # noqa: BLE001 - the loop decides what it means
-        return _Attempt(error=_portable(error), traceback=traceback.format_exc())
+        return _Attempt(error=_portable(error), traceback=traceback_text(error))
 
 
 def _portable(error: Exception) -> Exception:
@@ -263,8 +263,7 @@ class _Loop:
         yield from (Ended(task, None) for task in batch if task not in left)
         if left and not is_lost:
             # The process died before it could return a traceback.
-            text = "".join(traceback.format_exception(error))
-            yield self._failed(left.pop(0), error, text)
+            yield self._failed(left.pop(0), error, traceback_text(error))
         self._again.extend(left)
         yield from (Postponed(task, error) for task in left)
 

@@ -1,0 +1,31 @@
+"""What a benchmark says of its making, as far as others rely on it."""
+
+from typing import Any
+
+from dtb_builder.dataset.json_object import check_shape
+from dtb_builder.dataset.query import Benchmark
+from dtb_builder.dataset.schema import ENVIRONMENT_SHAPE, PROVENANCE_SHAPE
+
+__all__ = ["device_names", "whole_provenance"]
+
+
+def whole_provenance(benchmark: Benchmark) -> dict[str, Any]:
+    """The provenance, known to have all that describing or repeating a benchmark takes.
+
+    Raises:
+        DamagedFileError: it has not.
+    """
+    provenance = benchmark.provenance
+    check_shape(provenance, PROVENANCE_SHAPE, f"{benchmark.path}: the provenance", whole=True)
+    return provenance
+
+
+def device_names(benchmark: Benchmark) -> list[str]:
+    """The devices that the benchmark's epochs ran on, each once.
+
+    Raises:
+        DamagedFileError: an environment names none.
+    """
+    for environment in benchmark.environments:
+        check_shape(environment, ENVIRONMENT_SHAPE, f"{benchmark.path}: an environment", whole=True)
+    return sorted({environment["device_name"] for environment in benchmark.environments})
