@@ -147,7 +147,7 @@ def _plan(given: argparse.Namespace) -> int:
         num_adopted = num_known(folder, adopting)
         left = cost.num_runs - num_adopted
         print(f"adopted     {num_adopted:,} runs need no training, {left:,} do")
-        cost = replace(cost, hours=cost.hours * left / cost.num_runs)
+        cost = replace(cost, num_runs=left)
     print(f"shards      {cost.num_shards:,} of up to {config.shard_size} runs")
     print(f"disk        about {byte_text(cost.num_bytes)}")
     print(f"time        about {cost.hours:.3g} hours of one worker, as timed on {cost.device} here")
