@@ -119,7 +119,7 @@ def make(file: Path, channels: int, layers: int, num_runs: int, num_states: int)
                 path,
                 epoch=epoch,
                 metrics={},
-                environment={},
+                environment={"device_name": "none"},
                 state_crc32c=codec.crc32c(state.values.data),
                 moments=[MomentFrames(moments[epoch], codec.encode(state.values))],
             )

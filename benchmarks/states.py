@@ -130,7 +130,7 @@ def train_and_store(folder: Path, size: str) -> None:
             path,
             epoch=finished.epoch,
             metrics=finished.metrics,
-            environment={},
+            environment={"device_name": "none"},
             state_crc32c=codec.crc32c(state.values.data),
             moments=[MomentFrames(moments[finished.epoch], codec.encode(state.values))],
         )
@@ -158,7 +158,7 @@ def store_differences(folder: Path, size: str) -> Benchmark:
             path,
             epoch=epoch,
             metrics={},
-            environment={},
+            environment={"device_name": "none"},
             state_crc32c=codec.crc32c(state.values.data),
             moments=[encoder.frames(state)],
         )

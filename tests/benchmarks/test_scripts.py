@@ -109,6 +109,10 @@ def test_scores(script: Script, tmp_path: Path) -> None:
     assert "2 states in " in shown
 
 
+def test_bulk(script: Script) -> None:
+    assert "| 72 |" in script("bulk", ROOT / "dtb_builder" / "example.h5", "--turns", 1)
+
+
 def test_states(script: Script, tmp_path: Path) -> None:
     pytest.importorskip("safetensors", reason="safetensors, the peer, is not installed")
     script("states", tmp_path, "--train", "--sizes", "smallest")

@@ -323,14 +323,14 @@ def test_a_notebook_shows_facts_and_no_markup_of_the_file(make_shard: MakeShard)
         "splits": {"train": {"size": 60}, "valid": {"size": 20}},
         "config": {"recipe": {"batch_size": 96, "learning_rate": 0.025}},
     }
-    for provenance in (json.dumps(parts), '{"network": 3}', '{"network": [], "images": {}}'):
-        with Benchmark(make_shard("shown", [1, 2], provenance=provenance)) as benchmark:
-            shown = benchmark._repr_html_()
-            assert "2 of 2 epochs" in shown
-            assert "after epochs 0 to 2" in shown
-            assert ("8 cells of 16 channels" in shown) == ("&lt;script&gt;, 10 classes" in shown)
-            assert ("train 60, valid 20" in shown) == ("layers" in provenance)
-            assert "<script>" not in shown
+    with Benchmark(make_shard("shown", [1, 2], provenance=json.dumps(parts))) as benchmark:
+        shown = benchmark._repr_html_()
+    assert "2 of 2 epochs" in shown
+    assert "after epochs 0 to 2" in shown
+    assert "8 cells of 16 channels" in shown
+    assert "&lt;script&gt;, 10 classes" in shown
+    assert "train 60, valid 20" in shown
+    assert "<script>" not in shown
 
 
 def test_texts_for_the_eye_are_short(shard: Path) -> None:

@@ -159,9 +159,9 @@ def test_going_on_trains_only_what_is_left(
 
     def noting(
         folder: RunFolder, run: PlannedRun, config: Any, finished: FinishedEpoch, *others: Any
-    ) -> None:
+    ) -> Any:
         seen.append((run.number, finished.epoch))
-        store(folder, run, config, finished, *others)
+        return store(folder, run, config, finished, *others)
 
     monkeypatch.setattr(workers, "_store", noting)
     generate(tmp_path)
@@ -333,10 +333,11 @@ def test_the_checkpoint_of_the_last_epoch_in_the_journal_is_always_there(
 
     def storing(
         folder: RunFolder, run: PlannedRun, config: Any, finished: FinishedEpoch, *others: Any
-    ) -> None:
-        store(folder, run, config, finished, *others)
+    ) -> Any:
+        metrics = store(folder, run, config, finished, *others)
         if finished.epoch < 3:
             assert folder.checkpoint_file(run, finished.epoch).exists()
+        return metrics
 
     monkeypatch.setattr(workers, "append_epoch", checking)
     monkeypatch.setattr(workers, "_store", storing)

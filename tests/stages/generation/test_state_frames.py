@@ -68,7 +68,14 @@ def test_a_network_stored_without_its_head_is_read_without_it(tmp_path: Path) ->
     for epoch, moment in enumerate(moments):
         frame = codec.encode(storing.stored(capture(network)).values)
         kept = [MomentFrames(moment, frame)]
-        append_epoch(path, epoch=epoch, metrics={}, environment={}, state_crc32c=0, moments=kept)
+        append_epoch(
+            path,
+            epoch=epoch,
+            metrics={},
+            environment={"device_name": "none"},
+            state_crc32c=0,
+            moments=kept,
+        )
     journal = read_journal(path)
     assert journal is not None
     provenance = json.dumps({"network": asdict(SPEC)})
