@@ -4,7 +4,11 @@ from typing import Any
 
 from dtb_builder.dataset.json_object import check_shape
 from dtb_builder.dataset.query import Benchmark
-from dtb_builder.dataset.schema import ENVIRONMENT_SHAPE, PROVENANCE_SHAPE
+from dtb_builder.dataset.schema import (
+    ENVIRONMENT_SHAPE,
+    PROVENANCE_SHAPE,
+    UNITED_PROVENANCE_SHAPE,
+)
 
 __all__ = ["device_names", "whole_provenance"]
 
@@ -16,7 +20,8 @@ def whole_provenance(benchmark: Benchmark) -> dict[str, Any]:
         DamagedFileError: it has not.
     """
     provenance = benchmark.provenance
-    check_shape(provenance, PROVENANCE_SHAPE, f"{benchmark.path}: the provenance", whole=True)
+    shape = UNITED_PROVENANCE_SHAPE if "plans" in provenance else PROVENANCE_SHAPE
+    check_shape(provenance, shape, f"{benchmark.path}: the provenance", whole=True)
     return provenance
 
 

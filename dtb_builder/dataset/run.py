@@ -496,7 +496,7 @@ class Run:
             raise TypeError("a state of your own is of no epoch and no step")
         return self.network_of(weights, contiguous=contiguous)
 
-    @extras_are_named("network_of")
+    @extras_are_named("network")
     def network_of(self, weights: TrainingState, *, contiguous: bool = False) -> "Network":
         """The network with the weights of a state of this run; else as `network`.
 

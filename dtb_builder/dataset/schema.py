@@ -89,7 +89,7 @@ _NETWORK: Shape = {
     "auxiliary": bool,
 }
 
-PROVENANCE_SHAPE: Shape = {
+_PROVENANCE: dict[str, Shape] = {
     "config": {
         "compute": dict,
         "images": {"name": str, "num_valid": int, "split_seed": int},
@@ -101,10 +101,14 @@ PROVENANCE_SHAPE: Shape = {
     },
     "images": {"name": str, "num_classes": int, "sha256": str, "shape": list},
     "network": _NETWORK,
-    "plan": {"runs": int, "sha256": str},
     "splits": {"train": {}, "*": {"of": str, "size": int}},
 }
+
+PROVENANCE_SHAPE: Shape = {**_PROVENANCE, "plan": {"runs": int, "sha256": str}}
 """What readers rely on in a provenance."""
+
+UNITED_PROVENANCE_SHAPE: Shape = {**_PROVENANCE, "plans": list}
+"""The same of several files united."""
 
 ENVIRONMENT_SHAPE: Shape = {"device_name": str}
 

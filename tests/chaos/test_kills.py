@@ -14,10 +14,7 @@ def expected(tmp_path_factory: pytest.TempPathFactory) -> dict[Any, Any]:
     return uninterrupted(tmp_path_factory.mktemp("plain") / "run")
 
 
-@pytest.mark.parametrize(
-    "scenario",
-    ["kill -9 of a worker", "kill -9 of every process", "SIGTERM", "a node removed"],
-)
+@pytest.mark.parametrize("scenario", ["kill -9 of every process", "a node removed"])
 def test_a_generation_that_was_struck_goes_on_to_the_same_bits(
     scenario: str, tmp_path: Path, expected: dict[Any, Any]
 ) -> None:
@@ -28,7 +25,7 @@ def test_a_generation_that_was_struck_goes_on_to_the_same_bits(
     assert (report.num_lost, report.num_wrong, report.num_unreadable) == (0, 0, 0), report
 
 
-@pytest.mark.parametrize("seconds", [0.0, 1.5, 2.5])
+@pytest.mark.parametrize("seconds", [0.0, 2.0])
 def test_a_generation_told_to_stop_while_it_starts_stops(seconds: float, tmp_path: Path) -> None:
     code, took = terminate_while_starting(tmp_path / "run", seconds)
     assert code == 75

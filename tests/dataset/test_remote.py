@@ -188,6 +188,7 @@ def test_a_file_that_was_replaced_on_the_server_is_told_from_a_damaged_one(
 ) -> None:
     with Benchmark(f"{served.url}/shard.h5") as remote:
         make_shard("other", [7, 4]).rename(shard)
+        os.utime(shard, (0, 0))  # servers tell whole seconds
         with pytest.raises(RemoteError, match=r"shard\.h5 was changed on the server since it was"):
             [remote.run(5).state(epoch=epoch) for epoch in (0, 1, 2)]
 

@@ -34,5 +34,5 @@ def test_batch_norms_have_the_statistics_of_the_images_and_the_network_is_untouc
 
 
 def test_no_images_are_refused() -> None:
-    with pytest.raises(ValueError, match="from no images"):
+    with pytest.raises(ValueError, match="at least one image"):
         recalibrated(SPEC.build(sample_uniform(0, 0)), torch.zeros(0, 3, 32, 32))
