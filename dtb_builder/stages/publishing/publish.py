@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import warnings
+from collections import Counter
 from dataclasses import dataclass
 from datetime import date, datetime, time
 from html import escape
@@ -252,6 +253,10 @@ def _figures(benchmark: Benchmark) -> dict[str, str]:
         "bytes": byte_text(sum(file.stat().st_size for file in benchmark.files)),
         "parameters": f"{benchmark.num_parameters.min():,} to {benchmark.num_parameters.max():,}",
     }
+    branched = Counter(run.branch_epoch for run in benchmark if run.branch_epoch is not None)
+    if branched:
+        parts = (f"{count:,} from epoch {epoch}" for epoch, count in sorted(branched.items()))
+        figures["runs that go on from other runs"] = ", ".join(parts)
     for name in ("valid_accuracy", "test_accuracy"):
         last = benchmark.array(name, epoch=-1).compressed()
         if len(last):

@@ -17,6 +17,7 @@ from dtb_builder.record import METRICS, Moment
 from dtb_builder.stages.generation import parent as parent_stage
 from dtb_builder.stages.generation.run_folder import RunFolder
 from dtb_builder.stages.generation.worker import training
+from dtb_builder.stages.publishing.publish import _figures
 
 Dtb = Callable[..., int]
 TINY = (
@@ -161,6 +162,7 @@ def test_a_branch_of_a_branch_and_one_from_the_initialisation_are_branches(
     assert_finished_as(tmp_path / "two", parent, dtb)
     with Benchmark(tmp_path / "two" / "dtb.h5") as branched:
         assert branched.run(0).state_epochs == (4, 5)
+        assert _figures(branched)["runs that go on from other runs"] == "1 from epoch 4"
 
 
 def test_a_damaged_shard_of_a_branch_is_trained_again_from_its_parent(
