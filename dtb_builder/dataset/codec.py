@@ -1,10 +1,9 @@
-"""How a state's floats become bytes that any HDF5 tool with the zstd filter can read back.
+"""Encoding a state's floats as bytes that any HDF5 tool with the zstd filter can read.
 
-A frame is what HDF5's shuffle filter followed by filter 32015 (zstd) would store for a chunk: byte
-j of every float makes plane j, the four planes follow one another, and zstd level 1 compresses
-them. Two things are added that the stock filter leaves out: zstd's frame checksum, which its
-decoder verifies by itself, and a block boundary between planes, because they have different
-statistics.
+A frame is what HDF5's shuffle filter and then filter 32015 (zstd) would store for a chunk: plane j
+holds byte j of every float, and zstd level 1 compresses the four planes in order. A frame also has
+two things that the stock filter leaves out. One is zstd's frame checksum, which every zstd decoder
+verifies. The other is a block boundary between planes, because their statistics differ.
 """
 
 import itertools
@@ -30,17 +29,17 @@ _ITEM = np.dtype("<f4").itemsize
 _BLOCK_HEADER = 3
 _CHECKSUM = 4
 _LONG = 2**20
-"""Floats that are worth a second thread."""
+"""A vector of at least this many floats is decoded with a second thread."""
 
 _PART = 2**19
-"""Floats that are placed at a time."""
+"""Floats that are copied into place at a time."""
 
 _BUFFERS = 4
-"""Parts that may wait to be placed, so that a long state is not in memory twice."""
+"""Decoded parts that may wait to be copied; so a long state is not in memory twice."""
 
 
 def encode(values: NDArray[np.float32]) -> bytes:
-    """One frame for a float32 vector of shape (num_floats,).
+    """The frame of a float32 vector of shape (num_floats,).
 
     >>> state = np.linspace(0, 1, 1000, dtype=np.float32)
     >>> bool((decode(encode(state), num_floats=1000) == state).all())
@@ -57,10 +56,11 @@ def encode(values: NDArray[np.float32]) -> bytes:
 
 
 def encode_difference(values: NDArray[np.float32], key: NDArray[np.float32]) -> bytes:
-    """One frame for how a vector differs from a key vector, both of shape (num_floats,).
+    """The frame of a vector's difference to a key vector, both of shape (num_floats,).
 
-    Float by float, the bits as whole numbers are subtracted modulo 2 ** 32, and the sign is folded
-    into the lowest bit, so that what is near the key has a small code of either sign.
+    The bits of each float are read as an unsigned integer, and the key's are subtracted modulo
+    2 ** 32. Zigzag encoding moves the sign to the lowest bit, so that small differences of either
+    sign have small codes.
 
     >>> key = np.linspace(0, 1, 1000, dtype=np.float32)
     >>> frame = encode_difference(key * np.float32(1.01), key)
@@ -73,7 +73,7 @@ def encode_difference(values: NDArray[np.float32], key: NDArray[np.float32]) -> 
 
 
 def decode_difference(frame: bytes, key: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The vector that a frame of `encode_difference` holds, to the bit; raises as `decode`."""
+    """The exact vector of a frame of `encode_difference`; raises what `decode` raises."""
     codes, bits = _bits(decode(frame, num_floats=len(key))), _bits(key)
     for start in range(0, len(codes), _PART):  # in place: states may be long
         part = codes[start : start + _PART]
@@ -89,9 +89,9 @@ def _bits(values: NDArray[np.float32]) -> NDArray[np.uint32]:
 
 
 def bfloat16(values: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The nearest bfloat16 of every float, ties to even, as float32; a NaN stays one.
+    """The nearest bfloat16 of every float, ties to even, as float32; NaN stays NaN.
 
-    The lower two of the four planes of such floats are zeros, which cost no bytes in a frame.
+    The lower two of the four byte planes are then zeros, which take almost no room in a frame.
 
     >>> bfloat16(np.array([1.0, 1.005, 3.14159], np.float32))
     array([1.       , 1.0078125, 3.140625 ], dtype=float32)
@@ -106,7 +106,7 @@ def decode(frame: bytes, *, num_floats: int) -> NDArray[np.float32]:
     """The vector of shape (num_floats,) that a frame holds.
 
     Raises:
-        DamagedFileError: the frame is not one of ``num_floats`` floats, or its checksum is wrong.
+        DamagedFileError: the frame does not hold ``num_floats`` floats, or its checksum is wrong.
     """
     num_bytes = num_floats * _ITEM
     try:
@@ -122,12 +122,12 @@ def decode(frame: bytes, *, num_floats: int) -> NDArray[np.float32]:
         raise DamagedFileError(f"a state's frame of {len(frame)} bytes: {error}") from error
     items = np.empty((num_floats, _ITEM), np.uint8)
     for j, plane in enumerate(np.frombuffer(raw, np.uint8).reshape(_ITEM, num_floats)):
-        items[:, j] = plane  # a third of the time that copying the transpose takes
+        items[:, j] = plane  # three times as fast as copying the transpose
     return items.view("<f4").reshape(num_floats)
 
 
 def _interleaved_beside(frame: bytes, num_floats: int) -> NDArray[np.float32]:
-    """The floats of a long frame: a second thread places parts while the next is decoded."""
+    """Decode a long frame; a second thread copies each part while the next is decoded."""
     items = np.empty((num_floats, _ITEM), np.uint8)
     parts = [slice(start, start + _PART) for start in range(0, num_floats, _PART)]
     buffers = np.empty((_BUFFERS, _PART), np.uint8)
@@ -149,9 +149,9 @@ def _interleaved_beside(frame: bytes, num_floats: int) -> NDArray[np.float32]:
 
 
 def _frame_length(frame: bytes) -> int:
-    """How long a frame is by the headers of its blocks (RFC 8878, 3.1.1), as far as they are there.
+    """A frame's length according to the block headers present (RFC 8878, 3.1.1).
 
-    Decoding part by part would not notice that its end is cut off, or that something follows it.
+    Decoding in parts would not notice a missing end, or bytes after the end.
     """
     length = zstandard.frame_header_size(frame)
     is_last = False

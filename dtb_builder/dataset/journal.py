@@ -1,10 +1,10 @@
-"""The journal of a run in progress: one file, appended to, that survives kill -9 at any moment.
+"""The journal of a run in progress: an append-only file that survives kill -9 at any moment.
 
 A record is a header of 64 bytes (magic, kind, lengths, CRC-32C of the payload, CRC-32C of the
-header), then a JSON text, then the frames of its moments as they will stand in the shard: each
-state's, followed by its momentum's. The first record tells the run; every further one is an epoch;
-a last one says that the run ended early. A record counts only when its checksums hold, and only
-while every record before it counts.
+header), a JSON text, and the frames of its moments as the shard will store them: each state's
+frame, followed by its momentum's. The first record describes the run; every following record is an
+epoch; a final record may say that the run ended early. A record counts only if its checksums are
+right and every record before it counts.
 """
 
 import json
@@ -56,14 +56,14 @@ _BLOCK_BYTES = 2**22
 
 @dataclass(frozen=True)
 class JournalRun:
-    """What a journal's first record says: which run this is.
+    """The first record of a journal: which run this is.
 
     Attributes:
         number: the run's number in the plan.
-        genotype: its canonical text.
-        seed: of its initialisation.
-        order_seed: of its data order, augmentation and drop-path.
-        plan: SHA-256 of the config it was planned under.
+        genotype: its genotype's canonical text.
+        seed: seed of its initialisation.
+        order_seed: seed of its data order, augmentation and drop-path.
+        plan: SHA-256 of the config of its plan.
         num_parameters: trainable parameters.
         multiply_accumulates: for one image.
         tensors: where each tensor lies in the run's states.
@@ -82,7 +82,7 @@ class JournalRun:
 
 
 class MomentFrames(NamedTuple):
-    """What is kept at a moment, ready to be stored; no momentum is empty."""
+    """The frames of one moment, ready to be stored; ``momentum`` is empty if none is kept."""
 
     moment: Moment
     frame: bytes
@@ -90,7 +90,7 @@ class MomentFrames(NamedTuple):
 
 
 class JournalMoment(NamedTuple):
-    """What is kept at a moment, left on disk: spans of the file, of length 0 without momentum."""
+    """Where the frames of one moment lie in the file; a span of length 0 means no momentum."""
 
     moment: Moment
     frame: tuple[int, int]
@@ -98,7 +98,7 @@ class JournalMoment(NamedTuple):
 
 
 class EpochRecord(NamedTuple):
-    """One epoch, ready to be written; as in `JournalEpoch`."""
+    """One epoch, ready to be written; its fields are those of `JournalEpoch`."""
 
     epoch: int
     metrics: Mapping[str, float]
@@ -109,14 +109,14 @@ class EpochRecord(NamedTuple):
 
 @dataclass(frozen=True)
 class JournalEpoch:
-    """One epoch in a journal, its states left on disk.
+    """One epoch of a journal; its states stay on disk.
 
     Attributes:
         epoch: 0 is the initialisation.
         metrics: the metrics that were measured.
-        environment: the device and software it ran on.
-        state_crc32c: CRC-32C of the state after it, as trained.
-        moments: those within the epoch and at its end that are kept, in order.
+        environment: the device and software that the epoch ran on.
+        state_crc32c: CRC-32C of the state after the epoch, as trained.
+        moments: the kept moments within the epoch and at its end, in order.
         offset: first byte of the record in the file.
     """
 
@@ -130,13 +130,13 @@ class JournalEpoch:
 
 @dataclass(frozen=True)
 class JournalPeek:
-    """How far a run is.
+    """The progress of a run.
 
     Attributes:
-        num_epochs: in its journal, epoch 0 included.
-        metrics: of the last of them; empty where there is none.
-        environment: of the last of them, likewise.
-        has_ended: whether it ended early.
+        num_epochs: epochs in its journal, epoch 0 included.
+        metrics: the last epoch's metrics; empty if there is no epoch.
+        environment: the last epoch's environment; empty if there is no epoch.
+        has_ended: whether the run ended early.
     """
 
     num_epochs: int
@@ -147,14 +147,14 @@ class JournalPeek:
 
 @dataclass(frozen=True)
 class Journal:
-    """All records of a journal that count.
+    """All valid records of a journal.
 
     Attributes:
         path: the file.
         run: whose journal it is.
-        epochs: epoch 0, 1, ... without a hole.
-        num_bytes: the file's length up to the last record that counts.
-        ended: why the run ended before its last epoch; None where it goes on, or is whole.
+        epochs: epochs 0, 1, ... without a gap.
+        num_bytes: the file's length up to the end of the last valid record.
+        ended: why the run ended before its last epoch; None if it did not.
     """
 
     path: Path
@@ -165,20 +165,20 @@ class Journal:
 
     @property
     def last_epoch(self) -> int | None:
-        """The last finished epoch, or None before epoch 0."""
+        """The last finished epoch, or None if epoch 0 is not finished."""
         return self.epochs[-1].epoch if self.epochs else None
 
     def is_finished(self, num_epochs: int) -> bool:
-        """Whether a run of so many epochs needs no more training."""
+        """Whether a run of ``num_epochs`` epochs needs no more training."""
         return self.last_epoch == num_epochs or self.ended is not None
 
     @property
     def moments(self) -> tuple[JournalMoment, ...]:
-        """What is kept, in order."""
+        """The kept moments, in order."""
         return tuple(moment for epoch in self.epochs for moment in epoch.moments)
 
     def read(self, spans: Iterable[tuple[int, int]]) -> Iterator[bytes]:
-        """The bytes of some frames, one at a time."""
+        """The bytes of each span, one at a time."""
         with self.path.open("rb") as file:
             for offset, length in spans:
                 file.seek(offset)
@@ -186,11 +186,11 @@ class Journal:
 
 
 def read_journal(path: Path) -> Journal | None:
-    """The records of a journal that count, or None where not even the first one does.
+    """The valid records of a journal, or None if its first record is not valid.
 
     Raises:
         FileNotFoundError: there is no such file.
-        DamagedFileError: a record is sound but says something else than a journal's.
+        DamagedFileError: a record's checksums are right, but its content is not a journal's.
     """
     with path.open("rb") as file:
         records = _records(file)
@@ -214,9 +214,9 @@ def read_journal(path: Path) -> Journal | None:
 
 
 def count_epochs(path: Path) -> int:
-    """How many epochs a journal holds, from its headers alone; 0 where there is no journal.
+    """The number of epochs in a journal, from its headers alone; 0 if there is no journal.
 
-    It reads 64 bytes a record, so that watching is cheap; `read_journal` tells what counts.
+    It reads 64 bytes per record, so polling is cheap; `read_journal` checks the records.
     """
     try:
         with path.open("rb") as file:
@@ -226,7 +226,7 @@ def count_epochs(path: Path) -> int:
 
 
 def is_complete(path: Path, num_epochs: int) -> bool:
-    """Whether a run of so many epochs has them all, or ended early; from its headers alone."""
+    """Whether a run has all ``num_epochs`` epochs or ended early, from its headers alone."""
     try:
         with path.open("rb") as file:
             kinds = [header.kind for header in _headers(file)]
@@ -236,9 +236,9 @@ def is_complete(path: Path, num_epochs: int) -> bool:
 
 
 def peek_journal(path: Path) -> JournalPeek:
-    """How far a journal is, from its headers and its last epoch's text; nothing is checked.
+    """The progress of a run, from its journal's headers and last epoch's text, unchecked.
 
-    Where there is no journal, there are no epochs.
+    If there is no journal, there are no epochs.
     """
     try:
         with path.open("rb") as file:
@@ -252,14 +252,14 @@ def peek_journal(path: Path) -> JournalPeek:
         check_shape(text, _EPOCH_SHAPE, f"{path}", whole=True)
         metrics, environment = text["metrics"], text["environment"]
     except (FileNotFoundError, DamagedFileError):
-        return JournalPeek(0, {}, {})  # it is gone, torn just now, or no journal of ours
+        return JournalPeek(0, {}, {})  # the file is gone, half written, or not a journal
     return JournalPeek(len(epochs), metrics, environment, headers[-1].kind == _END)
 
 
 def open_journal(path: Path, run: JournalRun) -> Journal:
-    """The journal of a run, made or recovered: what does not count is cut off the file.
+    """Create or recover the journal of a run; invalid records are cut off the file.
 
-    One of the same run with another origin is given as it is.
+    A journal of the same run with another origin is accepted and keeps its origin.
 
     Raises:
         DamagedFileError: the journal belongs to another run.
@@ -279,7 +279,7 @@ def open_journal(path: Path, run: JournalRun) -> Journal:
 
 
 def cut_journal(journal: Journal, *, num_epochs: int) -> Journal:
-    """The journal with only its first ``num_epochs`` epochs, in the file too."""
+    """Cut a journal, and its file, to the first ``num_epochs`` epochs."""
     dropped = journal.epochs[num_epochs:]
     if not dropped:
         return journal
@@ -296,13 +296,13 @@ def append_epoch(
     state_crc32c: int,
     moments: Sequence[MomentFrames] = (),
 ) -> None:
-    """Add one epoch; it has reached the disk when this returns.
+    """Append one epoch; it is on disk when this returns.
 
-    The caller holds the run: nobody else appends to its journal. A record that could not be
-    written whole is cut off again. Arguments as in `JournalEpoch`.
+    Only the caller may append to this journal meanwhile. A record that was written only in part is
+    cut off again. The arguments are the fields of `JournalEpoch`.
 
     Raises:
-        ValueError: a metric is unknown, so that no file would have a place for it.
+        ValueError: a metric is unknown: the schema has no column for it.
     """
     append(path, _epoch_record(epoch, metrics, environment, state_crc32c, moments))
 
@@ -310,12 +310,12 @@ def append_epoch(
 def write_journal(
     path: Path, run: JournalRun, epochs: Iterable[EpochRecord], *, ended: str | None = None
 ) -> None:
-    """Write the journal of a run that is known already; it is whole or absent.
+    """Write a whole journal at once; the file is whole or absent.
 
     Args:
-        path: its name; a journal that stands there is replaced.
+        path: the journal; an existing one is replaced.
         run: whose journal it is.
-        epochs: each as it is asked for, from 0 on; one is in memory at a time.
+        epochs: the epochs from 0 on, read one at a time.
         ended: why the run ended before its last epoch.
     """
     with whole_file(path) as temporary, temporary.open("wb") as file:
@@ -327,7 +327,7 @@ def write_journal(
 
 
 def append_end(path: Path, reason: str) -> None:
-    """Say that the run ends with the last epoch that the journal has; as `append_epoch`."""
+    """Record that the run ended after the journal's last epoch; written as `append_epoch`."""
     append(path, _record(_END, {"ended": reason}, b""))
 
 
@@ -351,7 +351,7 @@ def _epoch_record(
 
 
 def _record(kind: int, text: Mapping[str, Any], frames: bytes) -> bytes:
-    """One record, as it stands in the file."""
+    """The bytes of one record."""
     body = json.dumps(text, sort_keys=True).encode()
     if len(body) > _MAX_TEXT_BYTES:
         raise ValueError(f"a record's text has {_MAX_TEXT_BYTES} bytes at most, got {len(body)}")
@@ -361,7 +361,7 @@ def _record(kind: int, text: Mapping[str, Any], frames: bytes) -> bytes:
 
 
 class _Header(NamedTuple):
-    """What a record's header says, and where the record lies."""
+    """The content of a record's header, and where the record lies."""
 
     kind: int
     checksum: int
@@ -382,7 +382,7 @@ class _Record(NamedTuple):
 
 
 def _headers(file: BinaryIO) -> Iterator[_Header]:
-    """Each record's header, up to the first one that is torn or whose record is cut short."""
+    """Each record's header, up to the first damaged header or incomplete record."""
     size = os.fstat(file.fileno()).st_size
     offset = 0
     while True:
@@ -404,7 +404,7 @@ def _headers(file: BinaryIO) -> Iterator[_Header]:
 
 
 def _records(file: BinaryIO) -> Iterator[_Record]:
-    """Each record up to the first bad one."""
+    """Each record, up to the first damaged one."""
     for header in _headers(file):
         file.seek(header.text_offset)
         body = file.read(header.frame_offset - header.text_offset)

@@ -44,18 +44,18 @@ class Benchmark:
     """A published benchmark, or a single shard, open for reading.
 
     Nothing is drawn at random, nothing has a hidden default, and reading changes nothing. Arrays
-    are read when first asked for, checked against their checksums, and remembered. In the examples,
-    ``bench`` is ``Benchmark.example()``.
+    are read when first used, verified by their checksums, and cached. In the examples, ``bench`` is
+    ``Benchmark.example()``.
 
     Args:
-        path: the index file, commonly ``dtb.h5``, or a shard; also as a URL that fsspec knows, such
-            as ``https://...``, ``s3://...`` or ``hf://...``, to read a part of it from afar.
+        path: the index file, commonly ``dtb.h5``, or a shard. A URL that fsspec supports, such as
+            ``https://...``, ``s3://...`` or ``hf://...``, is read in parts from the server.
 
     Raises:
         FileNotFoundError: there is no such file.
-        RemoteError: here or in any method: a server does not give what was asked of it.
-        NotDTBFileError: it is not a DTB file.
-        SchemaVersionError: it needs another version of this package.
+        RemoteError: here or in any method: a request to the server failed.
+        NotDTBFileError: the file is not a DTB file.
+        SchemaVersionError: the file needs another version of this package.
         DamagedFileError: here or in any method: the bytes are not those that were written.
     """
 
@@ -80,11 +80,11 @@ class Benchmark:
         return cls(Path(__file__).parents[1] / "example.h5")
 
     def __reduce__(self) -> tuple[type["Benchmark"], tuple[Path | str]]:
-        """Another process opens the file for itself."""
+        """A process that unpickles the benchmark opens the file itself."""
         return Benchmark, (self.path,)
 
     def close(self) -> None:
-        """Give the files back; columns that were read stay usable.
+        """Close the files; columns that were read stay usable.
 
         >>> with Benchmark.example() as closed:
         ...     losses = closed.array("valid_loss")
@@ -108,7 +108,7 @@ class Benchmark:
         return f"<Benchmark {self._store.path}: {len(self)} runs of {self.num_epochs} epochs>"
 
     def _repr_html_(self) -> str:
-        """What notebooks show."""
+        """The HTML that notebooks show."""
         kept = spans([moment.epoch for moment in self.moments if moment.epoch is not None])
         facts = {
             "runs": f"{len(self)} of {self.num_epochs} epochs",
@@ -121,7 +121,7 @@ class Benchmark:
 
     @property
     def path(self) -> Path | str:
-        """The file, or its URL with all that is in it.
+        """The file, or its full URL, credentials and query included.
 
         >>> bench.path.name
         'example.h5'
@@ -140,10 +140,10 @@ class Benchmark:
 
     @property
     def files(self) -> tuple[Path, ...]:
-        """The file here, and the volumes beside it that hold its states.
+        """The local file, and the volumes in the same folder that hold its states.
 
         Raises:
-            ValueError: they are on a server.
+            ValueError: the benchmark is on a server.
 
         >>> len(bench.files)
         1
@@ -157,10 +157,10 @@ class Benchmark:
         return path, *(path.with_name(name) for name in names)
 
     def check_files(self) -> None:
-        """See that all files are here.
+        """Check that all files exist.
 
         Raises:
-            MissingVolumeError: one is not.
+            MissingVolumeError: one is missing.
 
         >>> bench.check_files()
         """
@@ -170,7 +170,7 @@ class Benchmark:
 
     @property
     def schema_version(self) -> str:
-        """The version of the schema that the file was written in.
+        """The schema version of the file.
 
         >>> bench.schema_version
         '2.0'
@@ -179,7 +179,7 @@ class Benchmark:
 
     @property
     def num_epochs(self) -> int:
-        """Epochs of every run; with the initialisation, epoch 0, a run has one row more.
+        """Epochs of every run; a run has one row more, for epoch 0, the initialisation.
 
         >>> bench.num_epochs
         5
@@ -197,7 +197,7 @@ class Benchmark:
 
     @property
     def provenance_text(self) -> str:
-        """The same as it stands in the file, as JSON.
+        """The provenance as the file's JSON text.
 
         >>> bench.provenance_text[0]
         '{'
@@ -245,7 +245,7 @@ class Benchmark:
         return numbered_run(self._store, number)
 
     def runs_of(self, genotype: GenotypeLike) -> tuple[Run, ...]:
-        """All runs of a genotype, in any spelling or by its name; empty where there are none.
+        """All runs of a genotype, given in any spelling or by name; empty if there are none.
 
         >>> [run.seed for run in bench.runs_of(bench[0].genotype)]
         [0, 1]
@@ -254,7 +254,7 @@ class Benchmark:
         return self._runs(_found(numbers, order, number_of(find_genotype(genotype))))
 
     def isomorphic_to(self, genotype: GenotypeLike) -> tuple[Run, ...]:
-        """All runs of genotypes that only name their nodes differently, by number.
+        """All runs of genotypes that differ only in the names of their nodes, by number.
 
         >>> [run.number for run in bench.isomorphic_to(bench[0].genotype)]
         [0, 1]
@@ -266,7 +266,7 @@ class Benchmark:
         return self._runs(row for row, key in zip(rows, keys, strict=True) if (key == wanted).all())
 
     def __contains__(self, wanted: Run | Wanted) -> bool:
-        """Whether it is one of the runs, or such a genotype was trained, from such seeds.
+        """Whether a run, or a run of this genotype and these seeds, is in the benchmark.
 
         Raises:
             GenotypeError: and TypeError: as `run_of`.
@@ -285,9 +285,9 @@ class Benchmark:
     def __getitem__(self, wanted: SupportsIndex | slice | Wanted) -> Run | tuple[Run, ...]:
         """The run at a position, those of a slice, or the one run of a genotype and its seeds.
 
-        ``[genotype]``, ``[genotype, seed]`` and ``[genotype, seed, order_seed]`` take and raise
-        what `run_of` does. A position counts from 0, or from -1 backwards; `run` takes the number
-        that a run has in its plan.
+        ``[genotype]``, ``[genotype, seed]`` and ``[genotype, seed, order_seed]`` behave as
+        `run_of`. A position counts from 0, or backwards from -1; use `run` for a run's number in
+        its plan.
 
         Raises:
             IndexError: there is no such position.
@@ -308,16 +308,16 @@ class Benchmark:
     def run_of(
         self, genotype: GenotypeLike, *, seed: int | None = None, order_seed: int | None = None
     ) -> Run:
-        """The one run of a genotype, in any spelling, or of the published one of this name.
+        """The one run of a genotype, given in any spelling or by the name of a published one.
 
         Args:
-            genotype: whose run.
-            seed: of its initialisation, where there are several.
-            order_seed: of its data order and augmentation, where there are several.
+            genotype: the genotype.
+            seed: seed of the initialisation, if there are several runs.
+            order_seed: seed of the data order and augmentation, if there are several runs.
 
         Raises:
-            KeyError: there is none, or there are several: `runs_of` gives them all.
-            GenotypeError: the text is not a genotype's, nor a name in NAMED.
+            KeyError: there is no such run, or several: `runs_of` gives them all.
+            GenotypeError: the text is neither a genotype nor a name in NAMED.
             TypeError: a seed is not a whole number.
 
         >>> bench.run_of(bench[0].genotype, seed=1).number
@@ -347,12 +347,12 @@ class Benchmark:
     def top(self, k: int, *, by: str, epoch: int) -> tuple[Run, ...]:
         """The k best runs by a metric at an epoch, best first; ties go by number.
 
-        The best accuracy is the highest; the best loss, and the best time, is the lowest. A run
-        whose metric was not measured there, or is not a number, is left out.
+        The highest accuracy is best; the lowest loss or time is best. A run is left out if its
+        metric was not measured at this epoch, or is NaN.
 
         Raises:
             KeyError: there is no such metric or epoch.
-            ValueError: k is negative, or the metric has no better and worse.
+            ValueError: k is negative, or the metric has no better or worse.
 
         >>> [run.number for run in bench.top(2, by="valid_accuracy", epoch=-1)]
         [9, 10]
@@ -365,21 +365,21 @@ class Benchmark:
             raise ValueError(f"no {by} is better than another; sort array({by!r}) as you like")
         usable = np.flatnonzero(~np.isnan(values))
         ascending = -values[usable] if HIGHER_IS_BETTER[by] else values[usable]
-        if 0 < k < len(usable):  # sort only what is no worse than the k-th
+        if 0 < k < len(usable):  # sort only the values at least as good as the k-th
             close = np.flatnonzero(ascending <= np.partition(ascending, k - 1)[k - 1])
             usable, ascending = usable[close], ascending[close]
         best = usable[np.argsort(ascending, kind="stable")[:k]]
         return self._runs(best.tolist())
 
     def select(self, mask: ArrayLike) -> tuple[Run, ...]:
-        """The runs for which a mask holds, by number.
+        """The runs for which a mask is True, by number.
 
         Args:
-            mask: bool, shape (runs,), as comparisons of the columns below give; where one of them
-                was masked, the run is left out.
+            mask: bool, shape (runs,), such as a comparison of the columns below; a run whose entry
+                is masked is left out.
 
         Raises:
-            ValueError: it is of another type or shape.
+            ValueError: the mask has another type or shape.
 
         >>> len(bench.select(bench.array("test_accuracy", epoch=-1) > 0.9))
         9
@@ -422,7 +422,7 @@ class Benchmark:
 
     @property
     def last_epochs(self) -> NDArray[np.int32]:
-        """Every run's last epoch: num_epochs, or less where it diverged; shape (runs,).
+        """Every run's last epoch: num_epochs, or less if the run diverged; shape (runs,).
 
         >>> set(bench.last_epochs.tolist())
         {5}
@@ -449,7 +449,7 @@ class Benchmark:
 
     @property
     def num_states(self) -> int:
-        """Training states of all runs.
+        """The number of stored training states, of all runs.
 
         >>> bench.num_states
         72
@@ -459,7 +459,7 @@ class Benchmark:
 
     @property
     def moments(self) -> tuple[Moment, ...]:
-        """The moments at which the states of all runs are kept, as far as they came.
+        """The moments at which states are kept; a run that diverged lacks the later ones.
 
         >>> [moment.step for moment in bench.moments]
         [0, 10, 20, 60, 80, 100]
@@ -468,7 +468,7 @@ class Benchmark:
 
     @property
     def genotypes(self) -> NDArray[np.uint8]:
-        """Every run's `Genotype.to_array`, shape (runs, 2, 8, 2): cell, edge, what of it.
+        """Every run's `Genotype.to_array`, shape (runs, 2, 8, 2): run, cell, edge, entry.
 
         >>> bench.genotypes.shape
         (12, 2, 8, 2)
@@ -503,7 +503,7 @@ class Benchmark:
         return np.ma.masked_array(values, mask=measured == 0)
 
     def epoch_row(self, epoch: int) -> int:
-        """The row of a curve that an epoch stands in, -1 being the last epoch.
+        """The row of an epoch in a curve; -1 is the last epoch.
 
         Raises:
             KeyError: there is no such epoch.
@@ -521,13 +521,13 @@ class Benchmark:
         seed: int | None = None,
         order_seed: int | None = None,
     ) -> Evaluation:
-        """What training a genotype for so many epochs would have given and cost.
+        """The metrics and the cost of training a genotype for ``epochs`` epochs.
 
         Args:
             genotype: in any spelling, or its name; or one of the runs.
-            epochs: 0 to num_epochs, 0 being the initialisation.
-            seed: which of the genotype's runs, where it has several.
-            order_seed: likewise.
+            epochs: 0 to num_epochs; 0 is the initialisation.
+            seed: selects one of several runs of the genotype.
+            order_seed: selects one of several runs of the genotype.
 
         Raises:
             KeyError: there is no such run, or several, or no such epoch, or no times were measured.
@@ -546,15 +546,15 @@ class Benchmark:
         return evaluate_run(run, epochs)
 
     def images(self, root: str | os.PathLike[str] | None = None) -> TrainedImages:
-        """The images that its runs were trained, validated and tested on, as networks see them.
+        """The training, validation and test images of the runs, as the networks see them.
 
-        They are found as ``dtb generate`` finds them, and held against the hashes in the file.
+        ``dtb generate`` finds images in the same way; their hashes must match those in the file.
 
         Args:
-            root: where they are, or None for their usual place.
+            root: the folder of the images, or None for the default.
 
         Raises:
-            ImagesError: they are not here, or others than those it was trained on.
+            ImagesError: the images are missing, or are not those of the training.
 
         >>> test = Benchmark.example().images().test
         >>> test.images.shape, test.labels.shape
@@ -570,15 +570,15 @@ class Benchmark:
         epochs: Iterable[int] | None = None,
         steps: Iterable[int] | None = None,
     ) -> SelectedStates:
-        """Stored states of many runs: a sequence whose iteration reads ahead.
+        """Stored states of many runs: a sequence that prefetches when it is iterated over.
 
         Args:
-            runs: or their numbers; None for all.
-            epochs: at whose ends, -1 being the last; without epochs and steps, all that is kept.
-            steps: training steps, over the whole training.
+            runs: the runs, or their numbers; None for all.
+            epochs: states after these epochs; -1 is the last. Without epochs and steps, all states.
+            steps: states after these training steps, counted over the whole training.
 
         Returns:
-            the states that are there: a run that diverged before an epoch has none of it.
+            the states that exist: a run that diverged before an epoch has none for it.
 
         Raises:
             StateNotKeptError: no run has a state of one of the epochs or steps.
@@ -593,7 +593,7 @@ class Benchmark:
         return selected_states(self._store, runs, epochs, steps)
 
     def streamed(self, names: Sequence[str], num_runs: int) -> Iterator[dict[str, NDArray[Any]]]:
-        """Columns of the schema, such as ``metrics/valid_loss``, for so many runs at a time.
+        """Columns of the schema, such as ``metrics/valid_loss``, for ``num_runs`` runs at a time.
 
         Raises:
             KeyError: the schema has no such column of runs.
@@ -613,7 +613,7 @@ class Benchmark:
 
     @extras_are_named("to_dataframe")
     def to_dataframe(self) -> "pandas.DataFrame":
-        """One row per run and epoch; a metric that was not measured is NaN, as pandas has it.
+        """One row per run and epoch; a metric that was not measured is NaN.
 
         >>> len(bench.to_dataframe())
         72
@@ -633,7 +633,7 @@ class Benchmark:
 
     @extras_are_named("to_xarray")
     def to_xarray(self) -> "xarray.Dataset":
-        """Metrics by run and epoch, NaN where not measured; facts of the runs are coordinates.
+        """Metrics by run and epoch, NaN where not measured; facts about runs are coordinates.
 
         >>> dict(bench.to_xarray().sizes)
         {'run': 12, 'epoch': 6}
@@ -655,7 +655,7 @@ class Benchmark:
     def mean(self, metric: str, *, epoch: int | None = None) -> Means:
         """A metric's mean over the seeds of each genotype, with deviations and counts.
 
-        Takes and raises what `array` does.
+        Arguments and errors as in `array`.
 
         >>> bench.mean("test_accuracy", epoch=-1).count.tolist()
         [2, 2, 2, 2, 2, 2]
@@ -668,7 +668,7 @@ class Benchmark:
     def _ordered(
         self, name: str, reduce: Callable[[NDArray[Any]], NDArray[Any]], dtype: DTypeLike
     ) -> tuple[NDArray[Any], NDArray[np.intp]]:
-        """A number of each run's entry in a column, in order, and whose they are; remembered."""
+        """A column reduced to one number per run: sorted values, and their rows; cached."""
         if name not in self._orders:
             values = self._store.index.reduced(name, reduce, dtype)
             order = np.argsort(values)
@@ -688,7 +688,7 @@ def _numbers(genotypes: NDArray[np.uint8]) -> NDArray[np.int64]:
 
 
 def _found(ordered: NDArray[Any], order: NDArray[np.intp], wanted: int) -> list[int]:
-    """The rows, in order, whose value is the wanted one."""
+    """The rows, in order, that have the wanted value."""
     first = stop = int(ordered.searchsorted(wanted))
     while stop < len(ordered) and ordered[stop] == wanted:
         stop += 1
@@ -696,12 +696,12 @@ def _found(ordered: NDArray[Any], order: NDArray[np.intp], wanted: int) -> list[
 
 
 def _prefixes(keys: NDArray[np.uint8]) -> NDArray[np.uint64]:
-    """The first 8 bytes of each key as a number, by which numpy can search; shape (keys,)."""
+    """The first 8 bytes of each key as a number that numpy can search for; shape (keys,)."""
     return np.ascontiguousarray(keys[:, :8]).view("<u8").reshape(-1)
 
 
 def _parts(wanted: Any) -> tuple[Any, dict[str, int]]:
-    """A genotype and the seeds that were given beside it, by name."""
+    """A genotype and the seeds given with it, by name."""
     if not isinstance(wanted, tuple) or hasattr(wanted, "normal"):  # a namedtuple of cells
         return wanted, {}
     if not 1 <= len(wanted) <= 3:

@@ -47,7 +47,7 @@ class Run:
         self._tensors: TensorTable | None = None
 
     def __eq__(self, other: object) -> bool:
-        """Whether it is the same run of the same file."""
+        """Whether both are the same run of the same file."""
         if not isinstance(other, Run):
             return NotImplemented
         return (self._store.path, self.number) == (other._store.path, other.number)
@@ -56,7 +56,7 @@ class Run:
         return hash((self._store.path, self.number))
 
     def __reduce__(self) -> tuple[Callable[[Store, int], "Run"], tuple[Store, int]]:
-        """Another process opens the file for itself."""
+        """A process that unpickles the run opens the file itself."""
         return numbered_run, (self._store, self.number)
 
     def __repr__(self) -> str:
@@ -101,7 +101,9 @@ class Run:
 
     @property
     def multiply_accumulates(self) -> int:
-        """Of convolutions and matrix products for one image, without the auxiliary head.
+        """Multiply-accumulates of convolutions and matrix products for one image.
+
+        Those of the auxiliary head are not counted.
 
         >>> run.multiply_accumulates
         71184
@@ -123,7 +125,7 @@ class Run:
 
     @property
     def num_epochs(self) -> int:
-        """The last epoch that is stored: the benchmark's last, or less where the run diverged.
+        """The run's last epoch: the benchmark's last, or an earlier one if the run diverged.
 
         >>> run.num_epochs
         5
@@ -144,7 +146,7 @@ class Run:
 
     @property
     def branch_epoch(self) -> int | None:
-        """The epoch of its parent from which it goes on; None of a run from its initialisation.
+        """The epoch of the parent run at which this run branched off; None if it has no parent.
 
         >>> run.branch_epoch is None
         True
@@ -157,7 +159,7 @@ class Run:
 
     @property
     def crc32c(self) -> int:
-        """The run's own checksum, by which it is known wherever it is merged to.
+        """The run's checksum, which stays the same when shards are merged.
 
         >>> run.crc32c == bench[0].crc32c
         True
@@ -175,7 +177,7 @@ class Run:
 
     @property
     def state_epochs(self) -> tuple[int, ...]:
-        """The epochs at whose ends the run's state is kept; 0 is the initialisation.
+        """The epochs after which the run's state is kept; 0 is the initialisation.
 
         >>> run.state_epochs
         (0, 1, 3, 4, 5)
@@ -184,7 +186,7 @@ class Run:
 
     @property
     def state_steps(self) -> tuple[int, ...]:
-        """The training steps within epochs after which the run's state is kept.
+        """The training steps within an epoch after which the run's state is kept.
 
         >>> run.state_steps
         (10,)
@@ -193,7 +195,7 @@ class Run:
 
     @property
     def momentum_epochs(self) -> tuple[int, ...]:
-        """The epochs at whose ends the run's momentum is kept.
+        """The epochs after which the run's momentum is kept.
 
         >>> run.momentum_epochs
         (1,)
@@ -203,9 +205,9 @@ class Run:
 
     @property
     def checkpoint_epochs(self) -> tuple[int, ...]:
-        """The epochs from whose ends a training can go on: see `replay` and ``dtb branch``.
+        """The epochs after which a training can resume: see `replay` and ``dtb branch``.
 
-        Their state is kept as it was trained, and so is their momentum where the recipe has some.
+        The exact state is kept there, and the momentum if the recipe uses momentum.
 
         >>> run.checkpoint_epochs
         (0, 1)
@@ -227,19 +229,20 @@ class Run:
 
     @extras_are_named("replay")
     def replay(self, *, epoch: int, root: str | os.PathLike[str] | None = None) -> Replayed:
-        """Make a state that was not kept, by training from the nearest earlier checkpoint.
+        """Compute a state that was not kept, by training from the nearest earlier checkpoint.
 
-        It has the bits of the training on the same class of device with the same software; a
-        warning names both where it has not.
+        The state is bitwise equal to the original on the same class of device with the same
+        software. If it differs, a warning names both environments.
 
         Args:
             epoch: -1 is the benchmark's last.
-            root: where the images are, or None for their usual place.
+            root: the folder of the images, or None for the default.
 
         Raises:
-            KeyError: there is no such epoch, the run diverged before, or another benchmark has it.
-            ImagesError: the images here are not those it was trained on.
-            ConfigError: the device or the compiled passes that it was trained with are not here.
+            KeyError: there is no such epoch, the run diverged earlier, or the epoch belongs to the
+                parent run in another benchmark.
+            ImagesError: the images here are not those of the training.
+            ConfigError: the training's device or compiled passes are not available here.
 
         >>> with warnings.catch_warnings(action="ignore"):  # another processor has other last bits
         ...     replayed = run.replay(epoch=2)
@@ -262,7 +265,7 @@ class Run:
 
     @property
     def provenance_sha256(self) -> str:
-        """The SHA-256 of the text of the provenance, by which branches and copies name the file.
+        """SHA-256 of the provenance text; branches and copies use it to name the file.
 
         >>> len(run.provenance_sha256)
         64
@@ -271,7 +274,7 @@ class Run:
 
     @property
     def file(self) -> Location:
-        """The file that has the run.
+        """The file that contains the run.
 
         >>> run.file == bench.path
         True
@@ -279,20 +282,20 @@ class Run:
         return self._store.path
 
     def _kept(self, column: str) -> list[int]:
-        """The positions of the moments where ``length`` or ``momentum_length`` is not 0."""
+        """The positions of moments whose ``length`` or ``momentum_length`` is not 0."""
         length = self._store.states.length(self._row, column)
         if (length < 0).any():
             raise DamagedFileError(f"{self._store.path}: moments/{column} should be at least 0")
         return np.flatnonzero(length).tolist()
 
     def state_crc32c(self, *, epoch: int) -> int:
-        """The CRC-32C of the state after an epoch as it was trained, whether it is kept or not.
+        """The CRC-32C of the state after an epoch, as trained; also if the state is not kept.
 
-        It is that of the little-endian float32 vector of all tensors, before anything was rounded
-        or left out.
+        The checksum is of the little-endian float32 vector of all tensors, before any rounding and
+        before any tensor was left out.
 
         Raises:
-            KeyError: there is no such epoch, or the run diverged before.
+            KeyError: there is no such epoch, or the run diverged earlier.
 
         >>> run.state_crc32c(epoch=2) == run.state_crc32c(epoch=3)
         False
@@ -308,10 +311,10 @@ class Run:
         return row
 
     def environment(self, *, epoch: int) -> dict[str, Any]:
-        """The device and software on which an epoch ran, -1 being the last.
+        """The device and software that an epoch ran on; -1 is the last epoch.
 
         Raises:
-            KeyError: there is no such epoch, or the run diverged before.
+            KeyError: there is no such epoch, or the run diverged earlier.
 
         >>> "torch" in run.environment(epoch=-1)
         True
@@ -339,10 +342,10 @@ class Run:
         return np.ma.masked_array(values, mask=measured == 0)
 
     def metric(self, name: str, *, epoch: int) -> float:
-        """A metric at one epoch, -1 being the last.
+        """A metric at one epoch; -1 is the last epoch.
 
         Raises:
-            KeyError: there is no such metric or epoch, or it was not measured there.
+            KeyError: there is no such metric or epoch, or the metric was not measured there.
 
         >>> round(run.metric("test_accuracy", epoch=-1), 3)
         0.911
@@ -370,12 +373,12 @@ class Run:
 
         Args:
             epoch: -1 is the benchmark's last.
-            step: counted over the whole training, 0 being the initialisation.
+            step: counted over the whole training; 0 is the initialisation.
 
         Raises:
             KeyError: there is no such epoch or step, or its state was not kept.
-            TypeError: neither or both are given, or it is no whole number.
-            MissingVolumeError: the file with the run's states is not there.
+            TypeError: neither or both are given, or the number is not whole.
+            MissingVolumeError: the file with the run's states is missing.
 
         >>> run.training_state(step=10).values.dtype
         dtype('float32')
@@ -392,7 +395,7 @@ class Run:
         return self._store.states.state(self._row, self._position(what, wanted, "length"))
 
     def _position(self, what: str, wanted: int, column: str) -> int:
-        """The position of the moment whose epoch or step is the wanted one, if it is kept."""
+        """The position of the kept moment with this epoch or step."""
         moments, kept = self._store.index.moments, self._kept(column)
         for position in kept:
             if getattr(moments[position], what) == wanted:
@@ -407,7 +410,7 @@ class Run:
     def state(
         self, *, epoch: int | None = None, step: int | None = None
     ) -> dict[str, NDArray[np.float32]]:
-        """A training state as named arrays; takes and raises what `training_state` does.
+        """A training state as named arrays; arguments and errors as in `training_state`.
 
         >>> run.state(epoch=5)["classifier.weight"].shape
         (10, 48)
@@ -415,11 +418,11 @@ class Run:
         return self.tensors.unpack(self.training_state(epoch=epoch, step=step).values)
 
     def momentum(self, *, epoch: int) -> dict[str, NDArray[np.float32]]:
-        """The optimiser's momentum after an epoch, by tensor; zero where a tensor has none.
+        """The optimiser's momentum after an epoch, by tensor; zeros for tensors without momentum.
 
         Raises:
             KeyError: there is no such epoch, or its momentum was not kept: see `momentum_epochs`.
-            MissingVolumeError: the file with the run's states is not there.
+            MissingVolumeError: the file with the run's states is missing.
 
         >>> run.momentum(epoch=1)["classifier.bias"].shape
         (10,)
@@ -430,13 +433,13 @@ class Run:
     def export(
         self, path: str | os.PathLike[str], *, epoch: int | None = None, step: int | None = None
     ) -> None:
-        """Write a state as a file that other tools load: ``.safetensors``, or ``.pt`` for torch.
+        """Write a state to a file for other tools: ``.safetensors``, or ``.pt`` for torch.
 
-        A file of safetensors says in its metadata which run and step it is of; one of torch holds
-        the named tensors alone. It is whole or absent.
+        The metadata of a safetensors file name the run and the step; a torch file holds only the
+        named tensors. The file is whole or absent.
 
         Raises:
-            ValueError: the name ends otherwise.
+            ValueError: the file name has another ending.
             MissingPackageError: the package safetensors, or torch, is not installed.
             KeyError: and TypeError: as `training_state`.
 
@@ -465,22 +468,22 @@ class Run:
     ) -> "Network":
         """The network after an epoch or a step, as a torch module in evaluation mode.
 
-        It has no auxiliary head where none was stored.
+        It has no auxiliary head if none was stored.
 
         Args:
-            epoch: as `training_state` takes it.
-            step: likewise.
-            state: one that you made yourself instead, such as an average of some: named tensors as
-                `state` gives, or one vector as `training_state`. Its batch norms may need
+            epoch: as in `training_state`.
+            step: as in `training_state`.
+            state: your own state instead, such as an average of several: named tensors as `state`
+                gives, or one vector as `training_state` gives. Its batch norms may need
                 `dtb_builder.network.recalibration`.
-            contiguous: for hooks that flatten maps by ``view``: the weights lie as torch has them
-                by default, not channels last as in the training, and the last bits of what it
-                computes are others.
+            contiguous: store the weights in torch's default memory format instead of the training's
+                channels last, for hooks that flatten maps by ``view``. The last bits of the outputs
+                then differ.
 
         Raises:
             KeyError: there is no such epoch or step, or its state was not kept.
             ValueError: your state has other tensors than the run's.
-            TypeError: not just one of the three is given.
+            TypeError: not exactly one of epoch, step and state is given.
             DamagedFileError: the state does not fit the network, tensor for tensor.
 
         >>> own = {name: 0.9 * weights for name, weights in run.state(epoch=5).items()}
@@ -498,7 +501,7 @@ class Run:
 
     @extras_are_named("network")
     def network_of(self, weights: TrainingState, *, contiguous: bool = False) -> "Network":
-        """The network with the weights of a state of this run; else as `network`.
+        """The network with the weights of a state of this run; otherwise as `network`.
 
         >>> run.network_of(run.training_state(step=10)).training
         False
@@ -510,7 +513,7 @@ class Run:
         with damage_is_named(self._store.path):
             spec = NetworkSpec(**self._store.provenance["network"])
         if not any(name.startswith(AUXILIARY_HEAD) for name in self.tensors.names):
-            spec = replace(spec, auxiliary=False)  # it was trained with, but stored without
+            spec = replace(spec, auxiliary=False)  # trained with it, but stored without it
         try:
             network = rebuilt(self.genotype, spec, self.tensors, weights)
         except ValueError as error:
@@ -529,21 +532,21 @@ class Run:
         split: Literal["train", "valid", "test"],
         root: str | os.PathLike[str] | None = None,
     ) -> "LossAndAccuracy":
-        """Evaluate the state after an epoch or a step anew, on images as they are.
+        """Evaluate the state after an epoch or a step again, on images without augmentation.
 
-        A float32 state has its stored loss and accuracy to the last bit on the class of device
-        that trained it with the same software; elsewhere what ``dtb reproduce`` tolerates. Where
-        there is no GPU, the CPU evaluates what a GPU has trained.
+        On the class of device and the software of the training, a float32 state gives exactly its
+        stored loss and accuracy; elsewhere the difference is within what ``dtb reproduce``
+        tolerates. If there is no GPU, the CPU also evaluates runs that were trained on a GPU.
 
         Args:
-            epoch: as `training_state`.
-            step: likewise.
+            epoch: as in `training_state`.
+            step: as in `training_state`.
             split: which images.
-            root: where the images are, or None for their usual place.
+            root: the folder of the images, or None for the default.
 
         Raises:
             KeyError: there is no such epoch or step, or its state was not kept.
-            ImagesError: the images here are not those it was trained on.
+            ImagesError: the images here are not those of the training.
 
         >>> run.evaluate(epoch=5, split="test").accuracy > 0.8
         True
@@ -556,7 +559,7 @@ class Run:
 
 
 def numbered_run(store: Store, number: int) -> Run:
-    """The run of this number in the plan; raises as `Benchmark.run`."""
+    """The run of this number in the plan; raises what `Benchmark.run` raises."""
     number = whole_number("a run's number", number)
     numbers = store.index.numbers
     row = int(np.searchsorted(numbers, number))
@@ -567,7 +570,7 @@ def numbered_run(store: Store, number: int) -> Run:
 
 
 def spans(numbers: tuple[int, ...] | list[int]) -> str:
-    """Increasing numbers, with those that follow one another shortened.
+    """Increasing numbers as text; consecutive numbers become ranges.
 
     >>> spans([0, 2, 3, 4, 5])
     '0, 2 to 5'

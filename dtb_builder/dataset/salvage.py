@@ -1,4 +1,4 @@
-"""What can still be read of a damaged DTB file: whole runs, each proved by its checksums."""
+"""Recovering the undamaged runs of a damaged DTB file, each verified by its checksums."""
 
 import contextlib
 from collections.abc import Iterator, Sequence
@@ -32,7 +32,7 @@ _KEYS = ("runs/key", "runs/iso_key")
 
 @dataclass(frozen=True)
 class SavedRun:
-    """A run that was read whole and now stands in a journal."""
+    """A run that was recovered into a journal."""
 
     number: int
     journal: Path
@@ -40,11 +40,11 @@ class SavedRun:
 
 @dataclass(frozen=True)
 class LostRun:
-    """A row that could not be read whole.
+    """A run that could not be recovered.
 
     Attributes:
-        number: the run's, or None where that is lost too.
-        reason: what is missing.
+        number: the run's number, or None if it is lost too.
+        reason: what is damaged or missing.
     """
 
     number: int | None
@@ -52,20 +52,20 @@ class LostRun:
 
 
 def salvage(path: Path, folder: Path, *, plan: str) -> Iterator[SavedRun | LostRun]:
-    """Write a journal for every run of a damaged file that is whole, one run at a time.
+    """Write a journal for every undamaged run of a damaged file, one run at a time.
 
-    A run is whole when its number is sound, its row of the index has its checksum, and the frame of
-    each of its states has the checksum that the row says. Where the file's own index of places is
-    damaged, HDF5's is used; keys are made again from the genotype.
+    A run is undamaged if its number can be read, its row of the index has the recorded checksum,
+    and the frame of each of its states has the checksum in that row. If the index's offsets of
+    frames are damaged, HDF5's are used. Keys are computed again from the genotype.
 
     Args:
         path: a shard or benchmark.
-        folder: where the journals go, by run number.
-        plan: the identity of the plan that the journals are for.
+        folder: where the journals go, named by run number.
+        plan: SHA-256 that identifies the plan of the journals.
 
     Raises:
         DTBError: the file cannot be opened at all.
-        SchemaVersionError: it is of a newer version.
+        SchemaVersionError: the file's schema is newer.
     """
     with contextlib.closing(Store(path)) as store:
         store.check_known()
@@ -113,10 +113,10 @@ def salvage(path: Path, folder: Path, *, plan: str) -> Iterator[SavedRun | LostR
 
 
 def _columns(store: Store) -> dict[str, NDArray[Any]]:
-    """The columns that row checksums cover, whatever their checksums.
+    """The columns that row checksums cover; their block checksums are ignored.
 
     Raises:
-        DamagedFileError: one is not there.
+        DamagedFileError: a column is missing.
     """
     columns: dict[str, NDArray[Any]] = {}
     for column in _COVERED:
@@ -127,7 +127,7 @@ def _columns(store: Store) -> dict[str, NDArray[Any]]:
             raise DamagedFileError(f"the column {column.name} is gone")
         columns[column.name] = values.copy()
     for row, genotype in enumerate(columns["runs/genotype"]):
-        # A damaged genotype gets no keys; its row's checksum will tell.
+        # A damaged genotype gets no keys; its row's checksum will show the damage.
         with contextlib.suppress(DTBError):
             known = Genotype.from_array(genotype)
             for name, key in zip(_KEYS, (known.key, known.iso_key), strict=True):
@@ -136,11 +136,11 @@ def _columns(store: Store) -> dict[str, NDArray[Any]]:
 
 
 def _sound_rows(store: Store, columns: dict[str, NDArray[Any]]) -> NDArray[np.bool_]:
-    """Which rows are as they were written, shape (runs,)."""
+    """Which rows are undamaged, shape (runs,)."""
     last = columns["runs/num_epochs"]
     possible = (last >= 0) & (last <= store.index.num_epochs)
     if _all_sound(store, [column.name for column in _COVERED]):
-        return possible  # it is the column of row checksums that is damaged
+        return possible  # only the column of row checksums is damaged
     recorded = store.index.salvaged("runs/crc32c")
     if recorded is None:
         return np.zeros(store.index.num_runs, bool)
@@ -157,7 +157,7 @@ def _all_sound(store: Store, names: Sequence[str]) -> bool:
 
 
 def _listed(store: Store, name: str, num_entries: int) -> list[list[dict[str, Any]]] | None:
-    """What each run's entries of runs/environment or runs/origin stand for; None if unknown."""
+    """Each run's environments or origins, looked up in the file's list; None if unknown."""
     try:
         texts = {"environment": store.environments, "origin": store.origins}[name]
     except DamagedFileError:
@@ -182,10 +182,10 @@ def _whole(
     plan: str,
     origin: dict[str, Any],
 ) -> tuple[JournalRun, list[MomentFrames]]:
-    """A run, and what is kept of it.
+    """A run and its frames.
 
     Raises:
-        DamagedFileError: something of it is not as it was written.
+        DamagedFileError: a part of the run is damaged.
     """
     cells = {name: columns[name][row] for name in PLACES if name in columns}
     for name in schema.POINTERS:
