@@ -1,4 +1,4 @@
-"""A benchmark's answer to a search: what training a genotype would have given, and cost."""
+"""A benchmark's answer to a search: the metrics and the cost of training a genotype."""
 
 import math
 from collections.abc import Mapping
@@ -15,14 +15,14 @@ __all__ = ["Budget", "Evaluation", "evaluate_run"]
 
 @dataclass(frozen=True, repr=False)
 class Evaluation:
-    """What a run had come to after some epochs.
+    """A run's metrics and cost after some epochs.
 
     Attributes:
         run: the run.
-        epochs: how many epochs it was trained.
-        metrics: each metric that was measured after them, by name.
-        seconds: what that cost, as it was measured: the training steps of these epochs and, once,
-            the evaluation after the last.
+        epochs: the number of epochs trained.
+        metrics: each metric measured after the last of these epochs, by name.
+        seconds: the measured cost: the training steps of these epochs, and one evaluation after
+            the last.
     """
 
     run: Run
@@ -37,12 +37,12 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class Budget:
-    """Simulated time that a search may spend; spending gives another budget.
+    """Simulated time that a search may spend; spending returns a new budget.
 
     Attributes:
-        seconds: all that there is.
-        spent: what is gone; the last evaluation may have gone over.
-        num_evaluations: what it was spent on.
+        seconds: the total.
+        spent: seconds spent so far; the last evaluation may exceed the total.
+        num_evaluations: the number of evaluations paid for.
 
     >>> Budget(seconds=60.0).left
     60.0
@@ -67,15 +67,15 @@ class Budget:
         return self.left == 0
 
     def after(self, evaluation: Evaluation, *, since: Evaluation | None = None) -> "Budget":
-        """What is left after an evaluation.
+        """The budget after paying for an evaluation.
 
         Args:
-            evaluation: which costs its seconds.
-            since: an earlier one of the same run, from which the training went on: then only the
-                epochs behind it are paid, and the new evaluation.
+            evaluation: the evaluation to pay for.
+            since: an earlier evaluation of the same run, from which the training was resumed. Then
+                only the later epochs and the new evaluation are paid.
 
         Raises:
-            ValueError: ``since`` is of another run, or of no fewer epochs.
+            ValueError: ``since`` is of another run, or does not have fewer epochs.
         """
         seconds = evaluation.seconds
         if since is not None:
@@ -89,7 +89,7 @@ class Budget:
 
 
 def evaluate_run(run: Run, epoch: int) -> Evaluation:
-    """A run's evaluation after an epoch, 0 being the initialisation.
+    """A run's evaluation after an epoch; 0 is the initialisation.
 
     Raises:
         KeyError: there is no such epoch, or its times were not measured.

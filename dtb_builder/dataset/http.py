@@ -1,4 +1,4 @@
-"""HTTP answers that end: none is longer, or takes longer, than what was asked for."""
+"""HTTP responses with limits: on their length, and on the time they may take."""
 
 import asyncio
 import re
@@ -16,17 +16,17 @@ _CONNECT_SECONDS = 30
 _SILENCE_SECONDS = 60
 _PATIENCE_SECONDS = 60
 _LEAST_BYTES_PER_SECOND = 2**14
-"""Of an answer that takes longer than that patience."""
+"""The least rate of a response that takes longer than _PATIENCE_SECONDS."""
 
 _WITHOUT_RANGE_BYTES = 2**20
 _RANGE = re.compile(r"bytes=(\d+)-(\d+)")
 
 
 def client_options(given: Mapping[str, Any]) -> dict[str, Any]:
-    """What fsspec is to make its HTTP client with.
+    """The options with which fsspec creates its HTTP client.
 
     Args:
-        given: what its configuration asks for, which goes first.
+        given: options from fsspec's configuration, which take precedence.
     """
     options = {
         "response_class": _Answer,
@@ -38,7 +38,7 @@ def client_options(given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 class _Answer(aiohttp.ClientResponse):
-    """An answer whose body is read as far as a range was asked for, and a byte to tell."""
+    """A response whose body is read up to one byte more than was asked for, to detect excess."""
 
     async def start(self, connection: Any) -> aiohttp.ClientResponse:
         try:
@@ -66,7 +66,7 @@ class _Answer(aiohttp.ClientResponse):
             raise self._slow(f"{len(body)} of {most} bytes", seconds) from error
         if len(body) > most:
             self.close()
-            if self.ok:  # of an error the status says more
+            if self.ok:  # the status of an error says more
                 raise self._error(f"the server sends more than the {most} bytes asked for")
         self._body = bytes(body)
         return self._body
@@ -81,6 +81,6 @@ class _Answer(aiohttp.ClientResponse):
 
 
 def _range_bytes(headers: Mapping[str, str]) -> int:
-    """How many bytes a request asked for."""
+    """The number of bytes that a request asked for."""
     asked = _RANGE.fullmatch(headers.get("Range", ""))
     return _WITHOUT_RANGE_BYTES if asked is None else int(asked[2]) - int(asked[1]) + 1

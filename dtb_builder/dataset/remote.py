@@ -1,4 +1,4 @@
-"""Files on a server, read by ranges through fsspec: https, s3, hf and whatever else it knows."""
+"""Files on a server, read in byte ranges through fsspec: https, s3, hf and others."""
 
 import gc
 import io
@@ -22,14 +22,14 @@ _CACHED_BLOCKS = 2**10
 class RemoteSource:
     """The bytes of a file on a server.
 
-    It opens nothing, so that threads, and processes after a fork, may share it.
+    It holds nothing open, so threads, and processes after a fork, may share it.
 
     Attributes:
-        failure: what became of HDF5's last request, which HDF5 cannot tell from damage.
+        failure: the error of HDF5's last failed request. HDF5 itself reports it as damage.
 
     Raises:
         FileNotFoundError: there is no such file.
-        RemoteError: here or in any method: the server does not give what was asked for.
+        RemoteError: here or in any method: a request to the server failed.
     """
 
     whole_up_to = 2**22
@@ -45,19 +45,19 @@ class RemoteSource:
         self.num_bytes = size
 
     def _info(self) -> dict[str, Any]:
-        """What the server says of the file now."""
+        """The file's size and identity, asked of the server now."""
         with self._failures_named():
             filesystem, path = self._filesystem()
-            filesystem.invalidate_cache(path)  # it may have listed the folder before the file came
+            filesystem.invalidate_cache(path)  # the cached listing may be older than the file
             about = filesystem.info(path)
         return {name: about[name] for name in _IDENTITY if name in about}
 
     def changed(self) -> DTBError | None:
-        """An error that says that the file is another by now, or None."""
+        """The error to raise if the file has changed since it was opened, else None."""
         try:
             about = self._info()
         except (FileNotFoundError, RemoteError):
-            return None  # what is wrong now may be the network
+            return None  # the network may be at fault
         if about == self._about:
             return None
         return RemoteError(
@@ -65,7 +65,7 @@ class RemoteSource:
         )
 
     def read(self, offset: int, length: int) -> bytes:
-        """The bytes of a span; raises DamagedFileError where the file does not reach so far."""
+        """The bytes of a span; raises DamagedFileError if the span is not within the file."""
         check_span(self, offset, length)
         if not length:
             return b""
@@ -78,7 +78,7 @@ class RemoteSource:
         return self._checked(data, length)
 
     def read_many(self, spans: Sequence[Span]) -> list[bytes]:
-        """The bytes of several spans, asked for at once where the server's protocol allows."""
+        """The bytes of several spans, requested concurrently if the protocol allows."""
         filesystem, path = self._filesystem()
         if len(spans) < 2 or not filesystem.async_impl:
             return [self.read(*span) for span in spans]
@@ -93,8 +93,8 @@ class RemoteSource:
         """Nothing is open."""
 
     def _read_opened(self, filesystem: Any, path: str, offset: int, length: int) -> bytes:
-        """As a file is read, which notices a server that sends the whole file instead."""
-        options = {"cache_type": "none", "size": self.num_bytes}  # known: do not ask once more
+        """Read through a file object, which detects a server that ignores the range."""
+        options = {"cache_type": "none", "size": self.num_bytes}  # size: saves a request
         with filesystem.open(path, "rb", **options) as file:
             file.seek(offset)
             try:
@@ -110,7 +110,7 @@ class RemoteSource:
         return data
 
     def _filesystem(self) -> tuple[Any, str]:
-        """The file system and the path in it; fsspec keeps one for each thread and process."""
+        """The file system and the path in it; fsspec caches one per thread and process."""
         assert isinstance(self.location, Url)
         url = self.location.raw
         protocol = url.partition("://")[0]
@@ -134,24 +134,24 @@ class RemoteSource:
         try:
             yield
         except FileNotFoundError as error:
-            # Some file systems say so of a server that refuses or does not answer, too.
+            # Some file systems also raise it if a server refuses or does not answer.
             cause = error.__cause__
             if cause is None or _status(cause) in (404, 410):
                 raise FileNotFoundError(f"there is no file {self.location}") from None
             raise self._named(cause) from error
         except (DTBError, MemoryError):
             raise
-        except Exception as error:  # each file system has its own, and its HTTP client's
+        except Exception as error:  # each file system and HTTP client has its own error types
             raise self._named(error) from error
 
     def _named(self, error: BaseException) -> RemoteError:
         if not str(error) and error.__cause__ is not None:
-            error = error.__cause__  # fsspec's own of a time limit says nothing
+            error = error.__cause__  # fsspec's timeout error has no message
         return RemoteError(f"{self.location}: {type(error).__name__}: {masked(str(error))}")
 
 
 def _status(error: BaseException) -> int | None:
-    """The status of the answer that an error of aiohttp, botocore, httpx or requests is about."""
+    """The HTTP status in an error of aiohttp, botocore, httpx or requests."""
     answer = getattr(error, "response", error)
     if isinstance(answer, dict):
         return answer.get("ResponseMetadata", {}).get("HTTPStatusCode")
@@ -159,14 +159,14 @@ def _status(error: BaseException) -> int | None:
 
 
 _IDENTITY = ("size", "partial", "ETag", "Last-Modified", "LastModified", "mtime", "modified")
-"""What tells a file on a server from another of its name, by what the services call it."""
+"""The facts that change when a file is replaced, by the names that services use for them."""
 
 _NO_RANGES = "the server does not give ranges of a file; download it, and open it here"
 _INSTALL = "reading from a server takes fsspec: pip install 'darts-training-bench[remote]'"
 
 
 class _Collection:
-    """Python's collection of garbage, off while anybody wants it to be."""
+    """Python's garbage collection, disabled while at least one caller has paused it."""
 
     def __init__(self) -> None:
         self._lock = Lock()
@@ -192,10 +192,10 @@ _COLLECTION = _Collection()
 
 @contextmanager
 def without_collection() -> Iterator[None]:
-    """Let HDF5 wait for a server in the body: collect no garbage meanwhile.
+    """Disable garbage collection while HDF5 reads from a server in the body.
 
-    h5py's objects take HDF5's lock when they are freed, whichever thread collects them. If that is
-    the thread in which fsspec reads, it waits for HDF5, which waits for what it reads.
+    Freeing an h5py object takes HDF5's lock, in whichever thread collects it. If fsspec's thread
+    collects one, it waits for HDF5, while HDF5 waits for fsspec's data: a deadlock.
     """
     _COLLECTION.pause()
     try:
@@ -206,7 +206,7 @@ def without_collection() -> Iterator[None]:
 
 
 def _let_fsspec_end_a_collection() -> None:
-    """Wait for fsspec's thread to have nothing more to do, hence nothing to free."""
+    """Wait until fsspec's thread is idle, so that it has nothing to free."""
     asyn = sys.modules.get("fsspec.asyn")
     if asyn is not None and asyn.loop[0] is not None:
         asyn.sync(asyn.loop[0], _nothing)
@@ -216,9 +216,9 @@ async def _nothing() -> None: ...
 
 
 class MetadataFile(io.RawIOBase):
-    """What HDF5 reads a remote file's structure through, in small blocks that are remembered.
+    """The file object through which HDF5 reads a remote file's metadata, in cached blocks.
 
-    Whoever has HDF5 read through it does so `without_collection`.
+    HDF5 must read it inside `without_collection`.
     """
 
     def __init__(self, source: RemoteSource) -> None:
@@ -235,7 +235,7 @@ class MetadataFile(io.RawIOBase):
             raise
 
     def readinto(self, buffer: Any, /) -> int:
-        """Fill the buffer as far as the file reaches."""
+        """Fill the buffer up to the end of the file."""
         wanted = memoryview(buffer).cast("B")
         stop = min(self._position + len(wanted), self._source.num_bytes)
         filled = 0
@@ -248,6 +248,6 @@ class MetadataFile(io.RawIOBase):
         return filled
 
     def seek(self, offset: int, whence: int = 0, /) -> int:
-        """Go to a place, by the rules of io."""
+        """Set the position, as `io.RawIOBase.seek`."""
         self._position = offset + (0, self._position, self._source.num_bytes)[whence]
         return self._position

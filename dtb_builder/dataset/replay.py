@@ -1,4 +1,4 @@
-"""Training again to a state that was not kept, from the nearest one before that was."""
+"""Computing a state that was not kept, by training from the nearest earlier checkpoint."""
 
 import os
 import time
@@ -29,19 +29,19 @@ __all__ = ["Replayed", "claimed_spec", "replay", "start_of"]
 
 @dataclass(frozen=True, eq=False)
 class Replayed:
-    """A state that was trained again, and whether it is the training's own.
+    """A state that was trained again, and whether it equals the original.
 
     Attributes:
-        number: of the run.
-        epoch: after which the state is.
-        start: the epoch that it was trained on from; 0 is the initialisation.
-        state: of all the network's tensors, as trained.
-        tensors: where each of them lies in it.
-        crc32c: of the state.
-        trained_crc32c: of the state of the training, from its file.
-        trained_on: device and software of the training.
-        replayed_on: device and software here.
-        seconds: that it took, images and network included.
+        number: the run's number.
+        epoch: the epoch after which the state was captured.
+        start: the epoch from which the training was resumed; 0 is the initialisation.
+        state: all tensors of the network, as trained.
+        tensors: where each tensor lies in the state.
+        crc32c: checksum of the state.
+        trained_crc32c: checksum of the original state, from the run's file.
+        trained_on: device and software of the original training.
+        replayed_on: device and software of the replay.
+        seconds: duration, loading the images and building the network included.
     """
 
     number: int
@@ -57,12 +57,12 @@ class Replayed:
 
     @property
     def is_same(self) -> bool:
-        """Whether it has the bits of the training's."""
+        """Whether the state is bitwise equal to the original."""
         return self.crc32c == self.trained_crc32c
 
     @property
     def verdict(self) -> str:
-        """That in words; where it differs, with both environments."""
+        """The same in words; if the states differ, with both environments."""
         about = f"run {self.number}, epoch {self.epoch}, trained on from epoch {self.start}"
         if self.is_same:
             return f"{about}: the bits of the training, CRC-32C {self.crc32c:08x}"
@@ -78,7 +78,7 @@ class Replayed:
         return self.tensors.unpack(self.state.values)
 
     def export(self, path: str | os.PathLike[str]) -> None:
-        """Write the state as a file that other tools load; as `Run.export`."""
+        """Write the state to a file for other tools, as `Run.export`."""
         about = {
             "run": str(self.number),
             "step": str(self.state.num_batches_tracked),
@@ -90,18 +90,19 @@ class Replayed:
 def replay(run: "Run", *, epoch: int, root: Path | None = None) -> Replayed:
     """Train a run again up to an epoch, from its nearest earlier checkpoint.
 
-    Without any it trains from the initialisation. Torch is set up as for the training, and put
-    back at the end.
+    If there is no checkpoint, it trains from the initialisation. Torch's settings are those of the
+    original training, and are restored at the end.
 
     Args:
-        run: of an open benchmark or shard.
+        run: a run of an open benchmark or shard.
         epoch: -1 is the benchmark's last.
-        root: where the images are, or None for their usual place.
+        root: the folder of the images, or None for the default.
 
     Raises:
-        KeyError: there is no such epoch, the run diverged before, or another benchmark has it.
-        ImagesError: the images here are not those it was trained on.
-        ConfigError: the device or the compiled passes that it was trained with are not here.
+        KeyError: there is no such epoch, the run diverged earlier, or the epoch belongs to the
+            parent run in another benchmark.
+        ImagesError: the images here are not those of the training.
+        ConfigError: the training's device or compiled passes are not available here.
     """
     from dtb_builder.network.initial import initial_network
     from dtb_builder.network.state import capture, tensor_table
@@ -133,7 +134,7 @@ def replay(run: "Run", *, epoch: int, root: Path | None = None) -> Replayed:
         data = without_evaluation(make_resident(images, split, compute.device))
         with damage_is_named(run.file):
             epochs = train(network, data, recipe, seed=run.order_seed, resume=start)
-        # Epoch 0 is given by a training from the initialisation, which has no start.
+        # A training from the initialisation (start is None) yields epoch 0 too.
         finished = next(each for each in epochs if each.epoch == epoch)
         state, tensors = capture(finished.network), tensor_table(finished.network)
         replayed_on = environment(compute.device, kernels=kernels_name(compute))
@@ -152,10 +153,10 @@ def replay(run: "Run", *, epoch: int, root: Path | None = None) -> Replayed:
 
 
 def claimed_spec(run: "Run", images: "Images") -> "NetworkSpec":
-    """How a run's network is grown, by its file, which may claim anything.
+    """The spec of a run's network as its file claims it, checked because files may be wrong.
 
     Raises:
-        DamagedFileError: the network is larger than the run's states, or of other images.
+        DamagedFileError: the network is larger than the run's states, or is for other images.
     """
     from dtb_builder.network.rebuilt import check_claim
     from dtb_builder.network.spec import NetworkSpec
@@ -173,10 +174,10 @@ def claimed_spec(run: "Run", images: "Images") -> "NetworkSpec":
 
 
 def start_of(run: "Run", epoch: int) -> "Start":
-    """What a training goes on from after an epoch; see `Run.checkpoint_epochs`.
+    """The checkpoint from which a training resumes after an epoch; see `Run.checkpoint_epochs`.
 
     Raises:
-        StateNotKeptError: it cannot.
+        StateNotKeptError: there is no checkpoint after this epoch.
         DamagedFileError: the state is not the one that was trained.
     """
     from dtb_builder.training.start import Start
@@ -199,7 +200,7 @@ def start_of(run: "Run", epoch: int) -> "Start":
 
 
 def _nearest_start(run: "Run", epoch: int) -> "Start | None":
-    """The nearest start before an epoch; None is the initialisation."""
+    """The nearest checkpoint before an epoch; None is the initialisation."""
     began, origin = run.branch_epoch, run.origin
     if began is not None and epoch <= began:
         raise StateNotKeptError(

@@ -1,4 +1,4 @@
-"""Many stored states, one after the other as they lie in their files, read ahead."""
+"""Many stored states, prefetched in the order in which they lie in their files."""
 
 import itertools
 from collections import deque
@@ -25,22 +25,22 @@ __all__ = ["SelectedStates", "StoredState", "selected_states"]
 
 _READERS = 2
 _AHEAD = 2 * _READERS
-"""Parts that are read before they are asked for."""
+"""Parts that are prefetched."""
 
 _PART_FLOATS = 2**20
-"""Of a part that is read together, unless a single state has more."""
+"""The most floats of a part, unless a single state has more."""
 
 _Part = list[tuple[int, StatePlaces, list[int]]]
-"""Rows, where their states lie, and which positions are wanted."""
+"""Rows, the places of their states, and the positions wanted of each."""
 
 
 @dataclass(frozen=True, eq=False)
 class StoredState:
-    """A state, and of which run it is at which moment.
+    """A state, with its run and its moment.
 
     Attributes:
         run: the run.
-        moment: when it was captured.
+        moment: when the state was captured.
         values: all tensors in one vector, float32, shape (run.tensors.num_floats,).
     """
 
@@ -50,35 +50,35 @@ class StoredState:
 
     @property
     def epoch(self) -> int | None:
-        """The epoch that it ends, 0 for the initialisation; None within an epoch."""
+        """The epoch after which it was captured, 0 for the initialisation; None within an epoch."""
         return self.moment.epoch
 
     @property
     def step(self) -> int:
-        """Training steps behind it, over the whole training."""
+        """Training steps before it, counted over the whole training."""
         return self.moment.step
 
     @property
     def training_state(self) -> TrainingState:
-        """As `Run.training_state` gives it."""
+        """The state as `Run.training_state` gives it."""
         return TrainingState(self.values, self.step)
 
     def named(self) -> dict[str, NDArray[np.float32]]:
-        """As named arrays, views into the vector."""
+        """The named arrays, views into the vector."""
         return self.run.tensors.unpack(self.values)
 
     def network(self, *, contiguous: bool = False) -> "Network":
-        """As `Run.network` gives it."""
+        """The network as `Run.network` gives it."""
         return self.run.network_of(self.training_state, contiguous=contiguous)
 
 
 class SelectedStates(Sequence[StoredState]):
-    """Stored states: a sequence, whose iteration reads ahead.
+    """Stored states: a sequence that prefetches when it is iterated over.
 
-    Runs come in the order in which they lie in the files, the states of each from the first on.
+    Runs come in the order in which they lie in the files; the states of a run come in time order.
 
     Attributes:
-        rows: of the columns of the benchmark, that each state's run has; shape (states,).
+        rows: the row of each state's run in the benchmark's columns, shape (states,).
     """
 
     def __init__(self, store: Store, rows: NDArray[np.intp], positions: NDArray[np.intp]) -> None:
@@ -91,23 +91,23 @@ class SelectedStates(Sequence[StoredState]):
 
     @property
     def moments(self) -> list[Moment]:
-        """When each was captured."""
+        """When each state was captured."""
         of_file = self._store.index.moments
         return [of_file[position] for position in self._positions.tolist()]
 
     def __reduce__(self) -> tuple[type["SelectedStates"], tuple[Store, NDArray, NDArray]]:
-        """Another process opens the file for itself."""
+        """A process that unpickles the sequence opens the file itself."""
         return SelectedStates, (self._store, self.rows, self._positions)
 
     def reopened(self) -> "SelectedStates":
-        """The same of a file opened anew, as a forked process wants it."""
+        """The same states of the file opened again, for a forked process."""
         return SelectedStates(Store(self._store.path), self.rows, self._positions)
 
     def __repr__(self) -> str:
         return f"<{len(self)} states of {self._store.path}>"
 
     def __getitem__(self, index: int) -> StoredState:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """One state, read now; negative from the end."""
+        """One state, read now; a negative index counts from the end."""
         row, position = int(self.rows[index]), int(self._positions[index])
         values = self._store.states.state(row, position).values
         return StoredState(Run(self._store, row), self._store.index.moments[position], values)
@@ -123,7 +123,7 @@ class SelectedStates(Sequence[StoredState]):
             ahead = deque(begun(_AHEAD))
             while ahead:
                 part, vectors = ahead.popleft()
-                # What no reader has begun yet is done here, sooner than waited for.
+                # If no reader has begun the part, read it here instead of waiting.
                 found = iter(self._vectors(part) if vectors.cancel() else vectors.result())
                 ahead.extend(begun(1))
                 for row, _, positions in part:
@@ -134,13 +134,13 @@ class SelectedStates(Sequence[StoredState]):
             readers.shutdown(cancel_futures=True)
 
     def places(self) -> Iterator[tuple[Run, Moment]]:
-        """Of which run each is at which moment; reads no state."""
+        """The run and the moment of each state; reads no state."""
         moments = self._store.index.moments
         for row, position in zip(self.rows.tolist(), self._positions.tolist(), strict=True):
             yield Run(self._store, row), moments[position]
 
     def _parts(self) -> Iterator[_Part]:
-        """What is read together: positions of rows, not too many floats."""
+        """The parts, each read together and of about _PART_FLOATS floats at most."""
         pairs = zip(self.rows.tolist(), self._positions.tolist(), strict=True)
         part: _Part = []
         num_floats = 0
@@ -159,7 +159,7 @@ class SelectedStates(Sequence[StoredState]):
             yield part
 
     def _vectors(self, part: _Part) -> list[NDArray[np.float32]]:
-        """The vectors of a part; of a whole state that others differ from, decoded once."""
+        """The vectors of a part; the base of several differences is decoded once."""
         return list(itertools.chain.from_iterable(self._of_row(*each[1:]) for each in part))
 
     def _of_row(
@@ -209,7 +209,7 @@ def selected_states(
 def _positions(
     store: Store, epochs: Iterable[int] | None, steps: Iterable[int] | None
 ) -> list[int]:
-    """The positions of the moments that are asked for; of all, where none are."""
+    """The positions of the wanted moments; of all moments if none are named."""
     moments = store.index.moments
     if epochs is None and steps is None:
         return list(range(len(moments)))

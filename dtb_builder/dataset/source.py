@@ -1,4 +1,4 @@
-"""Where the bytes of an open file come from."""
+"""Reading the bytes of an open file, local or remote."""
 
 import os
 import weakref
@@ -24,16 +24,16 @@ __all__ = [
 
 
 class Url(str):
-    """A URL that messages show without its user's name and password, and without its query.
+    """A URL whose text in messages leaves out user name, password and query.
 
-    As an argument it is the whole URL, and `raw` is that as a plain text.
+    Passed as a string argument it is the full URL; `raw` is the full URL as a plain string.
     """
 
     __slots__ = ()
 
     @property
     def raw(self) -> str:
-        """All of it."""
+        """The full URL."""
         return str.__str__(self)
 
     def __str__(self) -> str:
@@ -47,14 +47,14 @@ class Url(str):
 
 
 Location = Path | Url
-"""A file here, or the URL of one elsewhere."""
+"""A local file, or the URL of a remote one."""
 
 Span = tuple[int, int]
-"""The first byte, and how many."""
+"""The offset of the first byte, and the number of bytes."""
 
 
 def located(given: str | os.PathLike[str]) -> Location:
-    """A file here, found again after a change of folder; or a URL.
+    """The absolute path of a local file, or a URL.
 
     >>> located("https://example.org/dtb.h5")
     'https://example.org/dtb.h5'
@@ -78,13 +78,13 @@ def sibling(location: Location, name: str) -> Location:
 
 
 class Source(Protocol):
-    """Gives spans of one file's bytes, to any number of threads, also after a fork.
+    """Reads spans of one file's bytes; any number of threads may use it, also after a fork.
 
     Attributes:
-        location: of the file.
+        location: the file.
         num_bytes: its size.
-        whole_up_to: a column of at most so many bytes is best read whole.
-        streamed_bytes: how much of a longer one is best read at a time.
+        whole_up_to: a column of at most this many bytes is read whole.
+        streamed_bytes: bytes of a longer column that are read at a time.
     """
 
     location: Location
@@ -93,26 +93,26 @@ class Source(Protocol):
     streamed_bytes: int
 
     def read(self, offset: int, length: int) -> bytes:
-        """The bytes of a span; raises DamagedFileError where the file does not reach so far."""
+        """The bytes of a span; raises DamagedFileError if the span is not within the file."""
         ...
 
     def read_many(self, spans: Sequence[Span]) -> list[bytes]:
-        """The bytes of several spans, asked for at once where that is quicker."""
+        """The bytes of several spans, requested together if that is faster."""
         ...
 
     def changed(self) -> DTBError | None:
-        """An error that says that another file has taken the place of this one, or None."""
+        """The error to raise if the file has been replaced, else None."""
         ...
 
     def close(self) -> None:
-        """Give the file back."""
+        """Close the file."""
         ...
 
 
 class FileSource:
-    """The bytes of a file that HDF5 has open here.
+    """The bytes of a local file that HDF5 has open.
 
-    It keeps to that file, though it were renamed or another took its name.
+    It reads the same file even if that is renamed or replaced.
     """
 
     whole_up_to = 2**24
@@ -122,13 +122,13 @@ class FileSource:
         self.location: Location = path
         self._descriptor = os.dup(file.id.get_vfd_handle())
         self._is_open = True
-        # Only now may its number become another file's: no thread can be reading it any more.
+        # Free the descriptor only now: no thread can still read by its number.
         weakref.finalize(self, os.close, self._descriptor)
         self.num_bytes = os.fstat(self._descriptor).st_size
 
     def read(self, offset: int, length: int) -> bytes:
-        """The bytes of a span; raises DamagedFileError where the file does not reach so far."""
-        check_span(self, offset, length)  # before memory is taken for it
+        """The bytes of a span; raises DamagedFileError if the span is not within the file."""
+        check_span(self, offset, length)  # before allocating memory for it
         data = os.pread(self._descriptor, length, offset)
         return data if len(data) == length else b"".join(self._blocks(offset, length))
 
@@ -137,10 +137,10 @@ class FileSource:
         return [self.read(offset, length) for offset, length in spans]
 
     def changed(self) -> None:
-        """Never: it keeps to its file."""
+        """None: the descriptor always reads the same file."""
 
     def close(self) -> None:
-        """Give the file back; the number stays this reader's, but has no bytes any more."""
+        """Close the file; the descriptor's number stays in use, but now has no bytes."""
         if self._is_open:
             self._is_open = False
             nothing = os.open(os.devnull, os.O_RDONLY)
@@ -158,15 +158,15 @@ class FileSource:
 
 
 def wrong_bytes(source: Source, what: str) -> DTBError:
-    """The error for bytes of a file that are not those that were written there."""
+    """The error for bytes that are not those that were written."""
     return source.changed() or DamagedFileError(what)
 
 
 def check_span(source: Source, offset: int, length: int) -> None:
-    """See that a file reaches so far.
+    """Check that a span is within the file.
 
     Raises:
-        DamagedFileError: it does not.
+        DamagedFileError: it is not.
     """
     if offset < 0 or length < 0 or offset + length > source.num_bytes:
         raise DamagedFileError(
