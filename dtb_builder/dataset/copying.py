@@ -1,6 +1,6 @@
-"""Writing a benchmark out of runs of other files: a merge, a union and a subset alike.
+"""Writing a benchmark from runs of other files, for merges, unions and subsets.
 
-Frames are checked and copied as they are, one at a time; the index is written in blocks of rows.
+Frames are verified and copied unchanged, one at a time; the index is written in blocks of rows.
 """
 
 import contextlib
@@ -32,7 +32,7 @@ from dtb_builder.errors import DamagedFileError, DTBError
 __all__ = ["LISTED", "VOLUME_NAMES", "CopiedRun", "Part", "Sources", "copy_runs"]
 
 LISTED = ("environment", "origin")
-"""Columns of runs/ that are positions in a list of texts, which a copy has to change."""
+"""Columns of runs/ that are positions in a list of texts; a copy has its own list."""
 
 VOLUME_NAMES = "states-*.h5"
 
@@ -43,14 +43,14 @@ _COPIED = tuple(
     and column.name not in schema.POINTERS
     and column.name.partition("/")[2] not in LISTED
 )
-"""The columns whose rows are the same in the file and in the copy, if all states are kept."""
+"""The columns whose rows are copied unchanged if all states are kept."""
 
 _STATES = tuple(
     column.name
     for column in schema.COLUMNS
     if column.shape == ("runs", "moments") and column.name not in schema.POINTERS
 )
-"""The columns that change where some states are left out."""
+"""The columns that change if states are left out."""
 
 _BLOCK_RUNS = 1024
 _GAP_RUNS = 64
@@ -61,20 +61,20 @@ _MOST_OPEN = 64
 
 @dataclass(frozen=True)
 class CopiedRun:
-    """One run whose states have been copied, with the bytes that took."""
+    """One run whose states have been copied, with their number of bytes."""
 
     number: int
     num_bytes: int
 
 
 class Sources:
-    """Open files, no more of them at once than a process may have open."""
+    """A cache of open files, of limited size because a process may open only so many."""
 
     def __init__(self) -> None:
         self._stores: dict[Path, Store] = {}
 
     def of(self, path: Path) -> Store:
-        """The file, opened if need be."""
+        """The file, opened if it is not open yet."""
         if path not in self._stores:
             if len(self._stores) == _MOST_OPEN:
                 self._stores.pop(next(iter(self._stores))).close()
@@ -89,16 +89,16 @@ class Sources:
 
 @dataclass(frozen=True, eq=False)
 class Part:
-    """Some rows of a file, which come into the copy.
+    """The rows of one file that are copied.
 
     Attributes:
         path: the file.
-        rows: which, increasing.
-        numbers: of their runs in the copy, increasing.
-        checksums: the runs' own, in the file.
+        rows: the rows, increasing.
+        numbers: the runs' numbers in the copy, increasing.
+        checksums: the runs' checksums in the file.
         kept: the states that the copy keeps.
-        listed: the file's texts of each of `LISTED`, as they are to stand in the copy; None where
-            no run needs one.
+        listed: for each of `LISTED`, the file's texts as the copy will store them; None for a text
+            that no run uses.
     """
 
     path: Path
@@ -113,7 +113,7 @@ class Part:
     def of(
         cls, store: Store, rows: NDArray[np.intp], numbers: NDArray[np.int64], kept: Kept
     ) -> Self:
-        """Rows of an open file, whose runs say from now on which plan they were trained under."""
+        """Rows of an open file; the copied runs' origins name the plan they were trained under."""
         sha256 = hashlib.sha256(store.provenance_text.encode()).hexdigest()
         listed: dict[str, tuple[str | None, ...]] = {}
         for name in LISTED:
@@ -128,13 +128,13 @@ class Part:
         return cls(Path(store.path), rows, numbers, checksums, kept, listed)
 
     def place_texts(self, positions: Mapping[str, Mapping[str, int]]) -> None:
-        """Take the positions of the texts in the copy's lists."""
+        """Look up where the copy's lists have this part's texts."""
         for name, texts in self.listed.items():
             found = [-1 if text is None else positions[name][text] for text in texts]
             self._local[name] = np.array(found, np.int32)
 
     def columns(self, store: Store, rows: NDArray[np.intp]) -> dict[str, NDArray[Any]]:
-        """Some of the rows of all columns but those that lead to states, as in the copy."""
+        """Some rows of all columns, except the pointers to states, as the copy stores them."""
         names = (*_COPIED, *(f"runs/{name}" for name in LISTED))
         found: list[dict[str, NDArray[Any]]] = []
         for group in _near(rows):
@@ -161,22 +161,22 @@ def copy_runs(
     failures: Sequence[FailedRun] = (),
     volume_size: int | None = None,
 ) -> Iterator[CopiedRun]:
-    """Write a benchmark of runs of other files; its files appear when the last run is copied.
+    """Write a benchmark from runs of other files; its files appear after the last run is copied.
 
     Args:
-        parts: the runs; all keep the same moments.
+        parts: the runs; all parts keep the same moments.
         target: the benchmark's index.
         sources: opens the files.
-        provenance: the benchmark's.
-        num_epochs: of every run that did not end early.
+        provenance: the benchmark's provenance.
+        num_epochs: epochs of every run that did not end early.
         failures: the failed runs that the benchmark lists, by number.
-        volume_size: as `merge` takes it.
+        volume_size: as in `merge`.
 
     Yields:
-        each run as its states have been copied, by number.
+        each run once its states are copied, by number.
 
     Raises:
-        DamagedFileError: a checksum is wrong; nothing is published then.
+        DamagedFileError: a checksum is wrong; then nothing is published.
     """
     moments = parts[0].kept.moments
     is_all = all(part.kept.is_all for part in parts)
@@ -189,8 +189,8 @@ def copy_runs(
     for part in parts:
         part.place_texts(listed)
     checksum = crc32c(provenance.encode())
-    # Contexts end last in, first out: every file is closed before the first is renamed, and the
-    # index, entered first, is renamed last.
+    # Contexts exit in reverse order: all files are closed before the first is renamed, and the
+    # index, which was entered first, is renamed last.
     with contextlib.ExitStack() as published, contextlib.ExitStack() as opened:
         content = _content_id(parts, numbers, provenance, volume_size)
         states = target.with_name(f"states-{content}.h5")
@@ -231,7 +231,7 @@ def copy_runs(
 def _by_number(
     parts: Sequence[Part],
 ) -> tuple[NDArray[np.int64], NDArray[np.intp], NDArray[np.intp]]:
-    """The copy's numbers, increasing, with the part and the row in it that each run is of."""
+    """The copy's run numbers, increasing; for each, its part, and its row in that file."""
     numbers = np.concatenate([part.numbers for part in parts])
     source_of = np.repeat(np.arange(len(parts)), [len(part.numbers) for part in parts])
     row_of = np.concatenate([part.rows for part in parts])
@@ -245,7 +245,7 @@ def _content_id(
     provenance: str,
     volume_size: int | None,
 ) -> str:
-    """A hash of everything that decides the bytes of the volumes, whatever the parts' order."""
+    """A hash of all that determines the volumes' bytes, independent of the parts' order."""
     checksums = np.empty(len(numbers), np.uint32)
     for part in parts:
         checksums[np.searchsorted(numbers, part.numbers)] = part.checksums
@@ -289,7 +289,7 @@ def _columns(
 def _copied(
     part: Part, source: Store, row: int, number: int, volumes: "_Volumes"
 ) -> tuple[CopiedRun, dict[str, Any]]:
-    """Copy the states of a run; with its entries in the columns that lead to them."""
+    """Copy the states of a run; also returns its entries in the columns that locate them."""
     places = source.states.places(row)
     num_bytes = part.kept.num_bytes(places)
     try:
@@ -309,7 +309,7 @@ def _copied(
 
 
 class _Volumes:
-    """The files that take the copied states, one after the other."""
+    """The files that the copied states are written to, one after the other."""
 
     def __init__(
         self,
@@ -331,7 +331,7 @@ class _Volumes:
         self.names: list[str] = [] if volume_size is not None else [""]
 
     def file_for(self, num_bytes: int) -> h5py.File:
-        """The file that takes the next run, of so many bytes."""
+        """The file to write the next run to, which has ``num_bytes`` bytes."""
         if self._volume_size is not None:
             full = self._num_bytes and self._num_bytes + num_bytes > self._volume_size
             if not self.names or full:

@@ -1,4 +1,4 @@
-"""The runs of a benchmark by genotype and seeds: its metrics as arrays with an axis for each."""
+"""Metrics of a benchmark as arrays with one axis for genotypes and one for seeds."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,14 +14,14 @@ __all__ = ["ByGenotype", "Means", "grouped"]
 
 @dataclass(frozen=True, eq=False)
 class Means:
-    """A metric's means over the seeds of each genotype; NaN counts as any other value.
+    """A metric's means over the seeds of each genotype; a measured NaN makes the mean NaN.
 
     Attributes:
-        genotypes: whose they are.
+        genotypes: the genotypes.
         mean: masked where nothing was measured, shape (genotypes,) or (genotypes, epochs).
-        deviation: between seeds, with one degree of freedom taken off; masked where fewer than two
+        deviation: sample standard deviation over seeds (ddof=1); masked where fewer than two values
             were measured.
-        count: how many were measured.
+        count: the number of measured values.
     """
 
     genotypes: tuple[Genotype, ...]
@@ -32,15 +32,15 @@ class Means:
 
 @dataclass(frozen=True, eq=False)
 class ByGenotype:
-    """Which run a genotype has from which seeds.
+    """The runs of a benchmark, arranged by genotype and seeds.
 
     Attributes:
         cells: every genotype once, in the order of its first run, as `Genotype.to_array`.
-        seeds: of each column, the seed and the order seed.
-        positions: of the runs in the benchmark, shape (genotypes, seeds), masked where there is
-            none. Several runs of one genotype and the same seeds, as branches may be, stand in
-            columns of their own.
-        array_of: a metric of all runs, as `Benchmark.array`.
+        seeds: the seed and the order seed of each column.
+        positions: the runs' positions in the benchmark, shape (genotypes, seeds), masked where
+            there is no run. Several runs of one genotype with the same seeds, such as branches,
+            have separate columns.
+        array_of: returns a metric of all runs, as `Benchmark.array`.
     """
 
     cells: NDArray[np.uint8]
@@ -54,7 +54,7 @@ class ByGenotype:
         return tuple(map(Genotype.from_array, self.cells))
 
     def array(self, metric: str, *, epoch: int | None = None) -> np.ma.MaskedArray:
-        """A metric, masked where there is no run or it was not measured.
+        """A metric, masked where there is no run or the metric was not measured.
 
         Args:
             metric: a name of `dtb_builder.record.METRICS`.
@@ -71,7 +71,7 @@ class ByGenotype:
         return values
 
     def mean(self, metric: str, *, epoch: int | None = None) -> Means:
-        """A metric's means over seeds; takes and raises what `array` does."""
+        """A metric's means over seeds; arguments and errors as in `array`."""
         values = self.array(metric, epoch=epoch)
         count = values.count(axis=1)
         deviation = np.ma.masked_where(count < 2, values.std(axis=1, ddof=1))
@@ -87,10 +87,10 @@ def grouped(
     """Runs by genotype and seeds.
 
     Args:
-        cells: of each run, as `Genotype.to_array`, shape (runs, 2, 8, 2).
-        numbers: equal for two runs just when their genotypes are, shape (runs,).
+        cells: each run's `Genotype.to_array`, shape (runs, 2, 8, 2).
+        numbers: equal for two runs if and only if their genotypes are equal, shape (runs,).
         seeds: seed and order seed of each run, shape (runs, 2).
-        array_of: what `ByGenotype` keeps.
+        array_of: as in `ByGenotype`.
     """
     _, first, group = np.unique(numbers, return_index=True, return_inverse=True)
     row = np.argsort(np.argsort(first))[group]  # by first run instead of by number

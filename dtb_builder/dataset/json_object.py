@@ -1,4 +1,4 @@
-"""JSON that somebody else may have written: an object, of a length and depth that can be read."""
+"""Parsing untrusted JSON: it must be an object, neither too long nor too deep."""
 
 import json
 from typing import Any
@@ -18,11 +18,11 @@ def json_object(
 
     Args:
         text: the JSON.
-        where: it stands, for the error.
-        most: its longest length.
+        where: the text's place, for the error.
+        most: the largest allowed number of characters.
 
     Raises:
-        DamagedFileError: it is no JSON, no object, or too long or deep.
+        DamagedFileError: the text is not JSON, not an object, or too long or deep.
     """
     if len(text) > most:
         raise DamagedFileError(f"{where}: JSON of {len(text)} characters, expected {most} at most")
@@ -36,16 +36,16 @@ def json_object(
 
 
 def check_shape(value: Any, shape: Shape, where: str, *, whole: bool = False) -> None:
-    """See that a JSON value is of a kind, and so are the parts of an object.
+    """Check the type of a JSON value and, in an object, of its parts.
 
     Args:
-        value: as json gives it.
-        shape: what it should be, as `schema.Shape`.
-        where: it stands, for the error.
-        whole: whether no key may be missing.
+        value: a value that `json` returned.
+        shape: the expected types.
+        where: the value's place, for the error.
+        whole: whether every key of ``shape`` must be present.
 
     Raises:
-        DamagedFileError: it is not.
+        DamagedFileError: a type is wrong, or a key is missing.
     """
     kind = dict if isinstance(shape, dict) else shape
     kinds = (int, float) if kind is float else kind

@@ -1,4 +1,4 @@
-"""Which states a copy of a file's runs keeps; a frame is encoded again only if its form changes."""
+"""Which states a copy of a file's runs keeps; frames are re-encoded only if their base changes."""
 
 from collections.abc import Collection, Sequence
 
@@ -15,18 +15,18 @@ __all__ = ["Kept", "first_and_last", "logarithmic", "thinned"]
 
 
 class Kept:
-    """The moments that a copy keeps, out of those of a file.
+    """The moments of a file that a copy keeps.
 
-    A frame is copied as it is. It is encoded again where a difference becomes a whole state, or
-    the reverse, or where its base changes.
+    A frame is copied unchanged, unless its base changes: a difference may become a whole state, the
+    reverse, or a difference to another state. It is then encoded again.
 
     Args:
         old: the moments of the file.
         new: the moments of the copy.
-        momentum: the epochs whose momentum is kept; None keeps all there is.
+        momentum: the epochs whose momentum is kept; None keeps all.
 
     Raises:
-        StateNotKeptError: the copy is to keep moments that the file has not.
+        StateNotKeptError: the file lacks one of the new moments.
     """
 
     def __init__(
@@ -49,15 +49,15 @@ class Kept:
         self._has_momentum = np.array(has_momentum, np.int64)
 
     def rows(self, places: StatePlaces) -> dict[str, list[int]]:
-        """As `frame_rows`, of the copy of a run."""
+        """`frame_rows` of the copy of a run."""
         return frame_rows(self.moments, *self.lengths(places))
 
     def num_bytes(self, places: StatePlaces) -> int:
-        """Of the frames of a run that the copy keeps, as they are stored."""
+        """Stored bytes of a run's frames that the copy keeps."""
         return int(sum(lengths.sum() for lengths in self.lengths(places)))
 
     def lengths(self, places: StatePlaces) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Of the frames of a run's states and of its momentum, 0 where the copy has none."""
+        """Bytes of each frame of a run's states and of its momentum; 0 if the copy has none."""
         momentum = places.momentum_length[self._positions] * self._has_momentum
         return places.length[self._positions], momentum
 
@@ -65,11 +65,11 @@ class Kept:
         """A frame of the copy.
 
         Args:
-            store: the file.
-            row: of the run in it.
-            places: of the run in it.
-            name: of the copy's dataset.
-            position: of the copy's moment.
+            store: the original file.
+            row: the run's row in that file.
+            places: the run's places in that file.
+            name: the dataset of the copy.
+            position: the moment's position in the copy.
         """
         if name == schema.MOMENTUM or self._is_as_stored[position]:
             return store.states.frame(places, name, int(self._positions[position]))
@@ -84,7 +84,7 @@ class Kept:
 
 
 def thinned(moments: Sequence[Moment], epochs: Collection[int]) -> tuple[Moment, ...]:
-    """The moments that end these epochs; a difference whose base goes is whole.
+    """The moments after these epochs; a difference whose base is left out becomes whole.
 
     >>> thinned([Moment(0, 0), Moment(1), Moment(5, 1, 0), Moment(10, 2, 0)], {1, 2})
     (Moment(step=5, epoch=1, base=None), Moment(step=10, epoch=2, base=None))
@@ -113,7 +113,7 @@ def _base_step(moments: Sequence[Moment], moment: Moment) -> int | None:
 
 
 def _named(moments: Sequence[Moment]) -> str:
-    """Moments in words."""
+    """Moments as text."""
     epochs = [str(moment.epoch) for moment in moments if moment.epoch is not None]
     steps = [str(moment.step) for moment in moments if moment.epoch is None]
     parts = [f"epochs {', '.join(epochs)}" if epochs else "", f"steps {', '.join(steps)}"]

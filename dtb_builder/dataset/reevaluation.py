@@ -1,4 +1,4 @@
-"""Evaluating a stored state anew, as its training did."""
+"""Evaluating a stored state again, as its training did."""
 
 import json
 from functools import lru_cache
@@ -48,7 +48,7 @@ def reevaluate_state(
 
 @lru_cache(maxsize=1)
 def _resident(provenance: str, root: Path | None, user: Location, device: str) -> "ResidentImages":
-    """The images on the device; remembered, since one state is evaluated after the other."""
+    """The images on the device; cached for the next state."""
     from dtb_builder.training.resident import make_resident
 
     images, split = images_of(json.loads(provenance), root, user=user)

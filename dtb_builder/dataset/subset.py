@@ -1,4 +1,4 @@
-"""Cutting a benchmark to fewer runs or fewer states."""
+"""Writing a part of a benchmark: fewer runs or fewer states."""
 
 import contextlib
 import hashlib
@@ -20,7 +20,7 @@ from dtb_builder.record import Moment, whole_number
 __all__ = ["States", "copied_subset", "subset"]
 
 States = Literal["all", "ends", "logarithmic", "none"]
-"""What is kept of the states: all; those of the initialisation and the last epoch; those after
+"""Which states are kept: all; ends: epoch 0 (the initialisation) and the last epoch; logarithmic:
 epochs 0, 1, 2, 4, 8 and so on, and the last; or none."""
 
 
@@ -32,24 +32,25 @@ def subset(
     states: States = "all",
     volume_size: int | None = None,
 ) -> None:
-    """Write a benchmark of some runs of another, with their states or fewer of them.
+    """Write a benchmark with some runs of another, and all or some of their states.
 
-    Runs keep their numbers and metrics. Frames are copied as they are; a state that was a
-    difference to one that is left out is stored whole. ``provenance["subset_of"]`` names the
+    Runs keep their numbers and metrics. Frames are copied unchanged, but a state that was stored as
+    a difference to an omitted state is stored whole. ``provenance["subset_of"]`` names the original
     benchmark.
 
     Args:
-        benchmark: an open benchmark of this machine, or its file.
-        runs: which, in any order, or their numbers; None takes all.
+        benchmark: an open local benchmark, or its file.
+        runs: the runs or their numbers, in any order; None takes all.
         into: the file to write; it appears when it is whole.
-        states: which of their states.
-        volume_size: puts the states into files beside it, each closed at so many bytes.
+        states: the states to keep.
+        volume_size: writes the states to separate files in the same folder, each closed once it
+            holds this many bytes; None writes them to ``into``.
 
     Raises:
         KeyError: the benchmark has no such run.
-        ValueError: it is on a server.
-        MissingVolumeError: a file with states of the benchmark is not here.
-        DamagedFileError: the benchmark is damaged; nothing is written then.
+        ValueError: the benchmark is on a server.
+        MissingVolumeError: a file with states of the benchmark is missing.
+        DamagedFileError: the benchmark is damaged; then nothing is written.
     """
     for _ in copied_subset(benchmark, runs, into=into, states=states, volume_size=volume_size):
         pass
@@ -63,7 +64,7 @@ def copied_subset(
     states: States = "all",
     volume_size: int | None = None,
 ) -> Iterator[CopiedRun]:
-    """As `subset`; yields each run as it is copied."""
+    """As `subset`, but yields each run once it is copied."""
     path = benchmark.files[0] if isinstance(benchmark, Benchmark) else Path(benchmark)
     with contextlib.closing(Sources()) as sources:
         store = sources.of(path)

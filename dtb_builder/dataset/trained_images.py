@@ -1,4 +1,4 @@
-"""The images that a file's runs were trained on, found here and held against the file's hashes."""
+"""The local images that a file's runs were trained on, verified by the file's hashes."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -25,8 +25,8 @@ class TrainedPart:
     Attributes:
         pixels: uint8, shape (images, channels, height, width).
         labels: int64, shape (images,).
-        mean: of each channel with pixels scaled to [0, 1], shape (channels,).
-        std: standard deviation of each channel, likewise.
+        mean: mean of each channel with pixels scaled to [0, 1], shape (channels,).
+        std: standard deviation of each channel, in the same scale, shape (channels,).
     """
 
     pixels: NDArray[np.uint8]
@@ -39,7 +39,7 @@ class TrainedPart:
 
     @remembered
     def images(self) -> NDArray[np.float32]:
-        """The images as networks see them, before augmentation; of the shape of the pixels."""
+        """The images as networks see them, before augmentation; same shape as the pixels."""
         return normalised(self.pixels, self.mean, self.std)
 
 
@@ -48,9 +48,9 @@ class TrainedImages:
     """The three parts of a benchmark's images, disjoint.
 
     Attributes:
-        train: trained on.
-        valid: taken from the image set's training images; not trained on.
-        test: of the image set's test images.
+        train: the images trained on.
+        valid: from the image set's training images, but not trained on.
+        test: from the image set's test images.
     """
 
     train: TrainedPart
@@ -61,15 +61,15 @@ class TrainedImages:
 def images_of(
     provenance: Mapping[str, Any], root: Path | None, *, user: Path | str
 ) -> tuple[Images, Split]:
-    """The images of a provenance and their split, prepared as a training prepares them.
+    """The images of a provenance and their split, prepared as for a training.
 
     Args:
-        provenance: of a file.
-        root: where the images are, or None for their usual place.
-        user: the file.
+        provenance: the provenance of a file.
+        root: the folder of the images, or None for the default.
+        user: the file, for errors.
 
     Raises:
-        ImagesError: the images here are not those it was trained on.
+        ImagesError: the images here are not those of the training.
     """
     with damage_is_named(user):
         settings = provenance["config"]["images"] | {"root": None if root is None else str(root)}
@@ -85,7 +85,7 @@ def images_of(
 
 
 def parts_of(images: Images, split: Split) -> TrainedImages:
-    """An image set, divided by a split."""
+    """An image set divided by a split."""
 
     def part(pixels: NDArray[np.uint8], labels: NDArray[np.int64]) -> TrainedPart:
         return TrainedPart(pixels, labels, images.mean, images.std)
