@@ -1,7 +1,7 @@
-"""Files that are whole or absent: written beside their name, then renamed.
+"""Files that are whole or absent: written under a temporary name, then renamed.
 
-Whoever writes a file under a name that somebody gave writes it through here, so that a link, a
-device or a pipe of that name stays what it is.
+Use it for every file whose name the user gives: if the name is a link, a device or a pipe, it stays
+one.
 """
 
 import contextlib
@@ -26,16 +26,15 @@ __all__ = [
 
 @contextlib.contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
-    """A temporary path that becomes ``path`` when the body has succeeded.
+    """A temporary path that is renamed to ``path`` if the body succeeds.
 
-    The bytes and the name have reached the disk when the context ends. When the body raises,
-    nothing stands under the name that did not stand there before, and the temporary file is gone.
-    A file that was there before leaves its mode. A link stays, and the file that it leads to is
-    written; a device or a pipe is given the bytes.
+    The bytes and the name are on disk when the context ends. If the body raises, ``path`` is
+    unchanged and the temporary file is removed. A file that is replaced passes on its mode. If
+    ``path`` is a link, its target is written; a device or a pipe receives the bytes.
 
     Raises:
-        IsADirectoryError: it is a folder.
-        PermissionError: it is a link that somebody else has put there.
+        IsADirectoryError: ``path`` is a folder.
+        PermissionError: ``path`` is another user's link.
     """
     path = followed(path)
     mode = _mode(path)
@@ -43,7 +42,7 @@ def whole_file(path: Path) -> Iterator[Path]:
         with _handed_over(path, mode) as temporary:
             yield temporary
         return
-    if not path.parent.is_dir():  # said here, or else the temporary name would be blamed
+    if not path.parent.is_dir():  # checked here, or the error would name the temporary path
         raise FileNotFoundError(errno.ENOENT, "there is no such folder", str(path.parent))
     temporary = _beside(path)
     try:
@@ -59,7 +58,7 @@ def whole_file(path: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def _handed_over(path: Path, mode: int) -> Iterator[Path]:
-    """A temporary path elsewhere whose bytes a device or pipe is given at the end."""
+    """A temporary path elsewhere, whose bytes are copied to a device or pipe at the end."""
     if stat.S_ISDIR(mode):
         raise IsADirectoryError(errno.EISDIR, "it is a folder, name a file", str(path))
     with tempfile.TemporaryDirectory() as folder:
@@ -69,11 +68,11 @@ def _handed_over(path: Path, mode: int) -> Iterator[Path]:
 
 
 def followed(path: Path) -> Path:
-    """What a path leads to: itself, unless it is a link.
+    """The target of a path: the path itself, unless it is a link.
 
     Raises:
-        PermissionError: it is a link of neither this user nor root. In a folder that others write
-            to, it may have been put there to have a file of this user's overwritten.
+        PermissionError: the path is a link that belongs neither to this user nor to root. In a
+            shared folder, its owner may want this user to overwrite one of their own files.
     """
     for _ in range(_MOST_LINKS):
         if not path.is_symlink() or _is_magic(path):
@@ -85,11 +84,11 @@ def followed(path: Path) -> Path:
 
 
 _MOST_LINKS = 40
-"""As many as Linux follows."""
+"""Linux follows the same number."""
 
 
 def _is_magic(path: Path) -> bool:
-    """Whether a link names what is open rather than a path, as /proc/self/fd/1 may."""
+    """Whether a link stands for an open file rather than a path, as /proc/self/fd/1 may."""
     return not (path.parent / path.readlink()).exists() and path.exists()
 
 
@@ -102,10 +101,10 @@ def _mode(path: Path) -> int | None:
 
 @contextlib.contextmanager
 def whole_folder(path: Path) -> Iterator[Path]:
-    """A new temporary folder that takes the name ``path`` when the body has succeeded.
+    """A new temporary folder that is renamed to ``path`` if the body succeeds.
 
-    Nothing, or an empty folder, stands there before, or a link to one. When the body raises, the
-    temporary folder is gone. Its files are synced by whoever writes them.
+    ``path`` must be absent, an empty folder, or a link to either. If the body raises, the temporary
+    folder is removed. The body must sync the files that it writes.
     """
     path = followed(path)
     temporary = _beside(path)
@@ -120,7 +119,7 @@ def whole_folder(path: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def scratch_folder(path: Path) -> Iterator[Path]:
-    """A temporary folder for what ``path`` is made from; `remove_unfinished` knows its name."""
+    """A temporary folder for the parts of ``path``; `remove_unfinished` also removes it."""
     temporary = _beside(path)
     temporary.mkdir()
     try:
@@ -130,17 +129,17 @@ def scratch_folder(path: Path) -> Iterator[Path]:
 
 
 def write_whole(path: Path, data: bytes) -> None:
-    """Make ``path`` hold just ``data``; a crash leaves the old file or the new one."""
+    """Write ``data`` to ``path``; a crash leaves either the old file or the new one."""
     with whole_file(path) as temporary:
         temporary.write_bytes(data)
 
 
 def remove_unfinished(folder: Path, names: Iterable[str]) -> None:
-    """Remove what writers of these files left when they were killed; nobody may be writing them.
+    """Remove temporary files of killed writers; no process may be writing these files now.
 
     Args:
-        folder: that the files are in.
-        names: of the files, as patterns such as ``shard-*.h5``.
+        folder: the folder of the files.
+        names: patterns of the files' names, such as ``shard-*.h5``.
     """
     for name in names:
         for temporary in folder.glob(f".{name}.*.writing"):
@@ -151,13 +150,13 @@ def remove_unfinished(folder: Path, names: Iterable[str]) -> None:
 
 
 def _beside(path: Path) -> Path:
-    """A name in the same folder that nobody else writes to."""
-    # Machines that share a file system may share process ids, too.
+    """A unique temporary path in the same folder."""
+    # Not the process id: two machines with a shared file system may use the same one.
     return path.with_name(f".{path.name}.{uuid.uuid4().hex[:16]}.writing")
 
 
 def sync_folder(folder: Path) -> None:
-    """Have the names in a folder reach the disk."""
+    """Sync a folder's names to disk."""
     _sync(folder, os.O_RDONLY)
 
 

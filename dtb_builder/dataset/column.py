@@ -1,7 +1,7 @@
-"""A column of the index as bytes of a file, proved by the checksums of its blocks.
+"""A column of the index as bytes of a file, verified by block checksums.
 
-Each 4 KiB of a column's bytes has a CRC-32C in a list, and the list has one that counts the
-column's name in. Some rows are read with all blocks that they touch.
+Each 4 KiB block of a column has a CRC-32C in a list. The CRC-32C of the list also covers the
+column's name. To read some rows, all blocks that contain them are read.
 """
 
 import math
@@ -26,12 +26,12 @@ def block_checksums(data: bytes | memoryview) -> list[int]:
 
 
 def list_checksum(name: str, checksums: bytes) -> int:
-    """The CRC-32C that proves a column's list of checksums."""
+    """The CRC-32C of a column's name and list of checksums."""
     return crc32c(checksums, crc32c(name.encode()))
 
 
 def aligned_rows(row_bytes: int, num_bytes: int) -> int:
-    """How many rows are about so many bytes, in whole blocks."""
+    """The number of rows that fill whole blocks and have about ``num_bytes`` bytes."""
     rows = BLOCK_BYTES // math.gcd(BLOCK_BYTES, row_bytes) if row_bytes else BLOCK_BYTES
     return rows * max(1, num_bytes // max(1, rows * row_bytes))
 
@@ -42,13 +42,13 @@ class StoredColumn:
 
     Attributes:
         name: path in the file.
-        dtype: of its numbers.
+        dtype: type of its numbers.
         shape: rows first.
         source: the file.
-        offset: of its first byte.
-        list_offset: of the first byte of its checksums.
-        list_checksum: proves the checksums.
-        checksums: of each block, once they were read.
+        offset: offset of its first byte.
+        list_offset: offset of its list of checksums.
+        list_checksum: CRC-32C of its name and list of checksums.
+        checksums: the checksum of each block; None until they are read.
     """
 
     name: str
@@ -66,23 +66,23 @@ class StoredColumn:
 
     @property
     def list_span(self) -> Span:
-        """Where its checksums lie."""
+        """The span of its list of checksums."""
         return self.list_offset, 4 * -(-self.num_bytes // BLOCK_BYTES)
 
     def span(self, first: int, stop: int) -> Span:
-        """Where the blocks lie that some rows touch."""
+        """The span of the blocks that contain rows ``first`` to ``stop``."""
         begin = first * self.row_bytes // BLOCK_BYTES * BLOCK_BYTES
         end = min(-(-stop * self.row_bytes // BLOCK_BYTES) * BLOCK_BYTES, self.num_bytes)
         return self.offset + begin, max(0, end - begin)
 
     def take_list(self, checksums: bytes) -> None:
-        """Prove the checksums that were read, and keep them."""
+        """Verify the list of checksums that was read, and keep it."""
         if list_checksum(self.name, checksums) != self.list_checksum:
             raise wrong_bytes(self.source, f"{self.name}: the list of its checksums is wrong")
         self.checksums = np.frombuffer(checksums, "<u4")
 
     def proved(self, first: int, stop: int, data: bytes) -> NDArray[Any]:
-        """Some rows, not writeable, from the bytes of their span; `take_list` comes before."""
+        """Verified rows from the bytes of their span, read-only; call `take_list` first."""
         assert self.checksums is not None
         begin = self.span(first, stop)[0] - self.offset
         block, found = begin // BLOCK_BYTES, block_checksums(data)
@@ -92,15 +92,15 @@ class StoredColumn:
         return self.array(data[start : start + (stop - first) * self.row_bytes], stop - first)
 
     def array(self, data: bytes, num_rows: int) -> NDArray[Any]:
-        """Some rows from their bytes; not writeable."""
+        """Some rows from their bytes, read-only."""
         return np.frombuffer(data, self.dtype).reshape(num_rows, *self.shape[1:])
 
 
 def read_rows(columns: Sequence[StoredColumn], first: int, stop: int) -> list[NDArray[Any]]:
-    """The same rows of several columns of a file, asked for at once, not writeable.
+    """The same rows of several columns of a file, requested together, read-only.
 
     Raises:
-        DamagedFileError: their bytes are not those that were written.
+        DamagedFileError: the bytes are not those that were written.
     """
     source = columns[0].source
     listless = [column for column in columns if column.checksums is None]

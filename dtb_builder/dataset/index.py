@@ -43,17 +43,17 @@ _WHERE_STATES_ARE = (
     "moments/",
 )
 _NEAR_BYTES = 2**14
-"""Bytes between two columns that are cheaper to read than to skip."""
+"""A gap between two columns of at most this many bytes is read rather than skipped."""
 
 _LEAST_RUN_BYTES = 100
-"""A run takes more: its keys and its genotype alone have 96."""
+"""Fewer bytes than any run takes: its keys and genotype have 96, and other columns follow."""
 
 _INDEXED = (schema.FileKind.SHARD, schema.FileKind.BENCHMARK)
 _COLUMNS = {column.name: column for column in schema.COLUMNS}
 
 
 def row_checksums(columns: Mapping[str, NDArray[Any]]) -> NDArray[np.uint32]:
-    """What runs/crc32c should be, shape (runs,), from the columns that it covers."""
+    """The expected runs/crc32c, shape (runs,), computed from the columns that it covers."""
     start = 0
     for column in schema.MOMENTS:
         start = crc32c(np.ascontiguousarray(columns[column.name], column.dtype).data, start)
@@ -70,14 +70,14 @@ def _row_bytes(values: NDArray[Any], dtype: np.dtype) -> NDArray[np.uint8]:
 
 
 class IndexWriter:
-    """Fills the index of a new file, some rows at a time, in memory that does not grow with it.
+    """Fills the index of a new file, some rows at a time, in constant memory.
 
     Args:
         file: a new file.
-        num_runs: rows of the columns that count runs.
-        num_epochs: of every run; a run has num_epochs + 1 rows of metrics.
-        moments: of every run.
-        failures: the runs that were given up.
+        num_runs: rows of the columns that have one row per run.
+        num_epochs: epochs of every run; a run has num_epochs + 1 rows of metrics.
+        moments: moments of every run.
+        failures: the runs that failed for good.
     """
 
     def __init__(
@@ -114,11 +114,11 @@ class IndexWriter:
         origins: Sequence[str],
         volumes: Sequence[str],
     ) -> None:
-        """Write the texts and every checksum; nothing may be put afterwards."""
+        """Write the texts and all checksums; `put` must not be called afterwards."""
         messages = [failure.message for failure in self._failures]
         every = ([provenance], environments, origins, volumes, messages)
         for name, texts in zip(schema.TEXTS, every, strict=True):
-            # A traceback may quote a file name's undecodable bytes, as lone surrogates.
+            # A traceback may contain a file name's undecodable bytes as lone surrogates.
             encoded = [text.encode(errors="backslashreplace") for text in texts]
             width = max((len(text) for text in encoded), default=1) or 1
             data = np.array(encoded, dtype=h5py.string_dtype("utf-8", width))
@@ -131,7 +131,7 @@ class IndexWriter:
 
 
 def _checksums(dataset: h5py.Dataset) -> list[int]:
-    """Of each block of a dataset's bytes."""
+    """The checksum of each block of a dataset's bytes."""
     if not dataset.size:
         return []
     step = aligned_rows(dataset.nbytes // len(dataset), _WRITTEN_BYTES)
@@ -140,7 +140,7 @@ def _checksums(dataset: h5py.Dataset) -> list[int]:
 
 
 def _sizes(num_runs: int, num_epochs: int, num_moments: int, num_failures: int) -> dict[str, int]:
-    """The numbers for which the sizes in the schema stand."""
+    """The values of the schema's named sizes."""
     return {
         "runs": num_runs,
         "epochs": num_epochs + 1,
@@ -154,10 +154,10 @@ def _shape(column: schema.Column, sizes: Mapping[str, int]) -> tuple[int, ...]:
 
 
 class IndexReader:
-    """Reads the index of an open file, each part of it proved by the checksums of its blocks.
+    """Reads the index of an open file; every part is verified by block checksums.
 
-    A column that is asked for whole, or a short one, is read whole and remembered. Of a longer one
-    only the blocks are read that a question touches.
+    A short column, or one that is requested whole, is read whole and cached. Of a longer column,
+    only the blocks that hold the requested rows are read.
 
     Raises:
         NotDTBFileError: the file holds a benchmark's states and has no index.
@@ -197,13 +197,13 @@ class IndexReader:
             )
 
     def _sizes(self, size: str) -> tuple[int, int]:
-        """The number of runs, and of what each has, from the first column of this shape.
+        """The number of runs and the length of a row, from the first column of this shape.
 
-        The shape of every other column is compared with them when it is read.
+        Every other column's shape is compared with them when it is read.
         """
         for column in schema.COLUMNS:
             if column.shape == ("runs", size):
-                # A column that is gone must not prevent reading the others.
+                # A missing column must not prevent reading the others.
                 with contextlib.suppress(DamagedFileError, OSError, RuntimeError, KeyError):
                     num_runs, number = dataset_at(self._file, column.name).id.shape
                     return num_runs, number
@@ -211,7 +211,7 @@ class IndexReader:
 
     @property
     def numbers(self) -> NDArray[np.int64]:
-        """The runs' numbers, checked to increase."""
+        """The runs' numbers; checked to be increasing."""
         if self._numbers is None:
             numbers = self.column("runs/number")
             if not (np.diff(numbers) > 0).all() or (len(numbers) and numbers[0] < 0):
@@ -229,34 +229,34 @@ class IndexReader:
         return self._moments
 
     def check_start(self) -> None:
-        """Check that the runs' numbers are there and, unless there are very many, increase.
+        """Check that the runs' numbers exist and, unless there are very many, that they increase.
 
         Raises:
-            DamagedFileError: they are not.
+            DamagedFileError: a check fails.
         """
         if self._place("runs/number").num_bytes <= _CHECKED_AT_OPENING:
             self.numbers  # noqa: B018 - it checks
 
     def column(self, name: str) -> NDArray[Any]:
-        """A column of the schema, shape (rows, ...), not writeable."""
+        """A column of the schema, shape (rows, ...), read-only."""
         if name not in self._arrays:
             stored = self._place(name)
             self._arrays[name] = self._read([stored], 0, stored.shape[0])[0]
         return self._arrays[name]
 
     def check(self, name: str) -> None:
-        """Read all of a column, and remember it only if it is short."""
+        """Read and verify a whole column; only a short one is cached."""
         self.reduced(name, lambda rows: np.zeros(len(rows), np.uint8), np.uint8)
 
     def reduced(
         self, name: str, reduce: Callable[[NDArray[Any]], NDArray[Any]], dtype: DTypeLike
     ) -> NDArray[Any]:
-        """A number of each row of a column, shape (rows,); a long column is not remembered.
+        """A column reduced to one number per row, shape (rows,); a long column is not cached.
 
         Args:
-            name: of the column.
-            reduce: makes some rows, shape (some, ...), into as many numbers.
-            dtype: of those numbers.
+            name: the column's name.
+            reduce: turns some rows, shape (some, ...), into one number each, shape (some,).
+            dtype: type of those numbers.
         """
         if self._is_short(name):
             return reduce(self.column(name)).astype(dtype, copy=False)
@@ -269,12 +269,12 @@ class IndexReader:
         return found
 
     def streamed(self, names: Sequence[str], num_rows: int) -> Iterator[dict[str, NDArray[Any]]]:
-        """Columns of runs side by side, so many rows at a time."""
+        """The same rows of several columns of runs, ``num_rows`` rows at a time."""
         for first in range(0, self.num_runs, num_rows):
             yield self.rows(names, first, min(first + num_rows, self.num_runs))
 
     def rows(self, names: Sequence[str], first: int, stop: int) -> dict[str, NDArray[Any]]:
-        """Some rows of several columns of runs, none remembered."""
+        """Some rows of several columns of runs; nothing is cached."""
         columns = [self._place(name) for name in names]
         return dict(zip(names, self._read(columns, first, stop), strict=True))
 
@@ -283,16 +283,16 @@ class IndexReader:
         return self.cells((name,), row)[name]
 
     def cells(self, names: Sequence[str], row: int) -> dict[str, NDArray[Any]]:
-        """A run's entries in several columns, in their order, asked for at once."""
+        """A run's entries in several columns, in the order of ``names``, requested together."""
         found = {name: self.column(name)[row] for name in names if self._is_short(name)}
         if long := [name for name in names if name not in found]:
             found |= {name: rows[0] for name, rows in self.rows(long, row, row + 1).items()}
         return {name: found[name] for name in names}
 
     def fetch(self) -> None:
-        """Read and remember the short columns of a file on a server, neighbours in one request.
+        """Read and cache the short columns of a remote file; neighbours share a request.
 
-        If all columns together are too long, only those that say where the states are.
+        If all columns together are too long, only the columns that locate states are read.
         """
         columns = [self._place(name) for name in _COLUMNS]
         if sum(column.num_bytes for column in columns) > self._source.whole_up_to:
@@ -311,7 +311,7 @@ class IndexReader:
                     self._arrays[column.name] = values
 
     def salvaged(self, name: str) -> NDArray[Any] | None:
-        """A column whatever its checksums, or None where not even its shape is right."""
+        """A column without verifying its checksums, or None if it cannot be read at all."""
         try:
             stored = self._located(name, are_proved=False)
             with damage_is_named(self._path, self._file):
@@ -329,7 +329,7 @@ class IndexReader:
         return self._texts[name]
 
     def check_open(self) -> None:
-        """See that the file can still be read.
+        """Check that the file is still open.
 
         Raises:
             ClosedError: it was closed.
@@ -338,7 +338,7 @@ class IndexReader:
             raise ClosedError(f"{self._path} was closed before this was read")
 
     def _is_short(self, name: str) -> bool:
-        """Whether a column is in memory, or short enough to be remembered."""
+        """Whether a column is in the cache, or short enough for it."""
         return name in self._arrays or self._place(name).num_bytes <= self._source.whole_up_to
 
     def _read(self, columns: Sequence[StoredColumn], first: int, stop: int) -> list[NDArray[Any]]:
@@ -346,14 +346,14 @@ class IndexReader:
             return read_rows(columns, first, stop)
 
     def _place(self, name: str) -> StoredColumn:
-        """Where a column or text lies, once its type, shape and layout are known to be right."""
+        """Where a column or text lies; its type, shape and layout are checked once."""
         self.check_open()
         if name not in self._stored:
             self._stored[name] = self._located(name)
         return self._stored[name]
 
     def _located(self, name: str, *, are_proved: bool = True) -> StoredColumn:
-        """The same, read from HDF5; without its checksums where those may be damaged."""
+        """As `_place`, but read from HDF5; ``are_proved=False`` skips damaged checksums."""
         with reading_hdf5(self._path, self._file):
             _, dtype, shape, offset = self._contiguous(name)
             if name in schema.TEXTS:
@@ -361,7 +361,7 @@ class IndexReader:
                     raise DamagedFileError(f"{name}: expected strings, got {dtype}")
             else:
                 column = _COLUMNS[name]
-                num_rows = next(iter(shape), 0)  # nothing else says how many runs failed
+                num_rows = next(iter(shape), 0)  # only this shape says how many runs failed
                 sizes = _sizes(self.num_runs, self.num_epochs, self.num_moments, num_rows)
                 _check_type(name, (dtype, shape), (column.dtype, _shape(column, sizes)))
             stored = StoredColumn(name, dtype, shape, self._source, offset)
@@ -375,7 +375,7 @@ class IndexReader:
             return stored
 
     def _contiguous(self, name: str) -> tuple[h5py.Dataset, np.dtype, tuple[int, ...], int]:
-        """A dataset that is stored in one piece, with its type, shape and first byte."""
+        """A contiguous dataset, with its type, shape and offset."""
         dataset = dataset_at(self._file, name)
         dtype, shape, offset = dataset.id.dtype, dataset.id.shape, dataset.id.get_offset()
         num_bytes = math.prod(shape) * dtype.itemsize
@@ -383,7 +383,7 @@ class IndexReader:
             raise DamagedFileError(
                 f"{name}: {num_bytes} bytes in a file of {self._source.num_bytes}"
             )
-        if offset is None and num_bytes:  # or in chunks, or in another file
+        if offset is None and num_bytes:  # None: unallocated, chunked or in another file
             raise DamagedFileError(f"{name}: expected a contiguous dataset of this file")
         return dataset, dtype, shape, offset or 0
 
@@ -399,7 +399,7 @@ def _decoded(texts: NDArray[np.bytes_]) -> tuple[str, ...]:
 
 
 def _fetched(source: Source, wanted: Iterable[Span]) -> list[bytes]:
-    """The bytes of each span, those that lie together read together."""
+    """The bytes of each span; neighbouring spans share a read."""
     wanted = list(wanted)
     merged: list[Span] = []
     for start, length in sorted(span for span in wanted if span[1]):

@@ -22,20 +22,20 @@ def sha256_of(file: Path) -> str:
 
 
 def write_manifest(folder: Path) -> None:
-    """List every file that is in the folder, and in folders in it, now."""
+    """Write the list of all files now in the folder and its subfolders."""
     lines = [_line(sha256_of(folder / name), name) for name in _names(folder)]
     write_whole(folder / MANIFEST, "".join(lines).encode())
 
 
 def verify_manifest(folder: Path) -> Iterator[Checked]:
-    """Read every file that the list names, and look for files that it does not.
+    """Check every listed file, and report files that are not listed.
 
-    What lies elsewhere is not read: a link is named. Only a link into the ``blobs`` beside it is
-    none, since the cache of the Hugging Face Hub keeps a folder's files there.
+    Links are reported and not followed, with one exception: in the cache of the Hugging Face Hub, a
+    folder's files are links into its ``blobs``.
 
     Raises:
         FileNotFoundError: there is no list.
-        DamagedFileError: it cannot be read.
+        DamagedFileError: the list cannot be read.
     """
     listed = _read(folder / MANIFEST)
     seen: set[str] = set()
@@ -78,9 +78,9 @@ def _leads_out(folder: Path, name: str) -> bool:
 
 
 def _names(folder: Path) -> list[str]:
-    """Of all files but the list, and what a download tool keeps in hidden folders.
+    """The names of all files, except the list itself and hidden files and folders.
 
-    Links, pipes and devices are among them.
+    Links, pipes and devices are included.
     """
     every = (file for file in folder.rglob("*") if file.is_symlink() or not file.is_dir())
     files = (file.relative_to(folder) for file in every)
@@ -92,7 +92,7 @@ def _names(folder: Path) -> list[str]:
 
 
 def _line(digest: str, name: str) -> str:
-    """A line of ``sha256sum``, which escapes a name with a line's end and marks the line."""
+    """A line as ``sha256sum`` writes it; a name with a line break or backslash is escaped."""
     escaped = name.replace("\\", "\\\\").replace("\n", "\\n").replace("\r", "\\r")
     return f"{'' if escaped == name else _ESCAPED}{digest}  {escaped}\n"
 
@@ -103,7 +103,7 @@ _LINE = re.compile(r"(\\?)([0-9a-fA-F]{64}) [ *](.+)")
 
 
 def _read(file: Path) -> list[tuple[str, str]]:
-    """Each file's SHA-256 with its name, as ``sha256sum --check`` reads them."""
+    """The SHA-256 and the name of each file, read as ``sha256sum --check`` does."""
     if not file.exists():
         raise FileNotFoundError(f"{file.parent} has no {MANIFEST}: it was not published")
     if not file.is_file() or _leads_out(file.parent, file.name):  # a pipe would block its reader

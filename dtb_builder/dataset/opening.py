@@ -1,4 +1,4 @@
-"""Opening HDF5 files: whether one is a DTB file, of a schema this version can read."""
+"""Opening HDF5 files, and checking that they are DTB files of a readable schema version."""
 
 import contextlib
 import io
@@ -38,13 +38,13 @@ __all__ = [
 
 
 def opened(location: Location) -> tuple[h5py.File, Source]:
-    """A file, here or on a server, as HDF5 sees it and as bytes; both want closing.
+    """Open a local or remote file with HDF5 and as a source of bytes; the caller closes both.
 
     Raises:
         FileNotFoundError: there is no such file.
-        RemoteError: the server does not give it in ranges.
-        NotDTBFileError: it is not a DTB file.
-        SchemaVersionError: its schema is of another major version.
+        RemoteError: the server does not support byte ranges.
+        NotDTBFileError: the file is not a DTB file.
+        SchemaVersionError: its schema has another major version.
     """
     if isinstance(location, Path):
         file = open_file(location)
@@ -57,7 +57,7 @@ def opened(location: Location) -> tuple[h5py.File, Source]:
         if source.failure is not None:
             raise source.failure from error
         raise
-    # What is open when Python ends, HDF5 would close later, by calling Python: it would crash.
+    # Close the file before Python ends: HDF5 would close it later and crash by calling Python.
     weakref.finalize(file, _close, file.id)
     return file, source
 
@@ -72,11 +72,11 @@ def open_file(path: Path) -> h5py.File:
 
     Raises:
         FileNotFoundError: there is no such file.
-        NotDTBFileError: it is not a DTB file.
-        SchemaVersionError: its schema is of another major version.
+        NotDTBFileError: the file is not a DTB file.
+        SchemaVersionError: its schema has another major version.
 
     Warns:
-        UserWarning: its schema is of a newer minor version.
+        UserWarning: its schema has a newer minor version.
     """
     if not path.exists():
         raise FileNotFoundError(f"there is no file {path}")
@@ -130,7 +130,7 @@ def _check(file: h5py.File, path: Location) -> None:
         raise SchemaVersionError(
             f"{has}, this dtb_builder reads versions {major}.x; a newer dtb_builder may read it"
         )
-    # The volumes of a benchmark are of its version, and once is enough.
+    # Warn once per benchmark: its volumes have its version.
     if is_newer(file, path) and kind != schema.FileKind.STATES:
         warnings.warn(
             f"{path} has schema version {version}, newer than {schema.SCHEMA_VERSION} of this "
@@ -140,7 +140,7 @@ def _check(file: h5py.File, path: Location) -> None:
 
 
 def is_newer(file: h5py.File, path: Location) -> bool:
-    """Whether an open file is of a newer minor version, and may hold what this one does not know.
+    """Whether an open file has a newer minor version, and so may hold unknown parts.
 
     Raises:
         DamagedFileError: the version is not two numbers.
@@ -157,11 +157,11 @@ def dataset_at(group: h5py.Group, name: str) -> h5py.Dataset:
     """The dataset of this path in a file or group.
 
     Raises:
-        DamagedFileError: something else has the name.
-        KeyError: nothing has it.
+        DamagedFileError: the name belongs to something else.
+        KeyError: there is nothing of this name.
     """
     path = b""
-    for part in name.encode().split(b"/"):  # by h5py's lower layer: files have many columns
+    for part in name.encode().split(b"/"):  # the low-level API is faster: files have many columns
         path = path + b"/" + part if path else part
         if group.id.links.get_info(path).type != h5l.TYPE_HARD:
             raise DamagedFileError(f"{path.decode()}: expected an object of this file, got a link")
@@ -175,10 +175,10 @@ def integer_attribute(owner: h5py.File | h5py.Dataset, path: Location, name: str
     """A whole-number attribute of a file or dataset.
 
     Raises:
-        DamagedFileError: there is none.
+        DamagedFileError: there is no such attribute.
     """
     with reading_hdf5(path, owner):
-        found = h5py.h5a.open(owner.id, name.encode())  # h5py's lower layer: there are many
+        found = h5py.h5a.open(owner.id, name.encode())  # the low-level API is faster
         value = np.zeros(found.shape, found.dtype)
         if value.dtype.kind not in "iu" or value.shape != ():
             raise DamagedFileError(f"attribute {name}: expected a whole number")
@@ -191,7 +191,7 @@ def create(path: Path, *, kind: str, provenance_crc32c: int) -> Iterator[h5py.Fi
     """A new DTB file of a kind, closed when the context ends.
 
     Raises:
-        OSError: a write failed, as on a full disk; the file is worth nothing then.
+        OSError: a write failed, as on a full disk; the file is then unusable.
     """
     with _Target(path, "w+b") as target:
         try:
@@ -210,10 +210,10 @@ _WRITE_BACK_BYTES = 2**24
 
 
 class _Target(io.FileIO):
-    """What HDF5 writes to: a file that keeps its first failed write instead of raising it.
+    """The file HDF5 writes to; it stores the first write error instead of raising it.
 
-    HDF5 cannot give up a file that it cannot flush: it keeps it open and prints an error for every
-    object in it. So HDF5 is told that all is well, and `create` raises the error.
+    HDF5 cannot close a file that it cannot flush: the file stays open, and HDF5 prints an error for
+    every object in it. So HDF5 sees every write succeed, and `create` raises the error.
     """
 
     error: OSError | None = None
@@ -232,7 +232,7 @@ class _Target(io.FileIO):
         return len(data)
 
     def _start_write_back(self) -> None:
-        """Have the disk begin with what would else wait for the sync at the end, where it can."""
+        """Start writing to disk early, if possible, so that the final sync takes less time."""
         start = max(0, self.tell() - self._num_new)
         with contextlib.suppress(AttributeError, OSError):
             os.posix_fadvise(self.fileno(), start, self._num_new, os.POSIX_FADV_DONTNEED)
@@ -250,11 +250,11 @@ class _Target(io.FileIO):
 def damage_is_named(
     path: Path | str, file: h5py.File | h5py.Dataset | None = None
 ) -> Iterator[None]:
-    """Turn what h5py raises over damaged bytes into a `DamagedFileError` that names the file.
+    """Turn h5py's errors about damaged bytes into a `DamagedFileError` that names the file.
 
     Args:
-        path: of the file.
-        file: it or a dataset of it; where another thread has closed it, that is what is said.
+        path: the file's path.
+        file: the file or one of its datasets; if it has been closed, `ClosedError` is raised.
     """
     try:
         yield
@@ -285,7 +285,7 @@ def _check_open(path: Path | str, file: h5py.File | h5py.Dataset | None, error: 
 def reading_hdf5(
     location: Location, file: h5py.File | h5py.Dataset | None = None
 ) -> Iterator[None]:
-    """Have HDF5 read in an open file, here or on a server; raises as `damage_is_named`."""
+    """Let HDF5 read an open file, local or remote; raises what `damage_is_named` raises."""
     far = isinstance(location, str)
     with without_collection() if far else contextlib.nullcontext(), damage_is_named(location, file):
         yield

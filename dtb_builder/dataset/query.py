@@ -215,7 +215,7 @@ class Benchmark:
 
     @property
     def failures(self) -> tuple[FailedRun, ...]:
-        """The runs of the plan that were given up, with their last error.
+        """The runs of the plan that failed for good, with their last error.
 
         >>> bench.failures
         ()

@@ -1,4 +1,4 @@
-"""What benchmarks and runs read through: the columns and the states of one open file."""
+"""One open file, with its columns and states; benchmarks and runs read through it."""
 
 import os
 from typing import Any
@@ -35,8 +35,8 @@ class Store:
 
     Raises:
         FileNotFoundError: there is no such file.
-        NotDTBFileError: it is not a DTB file.
-        SchemaVersionError: it needs another version of this package.
+        NotDTBFileError: the file is not a DTB file.
+        SchemaVersionError: the file needs another version of this package.
         DamagedFileError: here or in any method: the bytes are not those that were written.
     """
 
@@ -60,29 +60,29 @@ class Store:
         return Store, (self.path,)
 
     def close(self) -> None:
-        """Give the files back; columns that were read stay usable."""
+        """Close the files; columns that were read stay usable."""
         self._file.close()
         self._source.close()
         self.states.close()
 
     @property
     def schema_version(self) -> str:
-        """The version of the schema that the file was written in."""
+        """The schema version of the file."""
         self.index.check_open()
         with reading_hdf5(self.path, self._file):
             return str(self._file.attrs[schema.VERSION_ATTRIBUTE])
 
     @property
     def provenance_crc32c(self) -> object:
-        """What the file's root says the checksum of the provenance is."""
+        """The provenance's checksum, as stored in an attribute of the file's root."""
         with reading_hdf5(self.path, self._file):
             return self._file.attrs[schema.PROVENANCE_ATTRIBUTE]
 
     def check_known(self) -> None:
-        """See that the file holds nothing that a newer schema added, which a copy would lose.
+        """Check that the file's schema is not newer: a copy would lose what the newer one added.
 
         Raises:
-            SchemaVersionError: it may.
+            SchemaVersionError: it is newer.
         """
         with reading_hdf5(self.path, self._file):
             may_lose = is_newer(self._file, self.path)
@@ -122,10 +122,10 @@ class Store:
         return tuple(map(self._object, self.index.texts(schema.ORIGINS)))
 
     def check_listed(self) -> None:
-        """See that the environment of every epoch and the origin of every run can be read.
+        """Check that the environment of every epoch and the origin of every run can be read.
 
         Raises:
-            DamagedFileError: one cannot.
+            DamagedFileError: one of them cannot.
         """
         for name, listed in (("environment", self.environments), ("origin", self.origins)):
             for rows in self.index.streamed([f"runs/{name}"], _BLOCK_RUNS):
@@ -138,14 +138,14 @@ class Store:
 
     @property
     def failures(self) -> tuple[FailedRun, ...]:
-        """The runs of the plan that were given up, with their last error."""
+        """The runs of the plan that failed for good, with their last error."""
         columns = {name: self.index.column(name) for name in FAILURES}
         messages = self.index.texts(schema.FAILURE_MESSAGES)
         with damage_is_named(self.path, self._file):
             return failures_from(columns, messages)
 
     def epoch_row(self, epoch: int) -> int:
-        """The row of an epoch, -1 being the last.
+        """The row of an epoch; -1 is the last epoch.
 
         Raises:
             KeyError: there is no such epoch.
