@@ -1,4 +1,4 @@
-"""A benchmark's metrics as one long table, in Parquet or CSV, made without holding it all."""
+"""A benchmark's metrics as one long table in Parquet or CSV, written in blocks of runs."""
 
 import contextlib
 from collections.abc import Iterator
@@ -37,9 +37,9 @@ _COLUMNS = (
 
 
 def export_parquet(benchmark: Benchmark, target: Path | BinaryIO) -> None:
-    """A row per run and epoch; what was not measured is null. A file is whole or absent.
+    """Write one row per run and epoch; unmeasured values are null. A file is whole or absent.
 
-    The file's metadata has the provenance as ``dtb_provenance``, and a column's its meaning.
+    The file's metadata hold the provenance as ``dtb_provenance``; each column's hold its meaning.
 
     Raises:
         DamagedFileError: the benchmark's bytes are not those that were written.
@@ -54,7 +54,7 @@ def export_parquet(benchmark: Benchmark, target: Path | BinaryIO) -> None:
 
 
 def export_csv(benchmark: Benchmark, target: Path | BinaryIO) -> None:
-    """The same table as text: floats as short as they read back the same, nothing for null.
+    """Write the same table as CSV: the shortest exact text of a float, an empty field for null.
 
     Raises:
         DamagedFileError: the benchmark's bytes are not those that were written.
@@ -68,7 +68,7 @@ def export_csv(benchmark: Benchmark, target: Path | BinaryIO) -> None:
 def _sink(
     target: Path | BinaryIO,
 ) -> contextlib.AbstractContextManager[Path] | contextlib.AbstractContextManager[BinaryIO]:
-    """What a table is written to: a file that is whole or absent, or what is open already."""
+    """Where a table is written: a file that is whole or absent, or an open file."""
     return whole_file(target) if isinstance(target, Path) else contextlib.nullcontext(target)
 
 

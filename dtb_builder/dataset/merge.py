@@ -1,4 +1,4 @@
-"""Consolidating shards into the benchmark: states are checked and copied as they are."""
+"""Merging shards into one benchmark; states are verified and copied unchanged."""
 
 import contextlib
 from collections.abc import Iterator, Sequence
@@ -20,7 +20,7 @@ __all__ = ["merge", "remove_old_volumes"]
 
 @dataclass(frozen=True, eq=False)
 class _Outline:
-    """What must be known of every shard before the first is copied."""
+    """The facts about a shard that must be known before the first shard is copied."""
 
     path: Path
     numbers: NDArray[np.int64]
@@ -33,32 +33,32 @@ class _Outline:
 
     @property
     def plan(self) -> tuple[str, int, tuple[Moment, ...]]:
-        """What shards of one plan share."""
+        """What all shards of one plan have in common."""
         return self.provenance, self.num_epochs, self.moments
 
 
 def merge(
     shards: Sequence[Path], target: Path, *, volume_size: int | None = None
 ) -> Iterator[CopiedRun]:
-    """Merge shards, in any order, into one benchmark; the files appear when the last run is copied.
+    """Merge shards, in any order, into one benchmark; files appear after the last run is copied.
 
     Args:
         shards: the shards of one plan.
         target: the benchmark's index, commonly ``dtb.h5``.
-        volume_size: None puts the states into the index file; otherwise they go into files
-            ``states-0123456789ab-00000.h5`` and so on beside it, each closed once it holds so many
-            bytes. The middle of their names comes from what is in them, so that a merge of other
-            runs, or of another volume size, never touches the volumes that the old index names.
+        volume_size: None writes the states to the index file. Otherwise they go to volumes
+            ``states-0123456789ab-00000.h5`` and so on in the same folder, each closed once it holds
+            this many bytes. The middle of the name is a hash of the contents, so a merge of other
+            runs, or with another volume size, never overwrites the volumes of an old index.
 
     Yields:
-        each run as its states have been copied, by number.
+        each run once its states are copied, by number.
 
     Raises:
         ValueError: there are no shards.
         PlanMismatchError: the shards belong to different plans.
-        DuplicateRunError: a run stands in two shards.
-        SchemaVersionError: a shard is of a newer minor version.
-        DamagedFileError: a checksum is wrong; nothing is published then.
+        DuplicateRunError: a run is in two shards.
+        SchemaVersionError: a shard has a newer minor schema version.
+        DamagedFileError: a checksum is wrong; then nothing is published.
     """
     if not shards:
         raise ValueError("there are no shards to merge")
@@ -89,9 +89,9 @@ def merge(
 
 
 def remove_old_volumes(target: Path) -> None:
-    """Remove the volumes beside a benchmark that it does not name, as an earlier merge leaves them.
+    """Remove volumes of earlier merges: those that the benchmark in their folder does not name.
 
-    For a folder that holds no other benchmark.
+    The folder must hold no other benchmark.
     """
     with contextlib.closing(Store(target)) as store:
         named = store.index.texts(schema.VOLUMES)
@@ -136,7 +136,7 @@ def _all_numbers(outlines: Sequence[_Outline]) -> NDArray[np.int64]:
 
 
 def _open_failures(outlines: Sequence[_Outline], numbers: NDArray[np.int64]) -> list[FailedRun]:
-    """The failed runs that no shard finished, each with its most attempts, by number."""
+    """The failed runs that no shard finished, by number; of duplicates the one tried most often."""
     finished = set(numbers.tolist())
     failures: dict[int, FailedRun] = {}
     for outline in outlines:
@@ -147,5 +147,5 @@ def _open_failures(outlines: Sequence[_Outline], numbers: NDArray[np.int64]) -> 
 
 
 def _attempts(failure: FailedRun) -> tuple[int, str]:
-    """By which one of several failures of a run is chosen, whatever their order."""
+    """The sort key that chooses among several failures of a run, independent of their order."""
     return failure.attempts, failure.message

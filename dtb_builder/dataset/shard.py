@@ -1,4 +1,4 @@
-"""Turning the journals of finished runs into a shard: a whole, checksummed DTB file."""
+"""Writing the journals of finished runs as a shard: a complete DTB file with checksums."""
 
 import json
 import math
@@ -36,19 +36,19 @@ def write_shard(
     num_epochs: int,
     moments: Sequence[Moment] = (),
 ) -> None:
-    """Write the shard of these runs under its final name, or nothing.
+    """Write the shard of these runs; the file is whole or absent.
 
     Args:
         path: the shard's final name.
-        journals: of finished runs, in any order.
+        journals: the journals of finished runs, in any order.
         failures: the runs of the shard that failed for good.
         provenance: JSON text that all shards of a plan share.
-        num_epochs: of every run that did not end early.
-        moments: at which the state of every run is kept.
+        num_epochs: epochs of every run that did not end early.
+        moments: the moments at which every run's state is kept.
 
     Raises:
         UnfinishedError: a journal lacks epochs, or the state at a moment.
-        DuplicateRunError: a run comes twice.
+        DuplicateRunError: a run occurs twice.
     """
     journals = sorted(journals, key=lambda journal: journal.run.number)
     failures = sorted(failures, key=lambda failure: failure.number)
@@ -103,7 +103,7 @@ def _check_whole(journal: Journal, num_epochs: int, moments: Sequence[Moment]) -
 
 
 def _written_states(file: h5py.File, journal: Journal, moments: Sequence[Moment]) -> dict[str, Any]:
-    """Write a run's states; gives its entries in the columns that lead to them."""
+    """Write a run's states; returns its entries in the columns that locate them."""
     kept = journal.moments
     lengths = np.array([(moment.frame[1], moment.momentum[1]) for moment in kept], np.int64)
     length, momentum_length = lengths.reshape(-1, 2).T
@@ -129,7 +129,7 @@ def _read(file: BinaryIO, kept: JournalMoment, name: str) -> bytes:
 def _about_run(
     journal: Journal, environments: Mapping[str, int], origins: Mapping[str, int], num_epochs: int
 ) -> dict[str, Any]:
-    """A run's entries in the other columns, without its checksum."""
+    """A run's entries in the other columns, except its checksum."""
     run, epochs = journal.run, journal.epochs
     genotype = Genotype.parse(run.genotype)
 
@@ -155,7 +155,7 @@ def _about_run(
         "runs/origin": origins[_text(run.origin)],
     }
     for name in METRICS:
-        # NaN: who overlooks the mask must not average over zeros.
+        # NaN, so that code that ignores the mask does not average over zeros.
         values = [epoch.metrics.get(name, math.nan) for epoch in epochs]
         cells[f"metrics/{name}"] = padded(values, "<f8", math.nan)
         cells[f"measured/{name}"] = padded([name in epoch.metrics for epoch in epochs], "|u1")
@@ -163,7 +163,7 @@ def _about_run(
 
 
 def text_places(texts: Iterable[str]) -> dict[str, int]:
-    """The position of each text in the file's list of them."""
+    """The position of each text in the file's sorted list of texts."""
     return {text: i for i, text in enumerate(sorted(set(texts)))}
 
 

@@ -1,8 +1,8 @@
 """The training states of runs: how they are written, read, checked and salvaged.
 
-A run's states lie in a group of their own: its tensor table, and a dataset each for its whole
-states, its differences and its momentum, with a row for every frame in the order of the moments.
-The index has the place of each frame, which is read without HDF5.
+Each run has a group with its tensor table and up to three datasets: its whole states, its
+differences and its momentum. A dataset has one row per frame, in the order of the moments. The
+index holds the offset of each frame, so frames are read without HDF5.
 """
 
 import contextlib
@@ -44,16 +44,16 @@ __all__ = [
 
 _ZSTD_FILTER = 32015
 _PREFIX = {schema.WHOLE: "", schema.DIFFERENCES: "", schema.MOMENTUM: "momentum_"}
-"""The prefix, in moments/, of the columns that say where the frames of a dataset lie."""
+"""The prefix of the columns in moments/ that locate the frames of each dataset."""
 
 _LONGEST_NAME = 255
 
 Frame = Callable[[str, int], bytes]
-"""Gives the frame of a dataset, by its name, at a moment, by its position."""
+"""Returns a frame, given the dataset's name and the moment's position."""
 
 
 class StatePlaces(NamedTuple):
-    """A run's entries in the columns that lead to its states; those of moments have (moments,)."""
+    """A run's entries in the columns that locate its states; arrays have shape (moments,)."""
 
     volume: int
     num_floats: int
@@ -69,7 +69,7 @@ class StatePlaces(NamedTuple):
 
     @classmethod
     def of(cls, cells: Mapping[str, NDArray[Any]]) -> "StatePlaces":
-        """The places in a run's entries in PLACES."""
+        """The places from a run's entries in the columns PLACES."""
         entries: list[Any] = [cells[name] for name in PLACES]
         return cls(*(entry if entry.ndim else entry.item() for entry in entries))
 
@@ -89,18 +89,18 @@ class StatePlaces(NamedTuple):
 PLACES = tuple(
     f"{'runs' if i < 5 else 'moments'}/{name}" for i, name in enumerate(StatePlaces._fields)
 )
-"""The columns that lead to states."""
+"""The columns that locate states."""
 
 
 def frame_rows(
     moments: Sequence[Moment], length: NDArray[np.int64], momentum_length: NDArray[np.int64]
 ) -> dict[str, list[int]]:
-    """For each dataset of a run's states, the positions of the moments whose frames are its rows.
+    """For each dataset of a run, the position of the moment of each row.
 
     Args:
-        moments: of the file.
-        length: of the run's frames, 0 where there is none, shape (moments,).
-        momentum_length: likewise.
+        moments: the moments of the file.
+        length: bytes of the run's state frames, 0 where there is none, shape (moments,).
+        momentum_length: bytes of the run's momentum frames, likewise.
     """
     kept = np.flatnonzero(length).tolist()
     return {
@@ -123,19 +123,19 @@ def write_states(
     *,
     num_floats: int,
 ) -> dict[str, Any]:
-    """Write a run's states; their frames are not decoded.
+    """Write a run's states; the frames are not decoded.
 
     Args:
-        file: under construction.
-        number: the run's.
-        table: the tensor table, of `schema.TENSOR_DTYPE`.
-        moments: of the file.
-        lengths: of the frames of the run's states and of its momentum, as `frame_rows` takes them.
-        frame: gives each frame, asked for one at a time.
+        file: the file being written.
+        number: the run's number.
+        table: the tensor table, of dtype `schema.TENSOR_DTYPE`.
+        moments: the moments of the file.
+        lengths: the state and momentum lengths, as in `frame_rows`.
+        frame: returns a frame; called for one at a time.
         num_floats: length of each state.
 
     Returns:
-        the run's entries in the columns that lead to its states, but for the volume.
+        the run's entries in the columns that locate its states, except the volume.
     """
     group = file.create_group(schema.run_group(number)).id
     tensors = _created(group, schema.TENSORS, schema.TENSOR_DTYPE, (len(table),))
@@ -166,9 +166,9 @@ def write_states(
 def _created(
     group: h5py.h5g.GroupID, name: str, dtype: np.dtype, shape: tuple[int, ...]
 ) -> h5py.h5d.DatasetID:
-    """A dataset, with a frame to a row if it has rows; by h5py's lower layer, which is quicker."""
+    """Create a dataset; a 2-d one has a chunk per row. The low-level API of h5py is faster."""
     settings = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
-    settings.set_obj_track_times(False)  # two merges have equal bytes
+    settings.set_obj_track_times(False)  # so that two merges have equal bytes
     if len(shape) > 1:
         with extras_are_named("writing states"):
             import hdf5plugin  # registers the filter
@@ -182,21 +182,21 @@ def _created(
 
 @cache
 def _kind(dtype: np.dtype) -> h5py.h5t.TypeID:
-    """A type as HDF5 has it; that of a tensor table is slow to make."""
+    """The HDF5 type of a dtype; cached, because the tensor table's is slow to create."""
     return h5py.h5t.py_create(dtype, logical=True)
 
 
 def _dtype(name: str) -> np.dtype:
-    """Of a dataset of states: floats, or the codes of differences."""
+    """The dtype of a dataset of states: floats, or the integer codes of differences."""
     return np.dtype("<u4" if name == schema.DIFFERENCES else "<f4")
 
 
 def table_to_array(table: TensorTable) -> NDArray[np.void]:
-    """A tensor table as it stands in a file.
+    """A tensor table as stored in a file.
 
     Raises:
-        ValueError: a name or a shape is longer than the schema's row, or the states are empty or
-            longer than the schema allows.
+        ValueError: a name or a shape is too long for the schema, or a state is empty or too long
+            for it.
     """
     if not 1 <= table.num_floats <= schema.MAX_FLOATS:
         raise ValueError(f"a state has 1 to {schema.MAX_FLOATS} floats, got {table.num_floats}")
@@ -220,10 +220,10 @@ def table_to_array(table: TensorTable) -> NDArray[np.void]:
 
 
 def table_from_bytes(data: bytes) -> TensorTable:
-    """The tensor table whose rows these are.
+    """The tensor table from the bytes of its rows.
 
     Raises:
-        DamagedFileError: they are not the rows of a tensor table.
+        DamagedFileError: the bytes are not a tensor table.
     """
     try:
         rows = np.frombuffer(data, schema.TENSOR_DTYPE)
@@ -244,11 +244,11 @@ def table_from_bytes(data: bytes) -> TensorTable:
 
 
 class States:
-    """The states of an open file's runs, addressed by row of the index and position of the moment.
+    """The states of an open file, addressed by the run's row and the moment's position.
 
     Raises:
-        MissingVolumeError: in any method: the file with the run's states is not there.
-        DamagedFileError: likewise: the bytes are not those that were written.
+        MissingVolumeError: in any method: the file with the run's states is missing.
+        DamagedFileError: in any method: the bytes are not those that were written.
     """
 
     def __init__(self, index: IndexReader, file: h5py.File, source: Source) -> None:
@@ -261,7 +261,7 @@ class States:
         self._last: tuple[int, StatePlaces] | None = None
 
     def close(self) -> None:
-        """Give the volumes back."""
+        """Close the volumes."""
         for source in self._sources.values():
             source.close()
         self._sources.clear()
@@ -272,7 +272,7 @@ class States:
     def places(self, row: int) -> StatePlaces:
         """Where the states of a row lie."""
         last = self._last
-        if last is None or last[0] != row:  # whoever asks for a state often asks for the next
+        if last is None or last[0] != row:  # the next request is often for the same run
             self._last = last = row, StatePlaces.of(self._index.cells(PLACES, row))
         return last[1]
 
@@ -296,7 +296,7 @@ class States:
         return table
 
     def state(self, row: int, position: int) -> TrainingState:
-        """The state of a kept moment: one read if it is whole, else with its base's."""
+        """The state at a kept moment; for a difference, its base is read too."""
         moment, places = self._index.moments[position], self.places(row)
         if moment.base is None:
             values = self._decoded(places, schema.WHOLE, position)
@@ -308,7 +308,7 @@ class States:
         return TrainingState(values, moment.step)
 
     def momentum(self, row: int, position: int) -> NDArray[np.float32]:
-        """The momentum of a moment that has some, shape (num_floats,)."""
+        """The momentum at a moment where it is kept, shape (num_floats,)."""
         return self._decoded(self.places(row), schema.MOMENTUM, position)
 
     def _decoded(self, places: StatePlaces, name: str, position: int) -> NDArray[np.float32]:
@@ -321,15 +321,15 @@ class States:
             return codec.decode(frame, num_floats=places.num_floats)
 
     def table_bytes(self, places: StatePlaces) -> bytes:
-        """The rows of a run's tensor table, as they stand in the file."""
+        """The stored bytes of a run's tensor table."""
         return _read(self._volume(places.volume), [places.table])[0]
 
     def frame(self, places: StatePlaces, name: str, position: int) -> bytes:
-        """The frame of a dataset at a moment, as it stands in the file."""
+        """The stored frame of a dataset at a moment."""
         return self.frames(places, name, [position])[0]
 
     def frames(self, places: StatePlaces, name: str, positions: Sequence[int]) -> list[bytes]:
-        """The frames of a dataset at some moments, asked for at once."""
+        """The stored frames of a dataset at some moments, requested together."""
         wanted = [places.frame(name, position) for position in positions]
         return _read(self._volume(places.volume), wanted)
 
@@ -348,7 +348,7 @@ class States:
         return self._sources[number]
 
     def _opened(self, name: str) -> tuple[h5py.File, Source]:
-        """The volume of this name, as HDF5 sees it and as bytes; the caller closes both."""
+        """Open a volume with HDF5 and as a source of bytes; the caller closes both."""
         check_plain(name, self._path)
         location = sibling(self._path, name)
         try:
@@ -381,14 +381,14 @@ class States:
                     _members(_group_at(file, schema.STATES_GROUP))
 
     def check_hdf5(self, row: int, number: int) -> None:
-        """Check that HDF5 finds the states of a run where the index does.
+        """Check that HDF5 and the index agree on where a run's states lie.
 
         Args:
-            row: of the run.
-            number: of the run.
+            row: the run's row.
+            number: the run's number.
 
         Raises:
-            DamagedFileError: it does not: other HDF5 tools would read something else.
+            DamagedFileError: they disagree, so other HDF5 tools would read something else.
         """
         places = self.places(row)
         self._volume(places.volume)
@@ -409,7 +409,7 @@ class States:
                 _check_frames(dataset_at(group, name), name, rows[name], places)
 
     def _hdf5(self, name: str) -> h5py.File:
-        """The volume of this name as HDF5 sees it; the last one stays open for the next run."""
+        """The HDF5 file of a volume; the last one stays open for the next run."""
         if name == "":
             return self._file
         if self._listed is None or self._listed[0] != name:
@@ -424,24 +424,24 @@ class States:
     # Salvaged.
 
     def salvaged_table(self, number: int, places: StatePlaces) -> bytes:
-        """A run's tensor table, as `salvaged_frame`."""
+        """The bytes of a run's tensor table, found as in `salvaged_frame`."""
         found = self._found(number, schema.TENSORS, None, places.volume, places.tensors_offset)
         return _first_sound(found, places.table, f"tensor table of run {number}")
 
     def salvaged_frame(
         self, number: int, places: StatePlaces, name: str, row: int, position: int
     ) -> bytes:
-        """A frame, found where the index says, or else where HDF5 says.
+        """A frame, read at the index's offset or, if that is wrong, at HDF5's.
 
         Args:
-            number: of the run.
-            places: from its row of the index; what `schema.POINTERS` say may be wrong.
-            name: of the dataset.
-            row: of the dataset.
-            position: of its moment.
+            number: the run's number.
+            places: from the run's row of the index; those of `schema.POINTERS` may be wrong.
+            name: the dataset's name.
+            row: the frame's row in the dataset.
+            position: the position of its moment.
 
         Raises:
-            DamagedFileError: neither place holds it.
+            DamagedFileError: the frame is at neither offset.
         """
         place, moment = places.frame(name, position), self._index.moments[position]
         found = self._found(number, name, row, places.volume, place[0])
@@ -452,7 +452,7 @@ class States:
     def _found(
         self, number: int, name: str, row: int | None, volume: int, offset: int
     ) -> Iterator[tuple[Source, int]]:
-        """Where a dataset or frame of a run may lie: as the index says, then as HDF5 says."""
+        """Where a dataset or frame of a run may lie: first by the index, then by HDF5."""
         with contextlib.suppress(DTBError):
             yield self._volume(volume), offset
         with contextlib.suppress(DTBError):
@@ -472,7 +472,7 @@ class States:
 
 
 def check_plain(name: str, path: Location) -> None:
-    """See that a volume's name is that of a file in the same folder.
+    """Check that a volume's name is a plain file name, without a folder.
 
     Raises:
         DamagedFileError: it is not.
@@ -494,7 +494,7 @@ def _group_at(file: h5py.File, name: str) -> h5py.Group:
 
 
 def _members(group: h5py.Group) -> set[str]:
-    """The names in a group; HDF5 reads the header of each."""
+    """The names in a group; checks that HDF5 can read each object's header."""
     names = set(group.id)
     for name in names:
         h5o.get_info(group.id, name)
@@ -520,7 +520,7 @@ def _check_frames(
 
 
 def _read(source: Source, places: Sequence[tuple[int, int, int]]) -> list[bytes]:
-    """Some bytes of a file, asked for at once, each checked against its checksum."""
+    """Spans of a file, requested together; each is verified by its checksum."""
     found = source.read_many([(offset, length) for offset, length, _ in places])
     for data, (offset, length, checksum) in zip(found, places, strict=True):
         if codec.crc32c(data) != checksum:

@@ -1,4 +1,4 @@
-"""Reading every byte of a DTB file and saying which records are damaged."""
+"""Reading every byte of a DTB file and reporting damaged records."""
 
 import contextlib
 from collections.abc import Callable, Iterator
@@ -27,8 +27,8 @@ class Checked:
     """One record that was read.
 
     Attributes:
-        record: a column, or a run and what of it.
-        error: what is wrong with it, or None.
+        record: a column, or a part of a run.
+        error: what is wrong with the record, or None.
     """
 
     record: str
@@ -38,7 +38,7 @@ class Checked:
 def verify(path: Path) -> Iterator[Checked]:
     """Check every column and every state of a benchmark or shard, one record at a time.
 
-    States are checked once the columns that say where they lie are known to be sound.
+    States are checked only if all columns are undamaged, because the columns locate the states.
 
     Raises:
         DTBError: the file cannot be opened at all.
@@ -101,7 +101,7 @@ def _check_rows(store: Store) -> None:
 
 
 def _check_measured(store: Store) -> None:
-    """Check that masks are 0 or 1, and that a run has nothing beyond its last epoch."""
+    """Check that masks are 0 or 1, and that a run has no data after its last epoch."""
     names = [f"measured/{name}" for name in METRICS]
     kept = ("moments/length", "moments/momentum_length")
     epochs = np.arange(store.index.num_epochs + 1)
@@ -122,11 +122,11 @@ def _check_measured(store: Store) -> None:
 def _check_provenance(store: Store) -> None:
     if store.provenance_crc32c != crc32c(store.provenance_text.encode()):
         raise DamagedFileError(f"{schema.PROVENANCE_ATTRIBUTE} is not that of the provenance")
-    store.provenance  # noqa: B018 - it is read
+    store.provenance  # noqa: B018 - it checks
 
 
 def _stores_whole_states(store: Store) -> bool:
-    """Whether states are stored as they were trained, so that runs/state_crc32c proves them."""
+    """Whether states are stored as trained, so that runs/state_crc32c can verify them."""
     config = store.provenance.get("config")
     states = config.get("states") if isinstance(config, dict) else None
     network = store.provenance.get("network")
