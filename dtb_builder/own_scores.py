@@ -1,4 +1,4 @@
-"""One's own scores of stored states in this process, as a table."""
+"""Scoring stored states with user-defined scores in this process."""
 
 import math
 from collections.abc import Iterable, Mapping
@@ -31,28 +31,29 @@ def score_states(
     probe_seed: int = 0,
     root: Path | None = None,
 ) -> "pandas.DataFrame":
-    """Score stored states as ``dtb score --score`` does: the same values to the last bit.
+    """Score stored states as ``dtb score --score`` does, with bitwise equal values.
 
-    A score takes a network that returns logits alone, in training mode without drop-path, and the
-    probe's images and labels as tensors, contiguous; it gives a number, the larger the better.
+    A score is called with a network, and the probe's images and labels as contiguous tensors. The
+    network is in training mode without drop-path, and returns only logits. The score returns a
+    number; larger is better.
 
     Args:
         bench: the benchmark.
-        scores: by the names of their columns.
-        runs: as `Benchmark.states`.
-        epochs: likewise.
-        steps: likewise.
-        num_images: of the probe, drawn from the training images.
-        probe_seed: draws them.
-        root: where the images are, or None for their usual place.
+        scores: the scores, by the names of their columns.
+        runs: as in `Benchmark.states`.
+        epochs: as in `Benchmark.states`.
+        steps: as in `Benchmark.states`.
+        num_images: number of images of the probe, drawn from the training images.
+        probe_seed: the seed of that draw.
+        root: the folder of the images, or None for the default.
 
     Returns:
-        A row per state: run, seed, order_seed, epoch (missing within one), step, a column for each
-        score, NaN where it failed, and errors, which then says why.
+        One row per state: run, seed, order_seed, epoch (missing within an epoch), step, a column
+        for each score (NaN if it failed), and errors (why a score failed).
 
     Raises:
         StateNotKeptError: no run has a state of one of the epochs or steps.
-        ImagesError: the images here are not those it was trained on.
+        ImagesError: the images here are not those of the training.
         ScoreError: a score failed for every state.
 
     >>> def width(network, images, labels):
@@ -61,7 +62,7 @@ def score_states(
     >>> table[["run", "epoch", "width"]].values.tolist()
     [[0.0, 5.0, 10.0], [1.0, 5.0, 10.0]]
     """
-    import torch  # isort: skip - what this needs most is told first
+    import torch  # isort: skip - if both are missing, the error should name torch
     import pandas
 
     from dtb_builder.network.state import restore

@@ -1,4 +1,4 @@
-"""Text that somebody else has written, as a terminal may show it."""
+"""Making untrusted text safe to show in a terminal."""
 
 import re
 
@@ -10,7 +10,7 @@ _QUERY = re.compile(r"\?.+")
 
 
 def shown(text: object) -> str:
-    r"""A text on one line, in which nothing controls a terminal and no URL tells a secret.
+    r"""The text on one line, with control characters escaped and secrets in URLs masked.
 
     >>> shown("a title\x1b[2J\nanother line, https://me:secret@example.org/")
     'a title\\x1b[2J\\nanother line, https://***@example.org/'
@@ -22,12 +22,12 @@ def shown(text: object) -> str:
 
 
 def shown_lines(text: str) -> str:
-    """The same of a text that may have several lines."""
+    """As `shown`, but keeps line breaks."""
     return "\n".join(map(shown, text.split("\n")))
 
 
 def masked(text: str) -> str:
-    """A text whose URLs have stars for a user and for a query, which may hold a token.
+    """The text with user names, passwords and queries in URLs replaced by stars.
 
     >>> masked("there is no file https://me:secret@example.org/dtb.h5?token=1 any more")
     'there is no file https://***@example.org/dtb.h5?*** any more'

@@ -1,4 +1,4 @@
-"""Taking over from finished studies the runs that a plan has, too, instead of training them."""
+"""Adopting a plan's runs from finished studies that have them, instead of training them."""
 
 import contextlib
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -30,13 +30,13 @@ _BLOCK_RUNS = 4096
 
 @dataclass(frozen=True)
 class Wanted:
-    """What a plan wants of the runs that it takes over.
+    """What a plan requires of the runs that it adopts.
 
     Attributes:
         user: the plan's folder, for messages.
-        provenance: the plan's.
-        moments: at which it keeps states.
-        momentum_epochs: after which it keeps the momentum.
+        provenance: the plan's provenance.
+        moments: the moments at which the plan keeps states.
+        momentum_epochs: the epochs after which the plan keeps the momentum.
     """
 
     user: Path
@@ -46,15 +46,15 @@ class Wanted:
 
     @classmethod
     def by(cls, folder: RunFolder) -> "Wanted":
-        """By a planned folder."""
+        """The requirements of a planned folder."""
         config = folder.config
         epochs = config.momentum_epochs
         if config.branch is not None:
-            epochs = epochs | {config.branch.epoch}  # has some if the parent has
+            epochs = epochs | {config.branch.epoch}  # its momentum is kept if the parent's is
         return cls(folder.path, folder.provenance_settings, folder.moments, epochs)
 
     def check_alike(self, store: Store) -> None:
-        """See that a file's runs were trained as the plan's are.
+        """Check that a file's runs were trained with the plan's settings and images.
 
         Raises:
             PlanMismatchError: they were not.
@@ -64,10 +64,10 @@ class Wanted:
         )
 
     def kept_of(self, store: Store) -> Kept:
-        """What a plan keeps of a file's states.
+        """The states of a file that the plan keeps.
 
         Raises:
-            PlanMismatchError: the file lacks some.
+            PlanMismatchError: the file lacks some of them.
         """
         try:
             kept = Kept(store.index.moments, self.moments, momentum=self.momentum_epochs)
@@ -97,7 +97,7 @@ class Wanted:
 
 @dataclass
 class FinishedRuns:
-    """The runs of finished studies, by what makes runs the same.
+    """The runs of finished studies, found by their identity.
 
     Args:
         paths: run folders, benchmarks or shards.
@@ -114,15 +114,15 @@ class FinishedRuns:
 
     @property
     def files(self) -> list[Path]:
-        """The files that have them.
+        """The files that hold the runs.
 
         Raises:
-            ConfigError: a folder has none.
+            ConfigError: a folder has no such file.
         """
         return [file for path in self.paths for file in _files(path)]
 
     def find(self, folder: RunFolder, run: PlannedRun) -> tuple[Store, int] | None:
-        """The file and the row of a planned run, if one of the files has it."""
+        """The file and the row of a planned run, or None if no file has it."""
         with parent_of(folder, run) as parent:
             origin = TRAINED_HERE if parent is None else parent.origin
         found = self._known.get(identity(run.key, run.seed, run.order_seed, origin))
@@ -132,10 +132,10 @@ class FinishedRuns:
 def check_studies(
     wanted: Wanted, *, adopting: Sequence[Path] = (), widening: Sequence[Path] = ()
 ) -> None:
-    """See that a plan can take over the runs of other studies, or train them again.
+    """Check that a plan can adopt the runs of other studies, or train them again.
 
     Raises:
-        PlanMismatchError: one was trained otherwise, or keeps too little to be adopted.
+        PlanMismatchError: a study was trained differently, or keeps too few states to be adopted.
         ConfigError: a folder has no finished runs.
     """
     for paths, is_adopted in ((adopting, True), (widening, False)):
@@ -147,7 +147,7 @@ def check_studies(
 
 
 def num_known(folder: RunFolder, paths: Sequence[Path]) -> int:
-    """How many runs of a plan other studies have."""
+    """The number of a plan's runs that other studies have."""
     runs = FinishedRuns(paths)
     with contextlib.closing(runs.sources):
         return sum(runs.find(folder, run) is not None for run in folder.plan())
@@ -156,23 +156,23 @@ def num_known(folder: RunFolder, paths: Sequence[Path]) -> int:
 def adopt(
     folder: RunFolder, paths: Sequence[Path], shards: ShardRange | None = None
 ) -> Iterator[PlannedRun]:
-    """Take over the runs of a plan that other studies have, each as a finished journal.
+    """Adopt the runs of a plan that other studies have, each as a finished journal.
 
-    What is finished already is left as it is, so that a stopped call can be repeated.
+    Finished runs are left unchanged, so an interrupted call can be repeated.
 
     Args:
         folder: a planned run folder.
-        paths: run folders, benchmarks or shards of the same deciding config.
-        shards: only runs of these.
+        paths: run folders, benchmarks or shards with the same deciding config.
+        shards: adopt only the runs of these shards; None adopts all.
 
     Yields:
-        each run once it is safe.
+        each run once its journal is on disk.
 
     Raises:
-        PlanMismatchError: a file was trained otherwise, or lacks states that the plan keeps.
-        LockedError: somebody else works on the folder, or on these shards.
+        PlanMismatchError: a file was trained differently, or lacks states that the plan keeps.
+        LockedError: another process works on the folder, or on these shards.
         DamagedFileError: a file is damaged.
-        StorageError: the folder cannot be written to any more.
+        StorageError: the folder can no longer be written to.
     """
     folder.check_plan()
     wanted = Wanted.by(folder)

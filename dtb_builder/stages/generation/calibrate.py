@@ -69,8 +69,8 @@ class Timing:
 def timings(folder: RunFolder) -> Iterator[Timing]:
     """Train and store two epochs of three genotypes in a temporary folder.
 
-    The plan's first genotypes are sorted by their multiply-accumulates; the three are the middle
-    ones of the lower, middle and upper third. The temporary folder is removed.
+    The plan's first genotypes are sorted by their multiply-accumulates; the middle genotype of each
+    third is trained. The temporary folder is removed.
 
     Raises:
         ConfigError: the folder is not planned or is a branch, or this machine lacks its device.
@@ -82,7 +82,7 @@ def timings(folder: RunFolder) -> Iterator[Timing]:
     if config.branch is not None:
         raise ConfigError("--calibrate times runs from their initialisation, not a branch's")
     runs = [replace(run, shard=0) for run in _representative(folder)]
-    # Each epoch is evaluated: those that the recipe lists may be later ones.
+    # Evaluate every epoch: the epochs that the recipe lists may come later.
     config = replace(config, recipe=replace(config.recipe, evaluate_epochs=None))
     provenance = folder.provenance_settings | {"config": deciding_settings(config)}
     scratch = Path(tempfile.mkdtemp(prefix=".calibrate-", dir=folder.path))
@@ -96,10 +96,10 @@ def timings(folder: RunFolder) -> Iterator[Timing]:
 
 
 def calibrated(folder: RunFolder, timed: Sequence[Timing]) -> Estimate:
-    """The cost of a plan, from what some of its genotypes took."""
+    """The cost of a plan, from the timings of some of its genotypes."""
     config = folder.config
     num_epochs = config.recipe.num_epochs
-    # The first run also starts the process: a CPU worker does so once, a GPU worker for every task.
+    # The first run also starts the process: once per CPU worker, once per task of a GPU worker.
     start = mean(timing.start for timing in timed[1:]) if len(timed) > 1 else timed[0].start
     if config.compute.device == "cuda":
         start = timed[0].start

@@ -29,7 +29,7 @@ _FORWARD_SHARE = 1 / 3
 """The forward pass's share of a training step; the backward pass takes twice as long."""
 
 _MUCH_EVALUATION = 0.5
-"""Of a run's time, above which a plan says how to evaluate less."""
+"""From this share of a run's time on, a plan says how to evaluate less."""
 
 _FEW_EVALUATED = 1000
 _SAMPLE = 3
@@ -38,12 +38,13 @@ _MOST_IMAGES = 32
 
 @dataclass(frozen=True)
 class RunSeconds:
-    """What one run takes.
+    """The seconds that one run takes.
 
     Attributes:
-        training: its training steps.
-        evaluation: its evaluations.
-        storing: its states and checkpoints and, where they were timed, images and network.
+        training: seconds of its training steps.
+        evaluation: seconds of its evaluations.
+        storing: seconds of storing states and checkpoints; if they were timed, also of loading
+            images and building the network.
     """
 
     training: float
@@ -52,7 +53,7 @@ class RunSeconds:
 
     @property
     def total(self) -> float:
-        """All of it."""
+        """The total seconds."""
         return self.training + self.evaluation + self.storing
 
 
@@ -78,12 +79,12 @@ class Estimate:
 
     @property
     def hours(self) -> float:
-        """Of one worker doing it all, one thread or one GPU."""
+        """The hours that a single worker takes for the whole plan, on one thread or one GPU."""
         return self.num_runs * self.run.total / 3600
 
 
 def estimate(folder: RunFolder) -> Estimate:
-    """Time a few steps of a plan's first genotypes on this machine; takes seconds, writes nothing.
+    """Time a few steps of a plan's first genotypes here; takes seconds and writes nothing.
 
     Raises:
         ConfigError: the folder is not planned.
@@ -110,7 +111,7 @@ def estimate(folder: RunFolder) -> Estimate:
     num_runs = sum(1 for _ in folder.plan())
     num_differences = sum(moment.base is not None for moment in folder.moments)
     num_whole = len(folder.moments) - num_differences
-    num_whole += len(config.momentum_epochs)  # it takes as much as a state
+    num_whole += len(config.momentum_epochs)  # a momentum takes as many bytes as a state
     state_bytes = num_whole * _BYTES_PER_FLOAT[config.states.dtype]
     state_bytes += num_differences * _BYTES_PER_DIFFERENCE[config.states.dtype]
     tables = [Storing(config.states, tensor_table(network)).tensors for network in networks]
@@ -130,7 +131,7 @@ def estimate(folder: RunFolder) -> Estimate:
 
 
 def evaluation_hint(cost: Estimate, config: Config) -> str | None:
-    """How to evaluate less, where that is most of a run's time."""
+    """How to evaluate less, if evaluations take most of a run's time; else None."""
     share = cost.run.evaluation / cost.run.total
     if share < _MUCH_EVALUATION:
         return None
@@ -161,7 +162,7 @@ def _step_seconds(network: Network, num_images: int) -> float:
 
 
 def _storing_seconds(network: Network) -> float:
-    """Seconds of compressing a state."""
+    """The seconds of compressing a state."""
     begin = time.perf_counter()
     encode(capture(network).values)
     return time.perf_counter() - begin

@@ -1,4 +1,4 @@
-"""Find files among the shards that are not of the plan, such as those of another study."""
+"""Find files in ``shards/`` that do not belong to the plan, such as another study's."""
 
 import contextlib
 import re
@@ -30,7 +30,7 @@ _NAME = re.compile(r"shard-(\d+)\.h5")
 
 
 def shards_present(folder: RunFolder) -> Iterator[tuple[Path, list[PlannedRun]]]:
-    """Each file in ``shards/`` with its planned runs; none if the plan has no such shard."""
+    """Each file in ``shards/`` with its planned runs; no runs if the plan has no such shard."""
     surplus = set(folder.shard_files())
     for shard, runs in folder.shards():
         file = folder.shard_file(shard)
@@ -86,7 +86,7 @@ def why_misplaced(folder: RunFolder, file: Path) -> str | None:
 
 
 def shard_files(folder: RunFolder, shards: ShardRange | None) -> Iterator[Path]:
-    """All files in ``shards/``, or those of a range and those without a shard's name."""
+    """All files in ``shards/``; or those in a range, and all without a shard's name."""
     for file in folder.shard_files():
         match = _NAME.fullmatch(file.name)
         if shards is None or not match or int(match[1]) in shards:
@@ -94,10 +94,10 @@ def shard_files(folder: RunFolder, shards: ShardRange | None) -> Iterator[Path]:
 
 
 def check_shards(folder: RunFolder, shards: ShardRange | None = None) -> None:
-    """Check that the files in ``shards/``, or in a range of it, are of the plan.
+    """Check that the files in ``shards/``, or in a range of it, belong to the plan.
 
     Raises:
-        PlanMismatchError: a file is not of the plan.
+        PlanMismatchError: a file does not belong to the plan.
         DTBError: a file cannot be read.
     """
     for file in shard_files(folder, shards):

@@ -48,11 +48,11 @@ def check_same_study(
 
 
 def advice(differ: Collection[str], old: Path) -> list[str]:
-    """What can be done about settings that are not those of a planned folder.
+    """Advice for settings that differ from those of a planned folder; empty if there is none.
 
     Args:
-        differ: the settings.
-        old: the folder.
+        differ: the settings that differ.
+        old: the planned folder.
     """
     if "recipe.num_epochs" in differ:
         return [_MORE_EPOCHS]
@@ -68,7 +68,7 @@ def advice(differ: Collection[str], old: Path) -> list[str]:
 
 
 def _deciding(provenance: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings and hashes that decide a run's bits, flat."""
+    """The settings and hashes that decide a run's bits, as a flat dictionary."""
     settings = stored_settings(provenance["config"])
     kept = {
         key: value

@@ -31,7 +31,7 @@ def unite(
     keep_first: bool = False,
     volume_size: int | None = None,
 ) -> Iterator[CopiedRun]:
-    """Write the runs of several benchmarks into one, which appears when the last run is copied.
+    """Write the runs of several benchmarks to one file; it appears after the last run is copied.
 
     The runs of the first file come first, then the other runs of the second file, and so on; runs
     that failed in all files come last. Frames are copied without decoding.
