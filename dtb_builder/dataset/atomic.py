@@ -1,7 +1,6 @@
 """Files that are whole or absent: written under a temporary name, then renamed.
 
-Use it for every file whose name the user gives: if the name is a link, a device or a pipe, it stays
-one.
+Use it for every file whose name the user gives: a link, a device or a pipe of that name is kept.
 """
 
 import contextlib
@@ -72,7 +71,7 @@ def followed(path: Path) -> Path:
 
     Raises:
         PermissionError: the path is a link that belongs neither to this user nor to root. In a
-            shared folder, its owner may want this user to overwrite one of their own files.
+            shared folder, another user may have made it to get a file of this user overwritten.
     """
     for _ in range(_MOST_LINKS):
         if not path.is_symlink() or _is_magic(path):
@@ -88,7 +87,7 @@ _MOST_LINKS = 40
 
 
 def _is_magic(path: Path) -> bool:
-    """Whether a link stands for an open file rather than a path, as /proc/self/fd/1 may."""
+    """Whether a link refers to an open file instead of a path, as /proc/self/fd/1 may."""
     return not (path.parent / path.readlink()).exists() and path.exists()
 
 

@@ -106,7 +106,7 @@ def _read(file: Path) -> list[tuple[str, str]]:
     """The SHA-256 and the name of each file, read as ``sha256sum --check`` does."""
     if not file.exists():
         raise FileNotFoundError(f"{file.parent} has no {MANIFEST}: it was not published")
-    if not file.is_file() or _leads_out(file.parent, file.name):  # a pipe would block its reader
+    if not file.is_file() or _leads_out(file.parent, file.name):  # reading a pipe would block
         raise DamagedFileError(f"{file} is a folder, a device or a link, not a list")
     if file.stat().st_size > _MOST_BYTES:
         raise DamagedFileError(f"{file} has {file.stat().st_size} bytes, too many for a list")

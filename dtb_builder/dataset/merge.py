@@ -89,7 +89,7 @@ def merge(
 
 
 def remove_old_volumes(target: Path) -> None:
-    """Remove volumes of earlier merges: those that the benchmark in their folder does not name.
+    """Remove the volumes of earlier merges, which the benchmark in this folder does not name.
 
     The folder must hold no other benchmark.
     """

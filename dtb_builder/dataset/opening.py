@@ -80,7 +80,7 @@ def open_file(path: Path) -> h5py.File:
     """
     if not path.exists():
         raise FileNotFoundError(f"there is no file {path}")
-    if not path.is_file():  # a pipe would block whoever opens it
+    if not path.is_file():  # opening a pipe would block
         raise NotDTBFileError(f"{path} is a folder or a device, not a DTB file")
     return _checked(path, path)
 

@@ -43,7 +43,7 @@ class LostRun:
     """A run that could not be recovered.
 
     Attributes:
-        number: the run's number, or None if it is lost too.
+        number: the run's number, or None if that is also damaged.
         reason: what is damaged or missing.
     """
 

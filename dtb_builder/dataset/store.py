@@ -102,7 +102,7 @@ class Store:
 
     @property
     def provenance_text(self) -> str:
-        """The provenance, as it stands in the file."""
+        """The provenance as the file's JSON text."""
         texts = self.index.texts(schema.PROVENANCE)
         if len(texts) != 1:
             raise DamagedFileError(f"{self.path}: expected one provenance, got {len(texts)}")
