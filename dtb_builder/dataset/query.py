@@ -468,7 +468,9 @@ class Benchmark:
 
     @property
     def genotypes(self) -> NDArray[np.uint8]:
-        """Every run's `Genotype.to_array`, shape (runs, 2, 8, 2): run, cell, edge, entry.
+        """Every run's `Genotype.to_array`: uint8, shape (runs, 2, 8, 2).
+
+        The axes are run, cell, edge, (operation, predecessor).
 
         >>> bench.genotypes.shape
         (12, 2, 8, 2)
