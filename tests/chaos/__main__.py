@@ -113,7 +113,7 @@ def _kill_row(scenario: str, name: str, folders: list[Path], expected: dict[Any,
         len(folders),
         sum(report.num_lost for report in reports),
         sum(report.num_wrong for report in reports),
-        sum(report.num_unreadable for report in reports) + (resumed < len(folders)),
+        sum(r.num_unreadable + (r.num_left > 0 and r.num_resumed == 0) for r in reports),
         round(time.monotonic() - begin, 1),
         "; ".join(notes),
     )

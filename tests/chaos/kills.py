@@ -62,6 +62,8 @@ class KillReport:
 
     Attributes:
         num_epochs_before: finished epochs when it struck.
+        num_left: runs that were not finished then, as far as it is known; workers that outlive
+            their driver may finish all.
         num_epochs_after: epochs trained afterwards.
         num_resumed: runs that went on from their middle.
         fewest_after_resume: epochs that the run that was nearest to its end still had to train.
@@ -72,6 +74,7 @@ class KillReport:
     """
 
     num_epochs_before: int = 0
+    num_left: int = 1
     num_epochs_after: int = 0
     num_resumed: int = 0
     fewest_after_resume: int | None = None
@@ -244,7 +247,9 @@ def _num_epochs(folder: Path) -> int:
 
 def _note_epochs(folder: Path, report: KillReport) -> None:
     """Count what was finished, once nobody works on it any more."""
-    report.num_epochs_before += sum(_epochs_of_runs(folder))
+    epochs = list(_epochs_of_runs(folder))
+    report.num_epochs_before += sum(epochs)
+    report.num_left = sum(each <= NUM_EPOCHS for each in epochs)
 
 
 def _epochs_of_runs(folder: Path) -> Iterator[int]:
