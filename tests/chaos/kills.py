@@ -33,7 +33,7 @@ __all__ = [
     "uninterrupted",
 ]
 
-NUM_EPOCHS = 10
+NUM_EPOCHS = 16
 
 PLAN = (
     "images.num_valid=800",
