@@ -20,6 +20,7 @@ __all__ = [
     "Moment",
     "TensorTable",
     "TrainingState",
+    "is_logarithmic",
     "whole_number",
 ]
 
@@ -69,6 +70,15 @@ def whole_number(name: str, value: SupportsIndex) -> int:
 
 TRAINED_HERE: Mapping[str, str] = MappingProxyType({"kind": "trained"})
 """The origin of a run that was trained from its initialisation with its own config."""
+
+
+def is_logarithmic(epoch: int, num_epochs: int) -> bool:
+    """Whether an epoch is one of 0, 1, 2, 4, 8 and so on, or the last.
+
+    >>> [epoch for epoch in range(7) if is_logarithmic(epoch, 6)]
+    [0, 1, 2, 4, 6]
+    """
+    return epoch.bit_count() <= 1 or epoch == num_epochs
 
 
 class Moment(NamedTuple):

@@ -114,14 +114,13 @@ class Part:
         cls, store: Store, rows: NDArray[np.intp], numbers: NDArray[np.int64], kept: Kept
     ) -> Self:
         """Rows of an open file; the copied runs' origins name the plan they were trained under."""
-        sha256 = hashlib.sha256(store.provenance_text.encode()).hexdigest()
         listed: dict[str, tuple[str | None, ...]] = {}
         for name in LISTED:
             used = _used(store, f"runs/{name}", rows)
             texts = enumerate(store.index.texts(f"{name}s"))
             listed[name] = tuple(text if i in used else None for i, text in texts)
         listed["origin"] = tuple(
-            text and json.dumps(adopted(json.loads(text), sha256), sort_keys=True)
+            text and json.dumps(adopted(json.loads(text), store.provenance_sha256), sort_keys=True)
             for text in listed["origin"]
         )
         checksums = store.index.column("runs/crc32c")[rows]

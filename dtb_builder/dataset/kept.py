@@ -9,7 +9,7 @@ from dtb_builder.dataset import codec, schema
 from dtb_builder.dataset.states import StatePlaces, frame_rows
 from dtb_builder.dataset.store import Store
 from dtb_builder.errors import StateNotKeptError
-from dtb_builder.record import Moment
+from dtb_builder.record import Moment, is_logarithmic
 
 __all__ = ["Kept", "first_and_last", "logarithmic", "thinned"]
 
@@ -105,7 +105,7 @@ def first_and_last(num_epochs: int) -> set[int]:
 
 def logarithmic(num_epochs: int) -> set[int]:
     """Epochs 0, 1, 2, 4, 8 and so on, and the last."""
-    return {epoch for epoch in range(num_epochs + 1) if epoch.bit_count() <= 1} | {num_epochs}
+    return {epoch for epoch in range(num_epochs + 1) if is_logarithmic(epoch, num_epochs)}
 
 
 def _base_step(moments: Sequence[Moment], moment: Moment) -> int | None:

@@ -1,6 +1,5 @@
 """One run of a benchmark: its metrics and its training states."""
 
-import hashlib
 import os
 import warnings
 from collections.abc import Callable, Mapping
@@ -270,7 +269,7 @@ class Run:
         >>> len(run.provenance_sha256)
         64
         """
-        return hashlib.sha256(self._store.provenance_text.encode()).hexdigest()
+        return self._store.provenance_sha256
 
     @property
     def file(self) -> Location:

@@ -1,5 +1,6 @@
 """One open file, with its columns and states; benchmarks and runs read through it."""
 
+import hashlib
 import os
 from typing import Any
 
@@ -107,6 +108,11 @@ class Store:
         if len(texts) != 1:
             raise DamagedFileError(f"{self.path}: expected one provenance, got {len(texts)}")
         return texts[0]
+
+    @remembered
+    def provenance_sha256(self) -> str:
+        """SHA-256 of the provenance text; branches and copies use it to name the file."""
+        return hashlib.sha256(self.provenance_text.encode()).hexdigest()
 
     @remembered
     def environments(self) -> tuple[dict[str, Any], ...]:

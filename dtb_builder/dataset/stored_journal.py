@@ -70,14 +70,17 @@ def adopted_from(run: Run) -> dict[str, Any]:
     return adopted(run.origin, run.provenance_sha256)
 
 
-def measured(run: Run, epoch: int) -> dict[str, float]:
-    """The metrics of an epoch of a run, as far as they were measured."""
+def measured(run: Run) -> list[dict[str, float]]:
+    """The metrics of each epoch of a run from epoch 0 on, as far as they were measured."""
     curves = {name: run.curve(name) for name in METRICS}
-    return {
-        name: float(curve[epoch])
-        for name, curve in curves.items()
-        if not np.ma.getmaskarray(curve)[epoch]
-    }
+    return [
+        {
+            name: float(curve[epoch])
+            for name, curve in curves.items()
+            if not np.ma.getmaskarray(curve)[epoch]
+        }
+        for epoch in range(run.num_epochs + 1)
+    ]
 
 
 def _epochs(store: Store, row: int, run: Run, kept: Kept) -> Iterator[EpochRecord]:
@@ -97,10 +100,10 @@ def _epochs(store: Store, row: int, run: Run, kept: Kept) -> Iterator[EpochRecor
             momentum = kept.frame(store, row, places, schema.MOMENTUM, position)
         return MomentFrames(moment, kept.frame(store, row, places, name, position), momentum)
 
-    for epoch in range(run.num_epochs + 1):
+    for epoch, metrics in enumerate(measured(run)):
         yield EpochRecord(
             epoch,
-            measured(run, epoch),
+            metrics,
             run.environment(epoch=epoch),
             run.state_crc32c(epoch=epoch),
             [frames(position) for position in at[epoch]],

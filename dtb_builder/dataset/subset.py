@@ -1,7 +1,6 @@
 """Writing a part of a benchmark: fewer runs or fewer states."""
 
 import contextlib
-import hashlib
 import json
 import os
 from collections.abc import Iterable, Iterator
@@ -78,10 +77,8 @@ def copied_subset(
             for number in wanted - set(numbers.tolist()) - {f.number for f in failures}:
                 numbered_run(store, number)  # raises
             numbers = np.intersect1d(numbers, np.array(sorted(wanted), np.int64))
-        source = store.provenance_text
-        sha256 = hashlib.sha256(source.encode()).hexdigest()
-        provenance = json.loads(source)
-        about = {"provenance_sha256": sha256, "states": states}
+        provenance = json.loads(store.provenance_text)
+        about = {"provenance_sha256": store.provenance_sha256, "states": states}
         provenance["subset_of"] = [about, *provenance.get("subset_of", ())]
         rows = np.searchsorted(store.index.numbers, numbers)
         kept = Kept(store.index.moments, _kept(store, states))

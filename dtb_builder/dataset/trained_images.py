@@ -77,7 +77,7 @@ def images_of(
         divided = {part: split["indices_sha256"] for part, split in provenance["splits"].items()}
     images, split = load_split_images(config)
     check_images(images, stored, user=user)
-    test = np.arange(len(images.test_labels), dtype=np.int64) if split.test is None else split.test
+    test = split.test_indices(len(images.test_labels))
     for part, indices in (("train", split.train), ("valid", split.valid), ("test", test)):
         if indices_sha256(indices) != divided.get(part):
             raise ImagesError(f"{images.name}: the {part} images are others than those of {user}")
@@ -91,7 +91,7 @@ def parts_of(images: Images, split: Split) -> TrainedImages:
         return TrainedPart(pixels, labels, images.mean, images.std)
 
     pixels, labels = images.train_images, images.train_labels
-    test = slice(None) if split.test is None else split.test
+    test = split.test_indices(len(images.test_labels))
     return TrainedImages(
         train=part(pixels[split.train], labels[split.train]),
         valid=part(pixels[split.valid], labels[split.valid]),

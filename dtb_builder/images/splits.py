@@ -41,6 +41,10 @@ class Split:
         if len(both := np.intersect1d(self.train, self.valid)):
             raise ValueError(f"train and valid must be disjoint, got image {both[0]} in both")
 
+    def test_indices(self, num_images: int) -> NDArray[np.int64]:
+        """The indices of the test images, of an image set that has as many; int64, ascending."""
+        return np.arange(num_images, dtype=np.int64) if self.test is None else self.test
+
 
 def stratified_split(
     labels: NDArray[np.integer], num_valid: int, seed: int, *, num_train: int | None = None

@@ -73,7 +73,7 @@ def make_resident(images: Images, split: Split, device: torch.device | str) -> R
             f"split must be of {len(images.train_images)} training images, got an index {last}"
         )
 
-    test = slice(None) if split.test is None else split.test
+    test = split.test_indices(len(images.test_labels))
 
     def labelled(images: np.ndarray, labels: np.ndarray) -> LabelledImages:
         return LabelledImages(

@@ -1,7 +1,7 @@
 """Adopting a plan's runs from finished studies that have them, instead of training them."""
 
 import contextlib
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -101,6 +101,9 @@ class FinishedRuns:
 
     Args:
         paths: run folders, benchmarks or shards.
+
+    Raises:
+        ConfigError: a folder has no finished runs.
     """
 
     paths: Sequence[Path]
@@ -108,18 +111,9 @@ class FinishedRuns:
     _known: dict[bytes, tuple[Path, int]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for file in self.files:
+        for file in _files(self.paths):
             for row, run in enumerate(identities(self.sources.of(file))):
                 self._known.setdefault(run, (file, row))
-
-    @property
-    def files(self) -> list[Path]:
-        """The files that hold the runs.
-
-        Raises:
-            ConfigError: a folder has no such file.
-        """
-        return [file for path in self.paths for file in _files(path)]
 
     def find(self, folder: RunFolder, run: PlannedRun) -> tuple[Store, int] | None:
         """The file and the row of a planned run, or None if no file has it."""
@@ -139,7 +133,7 @@ def check_studies(
         ConfigError: a folder has no finished runs.
     """
     for paths, is_adopted in ((adopting, True), (widening, False)):
-        for file in (file for path in paths for file in _files(path)):
+        for file in _files(paths):
             with contextlib.closing(Store(file)) as store:
                 wanted.check_alike(store)
                 if is_adopted:
@@ -201,7 +195,12 @@ def _adopt(folder: RunFolder, run: PlannedRun, store: Store, row: int, wanted: W
             used.unlink()
 
 
-def _files(path: Path) -> list[Path]:
+def _files(paths: Iterable[Path]) -> list[Path]:
+    """The files of run folders, benchmarks and shards that hold runs."""
+    return [file for path in paths for file in _files_of(path)]
+
+
+def _files_of(path: Path) -> list[Path]:
     if not path.is_dir():
         return [path]
     folder = RunFolder(path)

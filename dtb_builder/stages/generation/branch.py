@@ -1,6 +1,5 @@
 """Plan runs that continue from stored runs."""
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -58,7 +57,7 @@ def branch(
     for run in runs:
         _check_start(run, epoch)
     provenance = benchmark.provenance_text
-    sha256 = hashlib.sha256(provenance.encode()).hexdigest()
+    sha256 = runs[0].provenance_sha256
     origins = [origin_of(run, epoch, sha256) for run in runs]
     started = {
         "epoch": epoch,

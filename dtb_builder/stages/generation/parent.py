@@ -7,8 +7,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from dtb_builder.dataset import Benchmark, Run, codec
 from dtb_builder.dataset.atomic import scratch_folder
 from dtb_builder.dataset.journal import (
@@ -21,8 +19,9 @@ from dtb_builder.dataset.journal import (
 )
 from dtb_builder.dataset.replay import start_of
 from dtb_builder.dataset.shard import write_shard
+from dtb_builder.dataset.stored_journal import measured
 from dtb_builder.errors import DamagedFileError, PlanMismatchError
-from dtb_builder.record import METRICS, Moment
+from dtb_builder.record import Moment
 from dtb_builder.stages.generation.run_folder import PlannedRun, RunFolder
 from dtb_builder.stages.settings.branch import BranchConfig
 
@@ -162,17 +161,11 @@ def append_parent(journal: Journal, run: Run, epoch: int) -> Journal:
     step = start.state.num_batches_tracked
     momentum = b"" if start.momentum is None else codec.encode(start.momentum)
     frames = MomentFrames(Moment(step, start.epoch), codec.encode(start.state.values), momentum)
-    curves = {name: run.curve(name) for name in METRICS}
-    for row in range(epoch + 1):
-        measured = {
-            name: float(curve[row])
-            for name, curve in curves.items()
-            if not np.ma.getmaskarray(curve)[row]
-        }
+    for row, metrics in enumerate(measured(run)[: epoch + 1]):
         append_epoch(
             journal.path,
             epoch=row,
-            metrics=measured,
+            metrics=metrics,
             environment=run.environment(epoch=row),
             state_crc32c=run.state_crc32c(epoch=row),
             moments=[frames] if row == epoch else [],

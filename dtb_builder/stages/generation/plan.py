@@ -244,9 +244,7 @@ def _check_moments(config: Config, num_images: int) -> None:
 
 def _provenance(config: Config, images: Images, split: Split) -> dict[str, Any]:
     """The provenance that every file of the plan has; without the paths of this machine."""
-    test = split.test
-    if test is None:
-        test = np.arange(len(images.test_labels), dtype=np.int64)
+    test = split.test_indices(len(images.test_labels))
     return {
         "config": deciding_settings(config),
         "network": asdict(network_spec(config.network, images)),

@@ -1,7 +1,6 @@
 """Unite benchmarks with the same recipe: each run once, with new numbers."""
 
 import contextlib
-import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -137,12 +136,11 @@ def _provenance(stores: Sequence[Store]) -> str:
     plans: dict[str, dict[str, Any]] = {}
     for store in stores:
         found = store.provenance
-        sha256 = hashlib.sha256(store.provenance_text.encode()).hexdigest()
         own = {name: found["config"][name] for name in _PLAN_SETTINGS if name in found["config"]}
         for name in ("plan", "subset_of"):
             if name in found:
                 own[name] = found[name]
-        plan = {"provenance_sha256": sha256, **own}
+        plan = {"provenance_sha256": store.provenance_sha256, **own}
         for listed in found.get("plans", [plan]):
             plans.setdefault(listed["provenance_sha256"], listed)
     united = stores[0].provenance

@@ -180,7 +180,6 @@ def training_in_turns(
             if finished.epoch > known.num_epochs:
                 append_end(folder.journal_file(run), "it ended early")
                 break
-            _check_same_bits(run, finished, known, facts)
         elif diverged := _not_finite(finished):
             if finished.epoch == 0:
                 raise DivergedError(f"{diverged}: its initialisation, which no retry changes")
@@ -276,6 +275,9 @@ def _store(
 
     Returns:
         the epoch's metrics as they are stored.
+
+    Raises:
+        ContradictionError: the run is known with another state; then nothing is stored.
     """
     config, epoch = folder.config, finished.epoch
     begin = time.perf_counter()
@@ -290,7 +292,8 @@ def _store(
     seconds = finished.metrics.get("state_seconds", 0.0) + time.perf_counter() - begin
     metrics = {**finished.metrics, "state_seconds": seconds}
     if known is not None:
-        metrics, facts = measured(known, epoch), known.environment(epoch=epoch)
+        _check_same_bits(run, epoch, checksum, known, facts)
+        metrics, facts = measured(known)[epoch], known.environment(epoch=epoch)
     if epoch < config.recipe.num_epochs:
         checkpoint = Checkpoint.capture(finished).to_bytes()
         write_whole(folder.checkpoint_file(run, epoch), checkpoint)
@@ -307,20 +310,19 @@ def _store(
 
 
 def _check_same_bits(
-    run: PlannedRun, finished: FinishedEpoch, known: Run, facts: Mapping[str, str | int]
+    run: PlannedRun, epoch: int, checksum: int, known: Run, facts: Mapping[str, str | int]
 ) -> None:
     """See that a run that is trained again has the state that it had.
 
     Raises:
         ContradictionError: it has not.
     """
-    values = capture(finished.network).values.astype("<f4", copy=False)
-    if codec.crc32c(values.data) != known.state_crc32c(epoch=finished.epoch):
-        then = known.environment(epoch=finished.epoch)
+    if checksum != known.state_crc32c(epoch=epoch):
+        then = known.environment(epoch=epoch)
         there = {key: value for key, value in then.items() if facts.get(key) != value}
         here = {key: facts.get(key) for key in there}
         raise ContradictionError(
-            f"run {run.number} has another state after epoch {finished.epoch} than in "
+            f"run {run.number} has another state after epoch {epoch} than in "
             f"{known.file}: trained there on {there or 'an equal machine'}, here on "
             f"{here or 'one'}; its states can be widened where it was trained"
         )

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from dtb_builder.record import Moment
+from dtb_builder.record import Moment, is_logarithmic
 
 __all__ = ["StatesConfig"]
 
@@ -117,5 +117,5 @@ def _has(
     if chosen == "all":
         return True
     if chosen == "logarithmic":
-        return epoch.bit_count() <= 1 or epoch == num_epochs
+        return is_logarithmic(epoch, num_epochs)
     return epoch in {num_epochs if listed == -1 else listed for listed in chosen}
