@@ -6,13 +6,12 @@ epoch, the one on test images that of the last: only the latter is read.
 """
 
 import json
-import math
 from collections.abc import Mapping
 from typing import Any
 
 from dtb_builder.errors import GenotypeError, TableError
 from dtb_builder.space import Edge, Genotype
-from dtb_builder.tables.trained import TrainedGenotype
+from dtb_builder.tables.trained import TrainedGenotype, accuracy_of
 
 __all__ = ["read_run301"]
 
@@ -32,9 +31,7 @@ def read_run301(text: str, number: int) -> tuple[TrainedGenotype, dict[str, Any]
         recipe = {
             name: value for name, value in settings.items() if not name.startswith(_IS_GENOTYPES)
         }
-        accuracy = float(run["test_accuracy"]) / 100
-        if not (math.isfinite(accuracy) and 0 <= accuracy <= 1):
-            raise ValueError(f"an accuracy must be in 0..100 percent, got {run['test_accuracy']}")
+        accuracy = accuracy_of(run["test_accuracy"])
         trained = TrainedGenotype(
             number=number,
             genotype=Genotype(*(_cell(settings, cell) for cell in ("normal", "reduce"))),

@@ -7,11 +7,10 @@ genotypes stand there twice. Latencies are not read.
 
 import csv
 import io
-import math
 
 from dtb_builder.errors import GenotypeError, TableError
 from dtb_builder.space import Genotype
-from dtb_builder.tables.trained import Outsider, TrainedGenotype
+from dtb_builder.tables.trained import Outsider, TrainedGenotype, accuracy_of
 
 __all__ = ["read_oncenas"]
 
@@ -28,9 +27,7 @@ def read_oncenas(text: str) -> tuple[tuple[TrainedGenotype, ...], tuple[Outsider
     outside: list[Outsider] = []
     for number, row in enumerate(csv.DictReader(io.StringIO(text))):
         try:
-            accuracy = float(row["test_acc50"]) / 100
-            if not (math.isfinite(accuracy) and 0 <= accuracy <= 1):
-                raise ValueError(f"an accuracy must be in 0..100 percent, got {row['test_acc50']}")
+            accuracy = accuracy_of(row["test_acc50"])
             genotype = Genotype.parse(row["architecture"])
         except GenotypeError as error:
             outside.append(Outsider(number, str(error)))

@@ -1,11 +1,12 @@
 """A genotype that others trained."""
 
+import math
 from dataclasses import dataclass
 
 from dtb_builder.network import NetworkSpec
 from dtb_builder.space import Genotype
 
-__all__ = ["Outsider", "TrainedGenotype"]
+__all__ = ["Outsider", "TrainedGenotype", "accuracy_of"]
 
 
 @dataclass(frozen=True)
@@ -49,3 +50,15 @@ class Outsider:
 
     number: int
     reason: str
+
+
+def accuracy_of(percent: float | str) -> float:
+    """A published accuracy in percent, as a number in [0, 1].
+
+    Raises:
+        ValueError: it is no number in 0..100.
+    """
+    accuracy = float(percent) / 100
+    if not (math.isfinite(accuracy) and 0 <= accuracy <= 1):
+        raise ValueError(f"an accuracy must be in 0..100 percent, got {percent}")
+    return accuracy
