@@ -1,5 +1,6 @@
 """Every name, type and shape of a DTB file; data_schema.md says the same in prose."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -115,20 +116,18 @@ ENVIRONMENT_SHAPE: Shape = {"device_name": str}
 
 @dataclass(frozen=True)
 class Column:
-    """One array of the index.
+    """One array of the index; data_schema.md says what its numbers mean.
 
     Attributes:
         name: path in the file.
         dtype: little-endian numpy type.
         shape: "runs", "epochs" (num_epochs + 1), "moments" and "failures" stand for the sizes of
             the file.
-        meaning: in a few words, also in data_schema.md.
     """
 
     name: str
     dtype: np.dtype
     shape: tuple[int | str, ...]
-    meaning: str
 
     @property
     def counts_runs(self) -> bool:
@@ -136,8 +135,10 @@ class Column:
         return self.shape[0] == "runs"
 
 
-def _column(name: str, dtype: str, shape: tuple[int | str, ...], meaning: str) -> Column:
-    return Column(name, np.dtype(dtype), shape, meaning)
+def _columns(
+    group: str, dtype: str, shape: tuple[int | str, ...], names: Iterable[str]
+) -> tuple[Column, ...]:
+    return tuple(Column(f"{group}/{name}", np.dtype(dtype), shape) for name in names)
 
 
 _RUN, _EPOCHS, _AT_MOMENTS = ("runs",), ("runs", "epochs"), ("runs", "moments")
@@ -145,43 +146,31 @@ _MOMENT, _FAILURE = ("moments",), ("failures",)
 _CELLS = (2, 8, 2)
 
 COLUMNS: tuple[Column, ...] = (
-    _column("moments/epoch", "<i4", _MOMENT, "the epoch that it ends; -1 within an epoch"),
-    _column("moments/step", "<i8", _MOMENT, "training steps until then, increasing"),
-    _column("moments/base", "<i4", _MOMENT, "position of a difference's base; -1 of a whole state"),
-    _column("runs/number", "<i8", _RUN, "in the plan, strictly increasing"),
-    _column("runs/seed", "<i8", _RUN, "of the initialisation"),
-    _column("runs/order_seed", "<i8", _RUN, "of data order, augmentation and drop-path"),
-    _column("runs/genotype", "|u1", ("runs", *_CELLS), "cells, edges: operation, predecessor"),
-    _column("runs/key", "|u1", ("runs", 32), "SHA-256 of the genotype's canonical text"),
-    _column("runs/iso_key", "|u1", ("runs", 32), "SHA-256 that isomorphic genotypes share"),
-    _column("runs/num_parameters", "<i8", _RUN, "trainable, auxiliary head included"),
-    _column("runs/multiply_accumulates", "<i8", _RUN, "for one image, without auxiliary head"),
-    _column("runs/num_epochs", "<i4", _RUN, "the last epoch stored: E, or less if it diverged"),
-    _column("runs/state_crc32c", "<u4", _EPOCHS, "of the state as trained, kept or not"),
-    *(_column(f"metrics/{name}", "<f8", _EPOCHS, text) for name, text in METRICS.items()),
-    *(
-        _column(f"measured/{name}", "|u1", _EPOCHS, f"1 where metrics/{name} was measured")
-        for name in METRICS
-    ),
-    _column("runs/num_floats", "<i8", _RUN, "length of a state"),
-    _column("runs/num_tensors", "<i8", _RUN, "tensors in a state"),
-    _column("runs/tensors_crc32c", "<u4", _RUN, "of the tensor table"),
-    _column("moments/length", "<i8", _AT_MOMENTS, "bytes of the state's frame; 0: none"),
-    _column("moments/crc32c", "<u4", _AT_MOMENTS, "of the state's frame"),
-    _column("moments/momentum_length", "<i8", _AT_MOMENTS, "bytes of momentum's frame; 0: none"),
-    _column("moments/momentum_crc32c", "<u4", _AT_MOMENTS, "of the momentum's frame"),
-    _column("runs/crc32c", "<u4", _RUN, "of the run's entries above: see below"),
-    _column("runs/environment", "<i4", _EPOCHS, "index of environments: where the epoch ran"),
-    _column("runs/origin", "<i4", _RUN, "index of origins: where the run comes from"),
-    _column("runs/volume", "<i4", _RUN, "index of volumes: where its states lie"),
-    _column("runs/tensors_offset", "<i8", _RUN, "first byte of the tensor table"),
-    _column("moments/offset", "<i8", _AT_MOMENTS, "first byte of the state's frame"),
-    _column("moments/momentum_offset", "<i8", _AT_MOMENTS, "first byte of the momentum's frame"),
-    _column("failures/number", "<i8", _FAILURE, "the failed run's"),
-    _column("failures/seed", "<i8", _FAILURE, "its seed"),
-    _column("failures/order_seed", "<i8", _FAILURE, "its order seed"),
-    _column("failures/genotype", "|u1", ("failures", *_CELLS), "as runs/genotype"),
-    _column("failures/attempts", "<i8", _FAILURE, "how often it was tried"),
+    *_columns("moments", "<i4", _MOMENT, ["epoch"]),
+    *_columns("moments", "<i8", _MOMENT, ["step"]),
+    *_columns("moments", "<i4", _MOMENT, ["base"]),
+    *_columns("runs", "<i8", _RUN, ["number", "seed", "order_seed"]),
+    *_columns("runs", "|u1", ("runs", *_CELLS), ["genotype"]),
+    *_columns("runs", "|u1", ("runs", 32), ["key", "iso_key"]),
+    *_columns("runs", "<i8", _RUN, ["num_parameters", "multiply_accumulates"]),
+    *_columns("runs", "<i4", _RUN, ["num_epochs"]),
+    *_columns("runs", "<u4", _EPOCHS, ["state_crc32c"]),
+    *_columns("metrics", "<f8", _EPOCHS, METRICS),
+    *_columns("measured", "|u1", _EPOCHS, METRICS),
+    *_columns("runs", "<i8", _RUN, ["num_floats", "num_tensors"]),
+    *_columns("runs", "<u4", _RUN, ["tensors_crc32c"]),
+    *_columns("moments", "<i8", _AT_MOMENTS, ["length"]),
+    *_columns("moments", "<u4", _AT_MOMENTS, ["crc32c"]),
+    *_columns("moments", "<i8", _AT_MOMENTS, ["momentum_length"]),
+    *_columns("moments", "<u4", _AT_MOMENTS, ["momentum_crc32c"]),
+    *_columns("runs", "<u4", _RUN, ["crc32c"]),
+    *_columns("runs", "<i4", _EPOCHS, ["environment"]),
+    *_columns("runs", "<i4", _RUN, ["origin", "volume"]),
+    *_columns("runs", "<i8", _RUN, ["tensors_offset"]),
+    *_columns("moments", "<i8", _AT_MOMENTS, ["offset", "momentum_offset"]),
+    *_columns("failures", "<i8", _FAILURE, ["number", "seed", "order_seed"]),
+    *_columns("failures", "|u1", ("failures", *_CELLS), ["genotype"]),
+    *_columns("failures", "<i8", _FAILURE, ["attempts"]),
 )
 """The index, in the order it is written."""
 
