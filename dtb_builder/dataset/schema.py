@@ -25,22 +25,22 @@ __all__ = [
 ]
 
 FORMAT = "darts-training-bench"
-"""The value of the root attribute ``format``, by which a DTB file is known."""
+"""The value of the root attribute ``format`` of every DTB file."""
 
 SCHEMA_VERSION = "2.0"
-"""``major.minor``: readers refuse another major number."""
+"""``major.minor``; readers refuse another major version."""
 
 DRAFT_MAJOR = "1"
-"""The major number of drafts in which no benchmark was published."""
+"""The major version of drafts in which no benchmark was published."""
 
 MAX_FLOATS = 2**25
-"""The longest state a file may hold; a larger number means damage (no DARTS network comes near)."""
+"""The most floats of a state; a larger number means damage, since no DARTS network comes near."""
 
 MAX_ENTRIES = 2**20
-"""The most rows of metrics of a run, and the most moments, that a file may have."""
+"""The most epochs of a run, epoch 0 included, and the most moments of a file."""
 
 BLOCK_BYTES = 2**12
-"""Bytes of a column that one checksum proves."""
+"""Bytes of a column that one checksum covers."""
 
 
 class FileKind:
@@ -55,35 +55,35 @@ FORMAT_ATTRIBUTE = "format"
 VERSION_ATTRIBUTE = "schema_version"
 KIND_ATTRIBUTE = "kind"
 PROVENANCE_ATTRIBUTE = "provenance_crc32c"
-"""CRC-32C of the provenance, on the root of every file: files of one benchmark share it."""
+"""A root attribute: CRC-32C of the provenance, equal in all files of a benchmark."""
 
 CHECKSUM_ATTRIBUTE = "crc32c"
-"""On each list of checksums: CRC-32C of the column's name and of the list.
+"""An attribute of each list of checksums: CRC-32C of the column's name and the list.
 
-The name is counted in so that no column can stand in for another.
+It covers the name, so that a column cannot replace another.
 """
 
 PROVENANCE = "provenance"
 """One UTF-8 string: JSON of the config, the images, the splits and the writer's version."""
 
 ENVIRONMENTS = "environments"
-"""UTF-8 strings, each JSON: the device and software of some epochs."""
+"""UTF-8 strings, each JSON: devices and software that epochs ran on."""
 
 ORIGINS = "origins"
-"""UTF-8 strings, each JSON: where some runs come from."""
+"""UTF-8 strings, each JSON: where runs come from."""
 
 VOLUMES = "volumes"
-"""UTF-8 strings: the files that hold states, beside this one; "" is this file itself."""
+"""UTF-8 strings: names of files in the same folder that hold states; "" is this file."""
 
 FAILURE_MESSAGES = "failures/message"
-"""UTF-8 strings: why each failed run failed, with its traceback."""
+"""UTF-8 strings: the traceback of each failed run."""
 
 TEXTS = (PROVENANCE, ENVIRONMENTS, ORIGINS, VOLUMES, FAILURE_MESSAGES)
 """The string datasets, one-dimensional."""
 
 
 Shape = type | dict[str, "Shape"]
-"""A kind of JSON value; of an object, that of each key, with ``*`` for any."""
+"""The type of a JSON value; for an object, the type of each key's value, ``*`` for any key."""
 
 _NETWORK: Shape = {
     **dict.fromkeys(("channels", "layers", "num_classes", "input_channels", "image_size"), int),
@@ -106,10 +106,10 @@ _PROVENANCE: dict[str, Shape] = {
 }
 
 PROVENANCE_SHAPE: Shape = {**_PROVENANCE, "plan": {"runs": int, "sha256": str}}
-"""What readers rely on in a provenance."""
+"""The parts of a provenance that readers use."""
 
 UNITED_PROVENANCE_SHAPE: Shape = {**_PROVENANCE, "plans": list}
-"""The same of several files united."""
+"""The same for a united file."""
 
 ENVIRONMENT_SHAPE: Shape = {"device_name": str}
 
@@ -172,17 +172,17 @@ COLUMNS: tuple[Column, ...] = (
     *_columns("failures", "|u1", ("failures", *_CELLS), ["genotype"]),
     *_columns("failures", "<i8", _FAILURE, ["attempts"]),
 )
-"""The index, in the order it is written."""
+"""The columns of the index, in the order in which they are written."""
 
 MOMENTS: tuple[Column, ...] = tuple(c for c in COLUMNS if c.shape == ("moments",))
-"""The table of moments, which all runs of a file share."""
+"""The columns of the table of moments, which all runs of a file share."""
 
 _ROW_CHECKSUM = [column.name for column in COLUMNS].index("runs/crc32c")
 
 ROW_COLUMNS: tuple[Column, ...] = tuple(
     c for c in COLUMNS[:_ROW_CHECKSUM] if c.counts_runs and c.name != "runs/number"
 )
-"""What runs/crc32c covers of a run's row: what stays the same from the worker to the reader."""
+"""The entries of a run that runs/crc32c covers: they do not change from the worker on."""
 
 POINTERS = (
     "runs/volume",
@@ -190,13 +190,13 @@ POINTERS = (
     "moments/offset",
     "moments/momentum_offset",
 )
-"""The columns that say where something lies: a merge writes them anew."""
+"""The columns that locate states: a copy has its own."""
 
 CHECKSUMS_GROUP = "checksums"
 
 
 def checksums_of(name: str) -> str:
-    """The list of checksums of a column or text: a u4 for each 4 KiB of its bytes."""
+    """The name of the list of checksums of a column or text: a u4 for each 4 KiB block."""
     return f"{CHECKSUMS_GROUP}/{name}"
 
 
@@ -213,5 +213,5 @@ TENSOR_DTYPE = np.dtype(
 
 
 def run_group(number: int) -> str:
-    """The group that holds the states of the run of this number."""
+    """The name of the group with the states of the run of this number."""
     return f"{STATES_GROUP}/{number:08d}"
