@@ -115,7 +115,9 @@ def decode(frame: bytes, *, num_floats: int) -> NDArray[np.float32]:
             raise DamagedFileError(f"expected a frame of {num_bytes} bytes, got one of {content}")
         if num_floats >= _LONG:
             if (length := _frame_length(frame)) != len(frame):
-                raise DamagedFileError(f"a state's frame of {len(frame)} bytes wants {length}")
+                raise DamagedFileError(
+                    f"a state's frame of {len(frame)} bytes should have {length}"
+                )
             return _interleaved_beside(frame, num_floats)
         raw = zstandard.ZstdDecompressor().decompress(frame, allow_extra_data=False)
     except zstandard.ZstdError as error:
@@ -144,7 +146,9 @@ def _interleaved_beside(frame: bytes, num_floats: int) -> NDArray[np.float32]:
                 raise DamagedFileError(f"a state's frame of {len(frame)} bytes ends early")
             placed.append(beside.submit(np.copyto, items[part, j], plane))
         if reader.read(1):
-            raise DamagedFileError(f"a state's frame of {len(frame)} bytes holds more than it says")
+            raise DamagedFileError(
+                f"a state's frame of {len(frame)} bytes holds more than its header says"
+            )
     return items.view("<f4").reshape(num_floats)
 
 
