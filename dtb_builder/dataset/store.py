@@ -114,6 +114,15 @@ class Store:
         """SHA-256 of the provenance text; branches and copies use it to name the file."""
         return hashlib.sha256(self.provenance_text.encode()).hexdigest()
 
+    @property
+    def keeps_exact_states(self) -> bool:
+        """Whether states are stored as trained: not rounded, and with the auxiliary head if any."""
+        provenance = self.provenance
+        states = provenance.get("config", {}).get("states", {})
+        has_head = provenance.get("network", {}).get("auxiliary", True)
+        is_whole = states.get("auxiliary_head") is True or not has_head
+        return states.get("dtype") == "float32" and is_whole
+
     @remembered
     def environments(self) -> tuple[dict[str, Any], ...]:
         """The devices and software that epochs ran on."""
@@ -142,7 +151,7 @@ class Store:
     def _object(self, text: str) -> dict[str, Any]:
         return json_object(text, self.path)
 
-    @property
+    @remembered
     def failures(self) -> tuple[FailedRun, ...]:
         """The runs of the plan that failed for good, with their last error."""
         columns = {name: self.index.column(name) for name in FAILURES}
