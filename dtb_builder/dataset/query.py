@@ -341,7 +341,7 @@ class Benchmark:
         others = [run.number for run in self.isomorphic_to(wanted)]
         hint = f"; runs {others} are of isomorphic genotypes" if others else ""
         raise NoSuchRunError(
-            f"{self._store.path}, of {len(self)} runs, has none of {wanted.canonical()}{hint}"
+            f"{self._store.path}, of {len(self)} runs, has none of {wanted.short_name}{hint}"
         )
 
     def top(self, k: int, *, by: str, epoch: int) -> tuple[Run, ...]:
