@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: install quickstart example test check format lint types imports pytest chaos fuzz gpu slurm-test clean
+.PHONY: install quickstart example test check format lint types imports pytest site chaos fuzz gpu slurm-test clean
 
 install: $(INSTALLED)
 
@@ -44,6 +44,10 @@ imports: install
 
 pytest: install
 	$(BIN)/pytest --numprocesses 2 --dist loadscope
+
+# The pages of docs/ with the API reference, as build/site.
+site: install
+	$(BIN)/mkdocs build --strict
 
 # The long form of the fault suite: kills, crashes at every write, full disks, thousands of mutants.
 chaos: install

@@ -269,7 +269,7 @@ def test_query_writes_every_run_and_epoch_as_csv(
         (("--genotype", "Genotype()"), "Genotype"),
         (("--genotype", "DARTS_V1"), "has no run of DARTS_V1; the nearest are:"),
         (("--top", "-2", "--by", "valid_loss", "--epoch", "0"), "--top must be at least 1, got -2"),
-        (("--top", "2", "--by", "learning_rate", "--epoch", "1"), "no learning_rate is better"),
+        (("--top", "2", "--by", "learning_rate", "--epoch", "1"), "has no better or worse"),
         (("--by", "valid_loss", "--epoch", "0"), "--top and --by must be given together"),
         (("--run", "0", "--epoch", "0"), "leave out --epoch"),
     ],

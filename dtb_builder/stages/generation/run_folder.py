@@ -227,7 +227,7 @@ class RunFolder:
         Raises:
             ConfigError: the folder is not planned, or its config cannot be parsed.
             PlanMismatchError: the config was edited since.
-            DamagedFileError: a file of the plan is not there, or cannot be read.
+            DamagedFileError: a file of the plan is missing, or cannot be read.
         """
         self._check_planned()
         import yaml  # here, since a reader's installation has no YAML
@@ -569,4 +569,4 @@ def _read_text(file: Path) -> str:
     try:
         return file.read_text()
     except FileNotFoundError:
-        raise DamagedFileError(f"{file} is not there, though the folder is planned") from None
+        raise DamagedFileError(f"{file} is missing, though the folder is planned") from None
