@@ -8,7 +8,7 @@ BUILD := $(VENV)/.build
 INSTALLED := $(VENV)/.installed
 PASSES := $(VENV)/.passes
 
-.PHONY: install wheels wheels-test quickstart example test check format lint types imports pytest chaos fuzz gpu slurm-test clean
+.PHONY: install wheels wheels-test quickstart example test check format lint types imports pytest site chaos fuzz gpu slurm-test clean
 
 install: $(INSTALLED) $(PASSES)
 
@@ -68,6 +68,10 @@ imports: install
 
 pytest: install
 	$(BIN)/pytest --numprocesses 2 --dist loadscope
+
+# The pages of docs/ with the API reference, as build/site.
+site: install
+	$(BIN)/mkdocs build --strict
 
 # The long form of the fault suite: kills, crashes at every write, full disks, thousands of mutants.
 chaos: install

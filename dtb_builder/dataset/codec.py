@@ -109,7 +109,7 @@ def decode(frame: bytes, *, num_floats: int) -> NDArray[np.float32]:
         if content != num_bytes:
             raise DamagedFileError(f"expected a frame of {num_bytes} bytes, got one of {content}")
         if (length := zstd.get_frame_size(frame)) != len(frame):
-            raise DamagedFileError(f"a state's frame of {len(frame)} bytes wants {length}")
+            raise DamagedFileError(f"a state's frame of {len(frame)} bytes should have {length}")
         return _interleaved(frame, num_floats)
     except zstd.ZstdError as error:
         raise DamagedFileError(f"a state's frame of {len(frame)} bytes: {error}") from error
@@ -128,5 +128,7 @@ def _interleaved(frame: bytes, num_floats: int) -> NDArray[np.float32]:
         place[:] = np.frombuffer(part, np.uint8)
         unread = b""  # the decompressor keeps the rest
     if not decompressor.eof and decompressor.decompress(unread, 1):
-        raise DamagedFileError(f"a state's frame of {len(frame)} bytes holds more than it says")
+        raise DamagedFileError(
+            f"a state's frame of {len(frame)} bytes holds more than its header says"
+        )
     return items.view("<f4").reshape(num_floats)

@@ -47,6 +47,10 @@ def load_images(name: str, root: Path | None = None) -> Images:
     Raises:
         ConfigError: there is no such image set.
         ImagesError: files are missing, damaged, or not of the image set.
+
+    >>> digits = load_images("digits")
+    >>> digits.train_images.shape, digits.num_classes
+    ((1438, 1, 8, 8), 10)
     """
     if name not in _LOADERS:
         raise ConfigError(f"image set must be one of {list(IMAGE_SETS)}, got {name!r}")

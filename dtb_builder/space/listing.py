@@ -36,6 +36,13 @@ def read_genotypes(path: str | Path) -> tuple[Genotype, ...]:
     Raises:
         GenotypeError: a line is neither, the file is not UTF-8, or it has no genotypes.
         OSError: the file cannot be read.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     file = Path(folder) / "mine.txt"
+    ...     _ = file.write_text("DARTS_V1")
+    ...     read_genotypes(file)
+    (<Genotype DARTS_V1>,)
     """
     try:
         lines = Path(path).read_text(encoding="utf-8-sig").split("\n")
