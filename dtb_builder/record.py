@@ -140,7 +140,7 @@ class TensorTable:
         """
         given = {name for name in tensors if not name.endswith("num_batches_tracked")}
         if wrong := sorted(given ^ set(self.names)):
-            what = "too much" if wrong[0] in given else "missing"
+            what = "unknown" if wrong[0] in given else "missing"
             raise ValueError(
                 f"expected the {len(self.names)} tensors of a state: {wrong[0]} is {what}"
             )

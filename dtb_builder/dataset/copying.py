@@ -143,7 +143,7 @@ class Part:
         if not self.kept.is_all:
             moments = moment_columns(store.index.moments)
             if (row_checksums(columns | moments) != columns["runs/crc32c"]).any():
-                raise DamagedFileError(f"{self.path}: a run's own checksum is wrong")
+                raise DamagedFileError(f"{self.path}: the checksum of a run is wrong")
         for name, local in self._local.items():
             with damage_is_named(self.path):
                 columns[f"runs/{name}"] = local[columns[f"runs/{name}"]]

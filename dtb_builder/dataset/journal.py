@@ -439,7 +439,7 @@ def _parsed(path: Path, parse: Callable[[Any], T], what: Any) -> T:
     try:
         return parse(what)
     except (AttributeError, DamagedFileError, LookupError, TypeError, ValueError) as error:
-        raise DamagedFileError(f"{path}: a record is none of a journal: {error}") from error
+        raise DamagedFileError(f"{path}: a record is not a journal's: {error}") from error
 
 
 def _run_text(run: JournalRun) -> dict[str, Any]:
@@ -453,7 +453,7 @@ def _parse_run(text: dict[str, Any]) -> JournalRun:
     names = tuple(text.pop("names"))
     shapes = tuple(tuple(shape) for shape in text.pop("shapes"))
     if not all(isinstance(name, str) for name in names):
-        raise ValueError("names of tensors should be texts")
+        raise ValueError("names of tensors should be strings")
     if not all(type(size) is int for shape in shapes for size in shape):
         raise ValueError("sizes of tensors should be whole numbers")
     return JournalRun(**text, tensors=TensorTable(names, shapes))

@@ -131,7 +131,7 @@ def _all_numbers(outlines: Sequence[_Outline]) -> NDArray[np.int64]:
     if len(unique) < len(numbers):
         number = int(unique[counts > 1][0])
         places = [str(outline.path) for outline in outlines if number in outline.numbers]
-        raise DuplicateRunError(f"run {number} stands twice, in {' and '.join(places)}")
+        raise DuplicateRunError(f"run {number} is in several shards: {' and '.join(places)}")
     return unique
 
 

@@ -1,4 +1,4 @@
-"""The table of moments as columns of the index, and back."""
+"""Converting the table of moments to columns of the index, and back."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -25,11 +25,11 @@ def moment_columns(moments: Sequence[Moment]) -> dict[str, NDArray[Any]]:
 
 
 def moments_from(columns: Mapping[str, NDArray[Any]], num_epochs: int) -> tuple[Moment, ...]:
-    """The moments whose columns these are.
+    """The moments in these columns.
 
     Raises:
-        DamagedFileError: they do not increase, or a difference is not between ends of epochs, to an
-            earlier whole state.
+        DamagedFileError: the moments do not increase, or a difference is not between ends of
+            epochs, or not to an earlier whole state.
     """
     epoch, step, base = (columns[f"moments/{name}"] for name in ("epoch", "step", "base"))
     ends = epoch[epoch != _NONE]
@@ -55,10 +55,10 @@ def moments_from(columns: Mapping[str, NDArray[Any]], num_epochs: int) -> tuple[
 
 
 def record_epochs(moments: Sequence[Moment], last: int) -> list[int]:
-    """The epoch in whose record a journal may have each moment of a run.
+    """The epoch whose journal record gets each moment of a run.
 
-    Nothing says where the epochs begin whose ends are not kept, so that a moment within an epoch
-    goes with the next end that is.
+    A file does not say at which steps epochs begin. So a moment within an epoch goes to the next
+    epoch whose end is kept.
 
     Args:
         moments: of the run, in order.

@@ -69,9 +69,9 @@ class Replayed:
     @property
     def verdict(self) -> str:
         """The same in words; if the states differ, with both environments."""
-        about = f"run {self.number}, epoch {self.epoch}, trained on from epoch {self.start}"
+        about = f"run {self.number}, epoch {self.epoch}, trained from epoch {self.start}"
         if self.is_same:
-            return f"{about}: the bits of the training, CRC-32C {self.crc32c:08x}"
+            return f"{about}: the same bits as in the training, CRC-32C {self.crc32c:08x}"
         return (
             f"{about}: the state DIFFERS from the training's, CRC-32C {self.crc32c:08x}, not "
             f"{self.trained_crc32c:08x}\n"
@@ -88,7 +88,7 @@ class Replayed:
         about = {
             "run": str(self.number),
             "step": str(self.state.num_batches_tracked),
-            "replayed": "the bits of the training" if self.is_same else "differs",
+            "replayed": "the same bits" if self.is_same else "differs",
         }
         write_weights(Path(path), self.named(), about)
 
@@ -175,7 +175,7 @@ def claimed_spec(run: "Run", images: "Images") -> "NetworkSpec":
             *shape[:2],
             images.num_classes,
         ]:
-            raise DamagedFileError(f"a network of other images than {images.name}: {spec}")
+            raise DamagedFileError(f"the network does not take the images of {images.name}: {spec}")
     return spec
 
 
@@ -191,7 +191,7 @@ def start_of(run: "Run", epoch: int) -> "Start":
     known = run.checkpoint_epochs
     if epoch not in known:
         raise StateNotKeptError(
-            f"no training goes on from epoch {epoch} of run {run.number}: epochs with a whole "
+            f"run {run.number} cannot continue from epoch {epoch}: epochs with a whole "
             f"float32 state and its momentum are {', '.join(map(str, known)) or 'none'}"
         )
     state = run.training_state(epoch=epoch)

@@ -495,7 +495,7 @@ class Run:
             named = state if isinstance(state, Mapping) else self.tensors.unpack(state)
             weights = TrainingState(self.tensors.pack(named), 0)
         else:
-            raise TypeError("a state of your own is of no epoch and no step")
+            raise TypeError("give a state of your own without epoch= and step=")
         return self.network_of(weights, contiguous=contiguous)
 
     @extras_are_named("network")

@@ -84,7 +84,7 @@ def salvage(path: Path, folder: Path, *, plan: str) -> Iterator[SavedRun | LostR
                 yield LostRun(number, "its row of the index is damaged")
                 continue
             if environments is None or origins is None:
-                yield LostRun(number, "where it ran, or comes from, is damaged")
+                yield LostRun(number, "its environments or its origin are damaged")
                 continue
             try:
                 about, kept = _whole(store, columns, moments, row, number, plan, origins[row][0])
@@ -124,7 +124,7 @@ def _columns(store: Store) -> dict[str, NDArray[Any]]:
         if values is None and column.name in _KEYS:
             values = np.zeros((store.index.num_runs, 32), np.uint8)
         if values is None:
-            raise DamagedFileError(f"the column {column.name} is gone")
+            raise DamagedFileError(f"the column {column.name} is missing")
         columns[column.name] = values.copy()
     for row, genotype in enumerate(columns["runs/genotype"]):
         # A damaged genotype gets no keys; its row's checksum will show the damage.
@@ -202,7 +202,9 @@ def _whole(
             codec.decode(frame, num_floats=places.num_floats)
             frames[name, position] = frame
     if gone := [p for p in rows[schema.DIFFERENCES] if moments[p].base not in rows[schema.WHOLE]]:
-        raise DamagedFileError(f"differences {gone} of run {number} are to states that it has not")
+        raise DamagedFileError(
+            f"differences {gone} of run {number} refer to states that are missing"
+        )
     facts = {
         name: int(columns[f"runs/{name}"][row])
         for name in ("seed", "order_seed", "num_parameters", "multiply_accumulates")

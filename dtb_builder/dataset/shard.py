@@ -54,7 +54,7 @@ def write_shard(
     failures = sorted(failures, key=lambda failure: failure.number)
     numbers = [journal.run.number for journal in journals]
     if repeated := {number for number, times in Counter(numbers).items() if times > 1}:
-        raise DuplicateRunError(f"runs {sorted(repeated)} come twice in {path}")
+        raise DuplicateRunError(f"runs {sorted(repeated)} occur twice in {path}")
     for journal in journals:
         _check_whole(journal, num_epochs, moments)
     environments = text_places(_text(epoch.environment) for j in journals for epoch in j.epochs)
@@ -97,7 +97,7 @@ def _check_whole(journal: Journal, num_epochs: int, moments: Sequence[Moment]) -
     if not is_whole:
         wanted = {moment.step for moment in moments} - {moment.step for moment in found}
         raise UnfinishedError(
-            f"{journal.path} keeps other moments than were planned: "
+            f"{journal.path} does not keep the planned moments: "
             + (f"it lacks steps {sorted(wanted)}" if wanted else f"{found}, not {list(moments)}")
         )
 

@@ -354,7 +354,7 @@ class States:
         try:
             file, source = opened(location)
         except FileNotFoundError:
-            message = f"{location} is not there; it holds states of {self._path}"
+            message = f"{location} is missing; it holds states of {self._path}"
             raise MissingVolumeError(message) from None
         try:
             found = integer_attribute(file, location, schema.PROVENANCE_ATTRIBUTE)

@@ -90,8 +90,8 @@ class Store:
         if may_lose:
             raise SchemaVersionError(
                 f"{self.path} has schema version {self.schema_version}, newer than "
-                f"{schema.SCHEMA_VERSION} of this dtb_builder, which can read it but would lose "
-                "something in copying it"
+                f"{schema.SCHEMA_VERSION} of this dtb_builder: a copy would lose what the newer "
+                "version added"
             )
 
     @property
@@ -137,7 +137,7 @@ class Store:
             for rows in self.index.streamed([f"runs/{name}"], _BLOCK_RUNS):
                 positions = rows[f"runs/{name}"]
                 if ((positions < 0) | (positions >= len(listed))).any():
-                    raise DamagedFileError(f"{self.path}: runs have {name}s that are not there")
+                    raise DamagedFileError(f"{self.path}: runs refer to {name}s that are missing")
 
     def _object(self, text: str) -> dict[str, Any]:
         return json_object(text, self.path)

@@ -88,7 +88,7 @@ def images_of(
     test = split.test_indices(len(images.test_labels))
     for part, indices in (("train", split.train), ("valid", split.valid), ("test", test)):
         if indices_sha256(indices) != divided.get(part):
-            raise ImagesError(f"{images.name}: the {part} images are others than those of {user}")
+            raise ImagesError(f"{images.name}: the {part} images are not those of {user}")
     return images, split
 
 

@@ -97,7 +97,7 @@ def _check_rows(store: Store) -> None:
         differs = row_checksums(rows | moments) != rows["runs/crc32c"]
         wrong += rows["runs/number"][differs].tolist()
     if wrong:
-        raise DamagedFileError(f"the rows of runs {wrong} are not those that were recorded")
+        raise DamagedFileError(f"the rows of runs {wrong} do not have their recorded checksums")
 
 
 def _check_measured(store: Store) -> None:

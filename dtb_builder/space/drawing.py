@@ -9,6 +9,7 @@ __all__ = ["cells_svg"]
 
 _COLUMN, _RISE, _MARGIN = 112, 30, 52
 _BOX_WIDTH, _BOX_HEIGHT = 56, 28
+_LETTER = 7.6  # the width of a letter in wide fonts, with some air
 _OUTPUT = 6
 _NAMES = ("c(k-2)", "c(k-1)", "node 2", "node 3", "node 4", "node 5", "c(k)")
 
@@ -40,7 +41,8 @@ def cells_svg(normal: Sequence[Edge], reduce: Sequence[Edge], title: str) -> str
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:g} {top:g}" '
         f'width="{width:g}" height="{top:g}" font-family="sans-serif" font-size="12">'
-        f"<title>{escape(title)}</title>{''.join(parts)}</svg>\n"
+        f'<title>{escape(title)}</title><rect width="100%" height="100%" fill="#ffffff"/>'
+        f"{''.join(parts)}</svg>\n"
     )
 
 
@@ -57,10 +59,11 @@ def _cell_parts(cell: Sequence[Edge], row: float) -> Iterator[str]:
             f'<path d="M{start:g} {row:g}C{start:g} {control:g} {end:g} {control:g} {end:g} '
             f'{row:g}" fill="none" stroke="{colour}" stroke-width="1.6"/>'
         )
+        middle, wide = (start + end) / 2, _LETTER * len(edge.operation)
         labels.append(
-            f'<text x="{(start + end) / 2:g}" y="{apex + 4:g}" text-anchor="middle" '
-            f'fill="{colour}" stroke="#ffffff" stroke-width="4" paint-order="stroke">'
-            f"{edge.operation}</text>"
+            f'<rect x="{middle - wide / 2:g}" y="{apex - 8:g}" width="{wide:g}" height="16" '
+            f'fill="#ffffff"/><text x="{middle:g}" y="{apex + 4:g}" text-anchor="middle" '
+            f'fill="{colour}">{edge.operation}</text>'
         )
     yield from labels  # above all arcs
     for node, name in enumerate(_NAMES):

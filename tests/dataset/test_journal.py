@@ -107,7 +107,7 @@ def test_a_sound_record_of_other_json_is_damage(text: str, make_journal: Make) -
         before = journal.path.read_bytes() if kind == module._EPOCH else b""
         other = journal.path.with_name("other.journal")
         other.write_bytes(before + packed + text.encode())
-        with pytest.raises(DamagedFileError, match="a record is none of a journal"):
+        with pytest.raises(DamagedFileError, match="a record is not a journal's"):
             read_journal(other)
         assert peek_journal(other).metrics == {}
 

@@ -55,7 +55,7 @@ def plan(
 
     Raises:
         PlanMismatchError: the folder was planned with another config, or its genotypes changed; or
-            one of the studies was trained otherwise.
+            one of the studies was trained with other settings.
         ConfigError: the config is not valid, or the folder cannot be written to.
         StorageError: the disk failed while the plan was written; then there is no plan.
         ImagesError: the images cannot be read.
@@ -227,7 +227,7 @@ def _check_runs(folder: RunFolder, runs: Iterator[PlannedRun]) -> None:
             )
     if (left := next(planned, None)) is not None:
         raise PlanMismatchError(
-            f"{folder.path} was planned with more genotypes: run {left.number} is gone"
+            f"{folder.path} was planned with more genotypes: run {left.number} is missing"
         )
 
 

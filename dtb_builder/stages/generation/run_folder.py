@@ -222,7 +222,7 @@ class RunFolder:
         Raises:
             ConfigError: the folder is not planned, or its config cannot be parsed.
             PlanMismatchError: the config was edited since.
-            DamagedFileError: a file of the plan is not there, or cannot be read.
+            DamagedFileError: a file of the plan is missing, or cannot be read.
         """
         if not self.is_planned:
             raise ConfigError(f"{self.path} is not planned: run dtb plan {self.path} first")
@@ -538,4 +538,4 @@ def _read_text(file: Path) -> str:
     try:
         return file.read_text()
     except FileNotFoundError:
-        raise DamagedFileError(f"{file} is not there, though the folder is planned") from None
+        raise DamagedFileError(f"{file} is missing, though the folder is planned") from None

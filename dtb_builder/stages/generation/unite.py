@@ -111,10 +111,10 @@ def _listed(contradictions: Sequence[str]) -> str:
     more = len(contradictions) - _MOST_NAMED
     return "\n  ".join(
         [
-            f"{len(contradictions)} runs stand in two files with different bits:",
+            f"{len(contradictions)} runs have different bits in two files:",
             *contradictions[:_MOST_NAMED],
             *([f"and {more} more"] if more > 0 else []),
-            "--keep first takes those of the file that is named first",
+            "--keep first takes the runs of the file that is named first",
         ]
     )
 

@@ -182,7 +182,9 @@ def training_in_turns(
                 break
         elif diverged := _not_finite(finished):
             if finished.epoch == 0:
-                raise DivergedError(f"{diverged}: its initialisation, which no retry changes")
+                raise DivergedError(
+                    f"{diverged}: at its initialisation, which a retry does not change"
+                )
             log.warning("diverged: %s", diverged)
             append_end(folder.journal_file(run), diverged)
             break
