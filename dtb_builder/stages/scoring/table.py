@@ -56,7 +56,7 @@ class ScoreTable:
     Attributes:
         about: the source, the settings, the probe's indices and hash, the reference sample of DAS
             and, as "own", the function and hash of each score of the user.
-        rows: one per run, moment and number of probe images, with the columns of docs/scores.md;
+        rows: one per run, moment and number of probe images, with the columns of docs/ranking.md;
             missing values are None.
     """
 
