@@ -8,7 +8,7 @@ BUILD := $(VENV)/.build
 INSTALLED := $(VENV)/.installed
 PASSES := $(VENV)/.passes
 
-.PHONY: install wheels wheels-test quickstart example test check format lint types imports pytest site chaos fuzz gpu slurm-test clean
+.PHONY: install wheels wheels-test quickstart example picture test check format lint types imports pytest site chaos fuzz gpu slurm-test clean
 
 install: $(INSTALLED) $(PASSES)
 
@@ -49,6 +49,12 @@ example: install
 	$(BIN)/dtb generate runs/example experiment=example cluster=serial
 	$(BIN)/dtb merge runs/example
 	cp runs/example/dtb.h5 dtb_builder/example.h5
+
+# Makes README's picture anew, the report of the benchmark inside the package; needs Chromium.
+picture: install
+	mkdir -p runs
+	$(BIN)/dtb report dtb_builder/example.h5 --into runs/picture.html
+	$(BIN)/python tests/browsing.py runs/picture.html docs/report.png --width 1000 --height 970
 
 test: check
 

@@ -95,6 +95,15 @@ class Moment(NamedTuple):
     epoch: int | None = None
     base: int | None = None
 
+    @property
+    def name(self) -> str:
+        """The moment in words.
+
+        >>> Moment(20, 2).name, Moment(10).name
+        ('epoch 2', 'step 10')
+        """
+        return f"step {self.step}" if self.epoch is None else f"epoch {self.epoch}"
+
 
 @dataclass(frozen=True)
 class TensorTable:

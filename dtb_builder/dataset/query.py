@@ -3,7 +3,6 @@
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, SupportsIndex, overload
 
 import numpy as np
@@ -61,7 +60,6 @@ class Benchmark:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self._store = Store(path)
-        self._failures: tuple[FailedRun, ...] | None = None
         self._orders: dict[str, tuple[NDArray[Any], NDArray[np.intp]]] = {}
         try:
             self._store.index.check_start()
@@ -96,12 +94,7 @@ class Benchmark:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def __repr__(self) -> str:
@@ -220,9 +213,7 @@ class Benchmark:
         >>> bench.failures
         ()
         """
-        if self._failures is None:
-            self._failures = self._store.failures
-        return self._failures
+        return self._store.failures
 
     # Its runs.
 
@@ -341,7 +332,7 @@ class Benchmark:
         others = [run.number for run in self.isomorphic_to(wanted)]
         hint = f"; runs {others} are of isomorphic genotypes" if others else ""
         raise NoSuchRunError(
-            f"none of the {len(self)} runs of {self._store.path} is of {wanted.canonical()}{hint}"
+            f"none of the {len(self)} runs of {self._store.path} is of {wanted.short_name}{hint}"
         )
 
     def top(self, k: int, *, by: str, epoch: int) -> tuple[Run, ...]:

@@ -94,21 +94,10 @@ class Replayed:
 
 
 def replay(run: "Run", *, epoch: int, root: Path | None = None) -> Replayed:
-    """Train a run again up to an epoch, from its nearest earlier checkpoint.
+    """Train a run again up to an epoch, from its nearest earlier checkpoint; see `Run.replay`.
 
     If there is no checkpoint, it trains from the initialisation. Torch's settings are those of the
     original training, and are restored at the end.
-
-    Args:
-        run: a run of an open benchmark or shard.
-        epoch: -1 is the benchmark's last.
-        root: the folder of the images, or None for the default.
-
-    Raises:
-        KeyError: there is no such epoch, the run diverged earlier, or the epoch belongs to the
-            parent run in another benchmark.
-        ImagesError: the images here are not those of the training.
-        ConfigError: the training's device or compiled passes are not available here.
     """
     from dtb_builder.network.initial import initial_network
     from dtb_builder.network.state import capture, tensor_table

@@ -10,8 +10,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from dtb_builder.dataset import codec, schema
-from dtb_builder.dataset.opening import damage_is_named
 from dtb_builder.dataset.run import Run, numbered_run, spans
 from dtb_builder.dataset.states import StatePlaces
 from dtb_builder.dataset.store import Store
@@ -180,28 +178,8 @@ class SelectedStates(Sequence[StoredState]):
 
     def _vectors(self, part: _Part) -> list[NDArray[np.float32]]:
         """The vectors of a part; the base of several differences is decoded once."""
-        return list(itertools.chain.from_iterable(self._of_row(*each[1:]) for each in part))
-
-    def _of_row(
-        self, places: StatePlaces, positions: Sequence[int]
-    ) -> Iterator[NDArray[np.float32]]:
-        states, moments = self._store.states, self._store.index.moments
-        bases = {position: moments[position].base for position in positions}
-        whole = sorted({at if base is None else base for at, base in bases.items()})
-        differing = [position for position, base in bases.items() if base is not None]
-        frames = states.frames(places, schema.WHOLE, whole)
-        others = states.frames(places, schema.DIFFERENCES, differing) if differing else []
-        differences = iter(others)
-        with damage_is_named(self._store.path):
-            decoded = {
-                position: codec.decode(frame, num_floats=places.num_floats)
-                for position, frame in zip(whole, frames, strict=True)
-            }
-            for position, base in bases.items():
-                if base is None:
-                    yield decoded[position]
-                else:
-                    yield codec.decode_difference(next(differences), decoded[base])
+        of_row = itertools.starmap(self._store.states.vectors, (each[1:] for each in part))
+        return list(itertools.chain.from_iterable(of_row))
 
 
 def selected_states(

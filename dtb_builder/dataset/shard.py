@@ -138,20 +138,15 @@ def _about_run(
         entries[: len(values)] = values
         return entries
 
-    cells: dict[str, Any] = {
-        "runs/number": run.number,
-        "runs/seed": run.seed,
-        "runs/order_seed": run.order_seed,
+    facts = ("number", "seed", "order_seed", "num_parameters", "multiply_accumulates")
+    places = [environments[_text(epoch.environment)] for epoch in epochs]
+    cells: dict[str, Any] = {f"runs/{name}": getattr(run, name) for name in facts} | {
         "runs/genotype": genotype.canonical().to_array(),
         "runs/key": np.frombuffer(bytes.fromhex(genotype.key), np.uint8),
         "runs/iso_key": np.frombuffer(bytes.fromhex(genotype.iso_key), np.uint8),
-        "runs/num_parameters": run.num_parameters,
-        "runs/multiply_accumulates": run.multiply_accumulates,
         "runs/num_epochs": journal.last_epoch,
         "runs/state_crc32c": padded([epoch.state_crc32c for epoch in epochs], "<u4"),
-        "runs/environment": padded(
-            [environments[_text(epoch.environment)] for epoch in epochs], "<i4"
-        ),
+        "runs/environment": padded(places, "<i4"),
         "runs/origin": origins[_text(run.origin)],
     }
     for name in METRICS:

@@ -1,6 +1,5 @@
 """Writing a stored run as the journal of a finished run of another plan."""
 
-from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from dtb_builder.dataset.identity import adopted
 from dtb_builder.dataset.index import row_checksums
 from dtb_builder.dataset.journal import EpochRecord, JournalRun, MomentFrames, write_journal
 from dtb_builder.dataset.kept import Kept
-from dtb_builder.dataset.moments import moment_columns, record_epochs
+from dtb_builder.dataset.moments import by_record, moment_columns
 from dtb_builder.dataset.run import Run
 from dtb_builder.dataset.store import Store
 from dtb_builder.errors import DamagedFileError
@@ -48,8 +47,8 @@ def write_stored(path: Path, store: Store, row: int, kept: Kept, *, number: int,
         tensors=run.tensors,
         origin=adopted_from(run),
     )
-    ended = "it ended early" if run.num_epochs < store.index.num_epochs else None
-    write_journal(path, about, _epochs(store, row, run, kept), ended=ended)
+    ended_early = run.num_epochs < store.index.num_epochs
+    write_journal(path, about, _epochs(store, row, run, kept), ended_early=ended_early)
 
 
 def check_row(store: Store, row: int) -> None:
@@ -87,10 +86,7 @@ def _epochs(store: Store, row: int, run: Run, kept: Kept) -> Iterator[EpochRecor
     places = store.states.places(row)
     rows = kept.rows(places)
     with_state = sorted([*rows[schema.WHOLE], *rows[schema.DIFFERENCES]])
-    at: defaultdict[int, list[int]] = defaultdict(list)
-    ends = record_epochs([kept.moments[position] for position in with_state], run.num_epochs)
-    for position, end in zip(with_state, ends, strict=True):
-        at[end].append(position)
+    at = by_record([kept.moments[position] for position in with_state], run.num_epochs)
 
     def frames(position: int) -> MomentFrames:
         moment = kept.moments[position]
@@ -106,5 +102,5 @@ def _epochs(store: Store, row: int, run: Run, kept: Kept) -> Iterator[EpochRecor
             metrics,
             run.environment(epoch=epoch),
             run.state_crc32c(epoch=epoch),
-            [frames(position) for position in at[epoch]],
+            [frames(with_state[i]) for i in at[epoch]],
         )

@@ -72,7 +72,9 @@ def unite(
                 elif not keep_first:
                     contradictions += _contradiction(sources, known[run], (file, row))
             numbers = np.arange(len(known) - len(rows), len(known))
-            parts.append(Part.of(store, np.array(rows, np.intp), numbers, Kept(moments, moments)))
+            parts.append(
+                Part.adopting(store, np.array(rows, np.intp), numbers, Kept(moments, moments))
+            )
         if contradictions:
             raise ContradictionError(_listed(contradictions))
         yield from copy_runs(

@@ -11,7 +11,6 @@ import threading
 import time
 from collections.abc import Hashable, Iterator, Mapping
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 import grpc
@@ -118,12 +117,7 @@ class RayEngine:
             _logger.warning("%s: waiting for machines to join the cluster", self._too_small(total))
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         ray.shutdown()
         self._quiet.close()
 

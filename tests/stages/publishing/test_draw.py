@@ -62,15 +62,15 @@ def test_a_png_has_its_own_font_and_can_be_read(tmp_path: Path, dtb: Dtb) -> Non
     with Image.open(tmp_path / "cells.png") as picture:
         ink = 255.0 - np.asarray(picture.convert("L"))
     folder = Path(sys.modules["dtb_builder.stages.publishing"].__path__[0])
-    font = ImageFont.truetype(folder / "DejaVuSans.ttf", 24)
+    font = ImageFont.truetype(folder / "DejaVuSans.ttf", 28)
     for text, x, y in texts(NAMED["DARTS_V2"]):
         if text in OPERATIONS:
-            left, top = round(2 * x) - 90, round(2 * y) - 24
-            seen = ink[top : top + 32, left : left + 180]
+            left, top = round(2 * x) - 105, round(2 * y) - 28
+            seen = ink[top : top + 37, left : left + 210]
 
             def likeness(name: str, seen: Any = seen) -> float:
                 template = Image.new("L", seen.shape[::-1])
-                ImageDraw.Draw(template).text((90, 24), name, 255, font, anchor="ms")
+                ImageDraw.Draw(template).text((105, 28), name, 255, font, anchor="ms")
                 return float(np.corrcoef(seen.ravel(), np.asarray(template).ravel())[0, 1])
 
             assert max(OPERATIONS, key=likeness) == text
@@ -86,7 +86,7 @@ def test_no_arc_shows_through_a_name() -> None:
             num_arcs = sum(before.tag == f"{SVG}path" for before in drawn[: i - 1])
             assert drawn[i - 1].get("fill") == "#ffffff"
             assert num_arcs in (8, 16)  # those of its cell are all below it
-            assert middle == (float(element.attrib["x"]), float(element.attrib["y"]) - 4)
+            assert middle == (float(element.attrib["x"]), float(element.attrib["y"]) - 5)
 
 
 def test_another_ending_is_refused(
