@@ -58,7 +58,7 @@ def test_a_network_that_a_file_claims_is_not_built_unless_its_states_are_as_larg
         with Benchmark(file) as benchmark, contextlib.suppress(DamagedFileError):
             benchmark.run(0).network(epoch=1)
     told = capsys.readouterr().err
-    assert told.count("its tensors are not those") + told.count("of other images than") == 2
+    assert told.count("its tensors are not those") + told.count("does not take the images of") == 2
 
 
 def test_what_a_file_says_does_not_control_a_terminal(
