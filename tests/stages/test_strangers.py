@@ -52,7 +52,7 @@ def test_a_network_that_a_file_claims_is_not_built_unless_its_states_are_as_larg
     assert dtb("reproduce", file, "--run", 0) == 2
     assert dtb("replay", file, "--run", 0, "--epoch", 1) == 2
     told = capsys.readouterr().err
-    assert told.count("its tensors are not those") + told.count("of other images than") == 2
+    assert told.count("its tensors are not those") + told.count("does not take the images of") == 2
 
 
 def test_what_a_file_says_does_not_control_a_terminal(

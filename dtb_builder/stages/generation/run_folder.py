@@ -217,6 +217,8 @@ class RunFolder:
         return self.plan_file.exists()
 
     def _check_planned(self) -> None:
+        if self.path.is_file():
+            raise ConfigError(f"{self.path} is a file, not a run folder")
         if not self.is_planned:
             raise ConfigError(f"{self.path} is not planned: run dtb plan {self.path} first")
 
