@@ -178,11 +178,11 @@ def _cells(benchmark: Benchmark) -> str:
 _SCORES = (
     '<h2>Scores</h2><p class="note">Kendall\'s tau of each score to '
     f"{ACCURACY} after the last epoch, by the moment of the scored state. "
-    "A genotype with several seeds counts once, with its means.</p>"
+    "Each run counts; in dtb rank each genotype does.</p>"
     f'<div class="chips" id="series"></div>{plot("taus", "tau of each score at each moment")}'
     '<p><label>Score <select id="score"></select></label> '
     '<label>of <select id="moment"></select></label></p>'
-    f"{plot('scored', 'a score and the accuracy of each genotype')}"
+    f"{plot('scored', 'a score and the accuracy of each run')}"
 )
 
 

@@ -3,6 +3,9 @@
 import json
 import re
 import shutil
+import subprocess
+import sys
+import textwrap
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -162,6 +165,23 @@ def test_any_other_table_is_no_file_of_scores(tmp_path: Path) -> None:
     refused = pytest.raises(NotDTBFileError, match="is not a file of scores")
     with Benchmark.example() as benchmark, refused:
         report(benchmark, tmp_path / "scores.parquet")
+
+
+def test_a_report_needs_what_its_extra_brings_and_no_more(page: Path) -> None:
+    lines = """
+        import sys, pathlib
+        class Missing:
+            def find_spec(self, name, path=None, target=None):
+                if name in ("dacite", "hdf5plugin", "hydra", "pandas", "ray", "torch", "yaml"):
+                    raise ModuleNotFoundError(name)
+        sys.meta_path.insert(0, Missing())
+        from dtb_builder import Benchmark
+        from dtb_builder.stages.publishing.report import report
+        with Benchmark.example() as benchmark:
+            sys.stdout.buffer.write(report(benchmark, pathlib.Path(sys.argv[1])))
+    """
+    command = [sys.executable, "-c", textwrap.dedent(lines), page.with_name("scores.parquet")]
+    assert subprocess.run(command, capture_output=True, check=True).stdout == page.read_bytes()
 
 
 def test_report_writes_beside_the_benchmark(
