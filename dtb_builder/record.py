@@ -95,6 +95,15 @@ class Moment(NamedTuple):
     epoch: int | None = None
     base: int | None = None
 
+    @property
+    def name(self) -> str:
+        """The moment in words.
+
+        >>> Moment(20, 2).name, Moment(10).name
+        ('epoch 2', 'step 10')
+        """
+        return f"step {self.step}" if self.epoch is None else f"epoch {self.epoch}"
+
 
 @dataclass(frozen=True)
 class TensorTable:
@@ -140,7 +149,7 @@ class TensorTable:
         """
         given = {name for name in tensors if not name.endswith("num_batches_tracked")}
         if wrong := sorted(given ^ set(self.names)):
-            what = "too much" if wrong[0] in given else "missing"
+            what = "unknown" if wrong[0] in given else "missing"
             raise ValueError(
                 f"expected the {len(self.names)} tensors of a state: {wrong[0]} is {what}"
             )

@@ -1,7 +1,7 @@
-"""Files that are only appended to: what was added is on disk, or is cut off again.
+"""Append-only files: bytes are on disk when `append` returns, or are cut off again.
 
-The journal's records and the lines of scorings and searches are kept so. Each says by its own
-checksums what counts; whoever opens one cuts off what does not.
+Journals, and the lines of scorings and searches, are such files. Their records have checksums; who
+opens such a file cuts off the records that are damaged.
 """
 
 import os
@@ -13,16 +13,16 @@ __all__ = ["append", "create", "cut"]
 
 
 def create(path: Path) -> None:
-    """Make an empty file whose name has reached the disk; raises as `followed`."""
+    """Create an empty file and sync its name to disk; raises what `followed` raises."""
     followed(path).open("wb").close()
     sync_folder(path.parent)
 
 
 def append(path: Path, data: bytes) -> None:
-    """Add bytes; they have reached the disk when this returns.
+    """Append bytes; they are on disk when this returns.
 
-    The caller holds the file: nobody else appends to it. Bytes that cannot be written whole are cut
-    off again.
+    Only the caller may append to the file meanwhile. If the bytes cannot all be written, those that
+    were written are cut off again.
     """
     with path.open("r+b", buffering=0) as file:
         before = file.seek(0, os.SEEK_END)
@@ -37,7 +37,7 @@ def append(path: Path, data: bytes) -> None:
 
 
 def cut(path: Path, num_bytes: int) -> None:
-    """Leave a file its first bytes; the rest is gone from the disk, too, when this returns."""
+    """Cut a file to its first ``num_bytes`` bytes, and sync it to disk."""
     if path.stat().st_size != num_bytes:
         with path.open("r+b") as file:
             file.truncate(num_bytes)

@@ -7,7 +7,7 @@ import contextlib
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -29,9 +29,9 @@ from dtb_builder.dataset.states import write_states
 from dtb_builder.dataset.store import Store
 from dtb_builder.errors import DamagedFileError, DTBError
 
-__all__ = ["LISTED", "VOLUME_NAMES", "CopiedRun", "Part", "Sources", "copy_runs"]
+__all__ = ["VOLUME_NAMES", "CopiedRun", "Part", "Sources", "copy_runs"]
 
-LISTED = ("environment", "origin")
+_LISTED = ("environment", "origin")
 """Columns of runs/ that are positions in a list of texts; a copy has its own list."""
 
 VOLUME_NAMES = "states-*.h5"
@@ -41,7 +41,7 @@ _COPIED = tuple(
     for column in schema.COLUMNS
     if column.counts_runs
     and column.name not in schema.POINTERS
-    and column.name.partition("/")[2] not in LISTED
+    and column.name.partition("/")[2] not in _LISTED
 )
 """The columns whose rows are copied unchanged if all states are kept."""
 
@@ -97,7 +97,7 @@ class Part:
         numbers: the runs' numbers in the copy, increasing.
         checksums: the runs' checksums in the file.
         kept: the states that the copy keeps.
-        listed: for each of `LISTED`, the file's texts as the copy will store them; None for a text
+        listed: for each of `_LISTED`, the file's texts as the copy will store them; None for a text
             that no run uses.
     """
 
@@ -113,18 +113,26 @@ class Part:
     def of(
         cls, store: Store, rows: NDArray[np.intp], numbers: NDArray[np.int64], kept: Kept
     ) -> Self:
-        """Rows of an open file; the copied runs' origins name the plan they were trained under."""
+        """Rows of an open file."""
         listed: dict[str, tuple[str | None, ...]] = {}
-        for name in LISTED:
+        for name in _LISTED:
             used = _used(store, f"runs/{name}", rows)
             texts = enumerate(store.index.texts(f"{name}s"))
             listed[name] = tuple(text if i in used else None for i, text in texts)
-        listed["origin"] = tuple(
-            text and json.dumps(adopted(json.loads(text), store.provenance_sha256), sort_keys=True)
-            for text in listed["origin"]
-        )
         checksums = store.index.column("runs/crc32c")[rows]
         return cls(Path(store.path), rows, numbers, checksums, kept, listed)
+
+    @classmethod
+    def adopting(
+        cls, store: Store, rows: NDArray[np.intp], numbers: NDArray[np.int64], kept: Kept
+    ) -> Self:
+        """As `of`, but the origins name the plan that the runs were trained under."""
+        part = cls.of(store, rows, numbers, kept)
+        origins = [
+            text and json.dumps(adopted(json.loads(text), store.provenance_sha256), sort_keys=True)
+            for text in part.listed["origin"]
+        ]
+        return replace(part, listed={**part.listed, "origin": origins})
 
     def place_texts(self, positions: Mapping[str, Mapping[str, int]]) -> None:
         """Look up where the copy's lists have this part's texts."""
@@ -134,7 +142,7 @@ class Part:
 
     def columns(self, store: Store, rows: NDArray[np.intp]) -> dict[str, NDArray[Any]]:
         """Some rows of all columns, except the pointers to states, as the copy stores them."""
-        names = (*_COPIED, *(f"runs/{name}" for name in LISTED))
+        names = (*_COPIED, *(f"runs/{name}" for name in _LISTED))
         found: list[dict[str, NDArray[Any]]] = []
         for group in _near(rows):
             read = store.index.rows(names, int(group[0]), int(group[-1]) + 1)
@@ -143,7 +151,7 @@ class Part:
         if not self.kept.is_all:
             moments = moment_columns(store.index.moments)
             if (row_checksums(columns | moments) != columns["runs/crc32c"]).any():
-                raise DamagedFileError(f"{self.path}: a run's own checksum is wrong")
+                raise DamagedFileError(f"{self.path}: the checksum of a run is wrong")
         for name, local in self._local.items():
             with damage_is_named(self.path):
                 columns[f"runs/{name}"] = local[columns[f"runs/{name}"]]
@@ -183,7 +191,7 @@ def copy_runs(
     numbers, source_of, row_of = _by_number(parts)
     listed = {
         name: text_places(text for p in parts for text in p.listed[name] if text is not None)
-        for name in LISTED
+        for name in _LISTED
     }
     for part in parts:
         part.place_texts(listed)
@@ -223,7 +231,7 @@ def copy_runs(
             if not is_all:
                 columns["runs/crc32c"] = row_checksums(columns | moment_columns(moments))
             index.put(columns, rows)
-        environments, origins = (list(listed[name]) for name in LISTED)
+        environments, origins = (list(listed[name]) for name in _LISTED)
         index.finish(provenance, environments, origins, volumes.names)
 
 

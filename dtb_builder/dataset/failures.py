@@ -1,4 +1,4 @@
-"""Runs that were given up, as columns of the index and back."""
+"""Converting the runs that were given up to columns of the index, and back."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ __all__ = ["FAILURES", "FailedRun", "failure_columns", "failures_from"]
 _NUMBERS = ("number", "seed", "order_seed", "attempts")
 
 FAILURES = tuple(f"failures/{name}" for name in ("genotype", *_NUMBERS))
-"""Their columns; their messages are texts."""
+"""The columns of failed runs; their messages are texts."""
 
 
 @dataclass(frozen=True)
@@ -48,11 +48,11 @@ def failure_columns(failures: Sequence[FailedRun]) -> dict[str, NDArray[Any]]:
 def failures_from(
     columns: Mapping[str, NDArray[Any]], messages: Sequence[str]
 ) -> tuple[FailedRun, ...]:
-    """The runs whose columns these are.
+    """The failed runs in these columns.
 
     Raises:
         GenotypeError: a genotype is outside the space.
-        ValueError: there are more or fewer messages.
+        ValueError: the number of messages is wrong.
     """
     numbers = (columns[f"failures/{name}"].tolist() for name in _NUMBERS)
     rows = zip(columns["failures/genotype"], messages, *numbers, strict=True)

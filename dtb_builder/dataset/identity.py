@@ -1,4 +1,4 @@
-"""When two runs are the same run, and when the same run has the same bits."""
+"""Whether two runs are the same run, and whether two copies of a run have the same bits."""
 
 import hashlib
 import json
@@ -23,13 +23,13 @@ _BLOCK_RUNS = 4096
 
 
 def identity(key: bytes, seed: int, order_seed: int, origin: Mapping[str, Any]) -> bytes:
-    """What two runs share that are the same, under one recipe on the same images.
+    """The bytes that tell the runs of one recipe on one image set apart; copies share them.
 
     Args:
         key: SHA-256 of the genotype's canonical text.
         seed: of the initialisation.
         order_seed: of the data order.
-        origin: where the run comes from: a branched one also by its parent.
+        origin: where the run comes from; a branched run is told apart by its parent, too.
     """
     if origin.get("kind") != "branched":
         parent = b""
@@ -41,7 +41,7 @@ def identity(key: bytes, seed: int, order_seed: int, origin: Mapping[str, Any]) 
 
 
 def identities(store: Store) -> Iterator[bytes]:
-    """The identity of each run of a file, in their order.
+    """The identity of each run of a file, in the file's order.
 
     Raises:
         DamagedFileError: the file is damaged.
@@ -55,11 +55,11 @@ def identities(store: Store) -> Iterator[bytes]:
 
 
 def bits_that_differ(store: Store, row: int, other: Store, other_row: int) -> str | None:
-    """In what a run differs from the same run of another file; None if in nothing but seconds."""
+    """What differs between two copies of a run, times aside; None if nothing does."""
     names = ("runs/num_epochs", _TRAINED, *_FACTS)
     mine, its = store.index.cells(names, row), other.index.cells(names, other_row)
     if mine[_TRAINED].shape != its[_TRAINED].shape:
-        raise DamagedFileError(f"{store.path} and {other.path} have not as many epochs")
+        raise DamagedFileError(f"{store.path} and {other.path} have different numbers of epochs")
     changed = (mine[_TRAINED] != its[_TRAINED]).nonzero()[0]
     if len(changed):
         return f"the state from epoch {changed[0]} on"
@@ -70,10 +70,10 @@ def bits_that_differ(store: Store, row: int, other: Store, other_row: int) -> st
 
 
 def adopted(origin: Mapping[str, Any], provenance_sha256: str) -> dict[str, Any]:
-    """The origin of a run once it is copied: it says from then on where the run was trained.
+    """The origin that a copied run gets: it names the plan that the run was trained under.
 
     Args:
         origin: of the run.
-        provenance_sha256: of the provenance of the file that the run is copied from.
+        provenance_sha256: SHA-256 of the provenance of the file that the run is copied from.
     """
     return {"adopted_from": provenance_sha256, **origin}

@@ -207,7 +207,7 @@ class IndexReader:
                 with contextlib.suppress(DamagedFileError, OSError, RuntimeError, KeyError):
                     num_runs, number = dataset_at(self._file, column.name).id.shape
                     return num_runs, number
-        raise DamagedFileError(f"no column of shape (runs, {size}) is there")
+        raise DamagedFileError(f"there is no column of shape (runs, {size})")
 
     @property
     def numbers(self) -> NDArray[np.int64]:

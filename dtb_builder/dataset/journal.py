@@ -13,7 +13,7 @@ import struct
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple, TypeVar
+from typing import Any, BinaryIO, NamedTuple, ParamSpec, TypeVar
 
 from dtb_builder.dataset import codec
 from dtb_builder.dataset.appended import append, create, cut
@@ -33,15 +33,14 @@ __all__ = [
     "MomentFrames",
     "append_end",
     "append_epoch",
-    "count_epochs",
     "cut_journal",
-    "is_complete",
     "open_journal",
     "peek_journal",
     "read_journal",
     "write_journal",
 ]
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
 _HEADER = struct.Struct("<8sIIQQI24s")
@@ -130,19 +129,23 @@ class JournalEpoch:
 
 @dataclass(frozen=True)
 class JournalPeek:
-    """The progress of a run.
+    """The progress of a run, from its journal's headers and the text of its last epoch.
 
     Attributes:
         num_epochs: epochs in its journal, epoch 0 included.
+        has_ended: whether the run ended early.
         metrics: the last epoch's metrics; empty if there is no epoch.
         environment: the last epoch's environment; empty if there is no epoch.
-        has_ended: whether the run ended early.
     """
 
-    num_epochs: int
-    metrics: Mapping[str, float]
-    environment: Mapping[str, Any]
+    num_epochs: int = 0
     has_ended: bool = False
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    environment: Mapping[str, Any] = field(default_factory=dict)
+
+    def is_finished(self, num_epochs: int) -> bool:
+        """Whether a run of ``num_epochs`` epochs needs no more training."""
+        return self.num_epochs == num_epochs + 1 or self.has_ended
 
 
 @dataclass(frozen=True)
@@ -193,19 +196,19 @@ def read_journal(path: Path) -> Journal | None:
         DamagedFileError: a record's checksums are right, but its content is not a journal's.
     """
     with path.open("rb") as file:
-        records = _records(file)
-        first = next(records, None)
+        records = _checked(file)
+        first, text = next(records, (None, {}))
         if first is None or first.kind != _RUN:
             return None
-        run = _parsed(path, _parse_run, first.text)
+        run = _parsed(path, _parse_run, text)
         epochs: list[JournalEpoch] = []
         ended: str | None = None
         num_bytes = first.end
-        for record in records:
+        for record, text in records:
             if record.kind == _END:
-                ended, num_bytes = str(record.text.get("ended")), record.end
+                ended, num_bytes = str(text.get("ended")), record.end
                 break
-            epoch = _parsed(path, _parse_epoch, record) if record.kind == _EPOCH else None
+            epoch = _parsed(path, _parse_epoch, record, text) if record.kind == _EPOCH else None
             if epoch is None or epoch.epoch != len(epochs):
                 break
             epochs.append(epoch)
@@ -213,47 +216,25 @@ def read_journal(path: Path) -> Journal | None:
     return Journal(path, run, tuple(epochs), num_bytes, ended)
 
 
-def count_epochs(path: Path) -> int:
-    """The number of epochs in a journal, from its headers alone; 0 if there is no journal.
-
-    It reads 64 bytes per record, so polling is cheap; `read_journal` checks the records.
-    """
-    try:
-        with path.open("rb") as file:
-            return sum(header.kind == _EPOCH for header in _headers(file))
-    except FileNotFoundError:
-        return 0
-
-
-def is_complete(path: Path, num_epochs: int) -> bool:
-    """Whether a run has all ``num_epochs`` epochs or ended early, from its headers alone."""
-    try:
-        with path.open("rb") as file:
-            kinds = [header.kind for header in _headers(file)]
-    except FileNotFoundError:
-        return False
-    return kinds.count(_EPOCH) == num_epochs + 1 or kinds[-1:] == [_END]
-
-
 def peek_journal(path: Path) -> JournalPeek:
-    """The progress of a run, from its journal's headers and last epoch's text, unchecked.
+    """The progress of a run; nothing but the headers is checked, so polling is cheap.
 
-    If there is no journal, there are no epochs.
+    If there is no journal, there are no epochs. `read_journal` checks all.
     """
     try:
         with path.open("rb") as file:
-            headers = list(_headers(file))
-            epochs = [header for header in headers if header.kind == _EPOCH]
-            if not epochs:
-                return JournalPeek(0, {}, {})
-            file.seek(epochs[-1].text_offset)
-            body = file.read(epochs[-1].frame_offset - epochs[-1].text_offset)
-            text = json_object(body, path)
-        check_shape(text, _EPOCH_SHAPE, f"{path}", whole=True)
-        metrics, environment = text["metrics"], text["environment"]
-    except (FileNotFoundError, DamagedFileError):
-        return JournalPeek(0, {}, {})  # the file is gone, half written, or not a journal
-    return JournalPeek(len(epochs), metrics, environment, headers[-1].kind == _END)
+            records = list(_records(file))
+            epochs = [record for record in records if record.kind == _EPOCH]
+            text = _text(file, epochs[-1]) if epochs else b""
+    except FileNotFoundError:
+        return JournalPeek()
+    peek = JournalPeek(len(epochs), bool(records) and records[-1].kind == _END)
+    try:
+        last = json_object(text, path)
+        check_shape(last, _EPOCH_SHAPE, f"{path}", whole=True)
+    except DamagedFileError:  # there is no epoch, or its text is not yet written or damaged
+        return peek
+    return replace(peek, metrics=last["metrics"], environment=last["environment"])
 
 
 def open_journal(path: Path, run: JournalRun) -> Journal:
@@ -267,7 +248,7 @@ def open_journal(path: Path, run: JournalRun) -> Journal:
     journal = read_journal(path) if path.exists() else None
     if journal is None:
         create(path)
-        append(path, first := _record(_RUN, _run_text(run), b""))
+        append(path, first := _record_bytes(_RUN, _run_text(run)))
         return Journal(path, run, (), len(first))
     if replace(journal.run, origin=run.origin) != run:
         raise DamagedFileError(
@@ -284,7 +265,8 @@ def cut_journal(journal: Journal, *, num_epochs: int) -> Journal:
     if not dropped:
         return journal
     cut(journal.path, dropped[0].offset)
-    return Journal(journal.path, journal.run, journal.epochs[:num_epochs], dropped[0].offset)
+    epochs, num_bytes = journal.epochs[:num_epochs], dropped[0].offset
+    return replace(journal, epochs=epochs, num_bytes=num_bytes, ended=None)
 
 
 def append_epoch(
@@ -304,11 +286,11 @@ def append_epoch(
     Raises:
         ValueError: a metric is unknown: the schema has no column for it.
     """
-    append(path, _epoch_record(epoch, metrics, environment, state_crc32c, moments))
+    append(path, _epoch_bytes(EpochRecord(epoch, metrics, environment, state_crc32c, moments)))
 
 
 def write_journal(
-    path: Path, run: JournalRun, epochs: Iterable[EpochRecord], *, ended: str | None = None
+    path: Path, run: JournalRun, epochs: Iterable[EpochRecord], *, ended_early: bool
 ) -> None:
     """Write a whole journal at once; the file is whole or absent.
 
@@ -316,42 +298,33 @@ def write_journal(
         path: the journal; an existing one is replaced.
         run: whose journal it is.
         epochs: the epochs from 0 on, read one at a time.
-        ended: why the run ended before its last epoch.
+        ended_early: whether the run ended before its last epoch.
     """
     with whole_file(path) as temporary, temporary.open("wb") as file:
-        file.write(_record(_RUN, _run_text(run), b""))
+        file.write(_record_bytes(_RUN, _run_text(run)))
         for epoch in epochs:
-            file.write(_epoch_record(*epoch))
-        if ended is not None:
-            file.write(_record(_END, {"ended": ended}, b""))
+            file.write(_epoch_bytes(epoch))
+        if ended_early:
+            file.write(_record_bytes(_END, {"ended": "it ended early"}))
 
 
 def append_end(path: Path, reason: str) -> None:
     """Record that the run ended after the journal's last epoch; written as `append_epoch`."""
-    append(path, _record(_END, {"ended": reason}, b""))
+    append(path, _record_bytes(_END, {"ended": reason}))
 
 
-def _epoch_record(
-    epoch: int,
-    metrics: Mapping[str, float],
-    environment: Mapping[str, Any],
-    state_crc32c: int,
-    moments: Sequence[MomentFrames],
-) -> bytes:
-    if unknown := sorted(metrics.keys() - METRICS.keys()):
+def _epoch_bytes(record: EpochRecord) -> bytes:
+    if unknown := sorted(record.metrics.keys() - METRICS.keys()):
         raise ValueError(f"unknown metrics {', '.join(unknown)}: metrics are {', '.join(METRICS)}")
-    text = {
-        "epoch": epoch,
-        "metrics": dict(metrics),
-        "environment": dict(environment),
-        "state_crc32c": state_crc32c,
-        "moments": [[*kept.moment, len(kept.frame), len(kept.momentum)] for kept in moments],
+    text = record._asdict() | {
+        "metrics": dict(record.metrics),
+        "environment": dict(record.environment),
+        "moments": [[*kept.moment, len(kept.frame), len(kept.momentum)] for kept in record.moments],
     }
-    return _record(_EPOCH, text, b"".join(data for kept in moments for data in kept[1:]))
+    return _record_bytes(_EPOCH, text, b"".join(d for kept in record.moments for d in kept[1:]))
 
 
-def _record(kind: int, text: Mapping[str, Any], frames: bytes) -> bytes:
-    """The bytes of one record."""
+def _record_bytes(kind: int, text: Mapping[str, Any], frames: bytes = b"") -> bytes:
     body = json.dumps(text, sort_keys=True).encode()
     if len(body) > _MAX_TEXT_BYTES:
         raise ValueError(f"a record's text has {_MAX_TEXT_BYTES} bytes at most, got {len(body)}")
@@ -360,7 +333,7 @@ def _record(kind: int, text: Mapping[str, Any], frames: bytes) -> bytes:
     return header + _OWN_CHECKSUM.pack(codec.crc32c(header)) + body + frames
 
 
-class _Header(NamedTuple):
+class _Record(NamedTuple):
     """The content of a record's header, and where the record lies."""
 
     kind: int
@@ -371,18 +344,8 @@ class _Header(NamedTuple):
     end: int
 
 
-class _Record(NamedTuple):
-    """Where a record lies in the file, and its text."""
-
-    kind: int
-    text: dict[str, Any]
-    offset: int
-    frame_offset: int
-    end: int
-
-
-def _headers(file: BinaryIO) -> Iterator[_Header]:
-    """Each record's header, up to the first damaged header or incomplete record."""
+def _records(file: BinaryIO) -> Iterator[_Record]:
+    """Each record, from its header, up to the first damaged header or incomplete record."""
     size = os.fstat(file.fileno()).st_size
     offset = 0
     while True:
@@ -399,22 +362,25 @@ def _headers(file: BinaryIO) -> Iterator[_Header]:
         end = frame_offset + frame_bytes
         if text_bytes > _MAX_TEXT_BYTES or end > size:
             return
-        yield _Header(kind, checksum, offset, text_offset, frame_offset, end)
+        yield _Record(kind, checksum, offset, text_offset, frame_offset, end)
         offset = end
 
 
-def _records(file: BinaryIO) -> Iterator[_Record]:
-    """Each record, up to the first damaged one."""
-    for header in _headers(file):
-        file.seek(header.text_offset)
-        body = file.read(header.frame_offset - header.text_offset)
+def _checked(file: BinaryIO) -> Iterator[tuple[_Record, dict[str, Any]]]:
+    """Each record and its text, up to the first damaged one."""
+    for record in _records(file):
+        body = _text(file, record)
         running = codec.crc32c(body)
-        for start in range(header.frame_offset, header.end, _BLOCK_BYTES):
-            running = codec.crc32c(file.read(min(_BLOCK_BYTES, header.end - start)), running)
-        if running != header.checksum:
+        for start in range(record.frame_offset, record.end, _BLOCK_BYTES):
+            running = codec.crc32c(file.read(min(_BLOCK_BYTES, record.end - start)), running)
+        if running != record.checksum:
             return
-        text = _parsed(Path(file.name), lambda body: json_object(body, "its text"), body)
-        yield _Record(header.kind, text, header.offset, header.frame_offset, header.end)
+        yield record, _parsed(Path(file.name), json_object, body, "its text")
+
+
+def _text(file: BinaryIO, record: _Record) -> bytes:
+    file.seek(record.text_offset)
+    return file.read(record.frame_offset - record.text_offset)
 
 
 _RUN_SHAPE: Shape = {
@@ -435,11 +401,11 @@ _EPOCH_SHAPE: Shape = {
 }
 
 
-def _parsed(path: Path, parse: Callable[[Any], T], what: Any) -> T:
+def _parsed(path: Path, parse: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     try:
-        return parse(what)
+        return parse(*args, **kwargs)
     except (AttributeError, DamagedFileError, LookupError, TypeError, ValueError) as error:
-        raise DamagedFileError(f"{path}: a record is none of a journal: {error}") from error
+        raise DamagedFileError(f"{path}: a record is not a journal's: {error}") from error
 
 
 def _run_text(run: JournalRun) -> dict[str, Any]:
@@ -453,19 +419,19 @@ def _parse_run(text: dict[str, Any]) -> JournalRun:
     names = tuple(text.pop("names"))
     shapes = tuple(tuple(shape) for shape in text.pop("shapes"))
     if not all(isinstance(name, str) for name in names):
-        raise ValueError("names of tensors should be texts")
+        raise ValueError("names of tensors should be strings")
     if not all(type(size) is int for shape in shapes for size in shape):
         raise ValueError("sizes of tensors should be whole numbers")
     return JournalRun(**text, tensors=TensorTable(names, shapes))
 
 
-def _parse_epoch(record: _Record) -> JournalEpoch:
-    check_shape(record.text, _EPOCH_SHAPE, "an epoch", whole=True)
-    if unknown := record.text["metrics"].keys() - METRICS.keys():
+def _parse_epoch(record: _Record, text: dict[str, Any]) -> JournalEpoch:
+    check_shape(text, _EPOCH_SHAPE, "an epoch", whole=True)
+    if unknown := text["metrics"].keys() - METRICS.keys():
         raise ValueError(f"unknown metrics {sorted(unknown)}")
     moments: list[JournalMoment] = []
     offset = record.frame_offset
-    for step, epoch, base, length, momentum_length in record.text.pop("moments"):
+    for step, epoch, base, length, momentum_length in text.pop("moments"):
         for number in (step, epoch or 0, base or 0, length, momentum_length):
             if type(number) is not int or number < 0:
                 raise ValueError(f"a moment has a number {number!r:.40}")
@@ -474,4 +440,4 @@ def _parse_epoch(record: _Record) -> JournalEpoch:
         offset += length + momentum_length
     if offset != record.end:
         raise ValueError(f"frames of {offset - record.frame_offset} bytes")
-    return JournalEpoch(**record.text, moments=tuple(moments), offset=record.offset)
+    return JournalEpoch(**text, moments=tuple(moments), offset=record.offset)

@@ -9,9 +9,9 @@ from dtb_builder.dataset import codec, schema
 from dtb_builder.dataset.states import StatePlaces, frame_rows
 from dtb_builder.dataset.store import Store
 from dtb_builder.errors import StateNotKeptError
-from dtb_builder.record import Moment, is_logarithmic
+from dtb_builder.record import Moment
 
-__all__ = ["Kept", "first_and_last", "logarithmic", "thinned"]
+__all__ = ["Kept", "thinned"]
 
 
 class Kept:
@@ -96,16 +96,6 @@ def thinned(moments: Sequence[Moment], epochs: Collection[int]) -> tuple[Moment,
         moment._replace(base=None if base is None else place.get(base))
         for moment, base in zip(kept, bases, strict=True)
     )
-
-
-def first_and_last(num_epochs: int) -> set[int]:
-    """The initialisation and the last epoch."""
-    return {0, num_epochs}
-
-
-def logarithmic(num_epochs: int) -> set[int]:
-    """Epochs 0, 1, 2, 4, 8 and so on, and the last."""
-    return {epoch for epoch in range(num_epochs + 1) if is_logarithmic(epoch, num_epochs)}
 
 
 def _base_step(moments: Sequence[Moment], moment: Moment) -> int | None:

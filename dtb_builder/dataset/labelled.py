@@ -1,4 +1,4 @@
-"""A benchmark's metrics as xarray has them, by run and epoch."""
+"""A benchmark's metrics as an xarray dataset with the dimensions run and epoch."""
 
 import numpy as np
 import xarray
@@ -13,7 +13,7 @@ __all__ = ["labelled"]
 def labelled(benchmark: Benchmark) -> xarray.Dataset:
     """Every metric, float64 of shape (run, epoch), NaN where not measured.
 
-    Coordinates are the runs' numbers, genotypes as text, seeds and sizes.
+    The coordinates of runs are their numbers, genotypes as text, seeds and sizes.
     """
     metrics = {
         name: xarray.Variable(

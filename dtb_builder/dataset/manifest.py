@@ -54,9 +54,9 @@ def _why_wrong(folder: Path, name: str, wanted: str) -> str | None:
     file = folder / name
     try:
         if _leads_out(folder, name):
-            return "it is a link, or in a linked folder: the data are not here"
+            return "it is a link, or in a linked folder: the data are elsewhere"
         if not file.exists():
-            return "it is not there"
+            return "it is missing"
         if not file.is_file():
             return "it is a folder, a pipe or a device, not a file"
         found = sha256_of(file)

@@ -2,14 +2,14 @@
 
 import contextlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dtb_builder.dataset import schema
-from dtb_builder.dataset.copying import LISTED, VOLUME_NAMES, CopiedRun, Part, Sources, copy_runs
+from dtb_builder.dataset.copying import VOLUME_NAMES, CopiedRun, Part, Sources, copy_runs
 from dtb_builder.dataset.kept import Kept
 from dtb_builder.dataset.store import FailedRun, Store
 from dtb_builder.errors import DuplicateRunError, PlanMismatchError
@@ -18,23 +18,13 @@ from dtb_builder.record import Moment
 __all__ = ["merge", "remove_old_volumes"]
 
 
-@dataclass(frozen=True, eq=False)
-class _Outline:
+class _Shard(NamedTuple):
     """The facts about a shard that must be known before the first shard is copied."""
 
-    path: Path
-    numbers: NDArray[np.int64]
-    checksums: NDArray[np.uint32]
+    part: Part
     failures: tuple[FailedRun, ...]
-    listed: dict[str, tuple[str, ...]]
-    provenance: str
-    num_epochs: int
-    moments: tuple[Moment, ...]
-
-    @property
-    def plan(self) -> tuple[str, int, tuple[Moment, ...]]:
-        """What all shards of one plan have in common."""
-        return self.provenance, self.num_epochs, self.moments
+    plan: tuple[str, int, tuple[Moment, ...]]
+    """The provenance, epochs and moments, which all shards of one plan have in common."""
 
 
 def merge(
@@ -63,27 +53,21 @@ def merge(
     if not shards:
         raise ValueError("there are no shards to merge")
     with contextlib.closing(Sources()) as sources:
-        outlines = [_outline(path, sources.of(path)) for path in shards]
-        _check_one_plan(outlines)
-        first = outlines[0]
-        kept = Kept(first.moments, first.moments)
-        yield from copy_runs(
-            [
-                Part(
-                    outline.path,
-                    np.arange(len(outline.numbers)),
-                    outline.numbers,
-                    outline.checksums,
-                    kept,
-                    outline.listed,
+        found = [_shard(sources.of(path)) for path in shards]
+        parts = [shard.part for shard in found]
+        provenance, num_epochs, _ = first = found[0].plan
+        for shard in found[1:]:
+            if shard.plan != first:
+                raise PlanMismatchError(
+                    f"{shard.part.path} and {parts[0].path} were made from different plans"
                 )
-                for outline in outlines
-            ],
+        yield from copy_runs(
+            parts,
             target,
             sources,
-            provenance=first.provenance,
-            num_epochs=first.num_epochs,
-            failures=_open_failures(outlines, _all_numbers(outlines)),
+            provenance=provenance,
+            num_epochs=num_epochs,
+            failures=_open_failures(found, _all_numbers(parts)),
             volume_size=volume_size,
         )
 
@@ -100,49 +84,31 @@ def remove_old_volumes(target: Path) -> None:
             volume.unlink()
 
 
-def _outline(path: Path, store: Store) -> _Outline:
+def _shard(store: Store) -> _Shard:
     store.check_known()
     store.check_listed()
-    index = store.index
-    return _Outline(
-        path=path,
-        numbers=index.numbers,
-        checksums=index.column("runs/crc32c"),
-        failures=store.failures,
-        listed={name: index.texts(f"{name}s") for name in LISTED},
-        provenance=store.provenance_text,
-        num_epochs=index.num_epochs,
-        moments=index.moments,
-    )
+    numbers, moments = store.index.numbers, store.index.moments
+    part = Part.of(store, np.arange(len(numbers)), numbers, Kept(moments, moments))
+    return _Shard(part, store.failures, (store.provenance_text, store.index.num_epochs, moments))
 
 
-def _check_one_plan(outlines: Sequence[_Outline]) -> None:
-    first = outlines[0]
-    for outline in outlines[1:]:
-        if outline.plan != first.plan:
-            raise PlanMismatchError(
-                f"{outline.path} and {first.path} were made from different plans"
-            )
-
-
-def _all_numbers(outlines: Sequence[_Outline]) -> NDArray[np.int64]:
-    numbers = np.concatenate([outline.numbers for outline in outlines])
+def _all_numbers(parts: Sequence[Part]) -> NDArray[np.int64]:
+    numbers = np.concatenate([part.numbers for part in parts])
     unique, counts = np.unique(numbers, return_counts=True)
     if len(unique) < len(numbers):
         number = int(unique[counts > 1][0])
-        places = [str(outline.path) for outline in outlines if number in outline.numbers]
-        raise DuplicateRunError(f"run {number} stands twice, in {' and '.join(places)}")
+        places = [str(part.path) for part in parts if number in part.numbers]
+        raise DuplicateRunError(f"run {number} is in several shards: {' and '.join(places)}")
     return unique
 
 
-def _open_failures(outlines: Sequence[_Outline], numbers: NDArray[np.int64]) -> list[FailedRun]:
+def _open_failures(shards: Sequence[_Shard], numbers: NDArray[np.int64]) -> list[FailedRun]:
     """The failed runs that no shard finished, by number; of duplicates the one tried most often."""
     finished = set(numbers.tolist())
     failures: dict[int, FailedRun] = {}
-    for outline in outlines:
-        for failure in outline.failures:
-            known = failures.get(failure.number, failure)
-            failures[failure.number] = max(failure, known, key=_attempts)
+    for failure in (failure for shard in shards for failure in shard.failures):
+        known = failures.get(failure.number, failure)
+        failures[failure.number] = max(failure, known, key=_attempts)
     return [failures[number] for number in sorted(failures.keys() - finished)]
 
 

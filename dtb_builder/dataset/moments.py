@@ -1,4 +1,4 @@
-"""The table of moments as columns of the index, and back."""
+"""Converting the table of moments to columns of the index, and back."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from dtb_builder.errors import DamagedFileError
 from dtb_builder.record import Moment
 
-__all__ = ["moment_columns", "moments_from", "record_epochs"]
+__all__ = ["by_record", "moment_columns", "moments_from"]
 
 _NONE = -1
 
@@ -25,11 +25,11 @@ def moment_columns(moments: Sequence[Moment]) -> dict[str, NDArray[Any]]:
 
 
 def moments_from(columns: Mapping[str, NDArray[Any]], num_epochs: int) -> tuple[Moment, ...]:
-    """The moments whose columns these are.
+    """The moments in these columns.
 
     Raises:
-        DamagedFileError: they do not increase, or a difference is not between ends of epochs, to an
-            earlier whole state.
+        DamagedFileError: the moments do not increase, or a difference is not between ends of
+            epochs, or not to an earlier whole state.
     """
     epoch, step, base = (columns[f"moments/{name}"] for name in ("epoch", "step", "base"))
     ends = epoch[epoch != _NONE]
@@ -54,21 +54,21 @@ def moments_from(columns: Mapping[str, NDArray[Any]], num_epochs: int) -> tuple[
     return tuple(Moment(s, *(None if x == _NONE else x for x in rest)) for s, *rest in rows)
 
 
-def record_epochs(moments: Sequence[Moment], last: int) -> list[int]:
-    """The epoch in whose record a journal may have each moment of a run.
+def by_record(moments: Sequence[Moment], last: int) -> dict[int, list[int]]:
+    """For each epoch of a run, the positions of the moments that its journal record gets.
 
-    Nothing says where the epochs begin whose ends are not kept, so that a moment within an epoch
-    goes with the next end that is.
+    A file does not say at which steps epochs begin. So a moment within an epoch goes to the next
+    epoch whose end is kept.
 
     Args:
         moments: of the run, in order.
         last: the run's last epoch.
 
-    >>> record_epochs([Moment(0, 0), Moment(2), Moment(10, 2), Moment(12)], last=3)
-    [0, 2, 2, 3]
+    >>> by_record([Moment(0, 0), Moment(2), Moment(10, 2), Moment(12)], last=3)
+    {0: [0], 1: [], 2: [1, 2], 3: [3]}
     """
-    epochs: list[int] = []
-    for moment in reversed(moments):
+    found: dict[int, list[int]] = {epoch: [] for epoch in range(last + 1)}
+    for position, moment in reversed(list(enumerate(moments))):
         last = last if moment.epoch is None else moment.epoch
-        epochs.append(last)
-    return epochs[::-1]
+        found[last].insert(0, position)
+    return found

@@ -123,8 +123,8 @@ def _check(file: h5py.File, path: Location) -> None:
     major, found_major = (text.partition(".")[0] for text in (schema.SCHEMA_VERSION, str(version)))
     if found_major == schema.DRAFT_MAJOR:
         raise SchemaVersionError(
-            f"{has}, a draft in which no benchmark was published and which nothing reads: make the "
-            "file again with this dtb_builder"
+            f"{has}, a draft in which no benchmark was published: make the file again with this "
+            "dtb_builder"
         )
     if found_major != major:
         raise SchemaVersionError(

@@ -1,4 +1,4 @@
-"""What a benchmark says of its making, as far as others rely on it."""
+"""The parts of a provenance that describing or repeating a benchmark needs, checked."""
 
 from typing import Any
 
@@ -14,10 +14,10 @@ __all__ = ["device_names", "whole_provenance"]
 
 
 def whole_provenance(benchmark: Benchmark) -> dict[str, Any]:
-    """The provenance, known to have all that describing or repeating a benchmark takes.
+    """The provenance, with all keys of the schema's shape.
 
     Raises:
-        DamagedFileError: it has not.
+        DamagedFileError: a key is missing or of another type.
     """
     provenance = benchmark.provenance
     shape = UNITED_PROVENANCE_SHAPE if "plans" in provenance else PROVENANCE_SHAPE
@@ -26,7 +26,7 @@ def whole_provenance(benchmark: Benchmark) -> dict[str, Any]:
 
 
 def device_names(benchmark: Benchmark) -> list[str]:
-    """The devices that the benchmark's epochs ran on, each once.
+    """The names of the devices that the benchmark's epochs ran on, sorted, each once.
 
     Raises:
         DamagedFileError: an environment names none.

@@ -3,7 +3,6 @@
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, SupportsIndex, overload
 
 import numpy as np
@@ -61,7 +60,6 @@ class Benchmark:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self._store = Store(path)
-        self._failures: tuple[FailedRun, ...] | None = None
         self._orders: dict[str, tuple[NDArray[Any], NDArray[np.intp]]] = {}
         try:
             self._store.index.check_start()
@@ -96,12 +94,7 @@ class Benchmark:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def __repr__(self) -> str:
@@ -166,7 +159,7 @@ class Benchmark:
         """
         for file in self.files:
             if not file.exists():
-                raise MissingVolumeError(f"{file} is not there; it holds states of {self.path}")
+                raise MissingVolumeError(f"{file} is missing; it holds states of {self.path}")
 
     @property
     def schema_version(self) -> str:
@@ -220,9 +213,7 @@ class Benchmark:
         >>> bench.failures
         ()
         """
-        if self._failures is None:
-            self._failures = self._store.failures
-        return self._failures
+        return self._store.failures
 
     # Its runs.
 
@@ -341,7 +332,7 @@ class Benchmark:
         others = [run.number for run in self.isomorphic_to(wanted)]
         hint = f"; runs {others} are of isomorphic genotypes" if others else ""
         raise NoSuchRunError(
-            f"{self._store.path}, of {len(self)} runs, has none of {wanted.canonical()}{hint}"
+            f"none of the {len(self)} runs of {self._store.path} is of {wanted.short_name}{hint}"
         )
 
     def top(self, k: int, *, by: str, epoch: int) -> tuple[Run, ...]:
@@ -362,7 +353,7 @@ class Benchmark:
             raise ValueError(f"k must be at least 0, got {k}")
         values = self.array(by, epoch=self.epoch_row(epoch)).filled(np.nan)
         if by not in HIGHER_IS_BETTER:
-            raise ValueError(f"no {by} is better than another; sort array({by!r}) as you like")
+            raise ValueError(f"{by} has no better or worse; sort array({by!r}) instead")
         usable = np.flatnonzero(~np.isnan(values))
         ascending = -values[usable] if HIGHER_IS_BETTER[by] else values[usable]
         if 0 < k < len(usable):  # sort only the values at least as good as the k-th
@@ -544,7 +535,7 @@ class Benchmark:
         else:
             raise TypeError("a run has its own seeds: leave out seed= and order_seed=")
         if not 0 <= whole_number("epochs", epochs) <= run.num_epochs:
-            raise NotFoundError(f"no {epochs} epochs: run {run.number} has 0 to {run.num_epochs}")
+            raise NotFoundError(f"run {run.number} has 0 to {run.num_epochs} epochs, not {epochs}")
         return evaluate_run(run, epochs)
 
     def images(self, root: str | os.PathLike[str] | None = None) -> TrainedImages:

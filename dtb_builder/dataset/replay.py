@@ -42,6 +42,12 @@ class Replayed:
         trained_on: device and software of the original training.
         replayed_on: device and software of the replay.
         seconds: duration, loading the images and building the network included.
+
+    >>> import warnings
+    >>> with warnings.catch_warnings(action="ignore"):  # another processor has other last bits
+    ...     replayed = run.replay(epoch=2)
+    >>> replayed.start, replayed.named()["classifier.weight"].shape
+    (1, (10, 48))
     """
 
     number: int
@@ -63,9 +69,9 @@ class Replayed:
     @property
     def verdict(self) -> str:
         """The same in words; if the states differ, with both environments."""
-        about = f"run {self.number}, epoch {self.epoch}, trained on from epoch {self.start}"
+        about = f"run {self.number}, epoch {self.epoch}, trained from epoch {self.start}"
         if self.is_same:
-            return f"{about}: the bits of the training, CRC-32C {self.crc32c:08x}"
+            return f"{about}: the same bits as in the training, CRC-32C {self.crc32c:08x}"
         return (
             f"{about}: the state DIFFERS from the training's, CRC-32C {self.crc32c:08x}, not "
             f"{self.trained_crc32c:08x}\n"
@@ -82,27 +88,16 @@ class Replayed:
         about = {
             "run": str(self.number),
             "step": str(self.state.num_batches_tracked),
-            "replayed": "the bits of the training" if self.is_same else "differs",
+            "replayed": "the same bits" if self.is_same else "differs",
         }
         write_weights(Path(path), self.named(), about)
 
 
 def replay(run: "Run", *, epoch: int, root: Path | None = None) -> Replayed:
-    """Train a run again up to an epoch, from its nearest earlier checkpoint.
+    """Train a run again up to an epoch, from its nearest earlier checkpoint; see `Run.replay`.
 
     If there is no checkpoint, it trains from the initialisation. Torch's settings are those of the
     original training, and are restored at the end.
-
-    Args:
-        run: a run of an open benchmark or shard.
-        epoch: -1 is the benchmark's last.
-        root: the folder of the images, or None for the default.
-
-    Raises:
-        KeyError: there is no such epoch, the run diverged earlier, or the epoch belongs to the
-            parent run in another benchmark.
-        ImagesError: the images here are not those of the training.
-        ConfigError: the training's device or compiled passes are not available here.
     """
     from dtb_builder.network.initial import initial_network
     from dtb_builder.network.state import capture, tensor_table
@@ -169,7 +164,7 @@ def claimed_spec(run: "Run", images: "Images") -> "NetworkSpec":
             *shape[:2],
             images.num_classes,
         ]:
-            raise DamagedFileError(f"a network of other images than {images.name}: {spec}")
+            raise DamagedFileError(f"the network does not take the images of {images.name}: {spec}")
     return spec
 
 
@@ -185,7 +180,7 @@ def start_of(run: "Run", epoch: int) -> "Start":
     known = run.checkpoint_epochs
     if epoch not in known:
         raise StateNotKeptError(
-            f"no training goes on from epoch {epoch} of run {run.number}: epochs with a whole "
+            f"run {run.number} cannot continue from epoch {epoch}: epochs with a whole "
             f"float32 state and its momentum are {', '.join(map(str, known)) or 'none'}"
         )
     state = run.training_state(epoch=epoch)

@@ -211,20 +211,12 @@ class Run:
         >>> run.checkpoint_epochs
         (0, 1)
         """
-        began = self.branch_epoch or 0
+        if not self._store.keeps_exact_states:
+            return ()
         with damage_is_named(self.file):
-            config = self.provenance["config"]
-            states, auxiliary = config["states"], self.provenance["network"]["auxiliary"]
-            is_exact = states.get("dtype", "float32") == "float32" and (
-                not auxiliary or states.get("auxiliary_head", True)
-            )
-            without = config["recipe"]["momentum"] == 0
-        known = self.momentum_epochs
-        return tuple(
-            epoch
-            for epoch in self.state_epochs
-            if is_exact and (without or epoch in known or epoch == began)
-        )
+            without = self.provenance["config"]["recipe"]["momentum"] == 0
+        known = {*self.momentum_epochs, self.branch_epoch or 0}
+        return tuple(epoch for epoch in self.state_epochs if without or epoch in known)
 
     @extras_are_named("replay")
     def replay(self, *, epoch: int, root: str | os.PathLike[str] | None = None) -> Replayed:
@@ -495,7 +487,7 @@ class Run:
             named = state if isinstance(state, Mapping) else self.tensors.unpack(state)
             weights = TrainingState(self.tensors.pack(named), 0)
         else:
-            raise TypeError("a state of your own is of no epoch and no step")
+            raise TypeError("give a state of your own without epoch= and step=")
         return self.network_of(weights, contiguous=contiguous)
 
     @extras_are_named("network")

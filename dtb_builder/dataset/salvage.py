@@ -17,7 +17,7 @@ from dtb_builder.dataset.journal import (
     MomentFrames,
     write_journal,
 )
-from dtb_builder.dataset.moments import moments_from, record_epochs
+from dtb_builder.dataset.moments import by_record, moments_from
 from dtb_builder.dataset.states import PLACES, StatePlaces, frame_rows, table_from_bytes
 from dtb_builder.dataset.store import Store
 from dtb_builder.errors import DamagedFileError, DTBError
@@ -84,7 +84,7 @@ def salvage(path: Path, folder: Path, *, plan: str) -> Iterator[SavedRun | LostR
                 yield LostRun(number, "its row of the index is damaged")
                 continue
             if environments is None or origins is None:
-                yield LostRun(number, "where it ran, or comes from, is damaged")
+                yield LostRun(number, "its environments or its origin are damaged")
                 continue
             try:
                 about, kept = _whole(store, columns, moments, row, number, plan, origins[row][0])
@@ -93,22 +93,18 @@ def salvage(path: Path, folder: Path, *, plan: str) -> Iterator[SavedRun | LostR
                 continue
             journal = folder / f"run-{number:08d}.journal"
             last = int(columns["runs/num_epochs"][row])
-            at = record_epochs([frames.moment for frames in kept], last)
-            write_journal(
-                journal,
-                about,
-                [
-                    EpochRecord(
-                        epoch,
-                        _metrics(columns, row, epoch),
-                        environments[row][epoch],
-                        int(columns["runs/state_crc32c"][row, epoch]),
-                        [frames for frames, e in zip(kept, at, strict=True) if e == epoch],
-                    )
-                    for epoch in range(last + 1)
-                ],
-                ended="it ended early" if last < store.index.num_epochs else None,
-            )
+            at = by_record([frames.moment for frames in kept], last)
+            epochs = [
+                EpochRecord(
+                    epoch,
+                    _metrics(columns, row, epoch),
+                    environments[row][epoch],
+                    int(columns["runs/state_crc32c"][row, epoch]),
+                    [kept[i] for i in at[epoch]],
+                )
+                for epoch in range(last + 1)
+            ]
+            write_journal(journal, about, epochs, ended_early=last < store.index.num_epochs)
             yield SavedRun(number, journal)
 
 
@@ -124,7 +120,7 @@ def _columns(store: Store) -> dict[str, NDArray[Any]]:
         if values is None and column.name in _KEYS:
             values = np.zeros((store.index.num_runs, 32), np.uint8)
         if values is None:
-            raise DamagedFileError(f"the column {column.name} is gone")
+            raise DamagedFileError(f"the column {column.name} is missing")
         columns[column.name] = values.copy()
     for row, genotype in enumerate(columns["runs/genotype"]):
         # A damaged genotype gets no keys; its row's checksum will show the damage.
@@ -193,16 +189,18 @@ def _whole(
         shape = (len(moments),) if name.startswith("moments/") else ()
         cells[name] = np.full(shape, -1) if values is None else values[row]
     places = StatePlaces.of(cells)
-    table = store.states.salvaged_table(number, places)
+    table = store.states.salvaged(number, places, schema.TENSORS)
     frames: dict[tuple[str, int], bytes] = {}
     rows = frame_rows(moments, places.length, places.momentum_length)
     for name, positions in rows.items():
         for i, position in enumerate(positions):
-            frame = store.states.salvaged_frame(number, places, name, i, position)
+            frame = store.states.salvaged(number, places, name, (i, position))
             codec.decode(frame, num_floats=places.num_floats)
             frames[name, position] = frame
     if gone := [p for p in rows[schema.DIFFERENCES] if moments[p].base not in rows[schema.WHOLE]]:
-        raise DamagedFileError(f"differences {gone} of run {number} are to states that it has not")
+        raise DamagedFileError(
+            f"differences {gone} of run {number} refer to states that are missing"
+        )
     facts = {
         name: int(columns[f"runs/{name}"][row])
         for name in ("seed", "order_seed", "num_parameters", "multiply_accumulates")

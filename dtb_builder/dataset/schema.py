@@ -1,5 +1,6 @@
 """Every name, type and shape of a DTB file; data_schema.md says the same in prose."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,22 +25,22 @@ __all__ = [
 ]
 
 FORMAT = "darts-training-bench"
-"""The value of the root attribute ``format``, by which a DTB file is known."""
+"""The value of the root attribute ``format`` of every DTB file."""
 
 SCHEMA_VERSION = "2.0"
-"""``major.minor``: readers refuse another major number."""
+"""``major.minor``; readers refuse another major version."""
 
 DRAFT_MAJOR = "1"
-"""The major number of drafts in which no benchmark was published."""
+"""The major version of drafts in which no benchmark was published."""
 
 MAX_FLOATS = 2**25
-"""The longest state a file may hold; a larger number means damage (no DARTS network comes near)."""
+"""The most floats of a state; a larger number means damage, since no DARTS network comes near."""
 
 MAX_ENTRIES = 2**20
-"""The most rows of metrics of a run, and the most moments, that a file may have."""
+"""The most epochs of a run, epoch 0 included, and the most moments of a file."""
 
 BLOCK_BYTES = 2**12
-"""Bytes of a column that one checksum proves."""
+"""Bytes of a column that one checksum covers."""
 
 
 class FileKind:
@@ -54,35 +55,35 @@ FORMAT_ATTRIBUTE = "format"
 VERSION_ATTRIBUTE = "schema_version"
 KIND_ATTRIBUTE = "kind"
 PROVENANCE_ATTRIBUTE = "provenance_crc32c"
-"""CRC-32C of the provenance, on the root of every file: files of one benchmark share it."""
+"""A root attribute: CRC-32C of the provenance, equal in all files of a benchmark."""
 
 CHECKSUM_ATTRIBUTE = "crc32c"
-"""On each list of checksums: CRC-32C of the column's name and of the list.
+"""An attribute of each list of checksums: CRC-32C of the column's name and the list.
 
-The name is counted in so that no column can stand in for another.
+It covers the name, so that a column cannot replace another.
 """
 
 PROVENANCE = "provenance"
 """One UTF-8 string: JSON of the config, the images, the splits and the writer's version."""
 
 ENVIRONMENTS = "environments"
-"""UTF-8 strings, each JSON: the device and software of some epochs."""
+"""UTF-8 strings, each JSON: devices and software that epochs ran on."""
 
 ORIGINS = "origins"
-"""UTF-8 strings, each JSON: where some runs come from."""
+"""UTF-8 strings, each JSON: where runs come from."""
 
 VOLUMES = "volumes"
-"""UTF-8 strings: the files that hold states, beside this one; "" is this file itself."""
+"""UTF-8 strings: names of files in the same folder that hold states; "" is this file."""
 
 FAILURE_MESSAGES = "failures/message"
-"""UTF-8 strings: why each failed run failed, with its traceback."""
+"""UTF-8 strings: the traceback of each failed run."""
 
 TEXTS = (PROVENANCE, ENVIRONMENTS, ORIGINS, VOLUMES, FAILURE_MESSAGES)
 """The string datasets, one-dimensional."""
 
 
 Shape = type | dict[str, "Shape"]
-"""A kind of JSON value; of an object, that of each key, with ``*`` for any."""
+"""The type of a JSON value; for an object, the type of each key's value, ``*`` for any key."""
 
 _NETWORK: Shape = {
     **dict.fromkeys(("channels", "layers", "num_classes", "input_channels", "image_size"), int),
@@ -105,30 +106,28 @@ _PROVENANCE: dict[str, Shape] = {
 }
 
 PROVENANCE_SHAPE: Shape = {**_PROVENANCE, "plan": {"runs": int, "sha256": str}}
-"""What readers rely on in a provenance."""
+"""The parts of a provenance that readers use."""
 
 UNITED_PROVENANCE_SHAPE: Shape = {**_PROVENANCE, "plans": list}
-"""The same of several files united."""
+"""The same for a united file."""
 
 ENVIRONMENT_SHAPE: Shape = {"device_name": str}
 
 
 @dataclass(frozen=True)
 class Column:
-    """One array of the index.
+    """One array of the index; data_schema.md says what its numbers mean.
 
     Attributes:
         name: path in the file.
         dtype: little-endian numpy type.
         shape: "runs", "epochs" (num_epochs + 1), "moments" and "failures" stand for the sizes of
             the file.
-        meaning: in a few words, also in data_schema.md.
     """
 
     name: str
     dtype: np.dtype
     shape: tuple[int | str, ...]
-    meaning: str
 
     @property
     def counts_runs(self) -> bool:
@@ -136,8 +135,10 @@ class Column:
         return self.shape[0] == "runs"
 
 
-def _column(name: str, dtype: str, shape: tuple[int | str, ...], meaning: str) -> Column:
-    return Column(name, np.dtype(dtype), shape, meaning)
+def _columns(
+    group: str, dtype: str, shape: tuple[int | str, ...], names: Iterable[str]
+) -> tuple[Column, ...]:
+    return tuple(Column(f"{group}/{name}", np.dtype(dtype), shape) for name in names)
 
 
 _RUN, _EPOCHS, _AT_MOMENTS = ("runs",), ("runs", "epochs"), ("runs", "moments")
@@ -145,55 +146,43 @@ _MOMENT, _FAILURE = ("moments",), ("failures",)
 _CELLS = (2, 8, 2)
 
 COLUMNS: tuple[Column, ...] = (
-    _column("moments/epoch", "<i4", _MOMENT, "the epoch that it ends; -1 within an epoch"),
-    _column("moments/step", "<i8", _MOMENT, "training steps until then, increasing"),
-    _column("moments/base", "<i4", _MOMENT, "position of a difference's base; -1 of a whole state"),
-    _column("runs/number", "<i8", _RUN, "in the plan, strictly increasing"),
-    _column("runs/seed", "<i8", _RUN, "of the initialisation"),
-    _column("runs/order_seed", "<i8", _RUN, "of data order, augmentation and drop-path"),
-    _column("runs/genotype", "|u1", ("runs", *_CELLS), "cells, edges: operation, predecessor"),
-    _column("runs/key", "|u1", ("runs", 32), "SHA-256 of the genotype's canonical text"),
-    _column("runs/iso_key", "|u1", ("runs", 32), "SHA-256 that isomorphic genotypes share"),
-    _column("runs/num_parameters", "<i8", _RUN, "trainable, auxiliary head included"),
-    _column("runs/multiply_accumulates", "<i8", _RUN, "for one image, without auxiliary head"),
-    _column("runs/num_epochs", "<i4", _RUN, "the last epoch stored: E, or less if it diverged"),
-    _column("runs/state_crc32c", "<u4", _EPOCHS, "of the state as trained, kept or not"),
-    *(_column(f"metrics/{name}", "<f8", _EPOCHS, text) for name, text in METRICS.items()),
-    *(
-        _column(f"measured/{name}", "|u1", _EPOCHS, f"1 where metrics/{name} was measured")
-        for name in METRICS
-    ),
-    _column("runs/num_floats", "<i8", _RUN, "length of a state"),
-    _column("runs/num_tensors", "<i8", _RUN, "tensors in a state"),
-    _column("runs/tensors_crc32c", "<u4", _RUN, "of the tensor table"),
-    _column("moments/length", "<i8", _AT_MOMENTS, "bytes of the state's frame; 0: none"),
-    _column("moments/crc32c", "<u4", _AT_MOMENTS, "of the state's frame"),
-    _column("moments/momentum_length", "<i8", _AT_MOMENTS, "bytes of momentum's frame; 0: none"),
-    _column("moments/momentum_crc32c", "<u4", _AT_MOMENTS, "of the momentum's frame"),
-    _column("runs/crc32c", "<u4", _RUN, "of the run's entries above: see below"),
-    _column("runs/environment", "<i4", _EPOCHS, "index of environments: where the epoch ran"),
-    _column("runs/origin", "<i4", _RUN, "index of origins: where the run comes from"),
-    _column("runs/volume", "<i4", _RUN, "index of volumes: where its states lie"),
-    _column("runs/tensors_offset", "<i8", _RUN, "first byte of the tensor table"),
-    _column("moments/offset", "<i8", _AT_MOMENTS, "first byte of the state's frame"),
-    _column("moments/momentum_offset", "<i8", _AT_MOMENTS, "first byte of the momentum's frame"),
-    _column("failures/number", "<i8", _FAILURE, "the failed run's"),
-    _column("failures/seed", "<i8", _FAILURE, "its seed"),
-    _column("failures/order_seed", "<i8", _FAILURE, "its order seed"),
-    _column("failures/genotype", "|u1", ("failures", *_CELLS), "as runs/genotype"),
-    _column("failures/attempts", "<i8", _FAILURE, "how often it was tried"),
+    *_columns("moments", "<i4", _MOMENT, ["epoch"]),
+    *_columns("moments", "<i8", _MOMENT, ["step"]),
+    *_columns("moments", "<i4", _MOMENT, ["base"]),
+    *_columns("runs", "<i8", _RUN, ["number", "seed", "order_seed"]),
+    *_columns("runs", "|u1", ("runs", *_CELLS), ["genotype"]),
+    *_columns("runs", "|u1", ("runs", 32), ["key", "iso_key"]),
+    *_columns("runs", "<i8", _RUN, ["num_parameters", "multiply_accumulates"]),
+    *_columns("runs", "<i4", _RUN, ["num_epochs"]),
+    *_columns("runs", "<u4", _EPOCHS, ["state_crc32c"]),
+    *_columns("metrics", "<f8", _EPOCHS, METRICS),
+    *_columns("measured", "|u1", _EPOCHS, METRICS),
+    *_columns("runs", "<i8", _RUN, ["num_floats", "num_tensors"]),
+    *_columns("runs", "<u4", _RUN, ["tensors_crc32c"]),
+    *_columns("moments", "<i8", _AT_MOMENTS, ["length"]),
+    *_columns("moments", "<u4", _AT_MOMENTS, ["crc32c"]),
+    *_columns("moments", "<i8", _AT_MOMENTS, ["momentum_length"]),
+    *_columns("moments", "<u4", _AT_MOMENTS, ["momentum_crc32c"]),
+    *_columns("runs", "<u4", _RUN, ["crc32c"]),
+    *_columns("runs", "<i4", _EPOCHS, ["environment"]),
+    *_columns("runs", "<i4", _RUN, ["origin", "volume"]),
+    *_columns("runs", "<i8", _RUN, ["tensors_offset"]),
+    *_columns("moments", "<i8", _AT_MOMENTS, ["offset", "momentum_offset"]),
+    *_columns("failures", "<i8", _FAILURE, ["number", "seed", "order_seed"]),
+    *_columns("failures", "|u1", ("failures", *_CELLS), ["genotype"]),
+    *_columns("failures", "<i8", _FAILURE, ["attempts"]),
 )
-"""The index, in the order it is written."""
+"""The columns of the index, in the order in which they are written."""
 
 MOMENTS: tuple[Column, ...] = tuple(c for c in COLUMNS if c.shape == ("moments",))
-"""The table of moments, which all runs of a file share."""
+"""The columns of the table of moments, which all runs of a file share."""
 
 _ROW_CHECKSUM = [column.name for column in COLUMNS].index("runs/crc32c")
 
 ROW_COLUMNS: tuple[Column, ...] = tuple(
     c for c in COLUMNS[:_ROW_CHECKSUM] if c.counts_runs and c.name != "runs/number"
 )
-"""What runs/crc32c covers of a run's row: what stays the same from the worker to the reader."""
+"""The entries of a run that runs/crc32c covers: they do not change from the worker on."""
 
 POINTERS = (
     "runs/volume",
@@ -201,13 +190,13 @@ POINTERS = (
     "moments/offset",
     "moments/momentum_offset",
 )
-"""The columns that say where something lies: a merge writes them anew."""
+"""The columns that locate states: a copy has its own."""
 
 CHECKSUMS_GROUP = "checksums"
 
 
 def checksums_of(name: str) -> str:
-    """The list of checksums of a column or text: a u4 for each 4 KiB of its bytes."""
+    """The name of the list of checksums of a column or text: a u4 for each 4 KiB block."""
     return f"{CHECKSUMS_GROUP}/{name}"
 
 
@@ -224,5 +213,5 @@ TENSOR_DTYPE = np.dtype(
 
 
 def run_group(number: int) -> str:
-    """The group that holds the states of the run of this number."""
+    """The name of the group with the states of the run of this number."""
     return f"{STATES_GROUP}/{number:08d}"

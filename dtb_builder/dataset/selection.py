@@ -10,8 +10,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from dtb_builder.dataset import codec, schema
-from dtb_builder.dataset.opening import damage_is_named
 from dtb_builder.dataset.run import Run, numbered_run, spans
 from dtb_builder.dataset.states import StatePlaces
 from dtb_builder.dataset.store import Store
@@ -50,25 +48,45 @@ class StoredState:
 
     @property
     def epoch(self) -> int | None:
-        """The epoch after which it was captured, 0 for the initialisation; None within an epoch."""
+        """The epoch after which it was captured, 0 for the initialisation; None within an epoch.
+
+        >>> bench.states(epochs=[3])[0].epoch
+        3
+        """
         return self.moment.epoch
 
     @property
     def step(self) -> int:
-        """Training steps before it, counted over the whole training."""
+        """Training steps before it, counted over the whole training.
+
+        >>> bench.states(epochs=[3])[0].step
+        60
+        """
         return self.moment.step
 
     @property
     def training_state(self) -> TrainingState:
-        """The state as `Run.training_state` gives it."""
+        """The state as `Run.training_state` gives it.
+
+        >>> bench.states(epochs=[3])[0].training_state.num_batches_tracked
+        60
+        """
         return TrainingState(self.values, self.step)
 
     def named(self) -> dict[str, NDArray[np.float32]]:
-        """The named arrays, views into the vector."""
+        """The named arrays, views into the vector.
+
+        >>> bench.states(epochs=[3])[0].named()["classifier.weight"].shape
+        (10, 48)
+        """
         return self.run.tensors.unpack(self.values)
 
     def network(self, *, contiguous: bool = False) -> "Network":
-        """The network as `Run.network` gives it."""
+        """The network as `Run.network` gives it.
+
+        >>> bench.states(epochs=[3])[0].network().training
+        False
+        """
         return self.run.network_of(self.training_state, contiguous=contiguous)
 
 
@@ -160,28 +178,8 @@ class SelectedStates(Sequence[StoredState]):
 
     def _vectors(self, part: _Part) -> list[NDArray[np.float32]]:
         """The vectors of a part; the base of several differences is decoded once."""
-        return list(itertools.chain.from_iterable(self._of_row(*each[1:]) for each in part))
-
-    def _of_row(
-        self, places: StatePlaces, positions: Sequence[int]
-    ) -> Iterator[NDArray[np.float32]]:
-        states, moments = self._store.states, self._store.index.moments
-        bases = {position: moments[position].base for position in positions}
-        whole = sorted({at if base is None else base for at, base in bases.items()})
-        differing = [position for position, base in bases.items() if base is not None]
-        frames = states.frames(places, schema.WHOLE, whole)
-        others = states.frames(places, schema.DIFFERENCES, differing) if differing else []
-        differences = iter(others)
-        with damage_is_named(self._store.path):
-            decoded = {
-                position: codec.decode(frame, num_floats=places.num_floats)
-                for position, frame in zip(whole, frames, strict=True)
-            }
-            for position, base in bases.items():
-                if base is None:
-                    yield decoded[position]
-                else:
-                    yield codec.decode_difference(next(differences), decoded[base])
+        of_row = itertools.starmap(self._store.states.vectors, (each[1:] for each in part))
+        return list(itertools.chain.from_iterable(of_row))
 
 
 def selected_states(

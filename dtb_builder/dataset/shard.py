@@ -54,7 +54,7 @@ def write_shard(
     failures = sorted(failures, key=lambda failure: failure.number)
     numbers = [journal.run.number for journal in journals]
     if repeated := {number for number, times in Counter(numbers).items() if times > 1}:
-        raise DuplicateRunError(f"runs {sorted(repeated)} come twice in {path}")
+        raise DuplicateRunError(f"runs {sorted(repeated)} occur twice in {path}")
     for journal in journals:
         _check_whole(journal, num_epochs, moments)
     environments = text_places(_text(epoch.environment) for j in journals for epoch in j.epochs)
@@ -97,7 +97,7 @@ def _check_whole(journal: Journal, num_epochs: int, moments: Sequence[Moment]) -
     if not is_whole:
         wanted = {moment.step for moment in moments} - {moment.step for moment in found}
         raise UnfinishedError(
-            f"{journal.path} keeps other moments than were planned: "
+            f"{journal.path} does not keep the planned moments: "
             + (f"it lacks steps {sorted(wanted)}" if wanted else f"{found}, not {list(moments)}")
         )
 
@@ -138,20 +138,15 @@ def _about_run(
         entries[: len(values)] = values
         return entries
 
-    cells: dict[str, Any] = {
-        "runs/number": run.number,
-        "runs/seed": run.seed,
-        "runs/order_seed": run.order_seed,
+    facts = ("number", "seed", "order_seed", "num_parameters", "multiply_accumulates")
+    places = [environments[_text(epoch.environment)] for epoch in epochs]
+    cells: dict[str, Any] = {f"runs/{name}": getattr(run, name) for name in facts} | {
         "runs/genotype": genotype.canonical().to_array(),
         "runs/key": np.frombuffer(bytes.fromhex(genotype.key), np.uint8),
         "runs/iso_key": np.frombuffer(bytes.fromhex(genotype.iso_key), np.uint8),
-        "runs/num_parameters": run.num_parameters,
-        "runs/multiply_accumulates": run.multiply_accumulates,
         "runs/num_epochs": journal.last_epoch,
         "runs/state_crc32c": padded([epoch.state_crc32c for epoch in epochs], "<u4"),
-        "runs/environment": padded(
-            [environments[_text(epoch.environment)] for epoch in epochs], "<i4"
-        ),
+        "runs/environment": padded(places, "<i4"),
         "runs/origin": origins[_text(run.origin)],
     }
     for name in METRICS:

@@ -296,23 +296,39 @@ class States:
         return table
 
     def state(self, row: int, position: int) -> TrainingState:
-        """The state at a kept moment; for a difference, its base is read too."""
-        moment, places = self._index.moments[position], self.places(row)
-        if moment.base is None:
-            values = self._decoded(places, schema.WHOLE, position)
-        else:
-            base = self._decoded(places, schema.WHOLE, moment.base)
-            frame = self.frame(places, schema.DIFFERENCES, position)
-            with damage_is_named(self._path):
-                values = codec.decode_difference(frame, base)
-        return TrainingState(values, moment.step)
+        """The state at a kept moment."""
+        (values,) = self.vectors(self.places(row), [position])
+        return TrainingState(values, self._index.moments[position].step)
+
+    def vectors(
+        self, places: StatePlaces, positions: Sequence[int]
+    ) -> Iterator[NDArray[np.float32]]:
+        """A run's states at some kept moments, requested together, each of shape (num_floats,).
+
+        The bases of differences are read too; the base of several is decoded once.
+        """
+        bases = {position: self._index.moments[position].base for position in positions}
+        whole = {at if base is None else base for at, base in bases.items()}
+        wanted = [(schema.WHOLE, position) for position in sorted(whole)]
+        wanted += [(schema.DIFFERENCES, at) for at, base in bases.items() if base is not None]
+        found = _read(self._volume(places.volume), [places.frame(*each) for each in wanted])
+        frames = dict(zip(wanted, found, strict=True))
+        decoded = {at: self._decoded(frames[schema.WHOLE, at], places) for at in whole}
+        for position, base in bases.items():
+            if base is None:
+                yield decoded[position]
+            else:
+                with damage_is_named(self._path):
+                    frame = frames[schema.DIFFERENCES, position]
+                    values = codec.decode_difference(frame, decoded[base])
+                yield values
 
     def momentum(self, row: int, position: int) -> NDArray[np.float32]:
         """The momentum at a moment where it is kept, shape (num_floats,)."""
-        return self._decoded(self.places(row), schema.MOMENTUM, position)
+        places = self.places(row)
+        return self._decoded(self.frame(places, schema.MOMENTUM, position), places)
 
-    def _decoded(self, places: StatePlaces, name: str, position: int) -> NDArray[np.float32]:
-        frame = self.frame(places, name, position)
+    def _decoded(self, frame: bytes, places: StatePlaces) -> NDArray[np.float32]:
         with damage_is_named(self._path):
             if not 1 <= places.num_floats <= schema.MAX_FLOATS:
                 raise DamagedFileError(
@@ -326,12 +342,7 @@ class States:
 
     def frame(self, places: StatePlaces, name: str, position: int) -> bytes:
         """The stored frame of a dataset at a moment."""
-        return self.frames(places, name, [position])[0]
-
-    def frames(self, places: StatePlaces, name: str, positions: Sequence[int]) -> list[bytes]:
-        """The stored frames of a dataset at some moments, requested together."""
-        wanted = [places.frame(name, position) for position in positions]
-        return _read(self._volume(places.volume), wanted)
+        return _read(self._volume(places.volume), [places.frame(name, position)])[0]
 
     def _volume(self, number: int) -> Source:
         """A volume by its number."""
@@ -354,7 +365,7 @@ class States:
         try:
             file, source = opened(location)
         except FileNotFoundError:
-            message = f"{location} is not there; it holds states of {self._path}"
+            message = f"{location} is missing; it holds states of {self._path}"
             raise MissingVolumeError(message) from None
         try:
             found = integer_attribute(file, location, schema.PROVENANCE_ATTRIBUTE)
@@ -423,31 +434,27 @@ class States:
 
     # Salvaged.
 
-    def salvaged_table(self, number: int, places: StatePlaces) -> bytes:
-        """The bytes of a run's tensor table, found as in `salvaged_frame`."""
-        found = self._found(number, schema.TENSORS, None, places.volume, places.tensors_offset)
-        return _first_sound(found, places.table, f"tensor table of run {number}")
-
-    def salvaged_frame(
-        self, number: int, places: StatePlaces, name: str, row: int, position: int
+    def salvaged(
+        self, number: int, places: StatePlaces, name: str, at: tuple[int, int] | None = None
     ) -> bytes:
-        """A frame, read at the index's offset or, if that is wrong, at HDF5's.
+        """A tensor table or a frame, read at the index's offset or, if that is wrong, at HDF5's.
 
         Args:
             number: the run's number.
             places: from the run's row of the index; those of `schema.POINTERS` may be wrong.
             name: the dataset's name.
-            row: the frame's row in the dataset.
-            position: the position of its moment.
+            at: the frame's row in the dataset, and the position of its moment; None for the table.
 
         Raises:
-            DamagedFileError: the frame is at neither offset.
+            DamagedFileError: the bytes are at neither offset.
         """
-        place, moment = places.frame(name, position), self._index.moments[position]
-        found = self._found(number, name, row, places.volume, place[0])
-        kind = "momentum" if name == schema.MOMENTUM else "state"
-        at = f"step {moment.step}" if moment.epoch is None else f"epoch {moment.epoch}"
-        return _first_sound(found, place, f"{kind} of run {number} after {at}")
+        place = places.table if at is None else places.frame(name, at[1])
+        row = None if at is None else at[0]
+        for source, offset in self._found(number, name, row, places.volume, place[0]):
+            with contextlib.suppress(DamagedFileError):
+                return _read(source, [(offset, *place[1:])])[0]
+        what = "tensor table" if at is None else f"frame of {self._index.moments[at[1]].name}"
+        raise DamagedFileError(f"the {what} of run {number}, in {name}, is damaged")
 
     def _found(
         self, number: int, name: str, row: int | None, volume: int, offset: int
@@ -527,12 +534,3 @@ def _read(source: Source, places: Sequence[tuple[int, int, int]]) -> list[bytes]
             what = f"{source.location}: the checksum of the {length} bytes at {offset} is wrong"
             raise wrong_bytes(source, what)
     return found
-
-
-def _first_sound(
-    found: Iterator[tuple[Source, int]], place: tuple[int, int, int], what: str
-) -> bytes:
-    for source, offset in found:
-        with contextlib.suppress(DamagedFileError):
-            return _read(source, [(offset, *place[1:])])[0]
-    raise DamagedFileError(f"the {what} is damaged")

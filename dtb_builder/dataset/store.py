@@ -18,6 +18,7 @@ from dtb_builder.dataset.remote import RemoteSource
 from dtb_builder.dataset.source import Location, located
 from dtb_builder.dataset.states import States
 from dtb_builder.errors import DamagedFileError, NotFoundError, SchemaVersionError
+from dtb_builder.meant import did_you_mean
 from dtb_builder.record import METRICS, whole_number
 from dtb_builder.remembered import remembered
 
@@ -90,8 +91,8 @@ class Store:
         if may_lose:
             raise SchemaVersionError(
                 f"{self.path} has schema version {self.schema_version}, newer than "
-                f"{schema.SCHEMA_VERSION} of this dtb_builder, which can read it but would lose "
-                "something in copying it"
+                f"{schema.SCHEMA_VERSION} of this dtb_builder: a copy would lose what the newer "
+                "version added"
             )
 
     @property
@@ -113,6 +114,15 @@ class Store:
     def provenance_sha256(self) -> str:
         """SHA-256 of the provenance text; branches and copies use it to name the file."""
         return hashlib.sha256(self.provenance_text.encode()).hexdigest()
+
+    @property
+    def keeps_exact_states(self) -> bool:
+        """Whether states are stored as trained: not rounded, and with the auxiliary head if any."""
+        provenance = self.provenance
+        states = provenance.get("config", {}).get("states", {})
+        has_head = provenance.get("network", {}).get("auxiliary", True)
+        is_whole = states.get("auxiliary_head") is True or not has_head
+        return states.get("dtype") == "float32" and is_whole
 
     @remembered
     def environments(self) -> tuple[dict[str, Any], ...]:
@@ -137,12 +147,12 @@ class Store:
             for rows in self.index.streamed([f"runs/{name}"], _BLOCK_RUNS):
                 positions = rows[f"runs/{name}"]
                 if ((positions < 0) | (positions >= len(listed))).any():
-                    raise DamagedFileError(f"{self.path}: runs have {name}s that are not there")
+                    raise DamagedFileError(f"{self.path}: runs refer to {name}s that are missing")
 
     def _object(self, text: str) -> dict[str, Any]:
         return json_object(text, self.path)
 
-    @property
+    @remembered
     def failures(self) -> tuple[FailedRun, ...]:
         """The runs of the plan that failed for good, with their last error."""
         columns = {name: self.index.column(name) for name in FAILURES}
@@ -173,5 +183,6 @@ def metric_columns(name: str) -> tuple[str, str]:
         KeyError: there is no such metric.
     """
     if name not in METRICS:
-        raise NotFoundError(f"no metric {name!r}: metrics are {', '.join(METRICS)}")
+        hint = did_you_mean(name, METRICS) or f": metrics are {', '.join(METRICS)}"
+        raise NotFoundError(f"no metric {name!r}{hint}")
     return f"metrics/{name}", f"measured/{name}"

@@ -1,6 +1,5 @@
-"""A stored run written as the journal of a finished run of another plan."""
+"""Writing a stored run as the journal of a finished run of another plan."""
 
-from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from dtb_builder.dataset.identity import adopted
 from dtb_builder.dataset.index import row_checksums
 from dtb_builder.dataset.journal import EpochRecord, JournalRun, MomentFrames, write_journal
 from dtb_builder.dataset.kept import Kept
-from dtb_builder.dataset.moments import moment_columns, record_epochs
+from dtb_builder.dataset.moments import by_record, moment_columns
 from dtb_builder.dataset.run import Run
 from dtb_builder.dataset.store import Store
 from dtb_builder.errors import DamagedFileError
@@ -22,18 +21,18 @@ __all__ = ["adopted_from", "measured", "write_stored"]
 
 
 def write_stored(path: Path, store: Store, row: int, kept: Kept, *, number: int, plan: str) -> None:
-    """Write a run's journal with its metrics and frames, for another plan; whole or not at all.
+    """Write a run's metrics and frames as a journal of another plan; the file is whole or absent.
 
     Args:
-        path: the journal.
-        store: the file that has the run.
-        row: of the run.
+        path: the journal's path.
+        store: the file that holds the run.
+        row: the run's row.
         kept: the states that the other plan keeps.
-        number: of the run in the other plan.
+        number: the run's number in the other plan.
         plan: the other plan's identity.
 
     Raises:
-        DamagedFileError: something of the run is not as it was written.
+        DamagedFileError: the run is damaged.
     """
     check_row(store, row)
     run = Run(store, row)
@@ -48,21 +47,21 @@ def write_stored(path: Path, store: Store, row: int, kept: Kept, *, number: int,
         tensors=run.tensors,
         origin=adopted_from(run),
     )
-    ended = "it ended early" if run.num_epochs < store.index.num_epochs else None
-    write_journal(path, about, _epochs(store, row, run, kept), ended=ended)
+    ended_early = run.num_epochs < store.index.num_epochs
+    write_journal(path, about, _epochs(store, row, run, kept), ended_early=ended_early)
 
 
 def check_row(store: Store, row: int) -> None:
-    """See that a row of the index is as it was written where the run was trained.
+    """Check a row of the index by the run's checksum, which was computed where it was trained.
 
     Raises:
-        DamagedFileError: it is not.
+        DamagedFileError: the checksum is wrong.
     """
     cells = store.index.cells([column.name for column in schema.ROW_COLUMNS], row)
     columns = {name: cell[None] for name, cell in cells.items()}
     (found,) = row_checksums(columns | moment_columns(store.index.moments))
     if found != store.index.cell("runs/crc32c", row):
-        raise DamagedFileError(f"{store.path}: the own checksum of the run in row {row} is wrong")
+        raise DamagedFileError(f"{store.path}: the checksum of the run in row {row} is wrong")
 
 
 def adopted_from(run: Run) -> dict[str, Any]:
@@ -71,7 +70,7 @@ def adopted_from(run: Run) -> dict[str, Any]:
 
 
 def measured(run: Run) -> list[dict[str, float]]:
-    """The metrics of each epoch of a run from epoch 0 on, as far as they were measured."""
+    """The measured metrics of each epoch of a run, from epoch 0 on."""
     curves = {name: run.curve(name) for name in METRICS}
     return [
         {
@@ -87,10 +86,7 @@ def _epochs(store: Store, row: int, run: Run, kept: Kept) -> Iterator[EpochRecor
     places = store.states.places(row)
     rows = kept.rows(places)
     with_state = sorted([*rows[schema.WHOLE], *rows[schema.DIFFERENCES]])
-    at: defaultdict[int, list[int]] = defaultdict(list)
-    ends = record_epochs([kept.moments[position] for position in with_state], run.num_epochs)
-    for position, end in zip(with_state, ends, strict=True):
-        at[end].append(position)
+    at = by_record([kept.moments[position] for position in with_state], run.num_epochs)
 
     def frames(position: int) -> MomentFrames:
         moment = kept.moments[position]
@@ -106,5 +102,5 @@ def _epochs(store: Store, row: int, run: Run, kept: Kept) -> Iterator[EpochRecor
             metrics,
             run.environment(epoch=epoch),
             run.state_crc32c(epoch=epoch),
-            [frames(position) for position in at[epoch]],
+            [frames(with_state[i]) for i in at[epoch]],
         )

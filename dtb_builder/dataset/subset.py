@@ -10,11 +10,11 @@ from typing import Literal
 import numpy as np
 
 from dtb_builder.dataset.copying import CopiedRun, Part, Sources, copy_runs
-from dtb_builder.dataset.kept import Kept, first_and_last, logarithmic, thinned
+from dtb_builder.dataset.kept import Kept, thinned
 from dtb_builder.dataset.query import Benchmark
 from dtb_builder.dataset.run import Run, numbered_run
 from dtb_builder.dataset.store import Store
-from dtb_builder.record import Moment, whole_number
+from dtb_builder.record import Moment, is_logarithmic, whole_number
 
 __all__ = ["States", "copied_subset", "subset"]
 
@@ -50,6 +50,13 @@ def subset(
         ValueError: the benchmark is on a server.
         MissingVolumeError: a file with states of the benchmark is missing.
         DamagedFileError: the benchmark is damaged; then nothing is written.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     subset(bench, [0, 3], into=f"{folder}/small.h5", states="ends")
+    ...     with Benchmark(f"{folder}/small.h5") as small:
+    ...         [run.number for run in small], small.num_states
+    ([0, 3], 4)
     """
     for _ in copied_subset(benchmark, runs, into=into, states=states, volume_size=volume_size):
         pass
@@ -83,7 +90,7 @@ def copied_subset(
         rows = np.searchsorted(store.index.numbers, numbers)
         kept = Kept(store.index.moments, _kept(store, states))
         yield from copy_runs(
-            [Part.of(store, rows, numbers, kept)],
+            [Part.adopting(store, rows, numbers, kept)],
             Path(into),
             sources,
             provenance=json.dumps(provenance, sort_keys=True, indent=1),
@@ -98,12 +105,13 @@ def _number(run: Run | int) -> int:
 
 
 def _kept(store: Store, states: States) -> tuple[Moment, ...]:
-    moments, num_epochs = store.index.moments, store.index.num_epochs
+    moments, last = store.index.moments, store.index.num_epochs
     if states == "all":
         return moments
     if states == "none":
         return ()
-    chosen = {"ends": first_and_last, "logarithmic": logarithmic}
-    if states not in chosen:
-        raise ValueError(f"states must be all, ends, logarithmic or none, got {states!r}")
-    return thinned(moments, chosen[states](num_epochs))
+    if states == "ends":
+        return thinned(moments, {0, last})
+    if states == "logarithmic":
+        return thinned(moments, {e for e in range(last + 1) if is_logarithmic(e, last)})
+    raise ValueError(f"states must be all, ends, logarithmic or none, got {states!r}")

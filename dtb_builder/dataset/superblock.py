@@ -1,7 +1,7 @@
-"""HDF5's mark of a file that is open for writing, which a program leaves behind when it is killed.
+"""HDF5's mark of a file that is open for writing; a killed program leaves it behind.
 
-It stands in the file's first 48 bytes, the superblock, which have a checksum of their own: that of
-Bob Jenkins, lookup3, as in HDF5's H5checksum.c. HDF5 refuses a marked file, whatever else it holds.
+The mark is in the file's first 48 bytes, the superblock. The superblock ends with its checksum: Bob
+Jenkins' lookup3, as in HDF5's H5checksum.c. HDF5 refuses to open a marked file.
 """
 
 import struct
@@ -15,8 +15,8 @@ _ONLY = 2**32 - 1
 
 
 def is_marked(path: Path) -> bool:
-    """Whether a file is a sound superblock's that says it is open for writing."""
-    if not path.is_file():  # a pipe would block its reader
+    """Whether a file has an undamaged superblock with the mark."""
+    if not path.is_file():  # reading a pipe would block
         return False
     with path.open("rb") as file:
         data = file.read(_SUPERBLOCK.size)
@@ -28,7 +28,7 @@ def is_marked(path: Path) -> bool:
 
 
 def clear_mark(path: Path) -> None:
-    """Take the mark from a marked file."""
+    """Remove the mark of a marked file."""
     with path.open("r+b") as file:
         data = bytearray(file.read(_SUPERBLOCK.size))
         data[_FLAGS_AT] = 0
@@ -41,7 +41,7 @@ _FLAGS_AT = 11
 
 
 def _checksum(data: bytes | bytearray) -> bytes:
-    """The lookup3 hash of some bytes, as it stands in the file.
+    """The lookup3 hash of some bytes, as stored in the file.
 
     >>> _checksum(b"Four score and seven years ago").hex()
     '51057717'

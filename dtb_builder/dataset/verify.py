@@ -69,7 +69,7 @@ def _columns(store: Store) -> Iterator[tuple[str, Callable[[], object]]]:
 
 def _runs(store: Store) -> Iterator[tuple[str, Callable[[], object]]]:
     yield "lists of HDF5", store.states.check_lists
-    whole_states = _stores_whole_states(store)
+    are_exact = store.keeps_exact_states
     for row in range(store.index.num_runs):
         run = Run(store, row)
         number = run.number
@@ -79,9 +79,8 @@ def _runs(store: Store) -> Iterator[tuple[str, Callable[[], object]]]:
         places = store.states.places(row)
         for position, moment in enumerate(store.index.moments):
             if places.length[position]:
-                at = f"step {moment.step}" if moment.epoch is None else f"epoch {moment.epoch}"
-                checking = partial(_check_state, store, row, position, whole_states)
-                yield f"run {number} state of {at}", checking
+                checking = partial(_check_state, store, row, position, are_exact)
+                yield f"run {number} state of {moment.name}", checking
             if places.momentum_length[position]:
                 yield (
                     f"run {number} momentum of epoch {moment.epoch}",
@@ -97,7 +96,7 @@ def _check_rows(store: Store) -> None:
         differs = row_checksums(rows | moments) != rows["runs/crc32c"]
         wrong += rows["runs/number"][differs].tolist()
     if wrong:
-        raise DamagedFileError(f"the rows of runs {wrong} are not those that were recorded")
+        raise DamagedFileError(f"the rows of runs {wrong} do not have their recorded checksums")
 
 
 def _check_measured(store: Store) -> None:
@@ -123,19 +122,6 @@ def _check_provenance(store: Store) -> None:
     if store.provenance_crc32c != crc32c(store.provenance_text.encode()):
         raise DamagedFileError(f"{schema.PROVENANCE_ATTRIBUTE} is not that of the provenance")
     store.provenance  # noqa: B018 - it checks
-
-
-def _stores_whole_states(store: Store) -> bool:
-    """Whether states are stored as trained, so that runs/state_crc32c can verify them."""
-    config = store.provenance.get("config")
-    states = config.get("states") if isinstance(config, dict) else None
-    network = store.provenance.get("network")
-    has_head = isinstance(network, dict) and network.get("auxiliary") is not False
-    return (
-        isinstance(states, dict)
-        and states.get("dtype") == "float32"
-        and (states.get("auxiliary_head") is True or not has_head)
-    )
 
 
 def _check_state(store: Store, row: int, position: int, is_as_trained: bool) -> None:

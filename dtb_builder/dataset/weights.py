@@ -1,4 +1,4 @@
-"""A state as a file that other tools load."""
+"""Writing a state to a file that other tools load."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,10 +15,10 @@ _SUFFIXES = (".safetensors", ".pt")
 
 
 def check_weights_name(path: Path) -> None:
-    """See that a file's name says what it is to be.
+    """Check that a file's name has a known ending.
 
     Raises:
-        ValueError: it does not.
+        ValueError: it has another ending.
     """
     if path.suffix not in _SUFFIXES:
         raise ValueError(f"expected a name that ends in .safetensors or .pt, got {path.name}")
@@ -28,10 +28,10 @@ def check_weights_name(path: Path) -> None:
 def write_weights(
     path: Path, tensors: Mapping[str, NDArray[np.float32]], about: dict[str, str]
 ) -> None:
-    """Write named tensors, whole or not at all; a file of safetensors says what they are about.
+    """Write named tensors; the file is whole or absent. Only safetensors files store ``about``.
 
     Raises:
-        ValueError: the name ends otherwise than in .safetensors or .pt.
+        ValueError: the name does not end in .safetensors or .pt.
         MissingPackageError: the package safetensors, or torch, is not installed.
     """
     check_weights_name(path)

@@ -66,6 +66,13 @@ def test_merge(script: Script, tmp_path: Path) -> None:
     assert script("merge", tmp_path / "shards", *smallest).count("the same bytes") == 2
 
 
+def test_overheads(script: Script) -> None:
+    parts = ("--parts", "step", "files", "rankings")
+    shown = script("overheads", *parts, "--turns", 1, "--runs", 2, "--networks", 9)
+    assert "\n| merge 2 runs |" in shown
+    assert "\n| rank 9 networks, " in shown
+
+
 @pytest.mark.skipif(passes_file() is None, reason="there are no compiled passes to profile")
 def test_profile_step(script: Script) -> None:
     assert "| block_backward |" in script("profile_step", "--genotypes", 1, *SMALL)

@@ -11,7 +11,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from dtb_builder.dataset import schema
+from dtb_builder.dataset import schema, superblock
 from dtb_builder.dataset.codec import crc32c, encode
 from dtb_builder.dataset.column import block_checksums, list_checksum
 from dtb_builder.dataset.index import row_checksums
@@ -150,6 +150,15 @@ def _link_to_pipe(path: Path) -> None:
     path.symlink_to(path.with_suffix(".pipe"))
 
 
+def _marked(path: Path) -> None:
+    """The file itself, as a killed writer leaves it: HDF5 says that it is open for writing."""
+    data = bytearray(path.with_suffix(".elsewhere").read_bytes())
+    data[superblock._FLAGS_AT] = 1
+    data[44:48] = superblock._checksum(data[:44])
+    path.write_bytes(data)
+    assert superblock.is_marked(path)
+
+
 STAND_INS: dict[str, Callable[[Path], None]] = {
     "a link to it": lambda path: path.symlink_to(path.with_suffix(".elsewhere").name),
     "a link to nothing": lambda path: path.symlink_to("nowhere.h5"),
@@ -160,6 +169,7 @@ STAND_INS: dict[str, Callable[[Path], None]] = {
     "a socket": _socket,
     "a folder": Path.mkdir,
     "an empty file": Path.touch,
+    "a file marked as open": _marked,
 }
 """What may stand in place of a file; ``.elsewhere`` has the file itself."""
 

@@ -69,7 +69,7 @@ class FromAfar:
             Benchmark(f"{served.url}/missing.h5")
         with Benchmark(f"{served.url}/dtb.h5") as remote:
             assert remote.run(3).state(epoch=1)
-            with pytest.raises(MissingVolumeError, match=r"/states-\w+-00001\.h5 is not there"):
+            with pytest.raises(MissingVolumeError, match=r"/states-\w+-00001\.h5 is missing"):
                 remote.run(5).state(epoch=1)
 
     def test_what_was_not_there_is_found_once_it_is(

@@ -56,7 +56,7 @@ def test_an_environment_or_origin_that_is_not_there_is_named_and_not_copied(
         dataset_at(file, f"runs/{what}")[...] = number
         seal(file)
     assert damaged_records(shard) == ["environments and origins"]
-    with pytest.raises(DamagedFileError, match=f"have {what}s that are not there"):
+    with pytest.raises(DamagedFileError, match=f"refer to {what}s that are missing"):
         list(merge([shard], tmp_path / "merged.h5"))
     (tmp_path / "saved").mkdir()
     assert [type(run) for run in salvage(shard, tmp_path / "saved", plan="")] == [LostRun] * 2

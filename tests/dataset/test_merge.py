@@ -172,7 +172,7 @@ def test_a_run_in_two_shards_is_refused_with_both_names(
     make_shard: MakeShard, tmp_path: Path
 ) -> None:
     shards = [make_shard("a", [1, 2]), make_shard("b", [2, 3], seed=1)]
-    with pytest.raises(DuplicateRunError, match=r"run 2 stands twice, in .*a\.h5 and .*b\.h5"):
+    with pytest.raises(DuplicateRunError, match=r"run 2 is in several shards: .*a\.h5 and .*b\.h5"):
         merged(shards, tmp_path / "dtb.h5")
 
 

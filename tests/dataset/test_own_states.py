@@ -70,7 +70,7 @@ def test_an_average_of_states_is_a_network(run: Run) -> None:
 
 def test_a_state_of_other_tensors_is_refused_by_name(run: Run) -> None:
     state = run.state(epoch=0)
-    with pytest.raises(ValueError, match=r"extra.weight is too much"):
+    with pytest.raises(ValueError, match=r"extra.weight is unknown"):
         run.network(state=state | {"extra.weight": np.zeros(1)})
     with pytest.raises(ValueError, match=r"classifier.bias of shape \(10,\), got \(1,\)"):
         run.network(state=state | {"classifier.bias": np.zeros(1)})
@@ -79,5 +79,5 @@ def test_a_state_of_other_tensors_is_refused_by_name(run: Run) -> None:
     del state["classifier.bias"]
     with pytest.raises(ValueError, match=r"classifier.bias is missing"):
         run.network(state=state)
-    with pytest.raises(TypeError, match="is of no epoch and no step"):
+    with pytest.raises(TypeError, match="without epoch= and step="):
         run.network(epoch=0, state=state)

@@ -50,7 +50,7 @@ def test_a_miss_names_what_is_there(shard: Path) -> None:
     with Benchmark(shard) as benchmark:
         assert NAMED["DARTS_V1"] not in benchmark
         assert benchmark.runs_of(NAMED["DARTS_V1"]) == ()
-        with pytest.raises(KeyError, match=r"of 2 runs, has none of Genotype"):
+        with pytest.raises(KeyError, match=r"none of the 2 runs of .* is of DARTS_V1"):
             benchmark[NAMED["DARTS_V1"]]
         with pytest.raises(KeyError, match=r"has no run 4; it has 2 runs, 3 to 5"):
             benchmark.run(4)
@@ -243,7 +243,7 @@ def test_a_run_that_diverged_ends_before_the_others(make_shard: MakeShard) -> No
                 ask()
         with pytest.raises(KeyError, match="state of epoch 2 was not kept; kept are 0 to 1"):
             run.state(epoch=-1)
-        with pytest.raises(KeyError, match="no 2 epochs: run 2 has 0 to 1"):
+        with pytest.raises(KeyError, match="run 2 has 0 to 1 epochs, not 2"):
             benchmark.evaluate(run.genotype, epochs=2)
 
 
@@ -266,7 +266,7 @@ def test_a_metric_that_is_not_there_is_a_key_error(shard: Path) -> None:
         for epoch in (3, -2):
             with pytest.raises(KeyError, match=f"no epoch {epoch}: epochs are 0 to 2"):
                 run.metric("valid_loss", epoch=epoch)
-        with pytest.raises(KeyError, match="no metric 'accuracy': metrics are train_loss, "):
+        with pytest.raises(KeyError, match="no metric 'accuracy': did you mean valid_accuracy, "):
             run.curve("accuracy")
 
 
@@ -303,7 +303,7 @@ def test_the_best_loss_is_the_lowest_and_the_best_time_the_shortest(
         for name in ("valid_loss", "train_seconds"):
             assert [run.number for run in benchmark.top(3, by=name, epoch=1)] == [2, 3, 1]
         assert [run.number for run in benchmark.top(3, by="test_accuracy", epoch=1)] == [1, 3, 2]
-        with pytest.raises(ValueError, match="no learning_rate is better"):
+        with pytest.raises(ValueError, match="learning_rate has no better or worse"):
             benchmark.top(1, by="learning_rate", epoch=1)
 
 

@@ -102,7 +102,7 @@ def test_the_command_writes_the_state_and_says_whose_bits_it_has(
 ) -> None:
     command = ["replay", str(shard), "--run", "0", "--epoch", "4", "--into"]
     assert main([*command, str(tmp_path / "x.pt")]) == 0
-    assert "trained on from epoch 2: the bits of the training" in capsys.readouterr().out
+    assert "trained from epoch 2: the same bits as in the training" in capsys.readouterr().out
     with Benchmark(shard) as benchmark:
         stored = benchmark.run(0).state(epoch=4)
     written = torch.load(tmp_path / "x.pt", weights_only=True)

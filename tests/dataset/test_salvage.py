@@ -139,4 +139,4 @@ def test_a_missing_column_costs_everything_and_says_which(merged: Path, tmp_path
     with h5py.File(merged, "r+") as file:
         del file["metrics/test_loss"]
     outcomes = list(salvage(merged, tmp_path, plan="plan"))
-    assert outcomes == [LostRun(None, "the column metrics/test_loss is gone")] * 4
+    assert outcomes == [LostRun(None, "the column metrics/test_loss is missing")] * 4

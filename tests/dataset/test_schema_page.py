@@ -13,10 +13,6 @@ from dtb_builder.dataset.merge import merge
 from dtb_builder.dataset.opening import open_file
 from dtb_builder.record import METRICS
 
-NAMED = {
-    "metrics": "for each metric below, in its order",
-    "measured": "likewise: 1 where it was measured",
-}
 PAGE = (Path(__file__).parents[2] / "data_schema.md").read_text()
 
 
@@ -35,18 +31,21 @@ def shape_of(column: schema.Column) -> str:
     return f"({', '.join(sizes)}{',' if len(sizes) == 1 else ''})"
 
 
-def test_the_page_has_every_column_and_no_other() -> None:
-    expected: list[list[str]] = []
-    for column in schema.COLUMNS:
-        group, name = column.name.split("/")
-        row = [f"`{column.name}`", column.dtype.str[1:], shape_of(column), column.meaning]
-        if name in METRICS:
-            row = [f"`{group}/NAME`", *row[1:3], NAMED[group]]
-        if row not in expected:
-            expected.append(row)
-    assert table_under("The index") == expected
-    assert table_under("Metrics") == [[f"`{name}`", text] for name, text in METRICS.items()]
-    for group in NAMED:
+def listed(heading: str) -> list[tuple[str, str]]:
+    """Each name in the first column of a heading's table, with the cell that follows it."""
+    rows = table_under(heading)
+    return [(name, cells[1]) for cells in rows for name in re.findall(r"`([^`]+)`", cells[0])]
+
+
+def test_the_page_has_every_column_and_no_other_in_their_order() -> None:
+    expected = [
+        (re.sub(rf"({'|'.join(METRICS)})$", "NAME", column.name), column)
+        for column in schema.COLUMNS
+    ]
+    described = [(name, f"{c.dtype.str[1:]} {shape_of(c)}") for name, c in expected]
+    assert listed("The index") == list(dict.fromkeys(described))
+    assert [name for name, _ in listed("Metrics")] == list(METRICS)
+    for group in ("metrics", "measured"):
         columns = [c.name for c in schema.COLUMNS if c.name.startswith(f"{group}/")]
         assert columns == [f"{group}/{name}" for name in METRICS]
 
@@ -70,8 +69,8 @@ def test_the_page_has_every_attribute_of_the_root_and_no_other(shard: Path) -> N
 
 
 def test_the_page_describes_the_tensor_table() -> None:
-    assert re.search(r"`name` \(S64.*`rank` \(u1\), `shape` \(4 x i4.*`offset` \(i8", PAGE, re.S)
-    assert schema.TENSOR_DTYPE.itemsize == 89
+    assert re.search(r"`name` \(S64.*`rank` \(u1\), `shape` \(4 x i4.*`offset` \(i8", PAGE)
+    assert schema.TENSOR_DTYPE.itemsize == 64 + 1 + 4 * 4 + 8
     assert f"{schema.MAX_FLOATS:,}" in PAGE
     assert f"{schema.MAX_ENTRIES:,}" in PAGE
     assert f"`{schema.run_group(12)}`" in PAGE

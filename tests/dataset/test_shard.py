@@ -124,7 +124,7 @@ def test_a_journal_without_a_moment_that_was_planned_is_refused(
         ({"steps": (2,)}, {"differences": {2: 0}}, {"kept": (0, 1)}, {"steps": (2, 5, 7)})
     ):
         journal = make_journal(number, **odd)
-        with pytest.raises(UnfinishedError, match="keeps other moments than were planned"):
+        with pytest.raises(UnfinishedError, match="does not keep the planned moments"):
             write_shard(tmp_path / "shard.h5", [journal], moments=planned, **options)
 
 

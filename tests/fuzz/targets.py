@@ -184,7 +184,7 @@ def _journals(work: Path) -> list[Target]:
     fake_runs.write_journal(file, 0)
     data = file.read_bytes()
     with file.open("rb") as opened:
-        headers = list(journal._headers(opened))
+        headers = list(journal._records(opened))
     ends = [header.end for header in headers]
     run, epoch = (
         json.loads(data[header.text_offset : header.frame_offset]) for header in headers[:2]

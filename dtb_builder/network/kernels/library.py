@@ -47,9 +47,6 @@ class Library:
     Args:
         path: the compiled library.
         level: the index in LEVELS; by default the best one that this processor supports.
-
-    Raises:
-        ImportError: the library was compiled from older sources, as in a checkout after a pull.
     """
 
     device_type = "cpu"
@@ -57,8 +54,6 @@ class Library:
 
     def __init__(self, path: Path, level: int | None = None) -> None:
         library = ctypes.CDLL(str(path))
-        if not hasattr(library, "dtb_passes_f32"):
-            raise ImportError(f"{path} is of another version of this package: install it again")
         self._path = path
         self.level = library.dtb_best_level() if level is None else level
         self._passes: dict[tuple[str, torch.dtype], tuple[tuple[str, ...], struct.Struct, Any]] = {}

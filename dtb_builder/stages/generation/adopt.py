@@ -90,8 +90,8 @@ class Wanted:
 
     def _widen(self) -> str:
         return (
-            f"which {self.user} is to keep; --widen in the place of --adopt trains its runs again, "
-            "to the same bits, and keeps more"
+            f"which {self.user} keeps; --widen instead of --adopt trains its runs again, to "
+            "the same bits, and keeps more"
         )
 
 

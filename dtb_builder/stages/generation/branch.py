@@ -52,7 +52,7 @@ def branch(
     """
     runs = [benchmark.run(number) for number in sorted(set(numbers))]
     if not runs:
-        raise ConfigError("say which runs to go on from")
+        raise ConfigError("name the runs to continue from")
     epoch = benchmark.epoch_row(epoch)
     for run in runs:
         _check_start(run, epoch)
@@ -80,8 +80,8 @@ def _check_start(run: Run, epoch: int) -> None:
     """
     if epoch not in (known := run.checkpoint_epochs):
         raise ConfigError(
-            f"run {run.number} cannot go on from epoch {epoch}: it has a whole float32 state and "
-            f"its momentum after epochs {', '.join(map(str, known)) or '(none)'}; "
+            f"run {run.number} cannot continue from epoch {epoch}: it has a whole float32 state "
+            f"and its momentum after epochs {', '.join(map(str, known)) or '(none)'}; "
             "states.momentum keeps the momentum"
         )
 
@@ -101,5 +101,7 @@ def _config(parent: Mapping[str, Any], changed: Mapping[str, Any], started: obje
     if plain(config.images) | {"root": None} != plain(images):
         raise ConfigError("a branch trains on its parent's images")
     if config.recipe.batch_size != parse(Recipe, parent["recipe"]).batch_size:
-        raise ConfigError("recipe.batch_size cannot change in a branch: steps are counted on")
+        raise ConfigError(
+            "recipe.batch_size cannot change in a branch, which continues to count the steps"
+        )
     return config

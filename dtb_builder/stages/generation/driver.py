@@ -6,7 +6,7 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from dtb_builder.dataset.journal import count_epochs
+from dtb_builder.dataset.journal import peek_journal
 from dtb_builder.errors import ConfigError, UnfinishedError
 from dtb_builder.stages.generation.adopt import Wanted, check_studies
 from dtb_builder.stages.generation.foreign import check_shards
@@ -321,4 +321,6 @@ class _Driver:
         return isinstance(task.key, PlannedRun) and is_finished(self._folder, task.key)
 
     def _count(self, run: PlannedRun) -> int:
-        return max(0, count_epochs(self._folder.journal_file(run)) - 1 - self._first_epoch)
+        return max(
+            0, peek_journal(self._folder.journal_file(run)).num_epochs - 1 - self._first_epoch
+        )

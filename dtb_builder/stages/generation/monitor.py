@@ -73,9 +73,9 @@ def failed_lines(found: Status) -> Iterator[str]:
     for foreign in found.foreign:
         yield f"{foreign.file} is not a shard of this plan: {foreign.reason}"
     if found.foreign:
-        yield "dtb repair RUN_FOLDER sets aside what is not, and saves what is damaged"
+        yield f"dtb repair {found.path} sets aside what is not, and saves what is damaged"
     if any(failed.given_up and not failed.is_final for failed in found.failed):
-        yield "dtb generate RUN_FOLDER retry=failed tries again what was given up"
+        yield f"dtb generate {found.path} retry=failed tries again what was given up"
 
 
 def watched(folder: RunFolder, *, seconds: float) -> Iterator[Status]:

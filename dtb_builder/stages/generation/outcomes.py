@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from dtb_builder.dataset.journal import Journal, is_complete, read_journal
+from dtb_builder.dataset.journal import Journal, peek_journal, read_journal
 from dtb_builder.dataset.shard import write_shard
 from dtb_builder.dataset.store import FailedRun
 from dtb_builder.space import Genotype
@@ -30,7 +30,8 @@ class UnfinishedRuns:
 
 def is_finished(folder: RunFolder, run: PlannedRun) -> bool:
     """Whether the journal of a run is complete, whatever else its files say."""
-    return is_complete(folder.journal_file(run), folder.config.recipe.num_epochs)
+    peek = peek_journal(folder.journal_file(run))
+    return peek.is_finished(folder.config.recipe.num_epochs)
 
 
 def close_shard(path: Path, runs: list[PlannedRun]) -> Path | UnfinishedRuns:

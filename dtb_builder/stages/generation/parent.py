@@ -105,7 +105,9 @@ def parents(path: Path, branch: BranchConfig) -> Iterator[Run]:
     """
     with Benchmark(path) as benchmark:
         if runs_sha256([run.origin for run in benchmark]) != branch.runs_sha256:
-            raise PlanMismatchError(f"{path} has other runs than the branch was planned with")
+            raise PlanMismatchError(
+                f"{path} does not have the runs that the branch was planned with"
+            )
         yield from benchmark
 
 
@@ -120,7 +122,7 @@ def check_parents(folder: RunFolder) -> None:
         return
     if not folder.parent_file.exists():
         raise DamagedFileError(
-            f"{folder.parent_file} is not there, from which the runs of the branch go on"
+            f"{folder.parent_file} is missing: the runs of the branch continue from it"
         )
     for _ in parents(folder.parent_file, folder.config.branch):
         pass
@@ -151,7 +153,7 @@ def parent_of(folder: RunFolder, run: PlannedRun) -> Iterator[Run | None]:
             found != (run.genotype, run.seed, branch.epoch)
             or parent.origin["provenance_sha256"] != branch.provenance_sha256
         ):
-            raise PlanMismatchError(f"{folder.parent_file} has not the parent of run {run.number}")
+            raise PlanMismatchError(f"{folder.parent_file} lacks the parent of run {run.number}")
         yield parent
 
 

@@ -182,7 +182,7 @@ def _take_apart(folder: RunFolder, runs: list[PlannedRun]) -> Repair:
         saved.remove(foreign)
         lost = (*lost, LostRun(foreign.number, "it is not the run that was planned"))
     found = {run.number for run in saved} | {run.number for run in lost}
-    lost = (*lost, *(LostRun(number, "it is gone") for number in sorted(planned.keys() - found)))
+    lost = (*lost, *(LostRun(number, "it is missing") for number in sorted(planned.keys() - found)))
     # Rows without a number stand for runs that are listed by theirs.
     lost = tuple(run for run in lost if run.number is not None)
     _set_aside(folder, file)

@@ -18,8 +18,8 @@ _KEEPING = tuple(f"states.{name}" for name in ("epochs", "steps", "key_every", "
 """Settings that decide which states are stored, but not their bits."""
 
 _MORE_EPOCHS = (
-    "recipe.num_epochs: the learning rate's cosine spans all epochs, so that other epochs are "
-    "another training from the first one on; dtb branch goes on from stored states"
+    "recipe.num_epochs: the learning rate's cosine spans all epochs, so another number of epochs "
+    "changes the training from its first epoch; dtb branch continues from stored states"
 )
 
 
@@ -43,7 +43,13 @@ def check_same_study(
         lines = [f"  {key}: {one.get(key)!r} wanted, {other.get(key)!r} there" for key in differ]
         hint = [_MORE_EPOCHS] if "recipe.num_epochs" in differ else []
         raise PlanMismatchError(
-            "\n".join([f"the runs of {where} were trained otherwise than {user}:", *lines, *hint])
+            "\n".join(
+                [
+                    f"the runs of {where} were not trained with the settings of {user}:",
+                    *lines,
+                    *hint,
+                ]
+            )
         )
 
 
@@ -62,7 +68,7 @@ def advice(differ: Collection[str], old: Path) -> list[str]:
     if all(key in _KEEPING for key in other):
         return [
             f"dtb generate NEW_FOLDER SETTINGS --adopt {old} takes over its runs with fewer states",
-            "--widen in the place of --adopt trains them again, to the same bits, with more states",
+            "--widen instead of --adopt trains them again, to the same bits, with more states",
         ]
     return []
 

@@ -72,7 +72,9 @@ def unite(
                 elif not keep_first:
                     contradictions += _contradiction(sources, known[run], (file, row))
             numbers = np.arange(len(known) - len(rows), len(known))
-            parts.append(Part.of(store, np.array(rows, np.intp), numbers, Kept(moments, moments)))
+            parts.append(
+                Part.adopting(store, np.array(rows, np.intp), numbers, Kept(moments, moments))
+            )
         if contradictions:
             raise ContradictionError(_listed(contradictions))
         yield from copy_runs(
@@ -111,10 +113,10 @@ def _listed(contradictions: Sequence[str]) -> str:
     more = len(contradictions) - _MOST_NAMED
     return "\n  ".join(
         [
-            f"{len(contradictions)} runs stand in two files with different bits:",
+            f"{len(contradictions)} runs have different bits in two files:",
             *contradictions[:_MOST_NAMED],
             *([f"and {more} more"] if more > 0 else []),
-            "--keep first takes those of the file that is named first",
+            "--keep first takes the runs of the file that is named first",
         ]
     )
 

@@ -18,9 +18,9 @@ from dtb_builder.dataset.journal import (
     JournalRun,
     append_end,
     append_epoch,
-    count_epochs,
     cut_journal,
     open_journal,
+    peek_journal,
     read_journal,
 )
 from dtb_builder.dataset.replay import start_of
@@ -182,7 +182,9 @@ def training_in_turns(
                 break
         elif diverged := _not_finite(finished):
             if finished.epoch == 0:
-                raise DivergedError(f"{diverged}: its initialisation, which no retry changes")
+                raise DivergedError(
+                    f"{diverged}: at its initialisation, which a retry does not change"
+                )
             log.warning("diverged: %s", diverged)
             append_end(folder.journal_file(run), diverged)
             break
@@ -200,7 +202,7 @@ def _recovered(
     momentum the journal has, or begins again from its initialisation or its parent.
     """
     file = folder.journal_file(run)
-    size, num_epochs = file.stat().st_size if file.exists() else 0, count_epochs(file)
+    size, num_epochs = file.stat().st_size if file.exists() else 0, peek_journal(file).num_epochs
     journal = open_journal(file, about)
     if journal.is_finished(folder.config.recipe.num_epochs):
         return journal, None

@@ -1,7 +1,6 @@
 """An engine that makes calls one after the other in this process."""
 
 from collections import deque
-from types import TracebackType
 from typing import Self
 
 from dtb_builder.stages.work.engine import Call, CallEnd
@@ -18,12 +17,7 @@ class SerialEngine:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._calls.clear()
 
     def has_room(self) -> bool:

@@ -174,7 +174,7 @@ def test_a_folder_without_a_finished_shard_has_nothing_to_adopt(
 @pytest.mark.parametrize(
     ("setting", "said"),
     [
-        ("recipe.num_epochs=8", "dtb branch goes on from stored states"),
+        ("recipe.num_epochs=8", "dtb branch continues from stored states"),
         ("seeds=[0,1]", "takes over the runs of both"),
         ("states.steps=[2]", "trains them again, to the same bits"),
     ],

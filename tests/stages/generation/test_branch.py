@@ -183,7 +183,7 @@ def test_a_damaged_shard_of_a_branch_is_trained_again_from_its_parent(
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
-        (("--from", 3), "cannot go on from epoch 3: .* after epochs 0, 2, 4"),
+        (("--from", 3), "cannot continue from epoch 3: .* after epochs 0, 2, 4"),
         (("--from", 6), "no epoch 6"),
         (("--from", 2, "--runs", "1-2"), "has no run 2"),
         (("--from", 2, "--runs", "all"), "--runs must be numbers"),
@@ -257,10 +257,10 @@ def test_a_branch_knows_its_parents_file(
     with pytest.raises(PlanMismatchError, match="the parent of run 0"):
         next(training(folder, run, logging.getLogger("test")))
     assert dtb("generate", tmp_path / "a", "cluster=serial") == 2
-    assert "has other runs than the branch was planned with" in capsys.readouterr().err
+    assert "does not have the runs that the branch was planned with" in capsys.readouterr().err
     folder.parent_file.unlink()
     assert dtb("generate", tmp_path / "a", "cluster=serial") == 2
-    assert "parent.h5 is not there, from which" in capsys.readouterr().err
+    assert "parent.h5 is missing: the runs of the branch" in capsys.readouterr().err
 
 
 def test_status_counts_only_the_epochs_that_a_branch_trains(

@@ -147,7 +147,7 @@ def test_a_file_of_the_plan_that_is_gone_is_named(
     (tmp_path / name).unlink()
     for command in ("status", "generate", "merge"):
         assert dtb(command, tmp_path) == 2
-        assert f"{name} is not there" in capsys.readouterr().err
+        assert f"{name} is missing" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("text", ["", "7\n"])
@@ -256,7 +256,7 @@ def test_a_changed_file_of_genotypes_is_refused(
     settings = ("space=file", f"space.file={listing}")
     listing.write_text("DARTS_V1\nDARTS_V2\n")
     assert dtb("plan", tmp_path / "run", *settings) == 0
-    for text, message in (("DARTS_V2\nDARTS_V1\n", "run 0"), ("DARTS_V1\n", "run 1 is gone")):
+    for text, message in (("DARTS_V2\nDARTS_V1\n", "run 0"), ("DARTS_V1\n", "run 1 is missing")):
         listing.write_text(text)
         assert dtb("plan", tmp_path / "run", *settings) == 2
         assert message in capsys.readouterr().err

@@ -52,7 +52,7 @@ def test_a_volume_that_is_elsewhere_is_no_damage(
         _, first, *_ = benchmark.files
     first.rename(first.with_name("elsewhere"))
     assert dtb("repair", folder.benchmark_file) == 2
-    assert f"{first} is not there" in capsys.readouterr().err
+    assert f"{first} is missing" in capsys.readouterr().err
     assert not list(folder.path.glob("*.repaired*"))
     capsys.readouterr()
     assert dtb("repair", folder.benchmark_file, "--without-volumes") == 1

@@ -95,10 +95,10 @@ def test_what_was_trained_otherwise_is_refused_setting_by_setting(finished: Path
     with pytest.raises(PlanMismatchError) as refused:
         check_same_study(wanted, found, where="B.h5", user="A.h5")
     text = str(refused.value)
-    assert "the runs of B.h5 were trained otherwise than A.h5" in text
+    assert "the runs of B.h5 were not trained with the settings of A.h5" in text
     assert "recipe.momentum: 0.9 wanted, 0.5 there" in text
     assert "images.sha256" in text
-    assert "dtb branch goes on from stored states" in text
+    assert "dtb branch continues from stored states" in text
 
 
 def test_subset_takes_numbers_and_a_list_of_genotypes(

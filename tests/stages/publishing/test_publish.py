@@ -161,7 +161,7 @@ def test_a_failed_publication_leaves_nothing_and_can_be_repeated(
     aside = volume.rename(tmp_path / "aside")
     command = ("publish", copy / "dtb.h5", "--into", tmp_path / "new", *ABOUT, "--dry-run")
     assert dtb(*command) == 2
-    assert f"{volume} is not there; it holds states of" in capsys.readouterr().err
+    assert f"{volume} is missing; it holds states of" in capsys.readouterr().err
     assert {path.name for path in tmp_path.iterdir()} == {"copy", "aside"}
     aside.rename(volume)
     assert dtb(*command) == 0
