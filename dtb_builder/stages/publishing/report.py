@@ -86,7 +86,7 @@ def _facts(benchmark: Benchmark, provenance: dict[str, Any]) -> Iterator[tuple[s
     yield "Seeds", _listed(sorted(set(benchmark.seeds.tolist())))
     yield "States", f"{benchmark.num_states:,} kept, {_kept(benchmark)}"
     diverged = int((benchmark.last_epochs < benchmark.num_epochs).sum())
-    yield "Not whole", f"{len(benchmark.failures)} failed, {diverged} diverged"
+    yield "Failures", f"{len(benchmark.failures)} failed, {diverged} diverged"
     yield "Trained on", ", ".join(device_names(benchmark))
     versions = {
         ", ".join(f"{name} {each[name]}" for name in ("torch", "python") if name in each)
