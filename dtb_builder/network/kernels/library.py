@@ -40,9 +40,9 @@ class Library:
     Attributes:
         level: the index in LEVELS; "portable" runs on every processor of this architecture.
         device_type: where the tensors are.
-        gathers_sums: whether block_backward can gather the sums of norm_sums for any batch norm of
-            whose output it writes the gradient; otherwise only for one inside a separable
-            convolution.
+        gathers_sums: whether passes can gather the sums of norm_sums for any batch norm of whose
+            output they write the gradient, and norm_sums those of several batch norms; otherwise
+            only block_backward can, for one inside a separable convolution.
 
     Args:
         path: the compiled library.
