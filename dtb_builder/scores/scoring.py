@@ -21,7 +21,7 @@ from dtb_builder.scores.meco import meco
 from dtb_builder.scores.names import KERNEL_SCORES, SCORES
 from dtb_builder.scores.rbflex import rbflex
 from dtb_builder.scores.size import l2_norm, multiply_accumulates, num_parameters
-from dtb_builder.scores.swap import PatternCounter
+from dtb_builder.scores.swap import PatternCounter, swap_in_space
 from dtb_builder.scores.synflow import synflow
 from dtb_builder.scores.te_nas import crops, linear_regions, ntk_condition
 from dtb_builder.scores.wiring import cell_depth, input_edges
@@ -152,7 +152,7 @@ def _shared_scores(
     patterns = PatternCounter()
     counters: list[AgreementCounter | PatternCounter] = []
     counters += [agreement] if names & KERNEL_SCORES else []
-    counters += [patterns] if "swap" in names else []
+    counters += [patterns] if names & _SWAPS else []
     seconds = dict.fromkeys(counters, 0.0)
 
     def visit(fires: Tensor) -> None:
@@ -184,8 +184,15 @@ def _shared_scores(
     if kernel_names := of_codes & KERNEL_SCORES:
         own = shared + seconds[agreement]
         _kernel_scores(scored, agreement, kernel_names, own, activation_units)
-    if "swap" in of_codes:
-        _keep(scored, "swap", float(patterns.num_patterns), shared + seconds[patterns])
+    for name in sorted(of_codes & _SWAPS):
+        begin = time.perf_counter()
+        try:
+            value = float(patterns.num_patterns)
+            value = value if name == "swap" else swap_in_space(value, _darts(network))
+        except ValueError as error:
+            scored.errors[name] = f"{type(error).__name__}: {error}"
+            continue
+        _keep(scored, name, value, shared + seconds[patterns] + time.perf_counter() - begin)
     if graph is not None:
         _graph_scores(scored, graph, of_graph, shared)
 
@@ -256,7 +263,8 @@ def _keep(scored: Scored, name: str, value: float, seconds: float) -> None:
 _REASONS = (DivergedError, UnseenReLUError, SingularKernelError, ValueError, OverflowError)
 """Errors by which a score is not defined; others are bugs."""
 
-_OF_CODES = KERNEL_SCORES | {"swap"}
+_SWAPS = frozenset({"swap", "swap_regularised"})
+_OF_CODES = KERNEL_SCORES | _SWAPS
 
 _PASSES: Mapping[str, Callable[[Graph], object]] = MappingProxyType(
     {
