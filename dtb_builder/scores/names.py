@@ -26,6 +26,7 @@ SCORES: Mapping[str, str] = MappingProxyType(
         "epe_nas": "how correlated the gradients by different images of a class are",
         "swap": "different patterns that units show",
         "swap_regularised": "SWAP, less for sizes far from the space's mean",
+        "sahd": "log det of a kernel of Hamming distances, rescaled by how many units fire",
         "zico": "sum over layers of log sum of mean |g| / deviation of |g|, of two batches",
         "zen": "change of random networks' maps with random changes of images",
         "rbflex": "log det of kernels of activations and of last maps, of 16 images",

@@ -20,6 +20,7 @@ from dtb_builder.scores.jacobian import epe_nas, jacob_cov
 from dtb_builder.scores.meco import meco
 from dtb_builder.scores.names import KERNEL_SCORES, SCORES
 from dtb_builder.scores.rbflex import rbflex
+from dtb_builder.scores.sahd import SparsityAwareCounter
 from dtb_builder.scores.size import l2_norm, multiply_accumulates, num_parameters
 from dtb_builder.scores.swap import PatternCounter, swap_in_space
 from dtb_builder.scores.synflow import synflow
@@ -150,9 +151,11 @@ def _shared_scores(
         return
     agreement = AgreementCounter(len(probe.images), probe.images.device)
     patterns = PatternCounter()
-    counters: list[AgreementCounter | PatternCounter] = []
+    distances = SparsityAwareCounter(len(probe.images))
+    counters: list[AgreementCounter | PatternCounter | SparsityAwareCounter] = []
     counters += [agreement] if names & KERNEL_SCORES else []
     counters += [patterns] if names & _SWAPS else []
+    counters += [distances] if "sahd" in names else []
     seconds = dict.fromkeys(counters, 0.0)
 
     def visit(fires: Tensor) -> None:
@@ -184,15 +187,23 @@ def _shared_scores(
     if kernel_names := of_codes & KERNEL_SCORES:
         own = shared + seconds[agreement]
         _kernel_scores(scored, agreement, kernel_names, own, activation_units)
-    for name in sorted(of_codes & _SWAPS):
+    of_counters = {
+        "swap": (patterns, lambda: float(patterns.num_patterns)),
+        "swap_regularised": (
+            patterns,
+            lambda: swap_in_space(patterns.num_patterns, _darts(network)),
+        ),
+        "sahd": (distances, distances.log_determinant),
+    }
+    for name in sorted(of_codes & of_counters.keys()):
+        counter, compute = of_counters[name]
         begin = time.perf_counter()
         try:
-            value = float(patterns.num_patterns)
-            value = value if name == "swap" else swap_in_space(value, _darts(network))
-        except ValueError as error:
+            value = compute()
+        except _REASONS as error:
             scored.errors[name] = f"{type(error).__name__}: {error}"
             continue
-        _keep(scored, name, value, shared + seconds[patterns] + time.perf_counter() - begin)
+        _keep(scored, name, value, shared + seconds[counter] + time.perf_counter() - begin)
     if graph is not None:
         _graph_scores(scored, graph, of_graph, shared)
 
@@ -264,7 +275,7 @@ _REASONS = (DivergedError, UnseenReLUError, SingularKernelError, ValueError, Ove
 """Errors by which a score is not defined; others are bugs."""
 
 _SWAPS = frozenset({"swap", "swap_regularised"})
-_OF_CODES = KERNEL_SCORES | _SWAPS
+_OF_CODES = KERNEL_SCORES | _SWAPS | {"sahd"}
 
 _PASSES: Mapping[str, Callable[[Graph], object]] = MappingProxyType(
     {

@@ -19,6 +19,7 @@ from dtb_builder.scores.jacobian import epe_nas, jacob_cov
 from dtb_builder.scores.meco import meco
 from dtb_builder.scores.names import ARCHITECTURE_SCORES, KERNEL_SCORES, SCORES
 from dtb_builder.scores.rbflex import rbflex
+from dtb_builder.scores.sahd import sahd
 from dtb_builder.scores.scoring import Probe, score_network
 from dtb_builder.scores.size import l2_norm, multiply_accumulates, num_parameters
 from dtb_builder.scores.swap import swap, swap_in_space
@@ -73,6 +74,7 @@ def test_every_score_is_what_its_own_module_computes(network: Network, probe: Pr
         "jacob_cov": jacob_cov(Graph(network, images)),
         "swap": swap(network, images),
         "swap_regularised": swap_in_space(swap(network, images), network),
+        "sahd": sahd(network, images),
         "zico": zico(network, [(images[:4], labels[:4]), (images[4:], labels[4:])]),
         "rbflex": rbflex(network, images),
         "meco": meco(network, 1, torch.Generator().manual_seed(0)),
