@@ -2,19 +2,43 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+PIP := $(BIN)/pip install --quiet --constraint constraints.txt --editable
+# What was installed and made, by the time it was: to generate, for everything, and the compiled passes.
+BUILD := $(VENV)/.build
 INSTALLED := $(VENV)/.installed
+PASSES := $(VENV)/.passes
 
-.PHONY: install quickstart example test check format lint types imports pytest chaos fuzz gpu slurm-test clean
+.PHONY: install wheels wheels-test quickstart example picture test check format lint types imports pytest site chaos fuzz gpu slurm-test clean
 
-install: $(INSTALLED)
+install: $(INSTALLED) $(PASSES)
 
-$(INSTALLED): pyproject.toml constraints.txt $(wildcard dtb_builder/network/kernels/*.[ci]*)
+$(BUILD): pyproject.toml setup.py constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[build,report,publish,export,remote,search,dev]'
+	$(PIP) '.[build]'
 	touch $@
 
+$(INSTALLED): $(BUILD)
+	$(PIP) '.[build,report,publish,export,remote,search,dev]'
+	touch $@
+
+# Into the package; without a C++ compiler it says so, and training uses torch alone.
+$(PASSES): dtb_builder/network/compiler.py $(wildcard dtb_builder/network/kernels/*.cpp dtb_builder/network/kernels/*.inc) | $(BUILD)
+	$(BIN)/python dtb_builder/network/compiler.py
+	touch $@
+
+# dist/: the source distribution, a wheel for readers of any platform, and one of Linux with compiled passes.
+wheels: install
+	rm -rf build/wheel dist
+	$(BIN)/python -m build --outdir dist .
+	DTB_PASSES=1 $(BIN)/pip wheel --quiet --no-deps --wheel-dir build/wheel dist/*.tar.gz
+	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/auditwheel repair --wheel-dir dist build/wheel/*.whl
+
+# Each of them in an environment of its own, and the source distribution's tests: minutes, and gigabytes.
+wheels-test: wheels
+	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python tests/installing.py
+
 # Plans, trains, merges and queries 8 genotypes x 4 epochs on scikit-learn's digits.
-quickstart: install
+quickstart: $(BUILD) $(PASSES)
 	$(BIN)/dtb generate runs/quickstart experiment=quickstart
 	$(BIN)/dtb merge runs/quickstart
 	$(BIN)/dtb query runs/quickstart/dtb.h5 --top 8 --by valid_accuracy --epoch -1
@@ -25,6 +49,12 @@ example: install
 	$(BIN)/dtb generate runs/example experiment=example cluster=serial
 	$(BIN)/dtb merge runs/example
 	cp runs/example/dtb.h5 dtb_builder/example.h5
+
+# Makes README's picture anew, the report of the benchmark inside the package; needs Chromium.
+picture: install
+	mkdir -p runs
+	$(BIN)/dtb report dtb_builder/example.h5 --into runs/picture.html
+	$(BIN)/python tests/browsing.py runs/picture.html docs/report.png --width 1000 --height 970
 
 test: check
 
@@ -44,6 +74,10 @@ imports: install
 
 pytest: install
 	$(BIN)/pytest --numprocesses 2 --dist loadscope
+
+# The pages of docs/ with the API reference, as build/site.
+site: install
+	$(BIN)/mkdocs build --strict
 
 # The long form of the fault suite: kills, crashes at every write, full disks, thousands of mutants.
 chaos: install

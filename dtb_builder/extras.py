@@ -25,7 +25,6 @@ _EXTRAS = {
     "resvg_py": "report",
     "safetensors": "export",
     "scipy": "report",
-    "sklearn": "build",
     "threadpoolctl": "build",
     "torch": "build",
     "xarray": "export",

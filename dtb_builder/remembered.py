@@ -27,6 +27,8 @@ class remembered(Generic[T]):  # noqa: N801 - it is used as a decorator
     def __init__(self, compute: Callable[[Any], T]) -> None:
         self._compute = compute
         self.__doc__ = compute.__doc__
+        # So that doctest finds and runs the example.
+        self.__module__, self.__wrapped__ = compute.__module__, compute
 
     def __set_name__(self, owner: type, name: str) -> None:
         self._name = name

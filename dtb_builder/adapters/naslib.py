@@ -63,6 +63,12 @@ class NASLibQuery:
 
         Raises:
             KeyError: there is no such run, metric or epoch, or the metric was not measured then.
+
+        >>> from enum import Enum
+        >>> Metric = Enum("Metric", ["VAL_ACCURACY"])       # NASLib's, in naslib.search_spaces.core
+        >>> query = NASLibQuery(Benchmark.example(), seed=0)
+        >>> round(query.query(Benchmark.example()[0].genotype, Metric.VAL_ACCURACY), 1)
+        93.0
         """
         run = self._benchmark.run_of(genotype, **self._seeds)
         if metric.name == "PARAMETERS":
@@ -89,6 +95,10 @@ def naslib_api(benchmark: Benchmark) -> dict[str, Any]:
     of any other genotype that NASLib comes to, and raises KeyError where the benchmark has no such
     run. Accuracies are in percent. Genotypes whose curves have gaps, as those of diverged runs,
     are left out.
+
+    >>> api = naslib_api(Benchmark.example())
+    >>> len(api["nb301_arches"]), sorted(api["nb301_data"][api["nb301_arches"][0]])
+    (6, ['runtime', 'train_losses', 'val_accuracies'])
     """
     groups = benchmark.by_genotype()
     losses, accuracies, training, evaluation = (

@@ -123,7 +123,13 @@ class StateDataset(Dataset[StateItem]):
 
 
 def padded(items: Sequence[StateItem]) -> PaddedStates:
-    """Items of vectors as one batch: ``DataLoader(dataset, collate_fn=padded, ...)``."""
+    """Items of vectors as one batch: ``DataLoader(dataset, collate_fn=padded, ...)``.
+
+    >>> dataset = StateDataset(Benchmark.example(), epochs=[0, 1])
+    >>> batch = padded([dataset[0], dataset[-1]])
+    >>> batch.states.shape[1] == batch.lengths.max()
+    tensor(True)
+    """
     vectors = [item.state for item in items]
     if not all(isinstance(vector, Tensor) for vector in vectors):
         raise TypeError("named tensors cannot be padded: use StateDataset(..., named=False)")

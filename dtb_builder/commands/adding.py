@@ -1,36 +1,84 @@
-"""Helpers to add commands to the command line."""
+"""Helpers to add commands to the command line; nothing heavy is imported before a command runs."""
 
 import argparse
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
-
-import h5py
+from typing import TYPE_CHECKING, Any
 
 from dtb_builder.errors import ConfigError
 from dtb_builder.shown import masked
 
-__all__ = ["add_command", "add_folder_command", "here", "named", "numbers", "target"]
+if TYPE_CHECKING:
+    from dtb_builder.dataset.source import Location
+
+__all__ = [
+    "add_command",
+    "add_settings",
+    "benchmark",
+    "benchmark_in",
+    "completed",
+    "here",
+    "named",
+    "numbers",
+    "run_folder",
+    "source",
+    "target",
+]
 
 Command = Callable[[Any], int]
 """Takes the given arguments; returns the exit code."""
 
 
-def add_command(commands: Any, name: str, command: Command, text: str) -> argparse.ArgumentParser:
-    """Add a command."""
-    sub = commands.add_parser(name, help=text, description=text)
-    sub.set_defaults(command=command, name=name)
-    return sub
-
-
-def add_folder_command(
-    commands: Any, name: str, command: Command, text: str
+def add_command(
+    commands: Any, name: str, command: Command, text: str, example: str
 ) -> argparse.ArgumentParser:
-    """Add a command that takes a folder and settings."""
-    sub = add_command(commands, name, command, text)
-    sub.add_argument("run_folder", metavar="RUN_FOLDER", type=named)
-    sub.add_argument("settings", metavar="SETTING", nargs="*", help="key=value or group=name")
+    """Add a command.
+
+    Args:
+        commands: argparse's object of all commands.
+        name: the command's name.
+        command: does its work.
+        text: what it does, in one line.
+        example: what follows ``dtb`` and the name, on one or more lines.
+    """
+    examples = "\n".join(f"  dtb {name} {line}" for line in example.splitlines())
+    sub = commands.add_parser(
+        name,
+        description=text,
+        epilog=f"example:\n{examples}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    sub.set_defaults(command=command, verb=name, root=None)
     return sub
+
+
+def add_settings(sub: argparse.ArgumentParser, root: str, text: str) -> None:
+    """Let a command take settings.
+
+    Args:
+        sub: the command.
+        root: the file of ``conf/`` that has the settings.
+        text: what they are, for the help.
+    """
+
+    def complete(**_: Any) -> list[str]:
+        from dtb_builder.commands.composing import known_settings
+
+        known = known_settings(root)
+        return [f"{key}=" for key, choices in known.items() if not choices] + [
+            f"{group}={choice}" for group, choices in known.items() for choice in choices
+        ]
+
+    sub.set_defaults(root=root)
+    completed(
+        sub.add_argument("settings", metavar="SETTING", nargs="*", default=(), help=text), complete
+    )
+
+
+def completed(argument: argparse.Action, complete: Callable[..., Iterable[str]]) -> None:
+    """Let a shell complete an argument with these texts."""
+    argument.completer = complete  # type: ignore[attr-defined] # argcomplete's own attribute
 
 
 def here(text: str) -> Path:
@@ -49,13 +97,60 @@ def named(text: str) -> Path:
     return Path(text)
 
 
+def run_folder(text: str) -> Path:
+    """The path of a run folder; a setting is refused, since the folder was forgotten before it."""
+    if re.match(r"[a-z_.]+=", text) and not Path(text).exists():
+        raise argparse.ArgumentTypeError(
+            f"{text} is a setting: name a folder before it (or write ./{text})"
+        )
+    return named(text)
+
+
+def benchmark(text: str) -> Path:
+    """The path of a local benchmark: a file, or the folder with its dtb.h5."""
+    try:
+        return benchmark_in(here(text))
+    except ConfigError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def benchmark_in(path: Path) -> Path:
+    """The benchmark of a folder; another path as it is.
+
+    Raises:
+        ConfigError: the folder has none, or not yet.
+    """
+    if not path.is_dir():
+        return path
+    from dtb_builder.stages.generation.run_folder import RunFolder
+
+    folder = RunFolder(path)
+    if folder.benchmark_file.exists():
+        return folder.benchmark_file
+    if folder.is_planned:
+        raise ConfigError(f"{path} is not merged yet: dtb merge {path} makes its benchmark")
+    raise ConfigError(f"{path} is a folder without {folder.benchmark_file.name}")
+
+
+def source(text: str) -> "Location":
+    """A benchmark here, or a URL."""
+    if "://" not in text:
+        return benchmark(text).absolute()
+    from dtb_builder.dataset.source import located
+
+    return located(text)
+
+
 def target(text: str) -> Path:
     """The path of a file to write, which may exist; but a benchmark is never overwritten."""
     path = named(text)
     if path.is_dir():
         raise argparse.ArgumentTypeError(f"{text} is a folder: name a file in it")
-    if path.is_file() and h5py.is_hdf5(text):  # HDF5 would wait for the writer of a pipe
-        raise argparse.ArgumentTypeError(f"{text} is an HDF5 file: choose another name")
+    if path.is_file():  # HDF5 would wait for the writer of a pipe
+        import h5py
+
+        if h5py.is_hdf5(text):
+            raise argparse.ArgumentTypeError(f"{text} is an HDF5 file: choose another name")
     return path
 
 

@@ -4,7 +4,14 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from dtb_builder.commands.adding import add_command, here, named, target
+from dtb_builder.commands.adding import (
+    add_command,
+    benchmark,
+    benchmark_in,
+    here,
+    named,
+    target,
+)
 from dtb_builder.errors import ConfigError
 from dtb_builder.shown import shown, shown_lines
 
@@ -17,28 +24,41 @@ def add_commands(commands: Any) -> None:
         commands,
         "verify",
         _verify,
-        "Check every checksum of a benchmark, shard or published folder; list what is damaged.",
+        "Check every checksum of a benchmark, shard or published folder.",
+        "runs/quickstart",
     )
     verify.add_argument("file", metavar="FILE_OR_FOLDER", type=here)
     verify.add_argument("--deep", action="store_true", help="evaluate each epoch's state again")
     verify.add_argument("--root", metavar="FOLDER", type=named, help="where the images are")
     repair = add_command(
-        commands, "repair", _repair, "Save the intact runs of a damaged file, or of all shards."
+        commands,
+        "repair",
+        _repair,
+        "Save the intact runs of a damaged file, or of all shards.",
+        "runs/quickstart",
     )
     repair.add_argument("path", metavar="FILE_OR_RUN_FOLDER", type=here)
     repair.add_argument(
         "--without-volumes", action="store_true", help="continue even if states files are lost"
     )
     reproduce = add_command(
-        commands, "reproduce", _reproduce, "Train a run again and compare it bit for bit."
+        commands,
+        "reproduce",
+        _reproduce,
+        "Train a run again and compare it bit for bit.",
+        "runs/quickstart --run 3",
     )
-    reproduce.add_argument("file", metavar="FILE", type=here)
+    reproduce.add_argument("file", metavar="FILE_OR_FOLDER", type=benchmark)
     reproduce.add_argument("--run", metavar="NUMBER", type=int, required=True, help="which run")
     reproduce.add_argument("--root", metavar="FOLDER", type=named, help="where the images are")
     replay = add_command(
-        commands, "replay", _replay, "Make a state that was not stored, by training up to it again."
+        commands,
+        "replay",
+        _replay,
+        "Make a state that was not stored, by training up to it again.",
+        "runs/quickstart --run 3 --epoch 2 --into state.pt",
     )
-    replay.add_argument("file", metavar="FILE", type=here)
+    replay.add_argument("file", metavar="FILE_OR_FOLDER", type=benchmark)
     replay.add_argument("--run", metavar="NUMBER", type=int, required=True, help="which run")
     replay.add_argument("--epoch", metavar="E", type=int, required=True, help="-1 is the last")
     replay.add_argument(
@@ -48,13 +68,16 @@ def add_commands(commands: Any) -> None:
 
 
 def _verify(given: argparse.Namespace) -> int:
-    from dtb_builder.dataset.manifest import verify_manifest
+    from dtb_builder.dataset.manifest import MANIFEST, verify_manifest
     from dtb_builder.dataset.verify import verify
 
-    if given.file.is_dir() and given.deep:
-        raise ConfigError(f"--deep is for a file, {given.file} is a folder")
+    published = (given.file / MANIFEST).exists()
+    if published and given.deep:
+        raise ConfigError(f"--deep is for a file, {given.file} is a published folder")
+    if not published:
+        given.file = benchmark_in(given.file)
     num_records = num_damaged = 0
-    for checked in verify_manifest(given.file) if given.file.is_dir() else verify(given.file):
+    for checked in verify_manifest(given.file) if published else verify(given.file):
         num_records += 1
         if checked.error is not None:
             num_damaged += 1

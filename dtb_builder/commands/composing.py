@@ -1,15 +1,17 @@
 """Compose the settings of the command line; the only module that imports Hydra."""
 
-import difflib
 import re
 from collections.abc import Mapping, Sequence
+from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dtb_builder.errors import ConfigError
+from dtb_builder.meant import did_you_mean
 
 if TYPE_CHECKING:
     from dtb_builder.stages.generation.run_folder import RunFolder
+    from dtb_builder.stages.settings.config import Config
     from dtb_builder.stages.settings.launch import LaunchConfig
 
 __all__ = [
@@ -17,8 +19,9 @@ __all__ = [
     "ensure_planned",
     "given_settings",
     "is_launch_setting",
-    "is_own_config",
+    "known_settings",
     "launch_config",
+    "wanted_config",
 ]
 
 
@@ -32,6 +35,9 @@ def compose(settings: Sequence[str], root: str = "config") -> dict[str, Any]:
     Raises:
         ConfigError: a setting is unknown or cannot be read.
     """
+    for setting in settings:
+        if "=" not in setting and not setting.startswith("~"):
+            raise ConfigError(_no_value(setting, root))
     from hydra import compose as hydra_compose
     from hydra import initialize_config_module
     from hydra.errors import HydraException, OverrideParseException
@@ -55,7 +61,12 @@ def compose(settings: Sequence[str], root: str = "config") -> dict[str, Any]:
         if isinstance(error, MissingMandatoryValue):
             reason = f"{error.full_key} must be given: {error.full_key}=VALUE"
         if unknown := re.match(r"Could not override '(.+?)'", reason):
-            reason = f"there is no setting {unknown[1]}{_meant(unknown[1], root)}"
+            hint = did_you_mean(unknown[1], known_settings(root))
+            reason = f"there is no setting {unknown[1]}{hint}"
+        if unknown := re.search(r"Could not find '(\w+)/(.+?)'", reason):
+            choices = known_settings(root).get(unknown[1], ())
+            hint = did_you_mean(unknown[2], choices) or f": there are {', '.join(choices)}"
+            reason = f"there is no {unknown[1]}={unknown[2]}{hint}"
         if isinstance(error, OverrideParseException):
             reason += (
                 "\na value with any of = , ; ~ # ! & ^ < > ` ' \" ( ) [ ] { } or a letter beyond "
@@ -63,9 +74,8 @@ def compose(settings: Sequence[str], root: str = "config") -> dict[str, Any]:
             )
         if isinstance(error, InterpolationResolutionError | InterpolationKeyError):
             reason += "\n${...} stands for another setting, quoted or not: link a folder so named"
-        hint = (
-            "dtb plan RUN_FOLDER --show prints" if root == "config" else f"conf/{root}.yaml lists"
-        )
+        file = resources.files("dtb_builder.conf").joinpath(f"{root}.yaml")
+        hint = "dtb plan RUN_FOLDER --show prints" if root == "config" else f"{file} lists"
         raise ConfigError(f"{reason}\n{hint} every setting") from error
     assert isinstance(plain, dict)
     composed = {str(key): value for key, value in plain.items()}
@@ -73,6 +83,17 @@ def compose(settings: Sequence[str], root: str = "config") -> dict[str, Any]:
     if space.get("kind") in _LISTED and not any(map(_is_num_genotypes, settings)):
         space["num_genotypes"] = None  # an experiment's, of genotypes that it draws
     return composed
+
+
+def _no_value(word: str, root: str) -> str:
+    """Why a word is no setting, and which one it may belong to."""
+    known = known_settings(root)
+    if of := [group for group, choices in known.items() if word in choices]:
+        hint = f": did you mean {' or '.join(f'{group}={word}' for group in of)}?"
+    else:
+        hint = ", without blanks" + did_you_mean(word, known).removesuffix("?")
+        hint += "=VALUE?" if hint.startswith(", without blanks:") else ""
+    return f"{word!r} is no setting, which is key=value or group=name{hint}"
 
 
 def _is_num_genotypes(setting: str) -> bool:
@@ -103,11 +124,6 @@ def is_launch_setting(setting: str) -> bool:
     return setting.partition("=")[0].lstrip("+~").partition(".")[0] in LAUNCH_KEYS
 
 
-def is_own_config(folder: "RunFolder", given: Sequence[str]) -> bool:
-    """Whether the folder is planned and only launch settings were given."""
-    return folder.is_planned and all(is_launch_setting(setting) for setting in given)
-
-
 def ensure_planned(
     folder: "RunFolder",
     given: Sequence[str],
@@ -129,15 +145,26 @@ def ensure_planned(
         widening: studies whose runs it is to train again.
     """
     from dtb_builder.stages.generation.plan import plan
+
+    if not folder.is_planned or not all(map(is_launch_setting, given)):
+        config = wanted_config(folder, given, composed)
+        plan(folder, config, adopting=adopting, widening=widening)
+
+
+def wanted_config(
+    folder: "RunFolder", given: Sequence[str], composed: Mapping[str, Any]
+) -> "Config":
+    """The config that settings make: of a planned folder its own one, updated by them.
+
+    Raises:
+        ConfigError: a setting is of the wrong type or out of range.
+    """
     from dtb_builder.stages.settings.config import Config
     from dtb_builder.stages.settings.launch import LAUNCH_KEYS
     from dtb_builder.stages.settings.parsing import parse
 
-    if not is_own_config(folder, given):
-        data = {key: value for key, value in composed.items() if key not in LAUNCH_KEYS}
-        if folder.is_planned:
-            data = _with_own(folder, given, data)
-        plan(folder, parse(Config, data), adopting=adopting, widening=widening)
+    data = {key: value for key, value in composed.items() if key not in LAUNCH_KEYS}
+    return parse(Config, _with_own(folder, given, data) if folder.is_planned else data)
 
 
 def _with_own(
@@ -160,19 +187,26 @@ def _with_own(
     return own
 
 
-def _meant(unknown: str, root: str) -> str:
-    """A hint at the known setting that looks most like an unknown one."""
-    from hydra import compose as hydra_compose
-    from hydra import initialize_config_module
-    from omegaconf import OmegaConf
-
+def known_settings(root: str = "config") -> dict[str, tuple[str, ...]]:
+    """Every setting of a root of ``conf/``, dotted; those that are groups with their choices."""
+    from dtb_builder.stages.settings.conf import read_conf
     from dtb_builder.stages.settings.plain import flat
 
-    with initialize_config_module("dtb_builder.conf", version_base="1.3"):
-        known = OmegaConf.to_container(hydra_compose(root))
-    assert isinstance(known, dict)
-    close = difflib.get_close_matches(unknown, flat({str(k): v for k, v in known.items()}), n=1)
-    return f": did you mean {close[0]}?" if close else ""
+    conf = resources.files("dtb_builder.conf")
+    known: dict[str, tuple[str, ...]] = {}
+    own = read_conf(root)
+    for default in own.pop("defaults"):
+        if isinstance(default, str):
+            known |= {} if default == "_self_" else known_settings(default)
+            continue
+        (group,) = default
+        files = sorted(f.name for f in conf.joinpath(group).iterdir() if f.name.endswith(".yaml"))
+        known[group] = tuple(name.removesuffix(".yaml") for name in files)
+        if group != "experiment":  # its settings are those of the other groups
+            for choice in known[group]:
+                known |= dict.fromkeys(flat(read_conf(f"{group}/{choice}"), f"{group}."), ())
+    del own["hydra"]
+    return known | dict.fromkeys(flat(own), ())
 
 
 def launch_config(composed: Mapping[str, Any]) -> "LaunchConfig":

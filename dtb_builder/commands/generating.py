@@ -7,16 +7,24 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from dtb_builder.commands.adding import add_command, add_folder_command, here, named, numbers
+from dtb_builder.commands.adding import (
+    add_command,
+    add_settings,
+    benchmark,
+    here,
+    named,
+    numbers,
+    run_folder,
+)
 from dtb_builder.commands.composing import (
     compose,
     ensure_planned,
     given_settings,
     is_launch_setting,
-    is_own_config,
     launch_config,
+    wanted_config,
 )
-from dtb_builder.commands.progress import WITH_POSTFIX, progress
+from dtb_builder.commands.progress import WITH_POSTFIX, begun, progress
 from dtb_builder.commands.signals import Sigterm
 from dtb_builder.errors import ConfigError
 from dtb_builder.shown import shown
@@ -26,35 +34,58 @@ __all__ = ["add_commands"]
 
 def add_commands(commands: Any) -> None:
     """Add them to the command line."""
-    plan = add_folder_command(
-        commands, "plan", _plan, "Choose the genotypes and print what they will cost."
+    plan = add_command(
+        commands,
+        "plan",
+        _plan,
+        "Choose the genotypes and print what they will cost.",
+        "runs/quickstart experiment=quickstart\nruns/quickstart recipe.num_epochs=9 --show",
     )
-    plan.add_argument("--show", action="store_true", help="print the whole configuration instead")
+    plan.add_argument(
+        "--show", action="store_true", help="check the settings and print all of them, plan nothing"
+    )
     plan.add_argument(
         "--calibrate",
         action="store_true",
         help="train two epochs of three genotypes, for a closer estimate",
     )
     branch = add_command(
-        commands, "branch", _branch, "Plan runs that continue from stored states of other runs."
+        commands,
+        "branch",
+        _branch,
+        "Plan runs that continue from stored states of other runs.",
+        "runs/quickstart runs/branch --from 2 recipe.learning_rate=0.01",
     )
-    branch.add_argument("file", metavar="FILE", type=here)
-    branch.add_argument("run_folder", metavar="NEW_FOLDER", type=named)
+    branch.add_argument("file", metavar="FILE_OR_FOLDER", type=benchmark)
+    branch.add_argument("run_folder", metavar="NEW_FOLDER", type=run_folder)
     branch.add_argument(
         "--runs", metavar="FIRST-LAST", help="their numbers, such as 0-9 or 0,4; by default all"
     )
     branch.add_argument(
         "--from", dest="epoch", metavar="EPOCH", type=int, required=True, help="after which epoch"
     )
-    branch.add_argument(
-        "settings", metavar="SETTING", nargs="*", help="of recipe, order_seeds or states"
-    )
-    generate = add_folder_command(
+    add_settings(branch, "config", "of recipe, order_seeds or states")
+    generate = add_command(
         commands,
         "generate",
         _generate,
         "Train the unfinished runs of a plan; plan first if the folder is new.",
+        "runs/quickstart experiment=quickstart\nruns/quickstart retry=failed cluster.num_cpus=2",
     )
+    merge = add_command(
+        commands,
+        "merge",
+        _merge,
+        "Merge the shards into RUN_FOLDER/dtb.h5.",
+        "runs/quickstart\nruns/quickstart allow_missing=true",
+    )
+    for command, settings in (
+        (plan, "such as images=fashion_mnist or recipe.num_epochs=9"),
+        (generate, "those of dtb plan; or cluster=auto, retry=failed"),
+        (merge, "allow_missing=true, or volume_size=BYTES"),
+    ):
+        command.add_argument("run_folder", metavar="RUN_FOLDER", type=run_folder)
+        add_settings(command, "config", settings)
     for command in (plan, generate):
         command.add_argument(
             "--adopt",
@@ -70,8 +101,13 @@ def add_commands(commands: Any) -> None:
         default=[],
         help="train the runs of these again, held against them, to keep more states",
     )
-    add_folder_command(commands, "merge", _merge, "Merge the shards into RUN_FOLDER/dtb.h5.")
-    status = add_command(commands, "status", _status, "Show the progress of a generation.")
+    status = add_command(
+        commands,
+        "status",
+        _status,
+        "Show the progress of a generation.",
+        "runs/quickstart\nruns/quickstart --watch",
+    )
     status.add_argument("run_folder", metavar="RUN_FOLDER", type=named)
     how = status.add_mutually_exclusive_group()
     how.add_argument("--json", action="store_true", help="for programs")
@@ -106,21 +142,25 @@ def _plan(given: argparse.Namespace) -> int:
     Sigterm()  # so that a stopped calibration removes its folder
     adopting = _studies(given, given.adopt)
     from dtb_builder.stages.generation.adopt import num_known
-    from dtb_builder.stages.generation.estimate import estimate, evaluation_hint
     from dtb_builder.stages.generation.run_folder import RunFolder
     from dtb_builder.stages.work.byte_text import byte_text
 
     settings = compose(given.settings)
     folder = RunFolder(given.run_folder)
+    price = launch_config(settings).cost.per_gpu_hour
     if given.show:
         import yaml
 
-        if is_own_config(folder, given.settings):
-            settings |= yaml.safe_load(folder.config_file.read_text())
-        print(yaml.safe_dump(settings, sort_keys=False), end="")
+        from dtb_builder.stages.generation.plan import check_names
+        from dtb_builder.stages.settings.plain import plain
+
+        config = wanted_config(folder, given.settings, settings)
+        check_names(config)
+        print(yaml.safe_dump(settings | plain(config), sort_keys=False), end="")
         return 0
-    price = launch_config(settings).cost.per_gpu_hour
     ensure_planned(folder, given.settings, settings, adopting=adopting)
+    from dtb_builder.stages.generation.estimate import estimate, evaluation_hint
+
     config = folder.config
     if price is not None and config.compute.device != "cuda":
         raise ConfigError(
@@ -284,8 +324,9 @@ def _merge(given: argparse.Namespace) -> int:
         several = "" if "=" in data[0] else "; dtb unite makes one benchmark of several"
         raise ConfigError(f"merge takes allow_missing and volume_size, not {data[0]!r}{several}")
     launch = launch_config(compose(given.settings))
+    merging = begun(merge_folder(folder, launch))
     with progress(unit="B", unit_scale=True, desc="merge") as bar:
-        for merged in merge_folder(folder, launch):
+        for merged in merging:
             bar.update(merged.num_bytes)
     with Benchmark(folder.benchmark_file) as benchmark:
         print(f"{folder.benchmark_file}: {len(benchmark)} runs of {benchmark.num_epochs} epochs")

@@ -14,7 +14,11 @@ __all__ = ["add_commands"]
 def add_commands(commands: Any) -> None:
     """Add them to the command line."""
     jobs = add_command(
-        commands, "jobs", _jobs, "Write the launchers for Slurm, Kubernetes and clouds."
+        commands,
+        "jobs",
+        _jobs,
+        "Write the launchers for Slurm, Kubernetes and clouds.",
+        "--into jobs",
     )
     jobs.add_argument("--into", metavar="FOLDER", type=named, required=True, help="a new folder")
 

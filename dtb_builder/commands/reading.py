@@ -7,8 +7,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from dtb_builder.commands.adding import add_command, here, named, target
-from dtb_builder.dataset.source import Location, located
+from dtb_builder.commands.adding import (
+    add_command,
+    benchmark,
+    completed,
+    named,
+    source,
+    target,
+)
 from dtb_builder.errors import ConfigError
 from dtb_builder.shown import shown
 
@@ -17,42 +23,85 @@ __all__ = ["add_commands"]
 
 def add_commands(commands: Any) -> None:
     """Add them to the command line."""
-    info = add_command(commands, "info", _info, "Show what a benchmark holds and how it was made.")
-    info.add_argument("file", metavar="FILE_OR_URL", type=_source)
+    info = add_command(
+        commands,
+        "info",
+        _info,
+        "Show what a benchmark holds and how it was made.",
+        "runs/quickstart",
+    )
     info.add_argument("--json", action="store_true", help="the whole provenance, for programs")
-    query = add_command(commands, "query", _query, "Print metrics of a benchmark's runs.")
-    query.add_argument("file", metavar="FILE_OR_URL", type=_source)
+    query = add_command(
+        commands,
+        "query",
+        _query,
+        "Print metrics of a benchmark's runs.",
+        "runs/quickstart --top 5 --by valid_accuracy --epoch -1\nruns/quickstart --run 3",
+    )
     which = query.add_mutually_exclusive_group()
-    which.add_argument("--genotype", metavar="TEXT", help="only its runs, at every epoch")
+    which.add_argument(
+        "--genotype",
+        metavar="TEXT",
+        help="only its runs, at every epoch: its text, name or the first digits of its key",
+    )
     which.add_argument("--run", metavar="NUMBER", type=int, help="only this run, at every epoch")
     which.add_argument("--top", metavar="K", type=int, help="only the best K runs by --by")
     which.add_argument("--csv", action="store_true", help="every run and epoch, as CSV")
-    query.add_argument(
+    by = query.add_argument(
         "--by", metavar="METRIC", help="what --top sorts by: high accuracy, low loss or time first"
     )
+    completed(by, _metrics)
     query.add_argument("--epoch", metavar="E", type=int, help="the epoch shown; -1 is the last")
-    export = add_command(commands, "export", _export, "Write every run and epoch as one table.")
-    export.add_argument("file", metavar="FILE_OR_URL", type=_source)
+    query.add_argument(
+        "--wide", action="store_true", help="whole genotypes and all columns on any terminal"
+    )
+    export = add_command(
+        commands,
+        "export",
+        _export,
+        "Write every run and epoch as one table.",
+        "runs/quickstart --csv runs.csv",
+    )
+    for command in (info, query, export):
+        command.add_argument("file", metavar="FILE_FOLDER_OR_URL", type=source)
     export.add_argument("--parquet", metavar="TABLE", type=_table, help="for pandas, DuckDB, ...")
     export.add_argument(
         "--csv", metavar="TABLE", type=_table, help="for everything else; - is standard output"
     )
     report = add_command(
-        commands, "report", _report, "Write one HTML page about a benchmark, for a browser."
+        commands,
+        "report",
+        _report,
+        "Write one HTML page about a benchmark, for a browser.",
+        "runs/quickstart",
     )
-    report.add_argument("file", metavar="FILE", type=here)
     report.add_argument(
         "--into", metavar="FILE", type=target, help="default: report.html in FILE's folder"
     )
-    draw = add_command(commands, "draw", _draw, "Draw the two cells of a genotype.")
-    draw.add_argument("genotype", metavar="GENOTYPE", help="its text, or a published one's name")
+    draw = add_command(
+        commands,
+        "draw",
+        _draw,
+        "Draw the two cells of a genotype.",
+        "DARTS_V2 --into cells.svg",
+    )
+    genotype = draw.add_argument(
+        "genotype", metavar="GENOTYPE", help="its text, or a published one's name"
+    )
+    completed(genotype, _names)
     draw.add_argument(
         "--into", metavar="FILE", type=target, required=True, help="ends with .svg or .png"
     )
     publish = add_command(
-        commands, "publish", _publish, "Make a folder for the Hugging Face Hub or Zenodo."
+        commands,
+        "publish",
+        _publish,
+        "Make a folder for the Hugging Face Hub or Zenodo.",
+        "runs/quickstart --into published --name Digits --author Ada --licence CC-BY-4.0 "
+        "--url https://example.org --dry-run",
     )
-    publish.add_argument("file", metavar="FILE", type=here)
+    for command in (report, publish):
+        command.add_argument("file", metavar="FILE_OR_FOLDER", type=benchmark)
     publish.add_argument("--into", metavar="FOLDER", type=named, required=True, help="a new folder")
     publish.add_argument("--name", required=True, help="of the data set")
     publish.add_argument("--author", action="append", required=True, help="may be given again")
@@ -63,9 +112,16 @@ def add_commands(commands: Any) -> None:
     where.add_argument("--repository", metavar="OWNER/NAME", help="of the Hub, to upload to")
 
 
-def _source(text: str) -> Location:
-    """A file here, or a URL."""
-    return located(text) if "://" in text else named(text).absolute()
+def _metrics(**_: Any) -> list[str]:
+    from dtb_builder.record import METRICS
+
+    return list(METRICS)
+
+
+def _names(**_: Any) -> list[str]:
+    from dtb_builder.space import NAMED
+
+    return list(NAMED)
 
 
 def _table(text: str) -> Path | str:
@@ -85,7 +141,7 @@ def _info(given: argparse.Namespace) -> int:
         provenance = whole_provenance(benchmark)
         images, network = provenance["images"], provenance["network"]
         print(f"file        {shown(benchmark.path)}, schema {benchmark.schema_version}")
-        print(f"runs        {len(benchmark)} of {benchmark.num_epochs} epochs")
+        print(f"runs        {len(benchmark)}, of {benchmark.num_epochs} epochs each")
         if num_diverged := int((benchmark.last_epochs < benchmark.num_epochs).sum()):
             print(f"diverged    {num_diverged} runs")
         print(f"states      {benchmark.num_states}")
@@ -106,7 +162,7 @@ def _info(given: argparse.Namespace) -> int:
 
 def _query(given: argparse.Namespace) -> int:
     from dtb_builder.dataset import Benchmark
-    from dtb_builder.stages.publishing.tables import print_run, print_runs
+    from dtb_builder.stages.publishing.tables import found_runs, print_run, print_runs
 
     k: int | None = given.top
     by: str | None = given.by
@@ -124,20 +180,20 @@ def _query(given: argparse.Namespace) -> int:
         if given.csv:
             benchmark.to_dataframe().to_csv(sys.stdout, index=False)
         elif number is not None:
-            print_run(benchmark.run(number))
+            print_run(benchmark.run(number), wide=given.wide)
         elif genotype is not None:
-            for run in benchmark.runs_of(genotype) or (benchmark[genotype],):
-                print_run(run)
+            for run in found_runs(benchmark, genotype):
+                print_run(run, wide=given.wide)
         elif epoch is None:
             raise ConfigError("say which epoch: --epoch -1 is the last one")
         elif k is None or by is None:
-            print_runs(benchmark, epoch=benchmark.epoch_row(epoch))
+            print_runs(benchmark, epoch=benchmark.epoch_row(epoch), wide=given.wide)
         else:
             try:
                 best = benchmark.top(k, by=by, epoch=epoch)
             except ValueError as error:
                 raise ConfigError(f"--by {by}: {error}") from error
-            print_runs(best, epoch=benchmark.epoch_row(epoch))
+            print_runs(best, epoch=benchmark.epoch_row(epoch), wide=given.wide)
     return 0
 
 

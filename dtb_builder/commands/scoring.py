@@ -7,9 +7,17 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dtb_builder.commands.adding import add_command, add_folder_command, here, named, target
+from dtb_builder.commands.adding import (
+    add_command,
+    add_settings,
+    benchmark,
+    benchmark_in,
+    named,
+    run_folder,
+    target,
+)
 from dtb_builder.commands.composing import compose
-from dtb_builder.commands.progress import progress
+from dtb_builder.commands.progress import begun, progress
 from dtb_builder.commands.signals import Sigterm
 from dtb_builder.errors import ConfigError
 from dtb_builder.shown import shown
@@ -29,10 +37,11 @@ def add_commands(commands: Any) -> None:
         commands,
         "score",
         _score,
-        "Score every stored state of a benchmark; the same command continues after a stop.",
+        "Score every stored state of a benchmark; continue after a stop.",
+        "runs/quickstart scores=[wot,synflow] num_images=32",
     )
-    score.add_argument("file", metavar="FILE", type=here)
-    score.add_argument("settings", metavar="SETTING", nargs="*", help="key=value or group=name")
+    score.add_argument("file", metavar="FILE_OR_FOLDER", type=benchmark)
+    add_settings(score, "score", "such as scores=[wot,synflow], num_images=32 or compute=cuda")
     score.add_argument(
         "--score",
         metavar="MODULE:FUNCTION",
@@ -48,10 +57,11 @@ def add_commands(commands: Any) -> None:
         commands,
         "rank",
         _rank,
-        "Measure how well each score orders a benchmark's networks, at each moment.",
+        "Measure how well each score orders a benchmark's networks.",
+        "runs/quickstart --by valid_accuracy",
     )
-    rank.add_argument("file", metavar="FILE", type=named)
-    rank.add_argument("settings", metavar="SETTING", nargs="*", help="with --benchmark: key=value")
+    rank.add_argument("file", metavar="FILE_OR_FOLDER", type=named)
+    add_settings(rank, "table", "with --benchmark: such as num_networks=500")
     rank.add_argument(
         "--benchmark",
         metavar="TABLE",
@@ -81,12 +91,15 @@ def add_commands(commands: Any) -> None:
     rank.add_argument("--all", action="store_true", help="print every interval")
     rank.add_argument("--seed", type=int, default=0, help="of the bootstrap and the splits")
     rank.add_argument("--resamples", metavar="N", type=int, default=1000, help="of the bootstrap")
-    add_folder_command(
+    search = add_command(
         commands,
         "search",
         _search,
         "Search the space by a rule within a budget, then train the winner.",
+        "runs/search rule=wot num_candidates=50 cluster=serial",
     )
+    search.add_argument("run_folder", metavar="RUN_FOLDER", type=run_folder)
+    add_settings(search, "search", "such as rule=wot, num_candidates=50 or images=cifar10")
 
 
 def _score(given: argparse.Namespace) -> int:
@@ -164,6 +177,7 @@ def _rank(given: argparse.Namespace) -> int:
     elif given.settings:
         raise ConfigError(f"without --benchmark, rank takes no {given.settings[0]!r}")
     else:
+        given.file = benchmark_in(given.file)
         table = read_scores(given.scores or given.file.with_name("scores.parquet"))
         with Benchmark(given.file) as benchmark:
             populations = populations_of(benchmark, table, accuracy=given.by)
@@ -248,8 +262,9 @@ def _search(given: argparse.Namespace) -> int:
     folder = SearchFolder(given.run_folder.absolute())
     sigterm.raising = cluster.engine == "serial"
     result: SearchResult | None = None
+    searching = begun(search(folder, config, cluster))
     with progress(total=config.num_candidates, unit="candidate") as bar:
-        for at in search(folder, config, cluster):
+        for at in searching:
             sigterm.check()
             bar.update(max(0, at.num_candidates - bar.n))
             result = at if isinstance(at, SearchResult) else None

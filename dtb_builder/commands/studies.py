@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from dtb_builder.commands.adding import add_command, here, numbers, target
+from dtb_builder.commands.adding import add_command, benchmark, here, numbers, target
 from dtb_builder.commands.progress import progress
 from dtb_builder.errors import ConfigError
 
@@ -14,16 +14,24 @@ __all__ = ["add_commands"]
 def add_commands(commands: Any) -> None:
     """Add them to the command line."""
     unite = add_command(
-        commands, "unite", _unite, "Unite benchmarks with the same recipe into one benchmark."
+        commands,
+        "unite",
+        _unite,
+        "Unite benchmarks with the same recipe into one benchmark.",
+        "runs/first runs/second --into both.h5",
     )
-    unite.add_argument("files", metavar="FILE", type=here, nargs="+")
+    unite.add_argument("files", metavar="FILE_OR_FOLDER", type=benchmark, nargs="+")
     unite.add_argument(
         "--keep", choices=["first"], help="if bits of a run differ, keep the first file's run"
     )
     subset = add_command(
-        commands, "subset", _subset, "Write a benchmark with fewer runs or fewer states."
+        commands,
+        "subset",
+        _subset,
+        "Write a benchmark with fewer runs or fewer states.",
+        "runs/quickstart --runs 0-3 --states ends --into small.h5",
     )
-    subset.add_argument("file", metavar="FILE", type=here)
+    subset.add_argument("file", metavar="FILE_OR_FOLDER", type=benchmark)
     subset.add_argument("--runs", metavar="FIRST-LAST", help="their numbers, such as 0-9 or 0,4")
     subset.add_argument(
         "--genotypes", metavar="LIST", type=here, help="a file with a genotype on each line"

@@ -7,10 +7,9 @@ verifies. The other is a block boundary between planes, because their statistics
 """
 
 import itertools
-from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
-import zstandard
+from backports import zstd
 from crc32c import crc32c
 from numpy.typing import NDArray
 
@@ -26,16 +25,12 @@ __all__ = [
 ]
 
 _ITEM = np.dtype("<f4").itemsize
-_BLOCK_HEADER = 3
-_CHECKSUM = 4
-_LONG = 2**20
-"""A vector of at least this many floats is decoded with a second thread."""
-
-_PART = 2**19
-"""Floats that are copied into place at a time."""
-
-_BUFFERS = 4
-"""Decoded parts that may wait to be copied; so a long state is not in memory twice."""
+_OPTIONS: dict[int, int] = {
+    zstd.CompressionParameter.compression_level: 1,
+    zstd.CompressionParameter.checksum_flag: 1,
+}
+_PART = 2**15
+"""Floats that are converted at a time."""
 
 
 def encode(values: NDArray[np.float32]) -> bytes:
@@ -46,13 +41,13 @@ def encode(values: NDArray[np.float32]) -> bytes:
     True
     """
     items = values.astype("<f4", copy=False).view(np.uint8).reshape(-1, _ITEM)
-    compressor = zstandard.ZstdCompressor(level=1, write_checksum=True).compressobj(size=items.size)
-    parts: list[bytes] = []
-    for j in range(_ITEM):
-        parts.append(compressor.compress(items[:, j].tobytes()))
-        parts.append(compressor.flush(zstandard.COMPRESSOBJ_FLUSH_BLOCK))
-    parts.append(compressor.flush(zstandard.COMPRESSOBJ_FLUSH_FINISH))
-    return b"".join(parts)
+    compressor = zstd.ZstdCompressor(options=_OPTIONS)
+    compressor.set_pledged_input_size(items.size)
+    planes = [
+        compressor.compress(items[:, j].tobytes(), mode=compressor.FLUSH_BLOCK)
+        for j in range(_ITEM)
+    ]
+    return b"".join([*planes, compressor.flush()])
 
 
 def encode_difference(values: NDArray[np.float32], key: NDArray[np.float32]) -> bytes:
@@ -110,57 +105,30 @@ def decode(frame: bytes, *, num_floats: int) -> NDArray[np.float32]:
     """
     num_bytes = num_floats * _ITEM
     try:
-        content = zstandard.frame_content_size(frame)
+        content = zstd.get_frame_info(frame).decompressed_size
         if content != num_bytes:
             raise DamagedFileError(f"expected a frame of {num_bytes} bytes, got one of {content}")
-        if num_floats >= _LONG:
-            if (length := _frame_length(frame)) != len(frame):
-                raise DamagedFileError(
-                    f"a state's frame of {len(frame)} bytes should have {length}"
-                )
-            return _interleaved_beside(frame, num_floats)
-        raw = zstandard.ZstdDecompressor().decompress(frame, allow_extra_data=False)
-    except zstandard.ZstdError as error:
+        if (length := zstd.get_frame_size(frame)) != len(frame):
+            raise DamagedFileError(f"a state's frame of {len(frame)} bytes should have {length}")
+        return _interleaved(frame, num_floats)
+    except zstd.ZstdError as error:
         raise DamagedFileError(f"a state's frame of {len(frame)} bytes: {error}") from error
+
+
+def _interleaved(frame: bytes, num_floats: int) -> NDArray[np.float32]:
+    """The floats of a frame, decoded in parts that stay in the processor's cache."""
     items = np.empty((num_floats, _ITEM), np.uint8)
-    for j, plane in enumerate(np.frombuffer(raw, np.uint8).reshape(_ITEM, num_floats)):
-        items[:, j] = plane  # three times as fast as copying the transpose
+    decompressor = zstd.ZstdDecompressor()
+    unread = frame
+    for j, start in itertools.product(range(_ITEM), range(0, num_floats, _PART)):
+        place = items[start : start + _PART, j]
+        part = b"" if decompressor.eof else decompressor.decompress(unread, len(place))
+        if len(part) != len(place):
+            raise DamagedFileError(f"a state's frame of {len(frame)} bytes ends early")
+        place[:] = np.frombuffer(part, np.uint8)
+        unread = b""  # the decompressor keeps the rest
+    if not decompressor.eof and decompressor.decompress(unread, 1):
+        raise DamagedFileError(
+            f"a state's frame of {len(frame)} bytes holds more than its header says"
+        )
     return items.view("<f4").reshape(num_floats)
-
-
-def _interleaved_beside(frame: bytes, num_floats: int) -> NDArray[np.float32]:
-    """Decode a long frame; a second thread copies each part while the next is decoded."""
-    items = np.empty((num_floats, _ITEM), np.uint8)
-    parts = [slice(start, start + _PART) for start in range(0, num_floats, _PART)]
-    buffers = np.empty((_BUFFERS, _PART), np.uint8)
-    placed: list[Future[None]] = []
-    with (
-        ThreadPoolExecutor(1) as beside,
-        zstandard.ZstdDecompressor().stream_reader(frame) as reader,
-    ):
-        for i, (j, part) in enumerate(itertools.product(range(_ITEM), parts)):
-            if i >= _BUFFERS:
-                placed[i - _BUFFERS].result()  # the buffer is free again
-            plane = buffers[i % _BUFFERS][: len(items[part])]
-            if reader.readinto(plane.data) != len(plane):
-                raise DamagedFileError(f"a state's frame of {len(frame)} bytes ends early")
-            placed.append(beside.submit(np.copyto, items[part, j], plane))
-        if reader.read(1):
-            raise DamagedFileError(
-                f"a state's frame of {len(frame)} bytes holds more than its header says"
-            )
-    return items.view("<f4").reshape(num_floats)
-
-
-def _frame_length(frame: bytes) -> int:
-    """A frame's length according to the block headers present (RFC 8878, 3.1.1).
-
-    Decoding in parts would not notice a missing end, or bytes after the end.
-    """
-    length = zstandard.frame_header_size(frame)
-    is_last = False
-    while not is_last and length + _BLOCK_HEADER <= len(frame):
-        header = int.from_bytes(frame[length : length + _BLOCK_HEADER], "little")
-        is_last, is_repeated, size = bool(header & 1), header >> 1 & 3 == 1, header >> 3
-        length += _BLOCK_HEADER + (1 if is_repeated else size)
-    return length + (_CHECKSUM if zstandard.get_frame_parameters(frame).has_checksum else 0)

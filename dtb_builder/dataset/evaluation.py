@@ -23,6 +23,10 @@ class Evaluation:
         metrics: each metric measured after the last of these epochs, by name.
         seconds: the measured cost: the training steps of these epochs, and one evaluation after
             the last.
+
+    >>> evaluation = bench.evaluate(run, epochs=3)
+    >>> evaluation.metrics["valid_accuracy"] == run.metric("valid_accuracy", epoch=3)
+    True
     """
 
     run: Run
@@ -58,12 +62,20 @@ class Budget:
 
     @property
     def left(self) -> float:
-        """Seconds, at least 0."""
+        """Seconds, at least 0.
+
+        >>> Budget(seconds=60.0, spent=50.0).left
+        10.0
+        """
         return max(0.0, self.seconds - self.spent)
 
     @property
     def is_spent(self) -> bool:
-        """Whether nothing is left."""
+        """Whether nothing is left.
+
+        >>> Budget(seconds=60.0, spent=61.0).is_spent
+        True
+        """
         return self.left == 0
 
     def after(self, evaluation: Evaluation, *, since: Evaluation | None = None) -> "Budget":
@@ -76,6 +88,9 @@ class Budget:
 
         Raises:
             ValueError: ``since`` is of another run, or does not have fewer epochs.
+
+        >>> Budget(seconds=60.0).after(bench.evaluate(run, epochs=3)).num_evaluations
+        1
         """
         seconds = evaluation.seconds
         if since is not None:

@@ -332,7 +332,7 @@ class Benchmark:
         others = [run.number for run in self.isomorphic_to(wanted)]
         hint = f"; runs {others} are of isomorphic genotypes" if others else ""
         raise NoSuchRunError(
-            f"none of the {len(self)} runs of {self._store.path} is of {wanted.canonical()}{hint}"
+            f"none of the {len(self)} runs of {self._store.path} is of {wanted.short_name}{hint}"
         )
 
     def top(self, k: int, *, by: str, epoch: int) -> tuple[Run, ...]:

@@ -42,6 +42,12 @@ class Replayed:
         trained_on: device and software of the original training.
         replayed_on: device and software of the replay.
         seconds: duration, loading the images and building the network included.
+
+    >>> import warnings
+    >>> with warnings.catch_warnings(action="ignore"):  # another processor has other last bits
+    ...     replayed = run.replay(epoch=2)
+    >>> replayed.start, replayed.named()["classifier.weight"].shape
+    (1, (10, 48))
     """
 
     number: int

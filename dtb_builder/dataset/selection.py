@@ -48,25 +48,45 @@ class StoredState:
 
     @property
     def epoch(self) -> int | None:
-        """The epoch after which it was captured, 0 for the initialisation; None within an epoch."""
+        """The epoch after which it was captured, 0 for the initialisation; None within an epoch.
+
+        >>> bench.states(epochs=[3])[0].epoch
+        3
+        """
         return self.moment.epoch
 
     @property
     def step(self) -> int:
-        """Training steps before it, counted over the whole training."""
+        """Training steps before it, counted over the whole training.
+
+        >>> bench.states(epochs=[3])[0].step
+        60
+        """
         return self.moment.step
 
     @property
     def training_state(self) -> TrainingState:
-        """The state as `Run.training_state` gives it."""
+        """The state as `Run.training_state` gives it.
+
+        >>> bench.states(epochs=[3])[0].training_state.num_batches_tracked
+        60
+        """
         return TrainingState(self.values, self.step)
 
     def named(self) -> dict[str, NDArray[np.float32]]:
-        """The named arrays, views into the vector."""
+        """The named arrays, views into the vector.
+
+        >>> bench.states(epochs=[3])[0].named()["classifier.weight"].shape
+        (10, 48)
+        """
         return self.run.tensors.unpack(self.values)
 
     def network(self, *, contiguous: bool = False) -> "Network":
-        """The network as `Run.network` gives it."""
+        """The network as `Run.network` gives it.
+
+        >>> bench.states(epochs=[3])[0].network().training
+        False
+        """
         return self.run.network_of(self.training_state, contiguous=contiguous)
 
 

@@ -18,6 +18,7 @@ from dtb_builder.dataset.remote import RemoteSource
 from dtb_builder.dataset.source import Location, located
 from dtb_builder.dataset.states import States
 from dtb_builder.errors import DamagedFileError, NotFoundError, SchemaVersionError
+from dtb_builder.meant import did_you_mean
 from dtb_builder.record import METRICS, whole_number
 from dtb_builder.remembered import remembered
 
@@ -182,5 +183,6 @@ def metric_columns(name: str) -> tuple[str, str]:
         KeyError: there is no such metric.
     """
     if name not in METRICS:
-        raise NotFoundError(f"no metric {name!r}: metrics are {', '.join(METRICS)}")
+        hint = did_you_mean(name, METRICS) or f": metrics are {', '.join(METRICS)}"
+        raise NotFoundError(f"no metric {name!r}{hint}")
     return f"metrics/{name}", f"measured/{name}"

@@ -50,6 +50,13 @@ def subset(
         ValueError: the benchmark is on a server.
         MissingVolumeError: a file with states of the benchmark is missing.
         DamagedFileError: the benchmark is damaged; then nothing is written.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     subset(bench, [0, 3], into=f"{folder}/small.h5", states="ends")
+    ...     with Benchmark(f"{folder}/small.h5") as small:
+    ...         [run.number for run in small], small.num_states
+    ([0, 3], 4)
     """
     for _ in copied_subset(benchmark, runs, into=into, states=states, volume_size=volume_size):
         pass

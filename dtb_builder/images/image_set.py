@@ -60,7 +60,12 @@ class Images:
 
     @remembered
     def sha256(self) -> str:
-        """The SHA-256 of all pixels, labels and shapes, in hexadecimal."""
+        """The SHA-256 of all pixels, labels and shapes, in hexadecimal.
+
+        >>> from dtb_builder.images import load_images
+        >>> load_images("digits").sha256[:8]
+        '07d514f5'
+        """
         digest = hashlib.sha256()
         for array in (self.train_images, self.train_labels, self.test_images, self.test_labels):
             digest.update(f"{array.shape} ".encode())
@@ -77,6 +82,10 @@ class Images:
 
         Raises:
             ValueError: the side does not fit, or the pooled images have only one grey level.
+
+        >>> from dtb_builder.images import load_images
+        >>> load_images("digits").pooled(2).train_images.shape
+        (1438, 1, 4, 4)
         """
         height, width = self.train_images.shape[2:]
         if side < 2 or height % side or width % side:

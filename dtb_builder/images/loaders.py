@@ -10,8 +10,9 @@ from dtb_builder.images.cifar import load_cifar10, load_cifar100
 from dtb_builder.images.digits import load_digits
 from dtb_builder.images.fashion_mnist import load_fashion_mnist
 from dtb_builder.images.image_set import Images
+from dtb_builder.meant import did_you_mean
 
-__all__ = ["IMAGE_SETS", "load_images"]
+__all__ = ["IMAGE_SETS", "check_image_set", "load_images"]
 
 _LOADERS: Mapping[str, Callable[[Path | None], Images]] = MappingProxyType(
     {
@@ -35,6 +36,19 @@ IMAGE_SETS: tuple[str, ...] = tuple(_LOADERS)
 """The names that load_images knows."""
 
 
+def check_image_set(name: str) -> None:
+    """Refuse a name that no image set has.
+
+    Raises:
+        ConfigError: there is no such image set.
+    """
+    if name not in _LOADERS:
+        raise ConfigError(
+            f"image set must be one of {list(IMAGE_SETS)}, got {name!r}"
+            + did_you_mean(name, IMAGE_SETS)
+        )
+
+
 def load_images(name: str, root: Path | None = None) -> Images:
     """Load an image set; one that is not on this machine is downloaded and kept in a cache.
 
@@ -47,9 +61,12 @@ def load_images(name: str, root: Path | None = None) -> Images:
     Raises:
         ConfigError: there is no such image set.
         ImagesError: files are missing, damaged, or not of the image set.
+
+    >>> digits = load_images("digits")
+    >>> digits.train_images.shape, digits.num_classes
+    ((1438, 1, 8, 8), 10)
     """
-    if name not in _LOADERS:
-        raise ConfigError(f"image set must be one of {list(IMAGE_SETS)}, got {name!r}")
+    check_image_set(name)
     if root is not None and not root.exists():
         raise ImagesError(f"{name}: {root} does not exist")
     try:

@@ -60,6 +60,10 @@ def stratified_split(
 
     Raises:
         ValueError: a number is out of range.
+
+    >>> split = stratified_split(np.arange(60) % 3, 12, 0)
+    >>> np.bincount(split.valid % 3).tolist(), len(split.train)
+    ([4, 4, 4], 48)
     """
     if not 1 <= num_valid < len(labels):
         raise ValueError(f"num_valid must be in 1..{len(labels) - 1}, got {num_valid}")

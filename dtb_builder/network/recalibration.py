@@ -30,6 +30,11 @@ def recalibrated(
 
     Raises:
         ValueError: there are no images.
+
+    >>> mean = (run.training_state(epoch=4).values + run.training_state(epoch=5).values) / 2
+    >>> network = recalibrated(run.network(state=mean), bench.images().train.images[:16])
+    >>> network.training
+    False
     """
     if not len(images):
         raise ValueError("batch norms need at least one image")

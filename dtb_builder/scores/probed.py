@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,7 +13,29 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from dtb_builder.scores.probe import ProbeImages
 
-__all__ = ["full_precision", "probe_tensor", "probed_copy"]
+__all__ = ["copied", "full_precision", "probe_tensor", "probed_copy"]
+
+
+def copied(module: nn.Module, memo: dict[int, Any] | None = None) -> nn.Module:
+    """What copy.deepcopy gives, in a third of its time, most of which it takes for empty tables.
+
+    Every module has about ten empty tables of hooks, and hundreds of modules are copied for a score
+    that takes a forward pass.
+    """
+    memo = {} if memo is None else memo
+    if id(module) in memo:
+        return memo[id(module)]
+    twin = memo[id(module)] = module.__new__(type(module))
+    for name, value in vars(module).items():
+        if name == "_modules":
+            twin.__dict__[name] = {
+                n: None if each is None else copied(each, memo) for n, each in value.items()
+            }
+        elif isinstance(value, dict | set) and not value:
+            twin.__dict__[name] = type(value)()
+        else:
+            twin.__dict__[name] = copy.deepcopy(value, memo)
+    return twin
 
 
 def probed_copy(network: nn.Module) -> nn.Module:
@@ -24,7 +47,7 @@ def probed_copy(network: nn.Module) -> nn.Module:
 
     The copy has the hooks of the network, and no gradients.
     """
-    probed = copy.deepcopy(network).eval()
+    probed = copied(network).eval()
     for module in probed.modules():
         if isinstance(module, _BatchNorm):
             module.train()

@@ -1,13 +1,11 @@
 """SynFlow: how much of an input of ones passes the absolute weights; needs no images."""
 
-import copy
-
 import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from dtb_builder.scores.graph import weights_of
-from dtb_builder.scores.probed import full_precision
+from dtb_builder.scores.probed import copied, full_precision
 
 __all__ = ["synflow"]
 
@@ -26,7 +24,7 @@ def synflow(network: nn.Module, image_shape: tuple[int, int, int]) -> float:
         network: maps images to logits; a copy of it runs.
         image_shape: (channels, height, width).
     """
-    flow = copy.deepcopy(network).eval().double()
+    flow = copied(network).eval().double()
     for name, module in list(flow.named_modules()):
         if isinstance(module, _BatchNorm):
             flow.set_submodule(name, nn.Identity())

@@ -74,6 +74,10 @@ def genotype_from(configuration: Mapping[str, object]) -> Genotype:
 
     Raises:
         GenotypeError: a choice is missing or unknown, or its value is not one of CHOICES.
+
+    >>> from dtb_builder.space import NAMED
+    >>> genotype_from(configuration_of(NAMED["DARTS_V2"]))
+    <Genotype DARTS_V2>
     """
     names = set(configuration)
     if names != set(CHOICES):
@@ -103,6 +107,11 @@ def config_space(seed: int) -> "ConfigurationSpace":
     """The DARTS space as a ConfigSpace of 22 categorical choices, all equally likely.
 
     Needs the extra ``[search]``.
+
+    >>> space = config_space(seed=0)
+    >>> genotype = genotype_from(dict(space.sample_configuration()))
+    >>> len(space), len(genotype.normal)
+    (22, 8)
     """
     from ConfigSpace import Categorical, ConfigurationSpace
 

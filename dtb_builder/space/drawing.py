@@ -9,6 +9,7 @@ __all__ = ["cells_svg"]
 
 _COLUMN, _RISE, _MARGIN = 112, 30, 52
 _BOX_WIDTH, _BOX_HEIGHT = 56, 28
+_LETTER = 8.8  # the width of a letter in wide fonts, with some air
 _OUTPUT = 6
 _NAMES = ("c(k-2)", "c(k-1)", "node 2", "node 3", "node 4", "node 5", "c(k)")
 
@@ -33,14 +34,15 @@ def cells_svg(normal: Sequence[Edge], reduce: Sequence[Edge], title: str) -> str
     for name, cell in (("normal cell", normal), ("reduction cell", reduce)):
         above, below = (_height(cell[side::2]) for side in (0, 1))
         row = top + _MARGIN + above
-        label = f'<text x="12" y="{top + 20:g}" font-weight="bold">{name}</text>'
+        label = f'<text x="12" y="{top + 22:g}" font-weight="bold">{name}</text>'
         parts += [label, *_cell_parts(cell, row)]
         top = row + below + _MARGIN
     width = 2 * _MARGIN + _COLUMN * _OUTPUT
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:g} {top:g}" '
-        f'width="{width:g}" height="{top:g}" font-family="sans-serif" font-size="12">'
-        f"<title>{escape(title)}</title>{''.join(parts)}</svg>\n"
+        f'width="{width:g}" height="{top:g}" font-family="sans-serif" font-size="14">'
+        f'<title>{escape(title)}</title><rect width="100%" height="100%" fill="#ffffff"/>'
+        f"{''.join(parts)}</svg>\n"
     )
 
 
@@ -57,10 +59,11 @@ def _cell_parts(cell: Sequence[Edge], row: float) -> Iterator[str]:
             f'<path d="M{start:g} {row:g}C{start:g} {control:g} {end:g} {control:g} {end:g} '
             f'{row:g}" fill="none" stroke="{colour}" stroke-width="1.6"/>'
         )
+        middle, wide = (start + end) / 2, _LETTER * len(edge.operation)
         labels.append(
-            f'<text x="{(start + end) / 2:g}" y="{apex + 4:g}" text-anchor="middle" '
-            f'fill="{colour}" stroke="#ffffff" stroke-width="4" paint-order="stroke">'
-            f"{edge.operation}</text>"
+            f'<rect x="{middle - wide / 2:g}" y="{apex - 9:g}" width="{wide:g}" height="18" '
+            f'fill="#ffffff"/><text x="{middle:g}" y="{apex + 5:g}" text-anchor="middle" '
+            f'fill="{colour}">{edge.operation}</text>'
         )
     yield from labels  # above all arcs
     for node, name in enumerate(_NAMES):
@@ -68,13 +71,13 @@ def _cell_parts(cell: Sequence[Edge], row: float) -> Iterator[str]:
         yield (
             f'<rect x="{_x(node) - _BOX_WIDTH / 2:g}" y="{row - _BOX_HEIGHT / 2:g}" '
             f'width="{_BOX_WIDTH}" height="{_BOX_HEIGHT}" rx="6" fill="{colour}" '
-            f'stroke="#333333"/><text x="{_x(node):g}" y="{row + 4:g}" '
+            f'stroke="#333333"/><text x="{_x(node):g}" y="{row + 5:g}" '
             f'text-anchor="middle">{name}</text>'
         )
     yield (
-        f'<text x="{_x(_OUTPUT):g}" y="{row + 30:g}" text-anchor="middle" font-size="10" '
+        f'<text x="{_x(_OUTPUT):g}" y="{row + 30:g}" text-anchor="middle" font-size="11" '
         f'fill="#555555">concatenates</text><text x="{_x(_OUTPUT):g}" y="{row + 43:g}" '
-        f'text-anchor="middle" font-size="10" fill="#555555">nodes 2 to 5</text>'
+        f'text-anchor="middle" font-size="11" fill="#555555">nodes 2 to 5</text>'
     )
 
 

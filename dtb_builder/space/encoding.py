@@ -69,6 +69,10 @@ def from_adjacency_one_hot(adjacency: ArrayLike, operations: ArrayLike) -> Genot
 
     Raises:
         GenotypeError: the arrays are not those of a genotype.
+
+    >>> from dtb_builder.space import NAMED
+    >>> from_adjacency_one_hot(*adjacency_one_hot(NAMED["DARTS_V1"]))
+    <Genotype DARTS_V1>
     """
     nodes, chosen = np.asarray(adjacency), np.asarray(operations)
     sources = np.nonzero(np.moveaxis(nodes[..., 2:_OUTPUT], -1, 1))[-1] if nodes.ndim == 3 else []
@@ -101,6 +105,10 @@ def from_compact(cells: Sequence[Sequence[Sequence[int]]]) -> Genotype:
 
     Raises:
         GenotypeError: it is not the compact form of a genotype.
+
+    >>> from dtb_builder.space import NAMED
+    >>> from_compact(compact(NAMED["DARTS_V1"]))
+    <Genotype DARTS_V1>
     """
     try:
         array = np.array(cells)[..., ::-1]
@@ -152,6 +160,10 @@ def from_graph(edges: Iterable[tuple[int, int, Any]]) -> Genotype:
 
     Raises:
         GenotypeError: they are not the edges of a genotype.
+
+    >>> from dtb_builder.space import NAMED
+    >>> from_graph(graph(NAMED["DARTS_V1"]).edges)
+    <Genotype DARTS_V1>
     """
     cells: tuple[dict[int, list[Edge]], ...] = ({}, {})
     outputs: list[tuple[int, int]] = []
@@ -183,6 +195,11 @@ def path_encoding(genotype: Genotype) -> NDArray[np.uint8]:
     NASLib itself omits the paths through a cell's last edge, since its loop ends after seven edges.
     Isomorphic genotypes have the same encoding, and so do some others, because equal paths count
     once: the genotype cannot be recovered, only its paths (`paths_of`).
+
+    >>> from dtb_builder.space import NAMED
+    >>> encoding = path_encoding(NAMED["DARTS_V1"])
+    >>> int(encoding.sum()), len(paths_of(encoding))
+    (10, 10)
     """
     encoding = np.zeros(NUM_PATHS, np.uint8)
     encoding[[_place(path) for path in paths(genotype)]] = 1
@@ -206,6 +223,10 @@ def paths_of(encoding: ArrayLike) -> frozenset[Path]:
 
     Raises:
         ValueError: the encoding has another shape.
+
+    >>> from dtb_builder.space import NAMED
+    >>> paths_of(path_encoding(NAMED["DARTS_V1"])) == paths(NAMED["DARTS_V1"])
+    True
     """
     given = np.asarray(encoding)
     if given.shape != (NUM_PATHS,):

@@ -4,11 +4,12 @@ from pathlib import Path
 from typing import Protocol
 
 from dtb_builder.errors import GenotypeError
+from dtb_builder.meant import did_you_mean
 from dtb_builder.space.cell import checked_cell, shown
 from dtb_builder.space.genotype import Genotype
 from dtb_builder.space.named import NAMED
 
-__all__ = ["GenotypeLike", "HasCells", "find_genotype", "read_genotypes"]
+__all__ = ["GenotypeLike", "HasCells", "find_genotype", "no_such_name", "read_genotypes"]
 
 _CONCAT = [2, 3, 4, 5]
 
@@ -36,6 +37,13 @@ def read_genotypes(path: str | Path) -> tuple[Genotype, ...]:
     Raises:
         GenotypeError: a line is neither, the file is not UTF-8, or it has no genotypes.
         OSError: the file cannot be read.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     file = Path(folder) / "mine.txt"
+    ...     _ = file.write_text("DARTS_V1")
+    ...     read_genotypes(file)
+    (<Genotype DARTS_V1>,)
     """
     try:
         lines = Path(path).read_text(encoding="utf-8-sig").split("\n")
@@ -70,7 +78,7 @@ def find_genotype(entry: GenotypeLike) -> Genotype:
         if not entry.isidentifier():
             return Genotype.parse(entry)
         if entry not in NAMED:
-            raise GenotypeError(f"wanted a genotype or one of {', '.join(NAMED)}, got {entry}")
+            raise GenotypeError(no_such_name(entry))
         return NAMED[entry]
     if not (hasattr(entry, "normal") and hasattr(entry, "reduce")):
         raise TypeError(f"expected a genotype, its name or its text, got {shown(entry)}")
@@ -78,3 +86,9 @@ def find_genotype(entry: GenotypeLike) -> Genotype:
         if list(concat := getattr(entry, name, _CONCAT)) != _CONCAT:
             raise GenotypeError(f"{name}: wanted {_CONCAT}, got {shown(concat)}")
     return Genotype(checked_cell(entry.normal, "normal"), checked_cell(entry.reduce, "reduce"))
+
+
+def no_such_name(name: str) -> str:
+    """Says that no published genotype has this name, and which one may be meant."""
+    hint = did_you_mean(name, NAMED) or f": names are {', '.join(NAMED)}"
+    return f"no genotype is named {name}{hint}"

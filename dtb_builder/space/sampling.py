@@ -52,6 +52,10 @@ def mutate(parent: Genotype, seed: int, index: int) -> Genotype:
 
     Raises:
         ValueError: ``seed`` or ``index`` is negative.
+
+    >>> from dtb_builder.space import NAMED
+    >>> mutate(NAMED["DARTS_V2"], seed=0, index=0).distance(NAMED["DARTS_V2"])
+    1
     """
     _check_not_negative(seed, index)
     rng = np.random.default_rng([seed, index, 1])  # not the stream that sample_uniform draws from

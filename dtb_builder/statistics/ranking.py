@@ -55,7 +55,11 @@ def kendall_tau(scores: ArrayLike, accuracies: ArrayLike) -> float:
 
 
 def spearman_rho(scores: ArrayLike, accuracies: ArrayLike) -> float:
-    """Spearman's rho, the correlation of ranks, in [-1, 1]; see `kendall_tau`."""
+    """Spearman's rho, the correlation of ranks, in [-1, 1]; see `kendall_tau`.
+
+    >>> round(spearman_rho([1, 2, 3, 4], [1, 3, 2, 4]), 3)
+    0.8
+    """
     x, y = checked(scores, accuracies)
     result: Any = stats.spearmanr(x, y)
     return float(result.statistic)
@@ -71,6 +75,9 @@ def partial_tau(scores: ArrayLike, accuracies: ArrayLike, given: ArrayLike) -> f
 
     Raises:
         ValueError: as `kendall_tau`, or ``given`` has the same order as scores or accuracies.
+
+    >>> round(partial_tau([1, 2, 3, 4], [1, 3, 2, 4], given=[2, 1, 3, 4]), 3)
+    0.632
     """
     with_given = kendall_tau(scores, given), kendall_tau(given, accuracies)
     remaining = (1 - with_given[0] ** 2) * (1 - with_given[1] ** 2)

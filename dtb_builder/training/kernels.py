@@ -20,8 +20,8 @@ _logger = logging.getLogger(__name__)
 def with_kernels_settled(compute: ComputeConfig, recipe: Recipe, *, channels: int) -> ComputeConfig:
     """The settings with kernels=auto replaced by "on" where the passes can be used, else "off".
 
-    The passes need float32, and one CPU thread or a GPU. If they would be used on a CPU but are not
-    installed, a warning says so; for a GPU, they are compiled on first use.
+    The passes need float32, and one CPU thread or a GPU. Where they would be used on a CPU, they
+    are compiled if need be, or a warning says why not; for a GPU, they are compiled on first use.
 
     Args:
         compute: the settings.
@@ -52,8 +52,8 @@ def with_kernels_settled(compute: ComputeConfig, recipe: Recipe, *, channels: in
     used = usable and (on_gpu or passes_file() is not None)
     if usable and not used:
         _logger.warning(
-            "note: training without compiled kernels, because they were not built; "
-            "install the package with a C++ compiler (g++ or clang) to make training faster"
+            "note: training without compiled kernels, because no C++ compiler could make them; "
+            "install g++ or clang to make training faster"
         )
     return replace(compute, kernels="on" if used else "off")
 
@@ -75,7 +75,7 @@ def library_of(compute: ComputeConfig, activations: Activations = "float32") -> 
     library = find_library(compute.device)
     if library is None:
         missing = (
-            "install the package again with a C++ compiler"
+            "install a C++ compiler"
             if compute.device == "cpu"
             else "torch sees no GPU, or came without CUDA's compiler"
         )

@@ -1,5 +1,6 @@
 """A program that reads DTB files completely, and says of each whether it tells the truth."""
 
+import contextlib
 import json
 import pickle
 import resource
@@ -13,7 +14,7 @@ from dtb_builder.dataset import Benchmark
 from dtb_builder.errors import DTBError, NotFoundError
 from dtb_builder.record import METRICS
 
-__all__ = ["main", "said"]
+__all__ = ["main", "peak_mib", "restarted_mib", "said", "taking_at_most"]
 
 
 def said(path: Path | str) -> Iterator[tuple[Any, Any]]:
@@ -100,16 +101,32 @@ def main(truth_file: Path, paths: list[Path]) -> None:
                     break
         except Exception as error:  # noqa: BLE001 - the very thing that is looked for
             outcome, detail = "UNTYPED", f"{type(error).__name__}: {error}"[:200]
-        print(json.dumps([path.name, outcome, detail, _peak_mib()]), flush=True)
+        print(json.dumps([path.name, outcome, detail, peak_mib()]), flush=True)
 
 
-def _peak_mib() -> float:
+def peak_mib() -> float:
     """The most memory that this process has used; getrusage would count its parent's in."""
     status = Path("/proc/self/status")
     if status.exists():
         line = next(x for x in status.read_text().splitlines() if x.startswith("VmHWM"))
         return int(line.split()[1]) / 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+
+
+def restarted_mib() -> float:
+    """The memory of this process now, from which the peak is counted anew where Linux can."""
+    file = Path("/proc/self/clear_refs")
+    if file.exists():
+        file.write_text("5")
+    return peak_mib()
+
+
+@contextlib.contextmanager
+def taking_at_most(mib: float) -> Iterator[None]:
+    """See that no more memory is taken meanwhile."""
+    before = restarted_mib()
+    yield
+    assert peak_mib() - before < mib
 
 
 if __name__ == "__main__":

@@ -21,11 +21,10 @@ from dtb_builder.dataset.codec import (
 from dtb_builder.errors import DamagedFileError
 
 
-@pytest.fixture(scope="module", params=[codec._LONG, 0], ids=["short", "long"], autouse=True)
-def long_from(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Every test is of both ways to decode."""
+@pytest.fixture(scope="module", autouse=True)
+def many_parts() -> Iterator[None]:
+    """Short vectors, too, are decoded in several parts."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(codec, "_LONG", request.param)
         patch.setattr(codec, "_PART", 7)
         yield
 

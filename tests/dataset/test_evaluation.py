@@ -48,7 +48,7 @@ def test_what_was_not_trained_or_timed_cannot_be_evaluated(shard: Path, timed_sh
     with Benchmark(shard) as untimed, pytest.raises(KeyError, match="train_seconds of run 3 were"):
         untimed.evaluate(sample_uniform(0, 3), epochs=1)
     with Benchmark(timed_shard) as benchmark:
-        with pytest.raises(KeyError, match="is of Genotype"):
+        with pytest.raises(KeyError, match="is of DARTS_V2"):
             benchmark.evaluate("DARTS_V2", epochs=1)
         for epochs in (3, -1):
             with pytest.raises(KeyError, match=f"epochs, not {epochs}"):

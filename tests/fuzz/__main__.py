@@ -7,10 +7,11 @@ import sys
 import tempfile
 import time
 import zlib
+from dataclasses import replace
 from pathlib import Path
 
 from fuzz.running import BAD, CORPUS, Found, fuzzed, replayed
-from fuzz.targets import targets
+from fuzz.targets import Target, targets
 
 _HEADER = ("kind", "inputs", "read", "refused", "wrong", "crash", "untyped", "over memory", "slow")
 
@@ -21,26 +22,33 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=600, help="of all kinds together")
     parser.add_argument("--seed", type=int, default=int(time.time()))
     parser.add_argument("--kind", help="only this one, in this process")
+    parser.add_argument("--last", type=Path, help="where each input is put before it is read")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="fuzz-") as name:
         kinds = {target.name: target for target in targets(Path(name))}
         if given.kind is not None:
             end = time.monotonic() + given.seconds
-            target = kinds[given.kind]
+            target = _put_before(kinds[given.kind], given.last)
             found = fuzzed(target, lambda _: time.monotonic() < end, given.seed)
             again = replayed(target)
             found.outcomes += again.outcomes
             found.bad = {**found.bad, **again.bad}
             _report(given.kind, found)
             return 0
+        return _all_kinds(list(kinds), given.seconds, given.seed, Path(name) / "last")
+
+
+def _all_kinds(kinds: list[str], all_seconds: float, seed: int, last: Path) -> int:
     print(" | ".join((*_HEADER, "MiB")))
     harm = 0
     for kind in kinds:
-        seconds = f"{given.seconds / len(kinds):.1f}"
+        seconds = f"{all_seconds / len(kinds):.1f}"
         command = [sys.executable, "-m", "fuzz", "--kind", kind, "--seconds", seconds]
-        done = subprocess.run([*command, "--seed", str(given.seed)], capture_output=True, text=True)
+        command += ["--last", str(last), "--seed", str(seed)]
+        done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode:
-            print(f"{kind} | CRASH {done.returncode}: {done.stderr[-2000:]}")
+            print(f"{kind} | CRASH {done.returncode}: {_kept(kind, last.read_bytes())}")
+            print(done.stderr[-2000:], file=sys.stderr)
             harm += 1
             continue
         told = json.loads(done.stdout.splitlines()[-1])
@@ -53,13 +61,30 @@ def main() -> int:
     return 1 if harm else 0
 
 
+def _put_before(target: Target, last: Path | None) -> Target:
+    """The target, which puts each input into a file first: what kills the process is known."""
+    if last is None:
+        return target
+
+    def read(data: bytes) -> object:
+        last.write_bytes(data)
+        return target.read(data)
+
+    return replace(target, read=read)
+
+
+def _kept(kind: str, data: bytes) -> Path:
+    """Where an input was put into the corpus."""
+    folder = CORPUS / kind.replace(" ", "-")
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / f"{zlib.crc32(data):08x}"
+    file.write_bytes(data)
+    return file
+
+
 def _report(kind: str, found: Found) -> None:
     for outcome, (data, detail) in found.bad.items():
-        folder = CORPUS / kind.replace(" ", "-")
-        folder.mkdir(parents=True, exist_ok=True)
-        file = folder / f"{zlib.crc32(data):08x}"
-        file.write_bytes(data)
-        print(f"{kind}: {outcome}: {file}\n{detail}", file=sys.stderr)
+        print(f"{kind}: {outcome}: {_kept(kind, data)}\n{detail}", file=sys.stderr)
     counts = {outcome: found.outcomes[outcome] for outcome in ("read", "refused", *BAD)}
     print(json.dumps(counts | {"mib": found.mib}))
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import hypothesis
-from chaos.reading import _peak_mib
+from chaos.reading import peak_mib, restarted_mib
 from hypothesis import HealthCheck, Phase, given, settings
 
 from dtb_builder.errors import DTBError
@@ -39,7 +39,7 @@ class Found:
 
     def add(self, target: Target, data: bytes) -> None:
         """Read one input."""
-        before, begun, detail = _restarted_mib(), time.monotonic(), ""
+        before, begun, detail = restarted_mib(), time.monotonic(), ""
         try:
             target.read(data)
             outcome = "read"
@@ -49,7 +49,7 @@ class Found:
             outcome = "refused"
         except Exception:  # noqa: BLE001 - the very thing that is looked for
             outcome, detail = "UNTYPED", traceback.format_exc()
-        mib = _peak_mib() - before
+        mib = peak_mib() - before
         self.mib = max(self.mib, mib)
         if outcome not in BAD and mib > MAX_MIB:
             outcome, detail = "OVER MEMORY", f"{mib:.0f} MiB"
@@ -58,14 +58,6 @@ class Found:
         self.outcomes[outcome] += 1
         if outcome in BAD:
             self.bad.setdefault(outcome, (data, detail))
-
-
-def _restarted_mib() -> float:
-    """The memory of this process now, from which the peak is counted anew where Linux can."""
-    file = Path("/proc/self/clear_refs")
-    if file.exists():
-        file.write_text("5")
-    return _peak_mib()
 
 
 def fuzzed(

@@ -1,5 +1,6 @@
 """How bytes and JSON are changed."""
 
+import copy
 import json
 from typing import Any
 
@@ -31,7 +32,7 @@ def changed_json(draw: st.DrawFn, value: Any) -> bytes:
 def _changed(draw: st.DrawFn, value: Any) -> Any:
     """The value with one part replaced, gone or new; deep parts are as likely as others."""
     if not isinstance(value, dict | list) or not value or draw(st.integers(0, 9)) == 0:
-        return json.loads(json.dumps(draw(st.sampled_from(_ODD))))  # a part may be changed again
+        return _odd(draw)
     key = draw(st.sampled_from(list(value) if isinstance(value, dict) else range(len(value))))
     how = draw(st.sampled_from(["inside", "inside", "inside", "gone", "new"]))
     if how == "inside":
@@ -39,10 +40,14 @@ def _changed(draw: st.DrawFn, value: Any) -> Any:
     elif how == "gone":
         del value[key]
     elif isinstance(value, dict):
-        value[draw(st.sampled_from(["", "new", "*", "a" * 300]))] = draw(st.sampled_from(_ODD))
+        value[draw(st.sampled_from(["", "new", "*", "a" * 300]))] = _odd(draw)
     else:
-        value.insert(key, draw(st.sampled_from(_ODD)))
+        value.insert(key, _odd(draw))
     return value
+
+
+def _odd(draw: st.DrawFn) -> Any:
+    return copy.deepcopy(draw(st.sampled_from(_ODD)))  # a part may be changed again
 
 
 @st.composite

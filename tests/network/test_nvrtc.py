@@ -38,8 +38,7 @@ def compiler(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     [
         ("sm_75", torch.float32),
         ("sm_90", torch.bfloat16),
-        ("sm_90", torch.float64),
-        ("sm_120", torch.float32),
+        ("sm_120", torch.float64),
     ],
 )
 @pytest.mark.usefixtures("compiler")

@@ -10,7 +10,7 @@ from dtb_builder.scores.activations import network_agreement, visit_activations
 from dtb_builder.scores.gradients import gradient_norm, snip, zico
 from dtb_builder.scores.graph import Graph
 from dtb_builder.scores.jacobian import jacob_cov
-from dtb_builder.scores.probed import probed_copy
+from dtb_builder.scores.probed import copied, probed_copy
 from dtb_builder.scores.size import multiply_accumulates
 from dtb_builder.scores.swap import swap
 from dtb_builder.scores.synflow import synflow
@@ -106,6 +106,27 @@ def test_scores_can_be_had_where_gradients_are_off_and_leave_none() -> None:
         assert not fires.requires_grad
 
     visit_activations(network, IMAGES, has_no_graph)
+
+
+def test_a_copy_equals_the_network_and_shares_no_memory_with_it() -> None:
+    shared = nn.BatchNorm2d(3)
+    network = nn.Sequential(nn.Conv2d(3, 3, 3), shared, nn.Sequential(), shared)
+    shared.register_module("absent", None)
+
+    def doubled(_module: nn.Module, _inputs: object, output: Tensor) -> Tensor:
+        return 2 * output
+
+    plain = network.eval()(IMAGES)
+    shared.register_forward_hook(doubled)
+    twin = copied(network)
+    assert len(list(twin.modules())) == len(list(network.modules()))
+    assert torch.equal(twin(IMAGES), network(IMAGES))
+    assert not torch.equal(twin(IMAGES), plain)
+    theirs = twin.state_dict()
+    assert theirs.keys() == network.state_dict().keys()
+    for name, tensor in network.state_dict().items():
+        assert torch.equal(theirs[name], tensor)
+        assert theirs[name].data_ptr() != tensor.data_ptr()
 
 
 def test_a_copy_has_no_gradients() -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from browsing import CHROMIUM, DRIVER, chromium
 from chaos import kills
 
 from dtb_builder.cli import main
@@ -90,3 +91,12 @@ def other_study(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("other") / "run"
     assert main(["generate", str(folder), *TINY, "cluster=serial", "space.seed=7"]) == 0
     return folder
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    """A real Chromium without a window."""
+    if CHROMIUM is None or DRIVER is None:
+        pytest.skip("no chromium with its chromedriver here")
+    with chromium() as driver:
+        yield driver

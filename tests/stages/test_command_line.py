@@ -267,7 +267,7 @@ def test_query_writes_every_run_and_epoch_as_csv(
         (("--top", "2", "--by", "accuracy", "--epoch", "0"), "no metric 'accuracy'"),
         (("--run", "5"), "has no run 5"),
         (("--genotype", "Genotype()"), "Genotype"),
-        (("--genotype", "DARTS_V1"), "is of Genotype("),
+        (("--genotype", "DARTS_V1"), "has no run of DARTS_V1; the nearest are:"),
         (("--top", "-2", "--by", "valid_loss", "--epoch", "0"), "--top must be at least 1, got -2"),
         (("--top", "2", "--by", "learning_rate", "--epoch", "1"), "has no better or worse"),
         (("--by", "valid_loss", "--epoch", "0"), "--top and --by must be given together"),

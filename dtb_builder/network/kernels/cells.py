@@ -194,6 +194,7 @@ class _Run:
             assert out.gradient is not None
             for i, node in enumerate(nodes):
                 node.gradient = out.gradient.part(i * channels, channels)
+            self._passes.gather_sums([node for node in nodes if node.num_readers == 0])
 
         for i in range(0, len(edges), 2):
             terms = [
@@ -224,6 +225,7 @@ class _Run:
 
         def backward() -> None:
             assert node.gradient is not None
+            self._passes.gather_sums([node])
             for term in reversed(terms):
                 term.backward(node.gradient, term.weights)
 

@@ -32,6 +32,21 @@ class _Shares(ctypes.Structure):
     _fields_ = (("of", _Share * 128),)
 
 
+class _Normed(ctypes.Structure):
+    """The struct Normed of passes.cu."""
+
+    _fields_ = (
+        *((name, ctypes.c_void_p) for name in ("g", "y", "weights", "mean", "g_sums", "gx_sums")),
+        *((name, ctypes.c_int) for name in ("g_stride", "y_stride", "mean_rows")),
+    )
+
+
+class _Norms(ctypes.Structure):
+    """The struct Norms of passes.cu."""
+
+    _fields_ = (("of", _Normed * 8),)
+
+
 _C_TYPES = {ADDRESS: ctypes.c_void_p, "int": ctypes.c_int, "double": ctypes.c_double}
 # The largest number of partial sums that a sum over pixels is split into. It keeps a large GPU
 # busy, and is the same on every GPU, since it decides the last bits.
@@ -145,14 +160,12 @@ class CudaLibrary:
         """One more argument of a block's passes: a buffer for the depthwise output."""
         return {"between": torch.empty_like(maps, memory_format=torch.channels_last)}
 
-    def run(self, name: str, dtype: torch.dtype, **arguments: Tensor | int | float | None) -> None:
+    def run(self, name: str, dtype: torch.dtype, **arguments: Any) -> None:
         """Call a pass; see Library.prepared."""
         self.prepared(name, dtype, **arguments)()
 
-    def prepared(
-        self, name: str, dtype: torch.dtype, **arguments: Tensor | int | float | None
-    ) -> Callable[[], None]:
-        """A call of a pass; see Library.prepared."""
+    def prepared(self, name: str, dtype: torch.dtype, **arguments: Any) -> Callable[[], None]:
+        """A call of a pass; see Library.prepared. `norms` are batch norms whose sums are wanted."""
         return partial(getattr(self, f"_{name}"), dtype, arguments)
 
     def _norm_forward(self, dtype: torch.dtype, p: dict[str, Any]) -> None:
@@ -164,9 +177,13 @@ class CudaLibrary:
         self._launch("norm_backward", dtype, (p["C"], 1), p, **rows, threads=128)
 
     def _norm_sums(self, dtype: torch.dtype, p: dict[str, Any]) -> None:
-        blocks = (p["g_sums"].shape[1], _chunks(p["C"]))
-        size = {"mean_rows": p["mean"].shape[1], "num_pixels": p["N"] * p["pixels"]}
-        self._launch("norm_sums", dtype, blocks, p, **size)
+        norms = p.get("norms", [p])
+        most = len(_Norms().of)
+        for first in range(0, len(norms), most):
+            some = norms[first : first + most]
+            blocks = (some[0]["g_sums"].shape[1], len(some) * _chunks(p["C"]))
+            arguments = {**p, "norms": _packed_norms(some)}
+            self._launch("norm_sums", dtype, blocks, arguments, num_pixels=p["N"] * p["pixels"])
 
     def _block_forward(self, dtype: torch.dtype, p: dict[str, Any]) -> None:
         height, width = _strided(p, p["s"])
@@ -210,20 +227,28 @@ class CudaLibrary:
         self._elementwise("join", dtype, p["N"] * p["pixels"], p)
 
     def _copy(self, dtype: torch.dtype, p: dict[str, Any]) -> None:
-        self._elementwise("copy", dtype, p["N"] * p["pixels"], p)
+        self._writing("copy", dtype, p["N"] * p["pixels"], p)
 
     def _pool_forward(self, dtype: torch.dtype, p: dict[str, Any]) -> None:
         height, width = _strided(p, p["s"])
         self._elementwise("pool_forward", dtype, p["N"] * height * width, p)
 
     def _pool_backward(self, dtype: torch.dtype, p: dict[str, Any]) -> None:
-        self._elementwise("pool_backward", dtype, p["N"] * p["H"] * p["W"], p)
+        self._writing("pool_backward", dtype, p["N"] * p["H"] * p["W"], p)
 
     def _elementwise(
         self, name: str, dtype: torch.dtype, num_pixels: int, p: Mapping[str, Any]
     ) -> None:
         blocks = (-(-num_pixels * (p["C"] // 4) // _THREADS), 1)
         self._launch(name, dtype, blocks, p, num_pixels=num_pixels)
+
+    def _writing(self, name: str, dtype: torch.dtype, num_pixels: int, p: dict[str, Any]) -> None:
+        """Launch a kernel that gathers the sums of `norms`, if given, of what it writes."""
+        norms = p.get("norms", [])
+        lanes = _THREADS // min(_CHANNELS_OF_BLOCK // 4, p["C"] // 4)
+        blocks = norms[0]["g_sums"].shape[1] if norms else -(-num_pixels // lanes)
+        arguments = {**p, "norms": _packed_norms(norms), "num_norms": len(norms)}
+        self._launch(name, dtype, (blocks, _chunks(p["C"])), arguments, num_pixels=num_pixels)
 
     def _multiply(self, dtype: torch.dtype, p: dict[str, Any], *, active: bool) -> None:
         """Launch a 1x1 convolution, with a ReLU before it if active."""
@@ -278,11 +303,23 @@ def _kernel_arguments() -> dict[str, Mapping[str, str]]:
     return declared_kernels(Path(__file__).with_name("passes.cu").read_text())
 
 
-def _packed(kind: str, value: Tensor | int | float | _Shares | None) -> Any:
+def _packed(kind: str, value: Tensor | int | float | ctypes.Structure | None) -> Any:
     """An argument as a ctypes value."""
-    if isinstance(value, _Shares):
+    if isinstance(value, ctypes.Structure):
         return value
     return _C_TYPES[kind](value.data_ptr() if isinstance(value, Tensor) else value)
+
+
+def _packed_norms(norms: Sequence[Mapping[str, Any]]) -> _Norms:
+    """Batch norms whose sums are wanted; "g" is missing where the kernel itself writes it."""
+    packed = _Norms()
+    names = {name for name, *_ in _Normed._fields_}
+    for i, norm in enumerate(norms):
+        values = {**norm, "mean_rows": norm["mean"].shape[1]}
+        for name in names & values.keys():
+            value = values[name]
+            setattr(packed.of[i], name, value.data_ptr() if isinstance(value, Tensor) else value)
+    return packed
 
 
 def _as_pointwise(p: Mapping[str, Any]) -> dict[str, Any]:

@@ -18,8 +18,8 @@ AnyLibrary = Library | CudaLibrary
 def find_library(device_type: str = "cpu") -> AnyLibrary | None:
     """The compiled passes for the CPU or the current CUDA device, or None.
 
-    None for "cpu" if the package was installed without a C++ compiler; None for "cuda" if torch
-    sees no GPU or came without NVRTC.
+    None for "cpu" if the package came without them and cannot compile them; None for "cuda" if
+    torch sees no GPU or came without NVRTC.
     """
     if device_type == "cpu":
         file = passes_file()

@@ -55,6 +55,7 @@ void clear(long C, double *one, double *two) {
 } // namespace
 
 #define VECTOR_BYTES 32
+#define TILE_VECTORS 8
 namespace any_processor {
 #include "passes.inc"
 }
@@ -79,7 +80,9 @@ namespace avx2 {
 #pragma GCC target("avx512f,avx512vl,avx512bw,avx512dq,avx2,fma,prefer-vector-width=512")
 #endif
 #undef VECTOR_BYTES
+#undef TILE_VECTORS
 #define VECTOR_BYTES 64
+#define TILE_VECTORS 16
 namespace avx512 {
 #include "passes.inc"
 }
@@ -197,17 +200,21 @@ struct Pass {
     void (*run)(int level, const Word *words);
 };
 
-// AVX-512 only where the channels fill whole vectors: a partial vector is read lane by lane.
+// AVX-512 only where the channels fill whole vectors: a partial vector is read lane by lane. The first
+// `counts` arguments of a pass are numbers of channels.
 #ifdef HAS_AVX2_PASSES
-#define OVER_MAPS(name)                                                                            \
+template <class T> bool fill_vectors(const Word *words, int counts) {
+    return std::all_of(words, words + counts,
+                       [](const Word &word) { return word.whole % (64 / int(sizeof(T))) == 0; });
+}
+#define OVER_MAPS(name, counts)                                                                    \
     {#name, any_processor::name##_arguments, [](int level, const Word *words) {                    \
-         if (level == 2 && words[0].whole % (64 / int(sizeof(T))) == 0)                            \
-             call(avx512::name<T>, words);                                                         \
+         if (level == 2 && fill_vectors<T>(words, counts)) call(avx512::name<T>, words);           \
          else if (level >= 1) call(avx2::name<T>, words);                                          \
          else call(any_processor::name<T>, words);                                                 \
      }}
 #else
-#define OVER_MAPS(name)                                                                            \
+#define OVER_MAPS(name, counts)                                                                    \
     {#name, any_processor::name##_arguments,                                                       \
      [](int, const Word *words) { call(any_processor::name<T>, words); }}
 #endif
@@ -216,10 +223,10 @@ struct Pass {
 
 template <class T>
 const Pass passes[] = {
-    OVER_MAPS(block_forward),      OVER_MAPS(block_backward), OVER_MAPS(pointwise_forward),
-    OVER_MAPS(pointwise_backward), OVER_MAPS(norm_sums),      OVER_MAPS(join),
-    OVER_MAPS(copy),               OVER_MAPS(pool_forward),   OVER_MAPS(pool_backward),
-    OF_ANY_LEVEL(norm_forward),    OF_ANY_LEVEL(norm_backward), OF_ANY_LEVEL(augment),
+    OVER_MAPS(block_forward, 1),      OVER_MAPS(block_backward, 1), OVER_MAPS(pointwise_forward, 2),
+    OVER_MAPS(pointwise_backward, 2), OVER_MAPS(norm_sums, 1),      OVER_MAPS(join, 1),
+    OVER_MAPS(copy, 1),               OVER_MAPS(pool_forward, 1),   OVER_MAPS(pool_backward, 1),
+    OF_ANY_LEVEL(norm_forward),       OF_ANY_LEVEL(norm_backward),  OF_ANY_LEVEL(augment),
     {nullptr, nullptr, nullptr},
 };
 

@@ -40,16 +40,13 @@ class Library:
     Attributes:
         level: the index in LEVELS; "portable" runs on every processor of this architecture.
         device_type: where the tensors are.
-        gathers_sums: whether block_backward can gather the sums of norm_sums for any batch norm of
-            whose output it writes the gradient; otherwise only for one inside a separable
-            convolution.
+        gathers_sums: whether passes can gather the sums of norm_sums for any batch norm of whose
+            output they write the gradient, and norm_sums those of several batch norms; otherwise
+            only block_backward can, for one inside a separable convolution.
 
     Args:
         path: the compiled library.
         level: the index in LEVELS; by default the best one that this processor supports.
-
-    Raises:
-        ImportError: the library was compiled from older sources, as in a checkout after a pull.
     """
 
     device_type = "cpu"
@@ -57,8 +54,6 @@ class Library:
 
     def __init__(self, path: Path, level: int | None = None) -> None:
         library = ctypes.CDLL(str(path))
-        if not hasattr(library, "dtb_passes_f32"):
-            raise ImportError(f"{path} is of another version of this package: install it again")
         self._path = path
         self.level = library.dtb_best_level() if level is None else level
         self._passes: dict[tuple[str, torch.dtype], tuple[tuple[str, ...], struct.Struct, Any]] = {}

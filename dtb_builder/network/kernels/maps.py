@@ -17,14 +17,14 @@ class Maps:
         values: shape (images, channels, height, width), channels last.
         stride: elements from a pixel to the next.
         gradient: the sum of the gradients so far, in the same layout; None before the first.
-        term: the term whose batch norm these are the output of, alone or in a sum; or None.
+        terms: the terms that these are the sum of; none for the output of an operation.
         num_readers: how many operations of the cell have still to add their gradient.
     """
 
     values: Tensor
     stride: int
     gradient: "Maps | None" = field(default=None, repr=False)
-    term: "Term | None" = field(default=None, repr=False)
+    terms: "list[Term]" = field(default_factory=list, repr=False)
     num_readers: int = 0
 
     def new_empty(self, channels: int | None = None, *, stride: int = 1) -> "Maps":

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from dtb_builder.network.kernels.compile_cache import compiled_once
+from dtb_builder.network.compile_cache import compiled_once
 
 __all__ = ["CompiledKernels", "compiled"]
 
@@ -121,7 +121,11 @@ def compiled(architecture: str, dtype: torch.dtype) -> bytes:
     numbers = "-".join(str(number.value) for number in version)
     digest = sha256(b"\0".join((*options, source))).hexdigest()
     name = f"passes-{architecture}-nvrtc-{numbers}-{digest}.cubin"
-    return compiled_once(name, lambda: _compile(architecture, source, options))
+
+    def compile_it(file: Path) -> None:
+        file.write_bytes(_compile(architecture, source, options))
+
+    return compiled_once(name, compile_it).read_bytes()
 
 
 def _compile(architecture: str, source: bytes, options: tuple[bytes, ...]) -> bytes:

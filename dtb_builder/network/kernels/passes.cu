@@ -87,17 +87,21 @@ __device__ inline Pair read_pair(const Bfloat16 *p) {
     one.bits = q.x, two.bits = q.y;
     return {T(float(one)), T(float(two))};
 }
-__device__ inline void put(T *p, Quad q, int add) {
+// Both return what is stored.
+__device__ inline Quad put(T *p, Quad q, int add) {
     if (add) {
         const Quad there = get(p);
         EACH_OF_4(i) q.v[i] += there.v[i];
     }
     *(Quad *)p = q;
+    return q;
 }
-__device__ inline void put(Bfloat16 *p, Quad q, int add) {
-    if (add) EACH_OF_4(i) q.v[i] += T(float(p[i]));
-    *(ushort4 *)p = ushort4{Bfloat16(float(q.v[0])).bits, Bfloat16(float(q.v[1])).bits,
-                            Bfloat16(float(q.v[2])).bits, Bfloat16(float(q.v[3])).bits};
+__device__ inline Quad put(Bfloat16 *p, Quad q, int add) {
+    Bfloat16 rounded[4];
+    EACH_OF_4(i) rounded[i] = Bfloat16(float(add ? q.v[i] + T(float(p[i])) : q.v[i]));
+    *(ushort4 *)p = ushort4{rounded[0].bits, rounded[1].bits, rounded[2].bits, rounded[3].bits};
+    EACH_OF_4(i) q.v[i] = T(float(rounded[i]));
+    return q;
 }
 __device__ inline Pair get_pair(const T *p) { return *(const Pair *)p; }
 __device__ inline Pair get_pair(const Bfloat16 *p) { return {T(float(p[0])), T(float(p[1]))}; }
@@ -196,36 +200,72 @@ KERNEL norm_backward(const double *g_sums, const double *gx_sums, int rows, cons
     c0[c] = T(-slope * of_g / count - curve * mean[(long)c * mean_rows]);
 }
 
-// Sums over pixels of a gradient, and of the gradient times (y - mean). 256 threads and up to 64
-// channels a block.
-KERNEL norm_sums(const Stored *g, int g_stride, const T *weights, const Stored *y, int y_stride,
-                 const double *mean, int mean_rows, int num_pixels, int pixels, int C,
-                 double *g_sums, double *gx_sums) {
+// A batch norm of y: wanted are the sums over pixels of its output's gradient g, which `weights` scale,
+// and of the gradient times (y - mean).
+struct Normed {
+    const Stored *g, *y;
+    const T *weights;
+    const double *mean;
+    double *g_sums, *gx_sums;
+    int g_stride, y_stride, mean_rows;
+};
+// Of one shape; see cuda.py.
+struct Norms {
+    Normed of[8];
+};
+
+// Calls gradient(p, c) for all pixels and every fourth channel, and gathers the sums of `count` batch
+// norms, MOST at most, for the four values that it returns. 256 threads and up to 64 channels a block.
+template <int MOST, class Gradient>
+__device__ inline void gather_sums(const Norms &norms, int first_norm, int count, int chunk, int num_pixels,
+                                   int pixels, int C, const Gradient &gradient) {
     __shared__ double shared[8 * 256];
-    const int first = blockIdx.y * 64, quads = min(16, (C - first) / 4), lanes = 256 / quads;
+    const int first = chunk * 64, quads = min(16, (C - first) / 4), lanes = 256 / quads;
     const int lane = threadIdx.x / quads, q = threadIdx.x % quads, c = first + 4 * q;
-    double of_g[4] = {}, of_gx[4] = {}, m[4] = {};
+    double of_g[MOST][4] = {}, of_gx[MOST][4] = {}, m[MOST][4] = {};
     if (lane < lanes) {
-        EACH_OF_4(i) m[i] = mean[(long)(c + i) * mean_rows];
+        UNROLLED for (int n = 0; n < MOST; n++) {
+            const Normed &norm = norms.of[first_norm + n];
+            if (n < count) EACH_OF_4(i) m[n][i] = norm.mean[(long)(c + i) * norm.mean_rows];
+        }
         UNROLLED_4 for (int p = blockIdx.x * lanes + lane; p < num_pixels; p += gridDim.x * lanes) {
-            const Quad gradient = read(g + (long)p * g_stride + c), value = read(y + (long)p * y_stride + c);
-            const double weight = weights ? __ldg(weights + p / pixels) : T(1);
-            EACH_OF_4(i) {
-                const double in = weight * gradient.v[i];
-                of_g[i] += in;
-                of_gx[i] += in * (value.v[i] - m[i]);
+            const Quad some = gradient(p, c);
+            UNROLLED for (int n = 0; n < MOST; n++) {
+                if (n >= count) continue;
+                const Normed &norm = norms.of[first_norm + n];
+                const Quad value = read(norm.y + (long)p * norm.y_stride + c);
+                const double weight = norm.weights ? __ldg(norm.weights + p / pixels) : T(1);
+                EACH_OF_4(i) {
+                    const double in = weight * some.v[i];
+                    of_g[n][i] += in;
+                    of_gx[n][i] += in * (value.v[i] - m[n][i]);
+                }
             }
         }
-        EACH_OF_4(i) {
-            shared[(lane * 8 + i) * quads + q] = of_g[i];
-            shared[(lane * 8 + 4 + i) * quads + q] = of_gx[i];
-        }
     }
-    add_rows(shared, lanes, 8 * quads);
-    if (lane == 0) EACH_OF_4(i) {
-            g_sums[(long)(c + i) * gridDim.x + blockIdx.x] = shared[i * quads + q];
-            gx_sums[(long)(c + i) * gridDim.x + blockIdx.x] = shared[(4 + i) * quads + q];
-        }
+    UNROLLED for (int n = 0; n < MOST; n++) {
+        if (n >= count) continue;
+        const Normed &norm = norms.of[first_norm + n];
+        __syncthreads();
+        if (lane < lanes) EACH_OF_4(i) {
+                shared[(lane * 8 + i) * quads + q] = of_g[n][i];
+                shared[(lane * 8 + 4 + i) * quads + q] = of_gx[n][i];
+            }
+        add_rows(shared, lanes, 8 * quads);
+        if (lane == 0) EACH_OF_4(i) {
+                norm.g_sums[(long)(c + i) * gridDim.x + blockIdx.x] = shared[i * quads + q];
+                norm.gx_sums[(long)(c + i) * gridDim.x + blockIdx.x] = shared[(4 + i) * quads + q];
+            }
+    }
+}
+
+// The sums of several batch norms, whose gradients are whole. blockIdx.y is norm and chunk of channels.
+KERNEL norm_sums(const Norms norms, int num_pixels, int pixels, int C) {
+    const int chunks = (C + 63) / 64, n = blockIdx.y / chunks;
+    const Stored *g = norms.of[n].g;
+    const int g_stride = norms.of[n].g_stride;
+    gather_sums<1>(norms, n, 1, blockIdx.y % chunks, num_pixels, pixels, C,
+                   [=](int p, int c) { return read(g + (long)p * g_stride + c); });
 }
 
 // ---- 1x1 convolutions --------------------------------------------------------------------------
@@ -664,7 +704,8 @@ DEPTHWISE(3, 2, 2)
 DEPTHWISE(5, 2, 1)
 DEPTHWISE(5, 2, 2)
 
-// ---- sums of maps, and pooling: a thread per four channels of a pixel --------------------------
+// ---- sums of maps, and pooling: four channels of a pixel at a time -----------------------------
+// A pass that writes the whole of a gradient can gather the sums of `num_norms` batch norms, up to two.
 
 // The sum of two maps, each after an affine map per channel and a weight per image, if given.
 KERNEL join(const Stored *one, int one_stride, const T *one_scale, const T *one_shift,
@@ -690,17 +731,18 @@ KERNEL join(const Stored *one, int one_stride, const T *one_scale, const T *one_
 
 // Writes or adds a map, after an affine map per channel and a weight per image, if given.
 KERNEL copy(const Stored *x, int x_stride, const T *scale, const T *shift, const T *weights,
-            int num_pixels, int pixels, int C, Stored *out, int out_stride, int add) {
-    const int e = blockIdx.x * blockDim.x + threadIdx.x, p = e / (C / 4), c = e % (C / 4) * 4;
-    if (p >= num_pixels) return;
-    const T weight = weights ? weights[p / pixels] : T(1);
-    Quad q = read(x + (long)p * x_stride + c);
-    if (scale) {
-        const Quad a = read(scale + c), b = read(shift + c);
-        EACH_OF_4(i) q.v[i] = q.v[i] * a.v[i] + b.v[i];
-    }
-    EACH_OF_4(i) q.v[i] *= weight;
-    put(out + (long)p * out_stride + c, q, add);
+            int num_pixels, int pixels, int C, Stored *out, int out_stride, int add, const Norms norms,
+            int num_norms) {
+    gather_sums<2>(norms, 0, num_norms, blockIdx.y, num_pixels, pixels, C, [=](int p, int c) {
+        const T weight = weights ? weights[p / pixels] : T(1);
+        Quad q = read(x + (long)p * x_stride + c);
+        if (scale) {
+            const Quad a = read(scale + c), b = read(shift + c);
+            EACH_OF_4(i) q.v[i] = q.v[i] * a.v[i] + b.v[i];
+        }
+        EACH_OF_4(i) q.v[i] *= weight;
+        return put(out + (long)p * out_stride + c, q, add);
+    });
 }
 
 // The weight of each pixel in a 3x3 average, which does not count pixels outside the image.
@@ -742,24 +784,25 @@ KERNEL pool_forward(const Stored *x, int x_stride, int N, int H, int W, int C, i
 }
 
 KERNEL pool_backward(const Stored *g, int g_stride, const T *weights, const Byte *which, int N, int H,
-                     int W, int C, int s, Stored *x_gradient, int x_gradient_stride, int add) {
+                     int W, int C, int s, Stored *x_gradient, int x_gradient_stride, int add,
+                     const Norms norms, int num_norms) {
     const int Ho = (H - 1) / s + 1, Wo = (W - 1) / s + 1;
-    const int e = blockIdx.x * blockDim.x + threadIdx.x, p = e / (C / 4), c = e % (C / 4) * 4;
-    if (p >= N * H * W) return;
-    const int column = p % W, row = p / W % H, n = p / (W * H);
-    const T weight = weights ? weights[n] : T(1);
-    Quad sum{};
-    UNROLLED for (int u = 0; u < 3; u++) UNROLLED for (int v = 0; v < 3; v++) {
-        const int down = row + 1 - u, right = column + 1 - v;
-        if (down < 0 || right < 0 || (down & (s - 1)) || (right & (s - 1))) continue;
-        const int i = down >> (s - 1), j = right >> (s - 1);  // s is 1 or 2
-        if (i >= Ho || j >= Wo) continue;
-        const long at = (long)(n * Ho + i) * Wo + j;
-        const Quad q = read(g + at * g_stride + c);
-        const T part = which ? weight : weight * share(i, j, s, H, W);
-        const uchar4 from = which ? __ldg((const uchar4 *)(which + at * C + c)) : uchar4{};
-        const Byte index[4] = {from.x, from.y, from.z, from.w};
-        EACH_OF_4(k) if (!which || index[k] == u * 3 + v) sum.v[k] += q.v[k] * part;
-    }
-    put(x_gradient + (long)p * x_gradient_stride + c, sum, add);
+    gather_sums<2>(norms, 0, num_norms, blockIdx.y, N * H * W, H * W, C, [=](int p, int c) {
+        const int column = p % W, row = p / W % H, n = p / (W * H);
+        const T weight = weights ? weights[n] : T(1);
+        Quad sum{};
+        UNROLLED for (int u = 0; u < 3; u++) UNROLLED for (int v = 0; v < 3; v++) {
+            const int down = row + 1 - u, right = column + 1 - v;
+            if (down < 0 || right < 0 || (down & (s - 1)) || (right & (s - 1))) continue;
+            const int i = down >> (s - 1), j = right >> (s - 1);  // s is 1 or 2
+            if (i >= Ho || j >= Wo) continue;
+            const long at = (long)(n * Ho + i) * Wo + j;
+            const Quad q = read(g + at * g_stride + c);
+            const T part = which ? weight : weight * share(i, j, s, H, W);
+            const uchar4 from = which ? __ldg((const uchar4 *)(which + at * C + c)) : uchar4{};
+            const Byte index[4] = {from.x, from.y, from.z, from.w};
+            EACH_OF_4(k) if (!which || index[k] == u * 3 + v) sum.v[k] += q.v[k] * part;
+        }
+        return put(x_gradient + (long)p * x_gradient_stride + c, sum, add);
+    });
 }

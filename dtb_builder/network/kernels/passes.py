@@ -79,7 +79,7 @@ class NetworkPasses:
         out = maps.new_empty()
         shape = {**norm.affine, **maps.flat_shape}
         self._call("copy", x=maps, weights=None, **shape, out=out, add=False)
-        out.term = term
+        out.terms = [term]
         return out
 
     def join(self, terms: list[Term], node: Maps) -> None:
@@ -90,7 +90,16 @@ class NetworkPasses:
             arguments |= {name: term.maps, f"{name}_weights": term.weights}
             arguments |= {f"{name}_{key}": value for key, value in affine.items()}
         self._call("join", **arguments, **node.flat_shape, out=node)
-        node.term = next((term for term in terms if term.norm), None)
+        node.terms = terms
+
+    def gather_sums(self, nodes: list[Maps]) -> None:
+        """Gather the sums of all batch norms before these nodes, whose gradients are whole.
+
+        In one launch; on a CPU nothing is gained, and each batch norm's backward pass does it.
+        """
+        norms = [self._wanted(term, node) for node in nodes for term in self._pending(node)]
+        if norms:
+            self._call("norm_sums", norms=norms, **nodes[0].flat_shape)
 
     def finish(self) -> None:
         """Complete the gradients of all parameters, at the end of a backward pass."""
@@ -107,7 +116,8 @@ class NetworkPasses:
         def backward(gradient: Maps, weights: Tensor | None) -> None:
             to, add = maps.gradient_to_write()
             shape = {**maps.flat_shape, **_NO_NORM}
-            self._call("copy", x=gradient, weights=weights, **shape, out=to, add=add)
+            gathered = self._gathered(maps)
+            self._call("copy", x=gradient, weights=weights, **shape, out=to, add=add, **gathered)
 
         return Term(maps, None, backward)
 
@@ -125,7 +135,7 @@ class NetworkPasses:
         def backward(gradient: Maps, weights: Tensor | None) -> None:
             to, add = maps.gradient_to_write()
             gradients = {"g": gradient, "weights": weights, "x_gradient": to}
-            self._call("pool_backward", **gradients, **shape, add=add)
+            self._call("pool_backward", **gradients, **shape, add=add, **self._gathered(maps))
 
         return Term(out, None, backward)
 
@@ -222,8 +232,8 @@ class NetworkPasses:
             maps: that it reads; their gradient is whole only after the last one has come.
         """
         term = before
-        if before is None and self._library.gathers_sums and maps.num_readers == 0:
-            term = maps.term
+        if before is None and maps.num_readers == 0:
+            term = next(iter(self._pending(maps)), None)
         norm = term.norm if term else None
         found: dict[str, Any] = {"x_mean": norm.mean if norm else None, **_NO_SUMS}
         if norm:
@@ -233,6 +243,29 @@ class NetworkPasses:
             found |= {"normed": term.maps if term else None, "normed_stride": 0}
             found |= {"normed_weights": term.weights if term else None}
         return found
+
+    def _gathered(self, maps: Maps) -> dict[str, Any]:
+        """The argument by which a pass gathers the sums of a gradient whose last part it writes."""
+        if maps.num_readers > 0 or not self._library.gathers_sums:
+            return {}
+        return {"norms": [self._wanted(term, None) for term in self._pending(maps)]}
+
+    def _pending(self, maps: Maps) -> list[Term]:
+        """The terms of these maps whose batch norms' sums the library can gather with others."""
+        if not self._library.gathers_sums:
+            return []
+        return [term for term in maps.terms if term.norm and term.norm.sums is None]
+
+    def _wanted(self, term: Term, node: Maps | None) -> dict[str, Any]:
+        """A batch norm whose sums a pass gathers, from the gradient of a node or its own."""
+        norm = term.norm
+        assert norm is not None
+        norm.sums = self._gradient_sums(term.maps)
+        wanted = {"y": term.maps.values, "y_stride": term.maps.stride, "weights": term.weights}
+        if node is not None:
+            assert node.gradient is not None
+            wanted |= {"g": node.gradient.values, "g_stride": node.gradient.stride}
+        return {**wanted, "mean": norm.mean, **norm.sums}
 
     def _norm(self, batch_norm: nn.BatchNorm2d, maps: Maps, sums: Sums) -> Norm:
         """A batch norm with the batch's statistics; its running statistics are updated."""

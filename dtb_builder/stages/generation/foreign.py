@@ -70,14 +70,14 @@ def why_misplaced(folder: RunFolder, file: Path) -> str | None:
         DTBError: the file cannot be read.
     """
     match = _NAME.fullmatch(file.name)
-    first = int(match[1]) * folder.config.shard_size if match else folder.num_runs
+    first = int(match[1]) * folder.shard_size if match else folder.num_runs
     if first >= folder.num_runs:
         return "the plan has no such shard"
     about = file.stat()
     found = _content(file, about.st_mtime_ns, about.st_size)
     if found[0] != crc32c(folder.provenance.encode()):
         return _OTHER_PLAN
-    planned = range(first, min(first + folder.config.shard_size, folder.num_runs))
+    planned = range(first, min(first + folder.shard_size, folder.num_runs))
     if foreign := np.setdiff1d(found[1], planned).tolist():
         return _unplanned(foreign[0])
     if len(found[1]) != len(planned):

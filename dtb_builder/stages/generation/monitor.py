@@ -43,7 +43,8 @@ def status_lines(found: Status) -> Iterator[str]:
         yield f"device  {shown(device.name)}: {device.num_running} runs, {pace}"
     yield f"shards  {found.num_closed_shards} of {found.num_shards} closed"
     yield f"disk    {byte_text(found.num_bytes)}"
-    yield f"merged  {_MERGED[found.merged]}"
+    is_next = found.merged == "no" and found.is_complete
+    yield f"merged  {_MERGED[found.merged]}" + f": dtb merge {found.path} is next" * is_next
     for holder in found.holders:
         yield f"worked on by {shown(holder)}"
     if not found.holders:
@@ -73,9 +74,9 @@ def failed_lines(found: Status) -> Iterator[str]:
     for foreign in found.foreign:
         yield f"{foreign.file} is not a shard of this plan: {foreign.reason}"
     if found.foreign:
-        yield "dtb repair RUN_FOLDER sets aside what is not, and saves what is damaged"
+        yield f"dtb repair {found.path} sets aside what is not, and saves what is damaged"
     if any(failed.given_up and not failed.is_final for failed in found.failed):
-        yield "dtb generate RUN_FOLDER retry=failed tries again what was given up"
+        yield f"dtb generate {found.path} retry=failed tries again what was given up"
 
 
 def watched(folder: RunFolder, *, seconds: float) -> Iterator[Status]:

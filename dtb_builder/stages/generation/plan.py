@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 
 from dtb_builder.errors import ConfigError, PlanMismatchError
 from dtb_builder.images.image_set import Images, check_images
+from dtb_builder.images.loaders import check_image_set
 from dtb_builder.images.settings import load_split_images
 from dtb_builder.images.splits import Split, indices_sha256
 from dtb_builder.space import NAMED, Genotype, mutate, read_genotypes, sample_uniform
-from dtb_builder.space.listing import find_genotype
+from dtb_builder.space.listing import find_genotype, no_such_name
 from dtb_builder.space.sampling import uniform_text
 from dtb_builder.stages.generation.adopt import Wanted, check_studies
 from dtb_builder.stages.generation.parent import parents, parents_provenance
@@ -26,7 +27,7 @@ from dtb_builder.stages.settings.space import SpaceConfig
 from dtb_builder.stages.work.disk import storage_is_named
 from dtb_builder.training.kernels import with_kernels_settled
 
-__all__ = ["genotypes_of", "plan"]
+__all__ = ["check_names", "genotypes_of", "plan"]
 
 _MOST_DRAWS = 100
 """The draws per wanted genotype after which no more different genotypes are expected."""
@@ -117,6 +118,19 @@ def _with_absolute_paths(config: Config) -> Config:
     )
 
 
+def check_names(config: Config) -> None:
+    """Check the names in a config, of genotypes and of the image set, without reading a file.
+
+    Raises:
+        ConfigError: one is unknown.
+        GenotypeError: the parent is no genotype.
+    """
+    check_image_set(config.images.name)
+    if config.space.kind in ("named", "mutations"):
+        for _ in genotypes_of(config.space):
+            pass
+
+
 def genotypes_of(space: SpaceConfig) -> Iterator[Genotype]:
     """The genotypes of a config, all different and in canonical spelling.
 
@@ -148,7 +162,7 @@ def genotypes_of(space: SpaceConfig) -> Iterator[Genotype]:
     else:
         names = space.names or tuple(NAMED)
         if unknown := sorted(set(names) - set(NAMED)):
-            raise ConfigError(f"space.names: no genotype {unknown}; there are {sorted(NAMED)}")
+            raise ConfigError(f"space.names: {no_such_name(unknown[0])}")
         yield from _listed_once([NAMED[name] for name in names], "space.names")
 
 

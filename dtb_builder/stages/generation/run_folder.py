@@ -13,11 +13,9 @@ from hashlib import file_digest, sha256
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from dtb_builder.dataset.atomic import remove_unfinished, whole_file, write_whole
 from dtb_builder.dataset.json_object import check_shape, json_object
-from dtb_builder.dataset.schema import PROVENANCE_SHAPE
+from dtb_builder.dataset.schema import PROVENANCE_SHAPE, Shape
 from dtb_builder.errors import ConfigError, DamagedFileError, DivergedError, PlanMismatchError
 from dtb_builder.network.spec import NetworkSpec
 from dtb_builder.record import Moment
@@ -42,6 +40,9 @@ _OWN_FILES = (
 
 _MOST_CHARACTERS = 2**28
 """Of a run's failures: a traceback may be long."""
+
+_PLANNED_SHAPE: Shape = {"config": {"shard_size": int, "recipe": {"num_epochs": int}}}
+"""What is read of a plan where only its progress is asked for."""
 
 _PLAN_FIELDS = ("run", "shard", "seed", "order_seed", "genotype")
 
@@ -215,6 +216,12 @@ class RunFolder:
         """Whether the folder has a whole plan."""
         return self.plan_file.exists()
 
+    def _check_planned(self) -> None:
+        if self.path.is_file():
+            raise ConfigError(f"{self.path} is a file, not a run folder")
+        if not self.is_planned:
+            raise ConfigError(f"{self.path} is not planned: run dtb plan {self.path} first")
+
     @remembered
     def config(self) -> Config:
         """The config that the folder was planned with.
@@ -224,8 +231,9 @@ class RunFolder:
             PlanMismatchError: the config was edited since.
             DamagedFileError: a file of the plan is missing, or cannot be read.
         """
-        if not self.is_planned:
-            raise ConfigError(f"{self.path} is not planned: run dtb plan {self.path} first")
+        self._check_planned()
+        import yaml  # here, since a reader's installation has no YAML
+
         try:
             config = parse(Config, yaml.safe_load(_read_text(self.config_file)))
         except yaml.YAMLError as error:
@@ -241,8 +249,10 @@ class RunFolder:
         """The JSON text of the provenance, which every file of the plan has.
 
         Raises:
+            ConfigError: the folder is not planned.
             DamagedFileError: its file is missing.
         """
+        self._check_planned()
         return _read_text(self.provenance_file)
 
     @remembered
@@ -250,10 +260,11 @@ class RunFolder:
         """The provenance, parsed.
 
         Raises:
-                    DamagedFileError: its file is missing, or not that of a plan.
+            DamagedFileError: its file is missing, or not that of a plan.
         """
         found = json_object(self.provenance, self.provenance_file)
-        check_shape(found, PROVENANCE_SHAPE, str(self.provenance_file), whole=True)
+        for shape in (PROVENANCE_SHAPE, _PLANNED_SHAPE):
+            check_shape(found, shape, str(self.provenance_file), whole=True)
         return found
 
     @remembered
@@ -300,6 +311,8 @@ class RunFolder:
 
     def write_config(self, config: Config) -> None:
         """Write the config, for a new plan or because the images have moved."""
+        import yaml
+
         settings = plain(config)
         write_whole(self.config_file, yaml.safe_dump(settings, sort_keys=False).encode())
         self.__dict__.pop("config", None)  # the cached old config
@@ -334,8 +347,7 @@ class RunFolder:
             ConfigError: the folder is not planned.
             DamagedFileError: a line cannot be read.
         """
-        if not self.is_planned:
-            raise ConfigError(f"{self.path} is not planned: run dtb plan {self.path} first")
+        self._check_planned()
         with self.plan_file.open(newline="") as file:
             lines = csv.reader(file)
             if tuple(next(lines, ())) != _PLAN_FIELDS:
@@ -377,7 +389,28 @@ class RunFolder:
     @property
     def num_shards(self) -> int:
         """The number of planned shards."""
-        return -(-self.num_runs // self.config.shard_size)
+        return -(-self.num_runs // self.shard_size)
+
+    # These read no YAML, so that the status is told without what a training needs.
+
+    @property
+    def shard_size(self) -> int:
+        """The planned runs of a shard."""
+        size = int(self.provenance_settings["config"]["shard_size"])
+        if size < 1:
+            raise DamagedFileError(f"{self.provenance_file}: shard_size should be 1 or more")
+        return size
+
+    @property
+    def num_epochs(self) -> int:
+        """The last epoch of the planned runs."""
+        return int(self.provenance_settings["config"]["recipe"]["num_epochs"])
+
+    @property
+    def first_epoch(self) -> int:
+        """The epoch after which training starts: 0, or the parents' epoch for a branch."""
+        branch = self.provenance_settings["config"].get("branch")
+        return 0 if branch is None else int(branch["epoch"])
 
     def shards(self, wanted: ShardRange | None = None) -> Iterator[tuple[int, list[PlannedRun]]]:
         """The planned shards with their runs, all or those of a range."""

@@ -1,6 +1,6 @@
 """The status of a generation, read from its files; fast also for long plans."""
 
-import fcntl
+import contextlib
 import os
 import re
 from collections import defaultdict
@@ -15,6 +15,7 @@ from dtb_builder.errors import DTBError
 from dtb_builder.stages.generation.foreign import shard_files, why_misplaced
 from dtb_builder.stages.generation.run_folder import PlannedRun, RunFolder
 from dtb_builder.stages.settings.shard_range import ShardRange
+from dtb_builder.stages.work.locking import is_held
 
 __all__ = ["DeviceStatus", "FailedStatus", "ForeignStatus", "Status", "status"]
 
@@ -79,6 +80,7 @@ class Status:
     """The status of a generation.
 
     Attributes:
+        path: the run folder.
         num_runs: the number of planned runs.
         num_finished: runs with all their epochs.
         num_running: runs that a process is training.
@@ -100,6 +102,7 @@ class Status:
         merged: whether the benchmark is there, and holds all that is finished: "stale" if not.
     """
 
+    path: str
     num_runs: int
     num_finished: int
     num_running: int
@@ -153,15 +156,18 @@ def status(folder: RunFolder, shards: ShardRange | None = None) -> Status:
         shards: count only what belongs to these.
 
     Raises:
-        ConfigError: the folder is not planned.
+        ConfigError: the folder is not planned, or its config is not valid.
+        PlanMismatchError: its config was edited.
     """
-    config = folder.config
-    rows = config.recipe.num_epochs + 1
+    with contextlib.suppress(ModuleNotFoundError):  # a reader's installation has no YAML
+        folder.config  # noqa: B018 - raises if it was edited
+    shard_size = folder.shard_size
+    rows = folder.num_epochs + 1
     wanted = ShardRange(0, folder.num_shards - 1)
     if shards is not None:
         wanted = ShardRange(shards.first, max(shards.first, min(shards.last, wanted.last)))
-    first_run = wanted.first * config.shard_size
-    num_runs = max(0, min(folder.num_runs, (wanted.last + 1) * config.shard_size) - first_run)
+    first_run = wanted.first * shard_size
+    num_runs = max(0, min(folder.num_runs, (wanted.last + 1) * shard_size) - first_run)
     files = [entry for entry in _entries(folder.shards_folder) if entry[0] in wanted]
     foreign = tuple(_foreign(folder, shards))
     misplaced = {entry.file for entry in foreign}
@@ -171,7 +177,7 @@ def status(folder: RunFolder, shards: ShardRange | None = None) -> Status:
         if kind == "h5" and str(folder.shard_file(number)) not in misplaced
     }
     num_closed_runs = sum(
-        min(config.shard_size, folder.num_runs - number * config.shard_size) for number in closed
+        min(shard_size, folder.num_runs - number * shard_size) for number in closed
     )
     runs: list[_OpenRun] = []
     failed: list[FailedStatus] = []
@@ -196,7 +202,7 @@ def status(folder: RunFolder, shards: ShardRange | None = None) -> Status:
     busy = finished | given_up | {run.number for run in running}
     num_started = sum(run.num_epochs > 0 and run.number not in busy for run in runs)
     num_finished = num_closed_runs + len(finished)
-    given = config.first_epoch + 1  # rows that nobody has to train
+    given = folder.first_epoch + 1  # rows that nobody has to train
     per_run = rows - given
     num_epochs = num_closed_runs * per_run + sum(max(0, run.num_epochs - given) for run in runs)
     calibrated = folder.calibrated_seconds
@@ -204,6 +210,7 @@ def status(folder: RunFolder, shards: ShardRange | None = None) -> Status:
     pace = sum(device.epochs_per_hour for device in devices)
     num_left = num_runs * per_run - num_epochs
     return Status(
+        path=str(folder.path),
         num_runs=num_runs,
         num_finished=num_finished,
         num_running=len(running),
@@ -212,7 +219,7 @@ def status(folder: RunFolder, shards: ShardRange | None = None) -> Status:
         num_waiting=num_runs - num_finished - len(running) - num_started - len(given_up),
         num_epochs=num_epochs,
         num_planned_epochs=num_runs * per_run,
-        num_shards=-(-num_runs // config.shard_size),
+        num_shards=-(-num_runs // shard_size),
         num_closed_shards=len(closed),
         num_bytes=num_bytes + sum(_size(file) for file in folder.path.glob("*.h5")),
         epochs_per_hour=pace,
@@ -268,7 +275,7 @@ def _open_run(folder: RunFolder, run: PlannedRun, num_rows: int) -> _OpenRun:
         # Nothing is trained in epoch 0, which says little of the others.
         seconds=sum(seconds) if peek.num_epochs > 1 else None,
         device=peek.environment.get("device_name"),
-        is_running=_is_held(journal.with_suffix(".lock")),
+        is_running=is_held(journal.with_suffix(".lock")) is True,
     )
 
 
@@ -299,23 +306,6 @@ def _devices(running: list[_OpenRun], calibrated: float | None) -> tuple[DeviceS
             DeviceStatus(name, len(runs), mean, len(runs) * 3600 / epoch if epoch else 0.0)
         )
     return tuple(found)
-
-
-def _is_held(lock: Path) -> bool:
-    """Whether a process holds a lock; the lock file is neither created nor written."""
-    try:
-        descriptor = os.open(lock, os.O_RDONLY)
-    except FileNotFoundError:
-        return False
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except OSError:  # a file system without locks
-        return False
-    finally:
-        os.close(descriptor)
-    return False
 
 
 def _merged(folder: RunFolder, num_finished: int) -> Merged:

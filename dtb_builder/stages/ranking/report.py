@@ -66,7 +66,7 @@ def print_ranking(ranking: Ranking, *, every: bool) -> None:
         chosen = rows if every else [r for i, r in enumerate(rows) if i < 3 or r.score in SHOWN]
         lines += [_cells(row) for row in chosen]
     print("\nprecision and nDCG are of the best 10 %; tau | I is Kendall's partial tau given I")
-    print_table(lines)
+    print_table(lines, num_keys=2)
     if any(row.conditional for row in ranking.ranked):
         print("* depends on which networks are ranked: its intervals hold for their scale")
     _print_costs(ranking.ranked, moments)
@@ -92,7 +92,7 @@ def print_choices(choices: Sequence[ChosenRule]) -> None:
             gain = _text(choice.gains[name])
             lines.append(["", "", f"  {name}", "", f"{_text(interval)}  gain {gain}"])
     print("\nchosen on one half, reported on the other")
-    print_table(lines)
+    print_table(lines, num_keys=2)
 
 
 def write_ranking(

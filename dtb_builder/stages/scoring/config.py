@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from dtb_builder.meant import did_you_mean
 from dtb_builder.scores.names import SCORES
 from dtb_builder.scores.reference import MIN_GENOTYPES
 from dtb_builder.stages.settings.cluster import ClusterConfig
@@ -38,7 +39,8 @@ class ScoreConfig:
         if not self.scores or len(set(self.scores)) < len(self.scores):
             raise ValueError(f"scores must be different ones, at least 1, got {list(self.scores)}")
         if unknown := sorted(set(self.scores) - SCORES.keys()):
-            raise ValueError(f"scores must be of {', '.join(SCORES)}, got {', '.join(unknown)}")
+            hint = did_you_mean(unknown[0], SCORES) or f": there are {', '.join(SCORES)}"
+            raise ValueError(f"scores: there is no score {unknown[0]}{hint}")
         if not self.sizes or self.sizes[0] < 2 or len(set(self.sizes)) < len(self.sizes):
             raise ValueError(
                 f"num_images must be at least 2, or different such numbers, got {self.num_images}"

@@ -1,7 +1,7 @@
 """The file of scores: Parquet with one row per state; source and settings are in its metadata."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -14,13 +14,14 @@ from dtb_builder.dataset.codec import crc32c
 from dtb_builder.dataset.json_object import check_shape, json_object
 from dtb_builder.errors import DamagedFileError, DTBError, NotDTBFileError, SchemaVersionError
 from dtb_builder.scores.names import SCORES
+from dtb_builder.stages.scoring.parquet_pages import unpacked_bytes
 
 __all__ = ["FACTS", "ScoreTable", "read_scores", "score_names", "seconds_name", "write_scores"]
 
 _VERSION = 1
 _BATCH_ROWS = 2**10
-_MOST_ROWS_PER_BYTE = 0.25
-"""Of a row the seconds alone, which differ from state to state, take more than four bytes."""
+_MOST_CELLS_PER_BYTE = 16
+"""Rows times columns: the seconds alone, which differ from state to state, take more bytes."""
 
 _MOST_UNPACKED = 100
 """As many times may a file's bytes grow when they are unpacked."""
@@ -55,7 +56,7 @@ class ScoreTable:
     Attributes:
         about: the source, the settings, the probe's indices and hash, the reference sample of DAS
             and, as "own", the function and hash of each score of the user.
-        rows: one per run, moment and number of probe images, with the columns of docs/scores.md;
+        rows: one per run, moment and number of probe images, with the columns of docs/ranking.md;
             missing values are None.
     """
 
@@ -79,7 +80,10 @@ def write_scores(path: Path, table: ScoreTable) -> None:
         [dict(row) for row in table.rows], schema=pyarrow.schema(_types(table.about))
     )
     text = json.dumps(dict(table.about), sort_keys=True)
-    head = {"version": _VERSION, "about": text, "crc32c": _checksum(columns.to_pylist(), text)}
+    checksum = crc32c(text.encode())
+    for batch in columns.to_batches(_BATCH_ROWS):
+        checksum = _checksum(batch, checksum)
+    head = {"version": _VERSION, "about": text, "crc32c": checksum}
     columns = columns.replace_schema_metadata({_KEY: json.dumps(head).encode()})
     with whole_file(path) as temporary:
         parquet.write_table(columns, temporary, compression="zstd", write_page_checksum=True)
@@ -98,20 +102,20 @@ def read_scores(path: Path) -> ScoreTable:
     """
     try:
         with path.open("rb") as opened:
-            about, checksum = _checked_head(path, opened)  # before memory is taken for the rows
-            rows = list(_rows(opened))
+            about, expected = _checked_head(path, opened)  # before memory is taken for the rows
+            parsed, checksum, rows = json_object(about, path), crc32c(about.encode()), list[_Row]()
+            names = _types(parsed)
+            for batch in _batches(opened):
+                checksum = _checksum(batch, checksum)
+                rows += _rows_of(batch, names)
     except FileNotFoundError:
         raise FileNotFoundError(f"there is no file {path}: make it with dtb score") from None
     except (pyarrow.ArrowException, OSError, ValueError, UnicodeError) as error:
         if isinstance(error, DTBError):
             raise
         raise DamagedFileError(f"{path} is not Parquet, or damaged: {error}") from error
-    if _checksum(rows, about) != checksum:
+    if checksum != expected:
         raise DamagedFileError(f"{path}: its rows do not have the recorded checksum")
-    parsed = json_object(about, path)
-    missing = dict.fromkeys(_types(parsed))
-    for i, row in enumerate(rows):
-        rows[i] = missing | row
     return ScoreTable(parsed, rows)
 
 
@@ -137,40 +141,45 @@ def _checked_head(path: Path, opened: BinaryIO) -> tuple[str, int]:
     if known | types != known or not FACTS.keys() | _ENDING.keys() <= types.keys():
         raise DamagedFileError(f"{path} does not have the columns of a file of scores")
     num_bytes, groups = path.stat().st_size, file.metadata
-    unpacked = sum(
-        groups.row_group(i).column(j).total_uncompressed_size
-        for i in range(groups.num_row_groups)
-        for j in range(groups.num_columns)
-    )
-    if groups.num_rows > _MOST_ROWS_PER_BYTE * num_bytes or unpacked > _MOST_UNPACKED * num_bytes:
+    num_cells = groups.num_rows * len(known)
+    unpacked = unpacked_bytes(opened)
+    if num_cells > _MOST_CELLS_PER_BYTE * num_bytes or unpacked > _MOST_UNPACKED * num_bytes:
         raise DamagedFileError(
             f"{path}: {groups.num_rows} rows, of {unpacked} bytes, in a file of {num_bytes}"
         )
     return head["about"], head["crc32c"]
 
 
-def _rows(opened: BinaryIO) -> Iterator[dict[str, Any]]:
-    """Each row; equal texts are one object, however often they stand."""
-    file = parquet.ParquetFile(
-        opened,
-        page_checksum_verification=True,
-        read_dictionary=[n for n, kind in (FACTS | _ENDING).items() if kind == pyarrow.string()],
-    )
-    texts: dict[str, str] = {}
-    empty = dict.fromkeys(file.schema_arrow.names)
-    for batch in file.iter_batches(_BATCH_ROWS):
-        columns = [_values(column, texts) for column in batch.columns]
-        for row in zip(*columns, strict=True):
-            values = empty.copy()  # half as large as one that grows
-            values.update(zip(empty, row, strict=True))
-            yield values
+def _batches(opened: BinaryIO) -> Iterator[pyarrow.RecordBatch]:
+    texts = [name for name, kind in (FACTS | _ENDING).items() if kind == pyarrow.string()]
+    file = parquet.ParquetFile(opened, page_checksum_verification=True, read_dictionary=texts)
+    yield from file.iter_batches(_BATCH_ROWS)
 
 
-def _values(column: pyarrow.Array, texts: dict[str, str]) -> list[Any]:
-    if not isinstance(column, pyarrow.DictionaryArray):
-        return column.to_pylist()
-    known = [texts.setdefault(text, text) for text in column.dictionary.to_pylist()]
-    return [None if place is None else known[place] for place in column.indices.to_pylist()]
+class _Row(Mapping[str, Any]):
+    """A row of a batch, by the names of all columns; a column without values takes no memory."""
+
+    __slots__ = ("_columns", "_place")
+
+    def __init__(self, columns: Mapping[str, pyarrow.Array | None], place: int) -> None:
+        self._columns, self._place = columns, place
+
+    def __getitem__(self, name: str) -> Any:
+        column = self._columns[name]
+        return None if column is None else column[self._place].as_py()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._columns)
+
+    def __len__(self) -> int:
+        return len(self._columns)
+
+
+def _rows_of(batch: pyarrow.RecordBatch, names: Iterable[str]) -> Iterator[_Row]:
+    columns: dict[str, pyarrow.Array | None] = dict.fromkeys(names)
+    for name, column in zip(batch.schema.names, batch.columns, strict=True):
+        columns[name] = column if column.null_count < len(column) else None
+    return (_Row(columns, place) for place in range(batch.num_rows))
 
 
 def _types(about: Mapping[str, Any]) -> dict[str, pyarrow.DataType]:
@@ -179,9 +188,17 @@ def _types(about: Mapping[str, Any]) -> dict[str, pyarrow.DataType]:
     return FACTS | scores | seconds | _ENDING
 
 
-def _checksum(rows: Sequence[Mapping[str, Any]], text: str) -> int:
-    """The checksum of all values of all rows, and of the metadata."""
-    checksum = crc32c(text.encode())
-    for row in rows:
-        checksum = crc32c(repr(list(row.items())).encode(), checksum)
+def _checksum(batch: pyarrow.RecordBatch, checksum: int) -> int:
+    """The checksum of all values of rows, going on from that of what stands before them."""
+    names = batch.schema.names
+    for row in zip(*map(_values, batch.columns), strict=True):
+        checksum = crc32c(repr(list(zip(names, row, strict=True))).encode(), checksum)
     return checksum
+
+
+def _values(column: pyarrow.Array) -> list[Any]:
+    """The values of a column; equal texts are one object, however often they stand."""
+    if not isinstance(column, pyarrow.DictionaryArray):
+        return column.to_pylist()
+    texts = column.dictionary.to_pylist()
+    return [None if place is None else texts[place] for place in column.indices.to_pylist()]

@@ -3,8 +3,6 @@
 from collections.abc import Mapping
 from typing import Any, Literal, TypeVar, get_args, get_origin
 
-import dacite
-
 from dtb_builder.errors import ConfigError
 from dtb_builder.stages.settings.plain import flat
 
@@ -19,6 +17,8 @@ def parse(kind: type[T], settings: Mapping[str, Any]) -> T:
     Raises:
         ConfigError: a setting is missing, unknown, of the wrong type or out of range.
     """
+    import dacite  # here, since a reader's installation has no dacite
+
     hooks = {float: _float, int: _whole}
     if not isinstance(settings, Mapping):
         raise ConfigError(f"the configuration must be keys with values, got {settings!r}")

@@ -1,4 +1,4 @@
-"""Engines, the loop that runs tasks, locks, and files of records.
+"""Engines, the loop that runs tasks, locks, files of records, and the frame of HTML pages.
 
 | module | reads | writes | run again |
 |---|---|---|---|

@@ -18,14 +18,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO
 
-from filelock import FileLock, Timeout
-
 from dtb_builder.dataset.atomic import write_whole
 from dtb_builder.dataset.json_object import json_object
 from dtb_builder.errors import ConfigError, DamagedFileError, LockedError
 from dtb_builder.stages.settings.shard_range import ShardRange
 
-__all__ = ["FolderLock", "check_lockable", "held"]
+__all__ = ["FolderLock", "check_lockable", "held", "is_held"]
 
 _logger = logging.getLogger(__name__)
 
@@ -54,7 +52,9 @@ def held(file: Path, *, seconds: float, otherwise: Callable[[], str]) -> Iterato
         LockedError: another process has held the lock all the time.
         ConfigError: the file system has no locks.
     """
-    lock = _lock(file)
+    from filelock import FileLock, Timeout  # here, since a reader's installation has none
+
+    lock = FileLock(file, fallback_to_soft=False)  # a soft lock would outlive a killed holder
     try:
         lock.acquire(timeout=seconds)
     except Timeout:
@@ -90,9 +90,23 @@ def _no_locks(folder: Path, error: OSError) -> ConfigError:
     )
 
 
-def _lock(file: Path) -> FileLock:
-    """A lock of the operating system; a soft lock would outlive a holder that is killed."""
-    return FileLock(file, fallback_to_soft=False)
+def is_held(file: Path) -> bool | None:
+    """Whether a process holds a lock, None if that cannot be told; the file is not changed."""
+    try:
+        descriptor = os.open(file, os.O_RDONLY)
+    except FileNotFoundError:
+        return False
+    except OSError:  # another user's
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:  # a file system without locks
+        return None
+    finally:
+        os.close(descriptor)
+    return False
 
 
 class FolderLock:
@@ -139,7 +153,7 @@ class FolderLock:
         locks = {self._signature: self._whole_lock} | {
             self._range_signature(shards): self._range_lock(shards) for shards in self._ranges()
         }
-        texts = [_holder(file, _lock(lock)) for file, lock in locks.items() if file.exists()]
+        texts = [_holder(file, lock) for file, lock in locks.items() if file.exists()]
         return tuple(text for text in texts if text is not None)
 
     def _gate(self, seconds: float) -> contextlib.AbstractContextManager[None]:
@@ -204,19 +218,15 @@ def _signed(signature: Path, path: Path) -> Iterator[None]:
         signature.unlink(missing_ok=True)
 
 
-def _holder(signature: Path, lock: FileLock) -> str | None:
+def _holder(signature: Path, lock: Path) -> str | None:
     """A text on the process that holds a signed lock; None if its holder has died."""
     text = _text(signature)
     if signature.parent.name == ".locks":
         text += f", on {signature.stem.replace('-', ' ', 1)}"
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        return text
-    except OSError:  # the folder is read-only
+    is_alive = is_held(lock)
+    if is_alive is None:
         return f"{text}, if it is still alive"
-    lock.release()
-    return None
+    return text if is_alive else None
 
 
 def _text(signature: Path) -> str:

@@ -9,7 +9,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Self
 
@@ -83,12 +83,15 @@ class RayEngine:
         for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
             os.environ.setdefault(name, str(self._compute.threads))
         local = self._cluster.address is None
+        num_cpus = self._cluster.num_cpus if local else None
+        if num_cpus is not None and num_cpus < self._compute.threads:
+            raise ConfigError(self._too_small({"CPU": num_cpus}))
         address = "local" if local else _answering(str(self._cluster.address))
         try:
             with _sigterm_kept(), ray_starts_into(self._log):
                 ray.init(
                     address=address,
-                    num_cpus=self._cluster.num_cpus if local else None,
+                    num_cpus=num_cpus,
                     include_dashboard=False if local else None,
                     logging_level=logging.WARNING,
                 )
@@ -108,11 +111,10 @@ class RayEngine:
         self._quiet.enter_context(ray_works_into(self._log))
         if self._capacity() < 1:
             total = {k: v for k, v in ray.cluster_resources().items() if k in ("CPU", "GPU")}
-            lacking = f"a run needs {self._resources(on_device=True)}, Ray has {total}"
             if local:
                 ray.shutdown()
-                raise ConfigError(lacking)
-            _logger.warning("%s: waiting for machines to join the cluster", lacking)
+                raise ConfigError(self._too_small(total))
+            _logger.warning("%s: waiting for machines to join the cluster", self._too_small(total))
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -186,6 +188,9 @@ class RayEngine:
         if gpus is None:
             gpus = 1 if self._compute.device == "cuda" else 0
         return {"num_cpus": self._compute.threads, "num_gpus": gpus}
+
+    def _too_small(self, total: Mapping[str, float]) -> str:
+        return f"a run needs {self._resources(on_device=True)}, Ray has {total}"
 
     def _capacity(self) -> int:
         """How many runs the cluster can train at once."""

@@ -378,4 +378,4 @@ def test_a_failed_run_is_shown_with_its_log_and_with_how_it_is_tried_again(
     *_, failure, log, hint = capsys.readouterr().out.splitlines()
     assert failure.startswith("run 0 failed 2 times, given up: ")
     assert log.strip() == str(folder.log_file(next(folder.plan())))
-    assert hint == "dtb generate RUN_FOLDER retry=failed tries again what was given up"
+    assert hint == f"dtb generate {folder.path} retry=failed tries again what was given up"

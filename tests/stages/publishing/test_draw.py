@@ -1,14 +1,18 @@
 """Pictures of cells: what they say, and that they can be seen."""
 
+import sys
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image, ImageDraw, ImageFont
 
-from dtb_builder.space import NAMED, Genotype, sample_uniform
+from dtb_builder.space import NAMED, OPERATIONS, Genotype, sample_uniform
 
 Dtb = Callable[..., int]
 SVG = "{http://www.w3.org/2000/svg}"
@@ -51,6 +55,38 @@ def test_draw_writes_the_format_that_the_file_is_named_after(
     file = tmp_path / f"cells.{ending}"
     assert dtb("draw", "DARTS_V2", "--into", file) == 0
     assert file.read_bytes().startswith(magic)
+
+
+def test_a_png_has_its_own_font_and_can_be_read(tmp_path: Path, dtb: Dtb) -> None:
+    assert dtb("draw", "DARTS_V2", "--into", tmp_path / "cells.png") == 0
+    with Image.open(tmp_path / "cells.png") as picture:
+        ink = 255.0 - np.asarray(picture.convert("L"))
+    folder = Path(sys.modules["dtb_builder.stages.publishing"].__path__[0])
+    font = ImageFont.truetype(folder / "DejaVuSans.ttf", 28)
+    for text, x, y in texts(NAMED["DARTS_V2"]):
+        if text in OPERATIONS:
+            left, top = round(2 * x) - 105, round(2 * y) - 28
+            seen = ink[top : top + 37, left : left + 210]
+
+            def likeness(name: str, seen: Any = seen) -> float:
+                template = Image.new("L", seen.shape[::-1])
+                ImageDraw.Draw(template).text((105, 28), name, 255, font, anchor="ms")
+                return float(np.corrcoef(seen.ravel(), np.asarray(template).ravel())[0, 1])
+
+            assert max(OPERATIONS, key=likeness) == text
+            assert likeness(text) > 0.8
+
+
+def test_no_arc_shows_through_a_name() -> None:
+    drawn = list(ElementTree.fromstring(NAMED["DARTS_V2"].to_svg()))
+    for i, element in enumerate(drawn):
+        if element.text in OPERATIONS:
+            box = {name: float(drawn[i - 1].get(name, 0)) for name in ("x", "y", "width", "height")}
+            middle = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+            num_arcs = sum(before.tag == f"{SVG}path" for before in drawn[: i - 1])
+            assert drawn[i - 1].get("fill") == "#ffffff"
+            assert num_arcs in (8, 16)  # those of its cell are all below it
+            assert middle == (float(element.attrib["x"]), float(element.attrib["y"]) - 5)
 
 
 def test_another_ending_is_refused(

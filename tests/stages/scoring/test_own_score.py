@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any
@@ -85,6 +85,10 @@ def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable
 
 def rows_of(file: Path) -> list[Any]:
     return list(read_scores(file.with_name("scores.parquet")).rows)
+
+
+def without_seconds(row: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in row.items() if not name.endswith("seconds")}
 
 
 def test_a_hook_written_with_view_gives_our_wot(
@@ -278,10 +282,16 @@ def test_in_python_what_fails_for_some_is_missing_and_for_all_an_error(bench: Be
 
 
 @pytest.mark.ray
-def test_on_ray_workers_find_the_score_in_the_current_folder(
-    file: Path, module: Callable[[str], str]
+def test_ray_gives_the_same_scores_as_no_ray_and_finds_own_ones_in_the_current_folder(
+    file: Path, module: Callable[[str], str], dtb: Dtb
 ) -> None:
-    name = f"{module(CODES)}:codes"
+    name, table = f"{module(CODES)}:codes", file.with_name("scores.parquet")
+    table.unlink()
     done = dtb_on_ray("score", file, *QUICK[:3], "cluster.num_cpus=2", "--score", name)
     assert done.returncode == 0, done.stderr
-    assert all(row["codes"] is not None for row in rows_of(file))
+    on_ray = [without_seconds(row) for row in rows_of(file)]
+    assert len(on_ray) == NUM_STATES
+    assert all(row["codes"] is not None for row in on_ray)
+    table.unlink()
+    assert dtb("score", file, *QUICK, "--score", name) == 0
+    assert [without_seconds(row) for row in rows_of(file)] == on_ray

@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 from engines import DyingEngine
 from filelock import FileLock
-from on_ray import dtb_on_ray
 
 from dtb_builder import Benchmark, Run
 from dtb_builder.scores import Atoms, Scale, z_sum
@@ -358,13 +357,6 @@ def test_a_bad_setting_is_refused_and_explained(
     assert dtb("score", benchmark, *QUICK, setting) == 2
     assert message in capsys.readouterr().err
     assert not list(benchmark.parent.glob("*.working"))
-
-
-@pytest.mark.ray
-def test_ray_gives_the_same_scores_as_no_ray_at_all(benchmark: Path, scored: Path) -> None:
-    done = dtb_on_ray("score", benchmark, *QUICK[:-1], "cluster.num_cpus=2")
-    assert done.returncode == 0, done.stderr
-    assert content(benchmark.with_name("scores.parquet")) == content(scored)
 
 
 def test_several_numbers_of_images_stand_side_by_side_as_if_scored_alone(

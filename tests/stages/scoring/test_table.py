@@ -1,3 +1,5 @@
+import random
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -110,3 +112,38 @@ def test_what_is_no_file_of_scores_is_refused(tmp_path: Path) -> None:
     parquet.write_table(pyarrow.table({"run": [1]}), tmp_path / "other")
     with pytest.raises(errors.NotDTBFileError, match="lacks dtb_scores"):
         read_scores(tmp_path / "other")
+
+
+def test_rows_take_the_memory_of_the_values_they_have(tmp_path: Path) -> None:
+    file = tmp_path / "scores.parquet"
+    draws = random.Random(0)
+    rows = [{"run": i % 7, "state_seconds": draws.random()} for i in range(4_000)]
+    write_scores(file, ScoreTable(ABOUT, rows))
+    tracemalloc.start()
+    found = read_scores(file).rows
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert [row["state_seconds"] for row in found] == [row["state_seconds"] for row in rows]
+    assert peak < 500 * len(rows)
+
+
+def test_a_text_that_swells_is_refused_though_the_file_denies_its_size(tmp_path: Path) -> None:
+    file = tmp_path / "scores.parquet"
+    write_scores(file, ScoreTable(ABOUT, [row(0, genotype="a" * 2**23)]))
+    group = parquet.ParquetFile(file).metadata.row_group(0)
+    text = next(i for i in range(group.num_columns) if group.column(i).total_compressed_size > 300)
+    data = file.read_bytes()
+    for size in (group.total_byte_size, group.column(text).total_uncompressed_size):
+        assert len(_varint(size)) == len(_varint(2**20))
+        data = _varint(2**20).join(data.rpartition(_varint(size))[::2])
+    file.write_bytes(data)
+    denied = parquet.ParquetFile(file).metadata.row_group(0)
+    assert (denied.total_byte_size, denied.column(text).total_uncompressed_size) == (2**20, 2**20)
+    with pytest.raises(errors.DamagedFileError, match=r"of 83[0-9]{5} bytes, in a file of"):
+        read_scores(file)
+
+
+def _varint(number: int) -> bytes:
+    places = range(0, (2 * number).bit_length(), 7)
+    digits = [(2 * number >> place) % 128 | 128 for place in places]
+    return bytes([*digits[:-1], digits[-1] % 128])

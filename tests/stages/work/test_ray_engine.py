@@ -39,17 +39,26 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     cluster.shutdown()
 
 
-def test_one_worker_and_two_give_the_same_content_as_no_ray_at_all(
-    finished: Path, tmp_path: Path, content: Callable[[Path], dict[Any, Any]]
+def test_two_workers_with_the_drivers_package_give_the_same_content_as_no_ray_at_all(
+    finished: Path,
+    tmp_path: Path,
+    content: Callable[[Path], dict[Any, Any]],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    for num_workers in (1, 2):
-        folder = tmp_path / str(num_workers)
-        folder.mkdir()
-        copy_plan(finished, folder)
-        done = dtb_on_ray("generate", folder, f"cluster.num_cpus={num_workers}")
-        assert done.returncode == 0, done.stderr
-        assert dtb_on_ray("merge", folder).returncode == 0
-        assert content(folder / "dtb.h5") == content(finished / "dtb.h5")
+    folder = tmp_path / "run"
+    folder.mkdir()
+    copy_plan(finished, folder)
+    (tmp_path / "dtb_builder").mkdir()
+    (tmp_path / "dtb_builder" / "__init__.py").write_text("raise SystemExit('not this one')")
+    monkeypatch.chdir(tmp_path)
+    command = Path(sys.executable).with_name("dtb")  # python -m would itself import from here
+    environment = os.environ | {"RAY_AUTH_MODE": "disabled"}
+    arguments = [command, "generate", "run", "cluster.num_cpus=2"]
+    done = subprocess.run(arguments, capture_output=True, text=True, check=False, env=environment)
+    assert done.returncode == 0, done.stderr
+    assert all(line.startswith("2 runs: ") for line in done.stderr.splitlines()), done.stderr
+    assert main(["merge", "run"]) == 0
+    assert content(folder / "dtb.h5") == content(finished / "dtb.h5")
 
 
 def test_a_started_cluster_of_several_nodes_gives_the_same_content(
@@ -64,7 +73,7 @@ def test_a_started_cluster_of_several_nodes_gives_the_same_content(
     settings = (f"cluster.address={cluster.address}", "cluster.gpus_per_run=0.5")
     done = dtb_on_ray("generate", tmp_path, *settings)
     assert done.returncode == 0, done.stderr
-    assert dtb_on_ray("merge", tmp_path).returncode == 0
+    assert main(["merge", str(tmp_path)]) == 0
     assert content(tmp_path / "dtb.h5") == content(finished / "dtb.h5")
 
 
@@ -86,11 +95,14 @@ def test_on_a_started_cluster_runs_wait_for_machines_that_join_it(
     assert len(RunFolder(tmp_path).shard_files()) == 2
 
 
-def test_a_local_cluster_without_room_for_a_run_is_refused(tmp_path: Path) -> None:
-    assert dtb_on_ray("plan", tmp_path, "compute.threads=3").returncode == 0
-    done = dtb_on_ray("generate", tmp_path, "cluster.num_cpus=2")
-    assert done.returncode == 2
-    assert "a run needs {'num_cpus': 3" in done.stderr
+def test_a_local_cluster_without_room_for_a_run_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["plan", str(tmp_path), "compute.threads=3"]) == 0
+    assert main(["generate", str(tmp_path), "cluster.num_cpus=2"]) == 2
+    assert "a run needs {'num_cpus': 3, 'num_gpus': 0}, Ray has {'CPU': 2}" in (
+        capsys.readouterr().err
+    )
     assert not RunFolder(tmp_path).shard_files()
 
 
@@ -125,25 +137,6 @@ print("told", len(told))
         env=os.environ | {"RAY_AUTH_MODE": "disabled"},
     )
     assert (done.returncode, done.stdout) == (0, "told 1\n"), done.stderr
-
-
-def test_workers_compute_with_the_drivers_package_and_not_with_the_current_directorys(
-    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    folder = tmp_path / "run"
-    folder.mkdir()
-    copy_plan(finished, folder)
-    (tmp_path / "dtb_builder").mkdir()
-    (tmp_path / "dtb_builder" / "__init__.py").write_text("raise SystemExit('not this one')")
-    monkeypatch.chdir(tmp_path)
-    command = Path(sys.executable).with_name("dtb")  # python -m would itself import from here
-    environment = os.environ | {"RAY_AUTH_MODE": "disabled"}
-    done = subprocess.run(
-        [command, "generate", "run"], capture_output=True, text=True, check=False, env=environment
-    )
-    assert done.returncode == 0, done.stderr
-    assert len(RunFolder(folder).shard_files()) == 2
-    assert all(line.startswith("2 runs: ") for line in done.stderr.splitlines()), done.stderr
 
 
 def test_what_ray_and_its_workers_say_goes_into_a_log(tmp_path: Path) -> None:
