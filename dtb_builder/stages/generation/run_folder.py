@@ -85,8 +85,9 @@ class Failures:
 
     @property
     def reason(self) -> str:
-        """The last line of the last traceback."""
-        return self.messages[-1].strip().rpartition("\n")[2]
+        """The last line of the last traceback; an error of this package by its name alone."""
+        last = self.messages[-1].strip().rpartition("\n")[2]
+        return last.removeprefix("dtb_builder.errors.")
 
     @property
     def is_final(self) -> bool:
