@@ -105,7 +105,7 @@ def main() -> None:
         command(*install, f".{EXTRAS}", cwd=sources)
         say(f"{sources.name} is installed with what its tests need")
         files = [f"tests/{name}" for name in TESTS]
-        told = command(programs / "python", "-m", "pytest", "-q", *files, cwd=sources)
+        told = command(programs / "pytest", "-q", *files, cwd=sources)
         say(told.strip().splitlines()[-1])
 
 

@@ -455,8 +455,9 @@ class States:
         for source, offset in self._found(number, name, row, places.volume, place[0]):
             with contextlib.suppress(DamagedFileError):
                 return _read(source, [(offset, *place[1:])])[0]
-        what = "tensor table" if at is None else f"frame of {self._index.moments[at[1]].name}"
-        raise DamagedFileError(f"the {what} of run {number}, in {name}, is damaged")
+        what = {schema.TENSORS: "tensor table", schema.MOMENTUM: "momentum"}.get(name, "state")
+        after = "" if at is None else f" after {self._index.moments[at[1]].name}"
+        raise DamagedFileError(f"the {what} of run {number}{after} is damaged")
 
     def _found(
         self, number: int, name: str, row: int | None, volume: int, offset: int
