@@ -205,7 +205,7 @@ def known_settings(root: str = "config") -> dict[str, tuple[str, ...]]:
         if group != "experiment":  # its settings are those of the other groups
             for choice in known[group]:
                 known |= dict.fromkeys(flat(read_conf(f"{group}/{choice}"), f"{group}."), ())
-    del own["hydra"]
+    own.pop("hydra", None)  # not every root has it
     return known | dict.fromkeys(flat(own), ())
 
 
