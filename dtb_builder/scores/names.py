@@ -25,6 +25,8 @@ SCORES: Mapping[str, str] = MappingProxyType(
         "jacob_cov": "how little the gradients by different images are correlated",
         "epe_nas": "how correlated the gradients by different images of a class are",
         "swap": "different patterns that units show",
+        "swap_regularised": "SWAP, less for sizes far from the space's mean",
+        "sahd": "log det of a kernel of Hamming distances, rescaled by how many units fire",
         "zico": "sum over layers of log sum of mean |g| / deviation of |g|, of two batches",
         "zen": "change of random networks' maps with random changes of images",
         "rbflex": "log det of kernels of activations and of last maps, of 16 images",

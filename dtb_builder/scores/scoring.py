@@ -20,8 +20,9 @@ from dtb_builder.scores.jacobian import epe_nas, jacob_cov
 from dtb_builder.scores.meco import meco
 from dtb_builder.scores.names import KERNEL_SCORES, SCORES
 from dtb_builder.scores.rbflex import rbflex
+from dtb_builder.scores.sahd import SparsityAwareCounter
 from dtb_builder.scores.size import l2_norm, multiply_accumulates, num_parameters
-from dtb_builder.scores.swap import PatternCounter
+from dtb_builder.scores.swap import PatternCounter, swap_in_space
 from dtb_builder.scores.synflow import synflow
 from dtb_builder.scores.te_nas import crops, linear_regions, ntk_condition
 from dtb_builder.scores.wiring import cell_depth, input_edges
@@ -150,9 +151,11 @@ def _shared_scores(
         return
     agreement = AgreementCounter(len(probe.images), probe.images.device)
     patterns = PatternCounter()
-    counters: list[AgreementCounter | PatternCounter] = []
+    distances = SparsityAwareCounter(len(probe.images))
+    counters: list[AgreementCounter | PatternCounter | SparsityAwareCounter] = []
     counters += [agreement] if names & KERNEL_SCORES else []
-    counters += [patterns] if "swap" in names else []
+    counters += [patterns] if names & _SWAPS else []
+    counters += [distances] if "sahd" in names else []
     seconds = dict.fromkeys(counters, 0.0)
 
     def visit(fires: Tensor) -> None:
@@ -184,8 +187,23 @@ def _shared_scores(
     if kernel_names := of_codes & KERNEL_SCORES:
         own = shared + seconds[agreement]
         _kernel_scores(scored, agreement, kernel_names, own, activation_units)
-    if "swap" in of_codes:
-        _keep(scored, "swap", float(patterns.num_patterns), shared + seconds[patterns])
+    of_counters = {
+        "swap": (patterns, lambda: float(patterns.num_patterns)),
+        "swap_regularised": (
+            patterns,
+            lambda: swap_in_space(patterns.num_patterns, _darts(network)),
+        ),
+        "sahd": (distances, distances.log_determinant),
+    }
+    for name in sorted(of_codes & of_counters.keys()):
+        counter, compute = of_counters[name]
+        begin = time.perf_counter()
+        try:
+            value = compute()
+        except _REASONS as error:
+            scored.errors[name] = f"{type(error).__name__}: {error}"
+            continue
+        _keep(scored, name, value, shared + seconds[counter] + time.perf_counter() - begin)
     if graph is not None:
         _graph_scores(scored, graph, of_graph, shared)
 
@@ -256,7 +274,8 @@ def _keep(scored: Scored, name: str, value: float, seconds: float) -> None:
 _REASONS = (DivergedError, UnseenReLUError, SingularKernelError, ValueError, OverflowError)
 """Errors by which a score is not defined; others are bugs."""
 
-_OF_CODES = KERNEL_SCORES | {"swap"}
+_SWAPS = frozenset({"swap", "swap_regularised"})
+_OF_CODES = KERNEL_SCORES | _SWAPS | {"sahd"}
 
 _PASSES: Mapping[str, Callable[[Graph], object]] = MappingProxyType(
     {

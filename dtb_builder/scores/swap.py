@@ -5,9 +5,12 @@ import math
 import numpy as np
 from torch import Tensor, nn
 
+from dtb_builder.network.network import Network
+from dtb_builder.network.spec import AUXILIARY_HEAD
 from dtb_builder.scores.activations import visit_activations
+from dtb_builder.scores.space_size import parameters_of_space
 
-__all__ = ["PatternCounter", "regularised_swap", "swap"]
+__all__ = ["PatternCounter", "regularised_swap", "swap", "swap_in_space"]
 
 
 def swap(network: nn.Module, images: Tensor) -> int:
@@ -34,6 +37,18 @@ def regularised_swap(
     100.0
     """
     return num_patterns * math.exp(-((num_parameters / 1000 - centre) ** 2) / width)
+
+
+def swap_in_space(num_patterns: float, network: Network) -> float:
+    """The `regularised_swap` of a network of the DARTS space, held to the space's own sizes.
+
+    The centre is the mean number of parameters of all genotypes, the width twice their variance:
+    this choice is ours. As in the released code, parameters of an auxiliary head do not count.
+    """
+    mean, variance = parameters_of_space(network.spec)
+    parameters = network.named_parameters()
+    own = sum(each.numel() for name, each in parameters if not name.startswith(AUXILIARY_HEAD))
+    return regularised_swap(num_patterns, own, centre=mean / 1e3, width=2 * variance / 1e6)
 
 
 class PatternCounter:

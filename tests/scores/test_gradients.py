@@ -9,8 +9,9 @@ from torch import Tensor, nn
 from dtb_builder import errors
 from dtb_builder.network import NetworkSpec
 from dtb_builder.scores.gradients import fisher, gradient_norm, grasp, plain, snip, zico
-from dtb_builder.scores.graph import Graph, weights_of
-from dtb_builder.space import NAMED
+from dtb_builder.scores.graph import Graph, layers_of, weights_of
+from dtb_builder.scores.probed import probed_copy
+from dtb_builder.space import NAMED, sample_uniform
 
 LABELS = torch.tensor([0, 1])
 IMAGES = torch.tensor([[1.0, 2.0], [3.0, -1.0]])
@@ -52,6 +53,25 @@ def test_snip_is_the_same_when_a_relu_networks_layers_are_rescaled_against_each_
         first.weight.mul_(4)
         last.weight.div_(4)
     assert snip(Graph(network, IMAGES, LABELS)) == pytest.approx(before, rel=1e-5)
+
+
+def test_snip_is_the_gradient_by_masks_of_ones() -> None:
+    """So the released codes define it; in float32, one rounding may decide whether a unit fires."""
+    for i in range(5):
+        spec = NetworkSpec(channels=2, layers=3, num_classes=2, image_size=8)
+        network = spec.build(sample_uniform(0, i)).double()
+        images = torch.randn(4, 3, 8, 8, dtype=torch.float64)
+        labels = torch.arange(4) % 2
+        masked = probed_copy(network)
+        masks = []
+        for layer in layers_of(masked):
+            weight = layer.get_parameter("weight").detach()
+            masks.append(torch.ones_like(weight, requires_grad=True))
+            del layer.weight
+            layer.weight = weight * masks[-1]
+        loss = nn.functional.cross_entropy(masked(images), labels)
+        expected = sum(float(each.abs().sum()) for each in torch.autograd.grad(loss, masks))
+        assert snip(Graph(network, images, labels)) == pytest.approx(expected, rel=1e-12)
 
 
 def batch(scale: float) -> tuple[Tensor, Tensor]:

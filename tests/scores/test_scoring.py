@@ -4,6 +4,7 @@ from torch import nn
 from torch.nn import functional
 
 from dtb_builder.network import NetworkSpec
+from dtb_builder.network.network import Network
 from dtb_builder.scores import (
     activation_units,
     distinguishing_ability,
@@ -18,21 +19,23 @@ from dtb_builder.scores.jacobian import epe_nas, jacob_cov
 from dtb_builder.scores.meco import meco
 from dtb_builder.scores.names import ARCHITECTURE_SCORES, KERNEL_SCORES, SCORES
 from dtb_builder.scores.rbflex import rbflex
+from dtb_builder.scores.sahd import sahd
 from dtb_builder.scores.scoring import Probe, score_network
 from dtb_builder.scores.size import l2_norm, multiply_accumulates, num_parameters
-from dtb_builder.scores.swap import swap
+from dtb_builder.scores.swap import swap, swap_in_space
 from dtb_builder.scores.synflow import synflow
 from dtb_builder.scores.te_nas import crops, linear_regions, ntk_condition
 from dtb_builder.scores.zen import zen
 from dtb_builder.space import NAMED
 
 SHAPE = (1, 8, 8)
+SWAPS = {"swap", "swap_regularised"}
 AZ_PARTS = ("az_expressivity", "az_progressivity", "az_trainability")
 SPEC = NetworkSpec(channels=2, layers=3, num_classes=3, input_channels=1, image_size=8)
 
 
 @pytest.fixture
-def network() -> nn.Module:
+def network() -> Network:
     return SPEC.build(NAMED["DARTS_V2"])
 
 
@@ -41,7 +44,7 @@ def probe() -> Probe:
     return Probe(torch.randn(8, *SHAPE), torch.arange(8) % 3, features="cells.2")
 
 
-def test_every_score_is_what_its_own_module_computes(network: nn.Module, probe: Probe) -> None:
+def test_every_score_is_what_its_own_module_computes(network: Network, probe: Probe) -> None:
     images, labels = probe.images, probe.labels
     kernel = network_agreement(network, images)
     generator = torch.Generator().manual_seed(0)
@@ -70,6 +73,8 @@ def test_every_score_is_what_its_own_module_computes(network: nn.Module, probe: 
         "synflow": synflow(network, SHAPE),
         "jacob_cov": jacob_cov(Graph(network, images)),
         "swap": swap(network, images),
+        "swap_regularised": swap_in_space(swap(network, images), network),
+        "sahd": sahd(network, images),
         "zico": zico(network, [(images[:4], labels[:4]), (images[4:], labels[4:])]),
         "rbflex": rbflex(network, images),
         "meco": meco(network, 1, torch.Generator().manual_seed(0)),
@@ -105,9 +110,7 @@ def test_training_leaves_the_scores_of_an_architecture_alone(
         for parameter in network.parameters():
             parameter.add_(torch.randn_like(parameter))
     after = score_network(network, probe, SCORES).values
-    assert {name for name in SCORES if before[name] == after[name]} - {"swap"} == (
-        ARCHITECTURE_SCORES
-    )
+    assert {name for name in SCORES if before[name] == after[name]} - SWAPS == (ARCHITECTURE_SCORES)
 
 
 def test_a_singular_kernel_is_flagged_and_has_neither_wot_nor_ability(

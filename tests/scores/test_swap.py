@@ -1,4 +1,7 @@
 import math
+from dataclasses import replace
+from functools import cache
+from itertools import combinations, product
 
 import numpy as np
 import pytest
@@ -7,8 +10,11 @@ from torch import nn
 
 from dtb_builder.network import NetworkSpec
 from dtb_builder.scores.activations import activation_codes
-from dtb_builder.scores.swap import regularised_swap, swap
-from dtb_builder.space import NAMED
+from dtb_builder.scores.size import num_parameters
+from dtb_builder.scores.space_size import parameters_of_space
+from dtb_builder.scores.swap import regularised_swap, swap, swap_in_space
+from dtb_builder.space import NAMED, Edge, Genotype, sample_uniform
+from dtb_builder.space.cell import OPERATIONS
 
 
 def test_units_that_fire_for_the_same_images_count_once() -> None:
@@ -30,3 +36,52 @@ def test_regularisation_holds_networks_of_another_size_back() -> None:
     assert regularised_swap(500, 40_000, centre=40, width=9) == 500
     sizes = [regularised_swap(500, size, centre=40, width=9) for size in (37_000, 43_000)]
     assert sizes == pytest.approx([500 * math.exp(-1)] * 2)
+
+
+@pytest.mark.parametrize("layers", [2, 3])
+def test_the_sizes_of_the_space_are_those_of_all_genotypes(layers: int) -> None:
+    """Cells are sums over nodes, of which each has few edges that all can be tried."""
+    spec = NetworkSpec(channels=2, layers=layers, num_classes=3, image_size=8)
+
+    def count(genotype: Genotype) -> int:
+        with torch.device("meta"):
+            return num_parameters(spec.build(genotype))
+
+    pools = (Edge("max_pool_3x3", 0), Edge("max_pool_3x3", 1)) * 4
+    least = count(Genotype(normal=pools, reduce=pools))
+
+    @cache
+    def more(cell: str, edge: Edge) -> int:
+        other = Edge("max_pool_3x3", int(edge.predecessor != 1))
+        edges = (*pools[:2], *sorted([edge, other], key=lambda edge: edge.predecessor), *pools[4:])
+        return count(Genotype(**{"normal": pools, "reduce": pools, cell: edges})) - least
+
+    mean, variance = float(least), 0.0
+    for cell, num_before in product(("normal", "reduce"), range(2, 6)):
+        pairs, choices = combinations(range(num_before), 2), product(OPERATIONS, repeat=2)
+        tried = [
+            sum(
+                more(cell, Edge(*edge))
+                for edge in zip(operations, (min(2, i), min(2, j)), strict=True)
+            )
+            for (i, j), operations in product(pairs, list(choices))
+        ]
+        mean, variance = mean + np.mean(tried), variance + np.var(tried)
+    assert parameters_of_space(spec) == pytest.approx((mean, variance), rel=1e-12)
+    drawn = sample_uniform(0, 0)
+    cells = {"normal": drawn.normal, "reduce": drawn.reduce}
+    edges = [
+        (cell, Edge(e.operation, min(2, e.predecessor))) for cell in cells for e in cells[cell]
+    ]
+    assert count(drawn) == least + sum(more(*edge) for edge in edges)
+
+
+def test_regularised_swap_is_that_of_the_released_code_for_the_sizes_of_the_space() -> None:
+    bare = NetworkSpec(channels=4, layers=4, num_classes=10, image_size=32)
+    mean, variance = parameters_of_space(bare)
+    for i in range(5):
+        network = replace(bare, auxiliary=i % 2 == 0).build(sample_uniform(0, i))
+        named = network.named_parameters()
+        thousands = sum(p.numel() for name, p in named if "auxiliary" not in name) / 1e3
+        factor = torch.exp(-torch.tensor(thousands - mean / 1e3).pow(2) / (2 * variance / 1e6))
+        assert swap_in_space(700, network) == pytest.approx(700 * float(factor), rel=1e-6)

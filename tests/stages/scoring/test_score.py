@@ -340,7 +340,7 @@ def test_a_machine_without_the_device_fails_no_state(
     ("setting", "message"),
     [
         ("scores=[]", "scores must be different ones, at least 1"),
-        ("scores=[nope]", "scores must be of wot, "),
+        ("scores=[nope]", "scores: there is no score nope: there are wot, "),
         ("num_images=1", "num_images must be at least 2"),
         ("num_images=2000", "wanted 2000 different images"),
         ("probe_seed=-1", "probe_seed must be at least 0"),
