@@ -35,7 +35,7 @@ wheels: install
 
 # Each of them in an environment of its own, and the source distribution's tests: minutes, and gigabytes.
 wheels-test: wheels
-	$(BIN)/python tests/installing.py
+	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python tests/installing.py
 
 # Plans, trains, merges and queries 8 genotypes x 4 epochs on scikit-learn's digits.
 quickstart: $(BUILD) $(PASSES)

@@ -233,10 +233,12 @@ def _resident_mib() -> float:
 # What is read.
 
 
-def make_index(path: Path, num_runs: int, num_epochs: int) -> None:
+def make_index(
+    path: Path, num_runs: int, num_epochs: int, provenance_text: str = PROVENANCE
+) -> None:
     """An index of random numbers."""
     rng = np.random.default_rng(0)
-    provenance = crc32c(PROVENANCE.encode())
+    provenance = crc32c(provenance_text.encode())
     with create(path, kind=schema.FileKind.BENCHMARK, provenance_crc32c=provenance) as file:
         index = IndexWriter(
             file,
@@ -251,7 +253,7 @@ def make_index(path: Path, num_runs: int, num_epochs: int) -> None:
             columns["runs/crc32c"] = row_checksums(columns | moment_columns([]))
             index.put(columns, slice(first, first + len(numbers)))
         origin = '{"kind": "trained"}'
-        index.finish(PROVENANCE, ['{"device_name": "none"}'], [origin], [""])
+        index.finish(provenance_text, ['{"device_name": "none"}'], [origin], [""])
 
 
 def _columns(

@@ -32,7 +32,7 @@ _SAME: Mapping[str, str] = MappingProxyType(
         "dataset": "images",
         "data": "images",
         "data_dir": "root images_root",
-        "gpu": "compute device",
+        "gpu": "cuda compute device",
         "gpus": "gpus_per_run",
         "num_gpus": "gpus_per_run",
         "cpus": "num_cpus",

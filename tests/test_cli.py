@@ -76,6 +76,7 @@ def test_the_help_has_every_command_once_with_an_example_that_parses(
         ("frobnicate", "dtb --help lists them"),
         ("plan run --shw", "takes no '--shw': did you mean --show?"),
         ("plan run --lr 3", "settings are given as key=value; did you mean recipe.learning_rate?"),
+        ("generate recipe=darts", "recipe=darts is a setting: name a folder before it"),
         ("info file extra", "takes no 'extra': see dtb info --help"),
         ("plan", "are required: RUN_FOLDER\n"),
         (

@@ -1,6 +1,7 @@
 """Helpers to add commands to the command line; nothing heavy is imported before a command runs."""
 
 import argparse
+import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,7 @@ __all__ = [
     "here",
     "named",
     "numbers",
+    "run_folder",
     "source",
     "target",
 ]
@@ -93,6 +95,15 @@ def named(text: str) -> Path:
     if not text:
         raise argparse.ArgumentTypeError("the name is empty")
     return Path(text)
+
+
+def run_folder(text: str) -> Path:
+    """The path of a run folder; a setting is refused, since the folder was forgotten before it."""
+    if re.match(r"[a-z_.]+=", text) and not Path(text).exists():
+        raise argparse.ArgumentTypeError(
+            f"{text} is a setting: name a folder before it (or write ./{text})"
+        )
+    return named(text)
 
 
 def benchmark(text: str) -> Path:

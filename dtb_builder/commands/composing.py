@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
+from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -73,9 +74,8 @@ def compose(settings: Sequence[str], root: str = "config") -> dict[str, Any]:
             )
         if isinstance(error, InterpolationResolutionError | InterpolationKeyError):
             reason += "\n${...} stands for another setting, quoted or not: link a folder so named"
-        hint = (
-            "dtb plan RUN_FOLDER --show prints" if root == "config" else f"conf/{root}.yaml lists"
-        )
+        file = resources.files("dtb_builder.conf").joinpath(f"{root}.yaml")
+        hint = "dtb plan RUN_FOLDER --show prints" if root == "config" else f"{file} lists"
         raise ConfigError(f"{reason}\n{hint} every setting") from error
     assert isinstance(plain, dict)
     composed = {str(key): value for key, value in plain.items()}
@@ -189,8 +189,6 @@ def _with_own(
 
 def known_settings(root: str = "config") -> dict[str, tuple[str, ...]]:
     """Every setting of a root of ``conf/``, dotted; those that are groups with their choices."""
-    from importlib import resources
-
     from dtb_builder.stages.settings.conf import read_conf
     from dtb_builder.stages.settings.plain import flat
 

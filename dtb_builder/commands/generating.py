@@ -14,6 +14,7 @@ from dtb_builder.commands.adding import (
     here,
     named,
     numbers,
+    run_folder,
 )
 from dtb_builder.commands.composing import (
     compose,
@@ -23,7 +24,7 @@ from dtb_builder.commands.composing import (
     launch_config,
     wanted_config,
 )
-from dtb_builder.commands.progress import WITH_POSTFIX, progress
+from dtb_builder.commands.progress import WITH_POSTFIX, begun, progress
 from dtb_builder.commands.signals import Sigterm
 from dtb_builder.errors import ConfigError
 from dtb_builder.shown import shown
@@ -56,7 +57,7 @@ def add_commands(commands: Any) -> None:
         "runs/quickstart runs/branch --from 2 recipe.learning_rate=0.01",
     )
     branch.add_argument("file", metavar="FILE_OR_FOLDER", type=benchmark)
-    branch.add_argument("run_folder", metavar="NEW_FOLDER", type=named)
+    branch.add_argument("run_folder", metavar="NEW_FOLDER", type=run_folder)
     branch.add_argument(
         "--runs", metavar="FIRST-LAST", help="their numbers, such as 0-9 or 0,4; by default all"
     )
@@ -78,9 +79,13 @@ def add_commands(commands: Any) -> None:
         "Merge the shards into RUN_FOLDER/dtb.h5.",
         "runs/quickstart\nruns/quickstart allow_missing=true",
     )
-    for command in (plan, generate, merge):
-        command.add_argument("run_folder", metavar="RUN_FOLDER", type=named)
-        add_settings(command, "config", "key=value or group=name")
+    for command, settings in (
+        (plan, "such as images=fashion_mnist or recipe.num_epochs=9"),
+        (generate, "those of dtb plan; or cluster=auto, retry=failed"),
+        (merge, "allow_missing=true, or volume_size=BYTES"),
+    ):
+        command.add_argument("run_folder", metavar="RUN_FOLDER", type=run_folder)
+        add_settings(command, "config", settings)
     for command in (plan, generate):
         command.add_argument(
             "--adopt",
@@ -319,8 +324,9 @@ def _merge(given: argparse.Namespace) -> int:
         several = "" if "=" in data[0] else "; dtb unite makes one benchmark of several"
         raise ConfigError(f"merge takes allow_missing and volume_size, not {data[0]!r}{several}")
     launch = launch_config(compose(given.settings))
+    merging = begun(merge_folder(folder, launch))
     with progress(unit="B", unit_scale=True, desc="merge") as bar:
-        for merged in merge_folder(folder, launch):
+        for merged in merging:
             bar.update(merged.num_bytes)
     with Benchmark(folder.benchmark_file) as benchmark:
         print(f"{folder.benchmark_file}: {len(benchmark)} runs of {benchmark.num_epochs} epochs")

@@ -1,17 +1,21 @@
 """The progress of a command: a bar on a terminal, a line per minute in a log."""
 
 import sys
-from typing import TYPE_CHECKING, Any, TextIO
+from collections.abc import Iterable, Iterator
+from itertools import chain, islice
+from typing import TYPE_CHECKING, Any, TextIO, TypeVar
 
 if TYPE_CHECKING:
     from tqdm import tqdm
 
-__all__ = ["WITH_POSTFIX", "progress"]
+__all__ = ["WITH_POSTFIX", "begun", "progress"]
 
 WITH_POSTFIX = "{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}{postfix}]"
 """A format without tqdm's own forecast, for who sets a better one as the bar's postfix."""
 
 _LOG_SECONDS = 60
+
+T = TypeVar("T")
 
 
 def progress(**about: Any) -> "tqdm[Any]":
@@ -28,6 +32,12 @@ def progress(**about: Any) -> "tqdm[Any]":
     else:
         about["ncols"] = 0
     return tqdm(file=file, mininterval=_LOG_SECONDS, maxinterval=_LOG_SECONDS, miniters=1, **about)
+
+
+def begun(events: Iterable[T]) -> Iterator[T]:
+    """The same events; the first is waited for now, so that an error comes before any bar."""
+    rest = iter(events)
+    return chain(list(islice(rest, 1)), rest)
 
 
 class _Lines:

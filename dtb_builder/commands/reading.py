@@ -141,7 +141,7 @@ def _info(given: argparse.Namespace) -> int:
         provenance = whole_provenance(benchmark)
         images, network = provenance["images"], provenance["network"]
         print(f"file        {shown(benchmark.path)}, schema {benchmark.schema_version}")
-        print(f"runs        {len(benchmark)} of {benchmark.num_epochs} epochs")
+        print(f"runs        {len(benchmark)}, of {benchmark.num_epochs} epochs each")
         if num_diverged := int((benchmark.last_epochs < benchmark.num_epochs).sum()):
             print(f"diverged    {num_diverged} runs")
         print(f"states      {benchmark.num_states}")

@@ -13,10 +13,11 @@ from dtb_builder.commands.adding import (
     benchmark,
     benchmark_in,
     named,
+    run_folder,
     target,
 )
 from dtb_builder.commands.composing import compose
-from dtb_builder.commands.progress import progress
+from dtb_builder.commands.progress import begun, progress
 from dtb_builder.commands.signals import Sigterm
 from dtb_builder.errors import ConfigError
 from dtb_builder.shown import shown
@@ -40,7 +41,7 @@ def add_commands(commands: Any) -> None:
         "runs/quickstart scores=[wot,synflow] num_images=32",
     )
     score.add_argument("file", metavar="FILE_OR_FOLDER", type=benchmark)
-    add_settings(score, "score", "key=value or group=name")
+    add_settings(score, "score", "such as scores=[wot,synflow], num_images=32 or compute=cuda")
     score.add_argument(
         "--score",
         metavar="MODULE:FUNCTION",
@@ -60,7 +61,7 @@ def add_commands(commands: Any) -> None:
         "runs/quickstart --by valid_accuracy",
     )
     rank.add_argument("file", metavar="FILE_OR_FOLDER", type=named)
-    add_settings(rank, "table", "with --benchmark: key=value")
+    add_settings(rank, "table", "with --benchmark: such as num_networks=500")
     rank.add_argument(
         "--benchmark",
         metavar="TABLE",
@@ -97,8 +98,8 @@ def add_commands(commands: Any) -> None:
         "Search the space by a rule within a budget, then train the winner.",
         "runs/search rule=wot num_candidates=50 cluster=serial",
     )
-    search.add_argument("run_folder", metavar="RUN_FOLDER", type=named)
-    add_settings(search, "search", "key=value or group=name")
+    search.add_argument("run_folder", metavar="RUN_FOLDER", type=run_folder)
+    add_settings(search, "search", "such as rule=wot, num_candidates=50 or images=cifar10")
 
 
 def _score(given: argparse.Namespace) -> int:
@@ -261,8 +262,9 @@ def _search(given: argparse.Namespace) -> int:
     folder = SearchFolder(given.run_folder.absolute())
     sigterm.raising = cluster.engine == "serial"
     result: SearchResult | None = None
+    searching = begun(search(folder, config, cluster))
     with progress(total=config.num_candidates, unit="candidate") as bar:
-        for at in search(folder, config, cluster):
+        for at in searching:
             sigterm.check()
             bar.update(max(0, at.num_candidates - bar.n))
             result = at if isinstance(at, SearchResult) else None

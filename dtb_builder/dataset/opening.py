@@ -26,9 +26,11 @@ from dtb_builder.errors import (
 )
 
 __all__ = [
+    "check_hard",
     "create",
     "damage_is_named",
     "dataset_at",
+    "group_at",
     "integer_attribute",
     "is_newer",
     "open_file",
@@ -160,15 +162,39 @@ def dataset_at(group: h5py.Group, name: str) -> h5py.Dataset:
         DamagedFileError: the name belongs to something else.
         KeyError: there is nothing of this name.
     """
-    path = b""
-    for part in name.encode().split(b"/"):  # the low-level API is faster: files have many columns
-        path = path + b"/" + part if path else part
-        if group.id.links.get_info(path).type != h5l.TYPE_HARD:
-            raise DamagedFileError(f"{path.decode()}: expected an object of this file, got a link")
-    found = h5o.open(group.id, path)
+    found = _object_at(group, name)
     if not isinstance(found, h5py.h5d.DatasetID):
         raise DamagedFileError(f"{name}: expected a dataset, got {type(found).__name__}")
     return h5py.Dataset(found)
+
+
+def group_at(file: h5py.File, name: str) -> h5py.Group:
+    """The group of this path in a file, "" being the root; raises what `dataset_at` raises."""
+    found = _object_at(file, name) if name else h5o.open(file.id, b"/")
+    if not isinstance(found, h5py.h5g.GroupID):
+        raise DamagedFileError(f"{name}: expected a group, got {type(found).__name__}")
+    return h5py.Group(found)
+
+
+def _object_at(group: h5py.Group, name: str) -> Any:
+    path = b""
+    for part in name.encode().split(b"/"):  # the low-level API is faster: files have many columns
+        path = path + b"/" + part if path else part
+        check_hard(group, path)
+    return h5o.open(group.id, path)
+
+
+def check_hard(group: h5py.Group, path: bytes) -> None:
+    """Check that a name belongs to an object of this file; links may lead to any file.
+
+    Raises:
+        DamagedFileError: it is a link.
+        KeyError: there is nothing of this name.
+    """
+    if group.id.links.get_info(path).type != h5l.TYPE_HARD:
+        raise DamagedFileError(
+            f"{path.decode(errors='replace')}: expected an object of this file, got a link"
+        )
 
 
 def integer_attribute(owner: h5py.File | h5py.Dataset, path: Location, name: str) -> int:

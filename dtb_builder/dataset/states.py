@@ -19,8 +19,10 @@ from numpy.typing import NDArray
 from dtb_builder.dataset import codec, schema
 from dtb_builder.dataset.index import IndexReader
 from dtb_builder.dataset.opening import (
+    check_hard,
     damage_is_named,
     dataset_at,
+    group_at,
     integer_attribute,
     opened,
     reading_hdf5,
@@ -381,15 +383,15 @@ class States:
 
     def check_lists(self) -> None:
         """Check that HDF5 can list the groups of the schema, in the file and in its volumes."""
-        groups = sorted({name.rpartition("/")[0] or "/" for name in _index_names()})
+        groups = sorted({name.rpartition("/")[0] for name in _index_names()})
         with reading_hdf5(self._path):
             for name in groups:
-                _members(_group_at(self._file, name))
+                _members(group_at(self._file, name))
         for name in {"", *self._index.texts(schema.VOLUMES)}:
             file = self._hdf5(name)
             with reading_hdf5(sibling(self._path, name) if name else self._path):
                 if schema.STATES_GROUP in _members(file):
-                    _members(_group_at(file, schema.STATES_GROUP))
+                    _members(group_at(file, schema.STATES_GROUP))
 
     def check_hdf5(self, row: int, number: int) -> None:
         """Check that HDF5 and the index agree on where a run's states lie.
@@ -406,7 +408,7 @@ class States:
         rows = frame_rows(self._index.moments, places.length, places.momentum_length)
         file = self._hdf5(self._index.texts(schema.VOLUMES)[places.volume])
         with reading_hdf5(self._path):
-            group = _group_at(file, schema.run_group(number))
+            group = group_at(file, schema.run_group(number))
             expected = {schema.TENSORS, *(name for name, positions in rows.items() if positions)}
             if (found := _members(group)) != expected:
                 raise DamagedFileError(f"{group.name}: expected {expected}, got {found}")
@@ -453,8 +455,9 @@ class States:
         for source, offset in self._found(number, name, row, places.volume, place[0]):
             with contextlib.suppress(DamagedFileError):
                 return _read(source, [(offset, *place[1:])])[0]
-        what = "tensor table" if at is None else f"frame of {self._index.moments[at[1]].name}"
-        raise DamagedFileError(f"the {what} of run {number}, in {name}, is damaged")
+        what = {schema.TENSORS: "tensor table", schema.MOMENTUM: "momentum"}.get(name, "state")
+        after = "" if at is None else f" after {self._index.moments[at[1]].name}"
+        raise DamagedFileError(f"the {what} of run {number}{after} is damaged")
 
     def _found(
         self, number: int, name: str, row: int | None, volume: int, offset: int
@@ -493,17 +496,11 @@ def _index_names() -> list[str]:
     return [*names, *map(schema.checksums_of, names)]
 
 
-def _group_at(file: h5py.File, name: str) -> h5py.Group:
-    found = h5o.open(file.id, name.encode())
-    if not isinstance(found, h5py.h5g.GroupID):
-        raise DamagedFileError(f"{name}: expected a group, got {type(found).__name__}")
-    return h5py.Group(found)
-
-
 def _members(group: h5py.Group) -> set[str]:
     """The names in a group; checks that HDF5 can read each object's header."""
     names = set(group.id)
     for name in names:
+        check_hard(group, name)
         h5o.get_info(group.id, name)
     return {name.decode() for name in names}
 

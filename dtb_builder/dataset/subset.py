@@ -10,6 +10,7 @@ from typing import Literal
 import numpy as np
 
 from dtb_builder.dataset.copying import CopiedRun, Part, Sources, copy_runs
+from dtb_builder.dataset.json_object import check_shape
 from dtb_builder.dataset.kept import Kept, thinned
 from dtb_builder.dataset.query import Benchmark
 from dtb_builder.dataset.run import Run, numbered_run
@@ -84,7 +85,8 @@ def copied_subset(
             for number in wanted - set(numbers.tolist()) - {f.number for f in failures}:
                 numbered_run(store, number)  # raises
             numbers = np.intersect1d(numbers, np.array(sorted(wanted), np.int64))
-        provenance = json.loads(store.provenance_text)
+        provenance = store.provenance
+        check_shape(provenance, {"subset_of": list}, f"{path}: the provenance")
         about = {"provenance_sha256": store.provenance_sha256, "states": states}
         provenance["subset_of"] = [about, *provenance.get("subset_of", ())]
         rows = np.searchsorted(store.index.numbers, numbers)

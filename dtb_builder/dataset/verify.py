@@ -63,6 +63,7 @@ def _columns(store: Store) -> Iterator[tuple[str, Callable[[], object]]]:
     yield "table of moments", lambda: store.index.moments
     yield "rows of runs/crc32c", partial(_check_rows, store)
     yield "what was measured", partial(_check_measured, store)
+    yield "values", partial(_check_values, store)
     yield "provenance", partial(_check_provenance, store)
     yield "environments and origins", store.check_listed
 
@@ -116,6 +117,25 @@ def _check_measured(store: Store) -> None:
                 raise DamagedFileError(f"{name} should be from 0 to {largest}")
             if (values[beyond] != 0).any():
                 raise DamagedFileError(f"{name} should be 0 beyond a run's last epoch")
+
+
+def _check_values(store: Store) -> None:
+    """Check that what was counted or measured can be: see Metrics in data_schema.md."""
+    counts = ("runs/num_parameters", "runs/multiply_accumulates")
+    metrics = [f"{group}/{name}" for group in ("metrics", "measured") for name in METRICS]
+    for rows in store.index.streamed([*counts, *metrics], _BLOCK_RUNS):
+        for name in counts:
+            if (rows[name] < 0).any():
+                raise DamagedFileError(f"{name} should be at least 0")
+        for name in METRICS:
+            values = rows[f"metrics/{name}"][rows[f"measured/{name}"] == 1]
+            if name.endswith("loss"):
+                sound, most = (values >= 0) | np.isnan(values), np.inf
+            else:
+                most = 1.0 if name.endswith("accuracy") else np.finfo(np.float64).max
+                sound = (values >= 0) & (values <= most)
+            if not sound.all():
+                raise DamagedFileError(f"metrics/{name} should be from 0 to {most:.3g}")
 
 
 def _check_provenance(store: Store) -> None:

@@ -1,13 +1,15 @@
 """A cache on disk for compiled code."""
 
+import atexit
 import contextlib
 import os
+import shutil
 import stat
 from collections.abc import Callable
 from functools import cache
 from hashlib import sha256
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryDirectory, mkdtemp
 
 from filelock import FileLock
 
@@ -26,9 +28,9 @@ def compiled_once(name: str, compile_it: Callable[[Path], None]) -> Path:
         name: the file's name, with hashes of all that decides the binary.
         compile_it: the compiler, which writes the file that it is given.
     """
-    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    file = folder / "darts-training-bench" / name
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError, RuntimeError):  # no home, no space, no locks
+        folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+        file = folder / "darts-training-bench" / name
         if _is_sound(file):
             return file
         file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -37,7 +39,7 @@ def compiled_once(name: str, compile_it: Callable[[Path], None]) -> Path:
                 if not _is_sound(file):
                     _put(file, compile_it)
                 return file
-    file = Path(_folder_of_this_process().name) / name
+    file = _folder_of_this_process() / name
     if not file.exists():
         compile_it(file)
     return file
@@ -74,6 +76,8 @@ def _is_private(path: Path) -> bool:
 
 
 @cache
-def _folder_of_this_process() -> "TemporaryDirectory[str]":
+def _folder_of_this_process() -> Path:
     """Removed when the process ends."""
-    return TemporaryDirectory(prefix="darts-training-bench-")
+    folder = mkdtemp(prefix="darts-training-bench-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return Path(folder)

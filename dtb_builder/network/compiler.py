@@ -21,7 +21,7 @@ _SOURCES = ("kernels.cpp", "passes.inc")
 _FLAGS = ("-std=c++17", "-O3", "-fno-math-errno", "-fno-trapping-math", "-fPIC", "-shared")
 
 
-class CompilerError(RuntimeError):
+class CompilerError(Exception):
     """There is no C++ compiler, or it refuses the sources."""
 
 

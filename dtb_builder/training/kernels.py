@@ -52,8 +52,8 @@ def with_kernels_settled(compute: ComputeConfig, recipe: Recipe, *, channels: in
     used = usable and (on_gpu or passes_file() is not None)
     if usable and not used:
         _logger.warning(
-            "note: training without compiled kernels, because there is no C++ compiler; "
-            "install one (g++ or clang) to make training faster"
+            "note: training without compiled kernels, because no C++ compiler could make them; "
+            "install g++ or clang to make training faster"
         )
     return replace(compute, kernels="on" if used else "off")
 

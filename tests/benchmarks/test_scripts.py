@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 import torch
+from browsing import CHROMIUM, DRIVER
 from torch import nn
 
 from dtb_builder.cli import main as dtb
@@ -100,6 +101,14 @@ def test_published_scores(script: Script) -> None:
 def test_query(script: Script, tmp_path: Path) -> None:
     shown = script("query", tmp_path, "--runs", 4000, "--epochs", 2, "--turns", 1)
     assert "| three conditions | **DTB** `select` |" in shown
+
+
+def test_report(script: Script, tmp_path: Path) -> None:
+    if CHROMIUM is None or DRIVER is None:
+        pytest.skip("no chromium with its chromedriver here")
+    shown = script("report", tmp_path, "--runs", 2001, "--epochs", 2, "--turns", 1)
+    assert "| points are drawn as | scattergl |" in shown
+    assert "| another metric, ms | " in shown
 
 
 def test_scale(script: Script) -> None:

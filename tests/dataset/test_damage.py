@@ -1,5 +1,6 @@
 """What a reader makes of bytes that are not those that were written."""
 
+import contextlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import hdf5plugin
 import numpy as np
 import pytest
 from chaos.mutants import HOSTILE, seal, seal_columns
+from chaos.reading import taking_at_most
 
 from dtb_builder import Benchmark
 from dtb_builder.dataset import schema
@@ -45,6 +47,30 @@ def test_what_is_out_of_order_is_named(change: str, record: str, shard: Path) ->
     with h5py.File(shard, "r+") as file:
         HOSTILE[change](file)
     assert record in damaged_records(shard)
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [
+        ("metrics/valid_accuracy", np.inf),
+        ("metrics/valid_accuracy", np.nan),
+        ("metrics/valid_accuracy", 1.01),
+        ("metrics/valid_loss", -0.1),
+        ("runs/num_parameters", -1),
+    ],
+)
+def test_a_value_that_cannot_be_is_named(column: str, value: float, shard: Path) -> None:
+    with h5py.File(shard, "r+") as file:
+        dataset_at(file, column)[0] = value
+        seal(file)
+    assert damaged_records(shard) == ["values"]
+
+
+def test_a_loss_may_be_no_number(shard: Path) -> None:
+    with h5py.File(shard, "r+") as file:
+        dataset_at(file, "metrics/valid_loss")[0, :2] = np.nan, np.inf
+        seal(file)
+    assert damaged_records(shard) == []
 
 
 @pytest.mark.parametrize("number", [-1, 7])
@@ -197,6 +223,26 @@ def test_an_absurd_shape_is_refused_before_it_takes_memory(shard: Path) -> None:
     replaced(shard, "runs/number", shape=(2**40,), dtype=np.int64)
     with pytest.raises(DamagedFileError, match="runs/number"):
         Benchmark(shard)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "there are no runs and 2**60 epochs",
+        "there are no runs and 2**40 epochs",
+        "there seem to be 2**40 runs",
+        "a state is endless",
+        "unknown groups are nested deep",
+    ],
+)
+def test_what_a_file_claims_takes_no_memory(change: str, shard: Path) -> None:
+    with h5py.File(shard, "r+") as file:
+        HOSTILE[change](file)
+    with taking_at_most(128):
+        with contextlib.suppress(DTBError):
+            damaged_records(shard)
+        with contextlib.suppress(DTBError), Benchmark(shard) as benchmark:
+            benchmark.to_dataframe()
 
 
 def test_a_column_of_another_sound_file_is_refused(

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from dtb_builder.network import compile_cache
 from dtb_builder.network.compile_cache import compiled_once
 
 Compile = Callable[[Path], None]
@@ -28,6 +29,13 @@ def compile_it() -> Compile:
         file.write_bytes(next(results))
 
     return write
+
+
+def raising(error: type[Exception]) -> Callable[..., None]:
+    def fail(*_: object) -> None:
+        raise error
+
+    return fail
 
 
 def test_it_is_compiled_once(file: Path, compile_it: Compile) -> None:
@@ -60,8 +68,18 @@ def test_what_others_could_have_written_is_not_run(
     assert compiled_once("passes", compile_it).read_bytes() == b"second"
 
 
-def test_where_nothing_can_be_kept_each_process_compiles(file: Path) -> None:
-    file.parent.write_bytes(b"a file where the folder would be")
+@pytest.mark.parametrize("reason", ["folder", "home", "locks"])
+def test_where_nothing_can_be_kept_each_process_compiles(
+    reason: str, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if reason == "folder":
+        file.parent.write_bytes(b"a file where the folder would be")
+    elif reason == "home":
+        monkeypatch.delenv("XDG_CACHE_HOME")
+        monkeypatch.setattr(Path, "home", raising(RuntimeError))
+    else:
+        monkeypatch.setattr(compile_cache, "FileLock", raising(NotImplementedError))
+    compile_cache._folder_of_this_process.cache_clear()
     compiled: list[Path] = []
 
     def compile_it(file: Path) -> None:

@@ -1,5 +1,6 @@
 """Files that somebody else has made, as the commands meet them."""
 
+import contextlib
 import io
 import json
 import os
@@ -13,11 +14,13 @@ from typing import Any
 import h5py
 import pytest
 from chaos.mutants import seal
+from chaos.reading import taking_at_most
 from fuzz.targets import put_text
 
+from dtb_builder import Benchmark
 from dtb_builder.dataset import schema
 from dtb_builder.dataset.opening import dataset_at
-from dtb_builder.errors import TimeLimitError
+from dtb_builder.errors import DamagedFileError, TimeLimitError
 from dtb_builder.shown import shown
 from dtb_builder.stages.work.locking import FolderLock
 from dtb_builder.stages.work.tracebacks import traceback_text
@@ -29,13 +32,14 @@ Dtb = Callable[..., int]
 def forged(finished: Path, tmp_path: Path) -> Callable[..., Path]:
     """A benchmark whose provenance has other parts, under right checksums."""
 
-    def make(**parts: dict[str, Any]) -> Path:
+    def make(**parts: Any) -> Path:
         file = tmp_path / "forged.h5"
         shutil.copy(finished / "dtb.h5", file)
         with h5py.File(file, "r+") as opened:
             provenance = json.loads(dataset_at(opened, schema.PROVENANCE)[0])
             for name, changes in parts.items():
-                provenance[name] |= changes
+                known = provenance.get(name)
+                provenance[name] = known | changes if isinstance(known, dict) else changes
             text = json.dumps(provenance, ensure_ascii=False).encode()
             put_text(opened, schema.PROVENANCE, text)
             seal(opened)
@@ -49,10 +53,34 @@ def test_a_network_that_a_file_claims_is_not_built_unless_its_states_are_as_larg
     claim: dict[str, int], forged: Callable[..., Path], dtb: Dtb, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = forged(network=claim)
-    assert dtb("reproduce", file, "--run", 0) == 2
-    assert dtb("replay", file, "--run", 0, "--epoch", 1) == 2
+    with taking_at_most(128):
+        assert dtb("reproduce", file, "--run", 0) == 2
+        assert dtb("replay", file, "--run", 0, "--epoch", 1) == 2
+        with Benchmark(file) as benchmark, contextlib.suppress(DamagedFileError):
+            benchmark.run(0).network(epoch=1)
     told = capsys.readouterr().err
-    assert told.count("its tensors are not those") + told.count("of other images than") == 2
+    assert told.count("its tensors are not those") + told.count("does not take the images of") == 2
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        {"plans": [{}]},
+        {"plans": [{"provenance_sha256": [], "seeds": 7}]},
+        {"plans": [7]},
+        {"plans": 7, "subset_of": 7},
+        {"splits": {"test": {}}},
+    ],
+)
+def test_a_making_of_another_shape_is_refused_where_it_would_be_carried_on(
+    parts: dict[str, Any], forged: Callable[..., Path], dtb: Dtb, tmp_path: Path
+) -> None:
+    file = forged(**parts)
+    assert dtb("unite", file, file, "--into", tmp_path / "united.h5") == 2
+    if "subset_of" in parts:
+        assert dtb("subset", file, "--runs", 0, "--into", tmp_path / "subset.h5") == 2
+    if "splits" in parts:
+        assert dtb("plan", tmp_path / "run", "images=digits", "--adopt", file) == 2
 
 
 def test_what_a_file_says_does_not_control_a_terminal(

@@ -43,7 +43,8 @@ def status_lines(found: Status) -> Iterator[str]:
         yield f"device  {shown(device.name)}: {device.num_running} runs, {pace}"
     yield f"shards  {found.num_closed_shards} of {found.num_shards} closed"
     yield f"disk    {byte_text(found.num_bytes)}"
-    yield f"merged  {_MERGED[found.merged]}"
+    is_next = found.merged == "no" and found.is_complete
+    yield f"merged  {_MERGED[found.merged]}" + f": dtb merge {found.path} is next" * is_next
     for holder in found.holders:
         yield f"worked on by {shown(holder)}"
     if not found.holders:

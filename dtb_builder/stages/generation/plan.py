@@ -119,14 +119,14 @@ def _with_absolute_paths(config: Config) -> Config:
 
 
 def check_names(config: Config) -> None:
-    """Check the names in a config, of genotypes and of the image set, without reading the images.
+    """Check the names in a config, of genotypes and of the image set, without reading a file.
 
     Raises:
-        ConfigError: one is unknown; or the file of genotypes cannot be read.
-        GenotypeError: a genotype is not valid.
+        ConfigError: one is unknown.
+        GenotypeError: the parent is no genotype.
     """
     check_image_set(config.images.name)
-    if config.space.kind not in ("uniform", "branch"):
+    if config.space.kind in ("named", "mutations"):
         for _ in genotypes_of(config.space):
             pass
 

@@ -85,8 +85,9 @@ class Failures:
 
     @property
     def reason(self) -> str:
-        """The last line of the last traceback."""
-        return self.messages[-1].strip().rpartition("\n")[2]
+        """The last line of the last traceback; an error of this package by its name alone."""
+        last = self.messages[-1].strip().rpartition("\n")[2]
+        return last.removeprefix("dtb_builder.errors.")
 
     @property
     def is_final(self) -> bool:
@@ -217,6 +218,8 @@ class RunFolder:
         return self.plan_file.exists()
 
     def _check_planned(self) -> None:
+        if self.path.is_file():
+            raise ConfigError(f"{self.path} is a file, not a run folder")
         if not self.is_planned:
             raise ConfigError(f"{self.path} is not planned: run dtb plan {self.path} first")
 

@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
+from dtb_builder.dataset.opening import damage_is_named
 from dtb_builder.errors import PlanMismatchError
 from dtb_builder.stages.settings.config import stored_settings
 
@@ -36,8 +37,12 @@ def check_same_study(
 
     Raises:
         PlanMismatchError: settings differ; the message lists them.
+        DamagedFileError: a provenance lacks some.
     """
-    one, other = _deciding(wanted), _deciding(found)
+    with damage_is_named(user):
+        one = _deciding(wanted)
+    with damage_is_named(where):
+        other = _deciding(found)
     differ = [key for key in sorted(one.keys() | other.keys()) if one.get(key) != other.get(key)]
     if differ:
         lines = [f"  {key}: {one.get(key)!r} wanted, {other.get(key)!r} there" for key in differ]

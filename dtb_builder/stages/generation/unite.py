@@ -12,6 +12,7 @@ import numpy as np
 from dtb_builder.dataset.copying import CopiedRun, Part, Sources, copy_runs
 from dtb_builder.dataset.identity import bits_that_differ, identities, identity
 from dtb_builder.dataset.kept import Kept
+from dtb_builder.dataset.opening import damage_is_named
 from dtb_builder.dataset.store import FailedRun, Store
 from dtb_builder.errors import ContradictionError, PlanMismatchError
 from dtb_builder.record import TRAINED_HERE
@@ -77,13 +78,16 @@ def unite(
             )
         if contradictions:
             raise ContradictionError(_listed(contradictions))
+        stores = [sources.of(file) for file in files]
+        with damage_is_named(", ".join(map(str, files))):
+            provenance = _provenance(stores)
         yield from copy_runs(
             parts,
             target,
             sources,
-            provenance=_provenance([sources.of(file) for file in files]),
+            provenance=provenance,
             num_epochs=first.index.num_epochs,
-            failures=_failures([sources.of(file) for file in files], known.keys()),
+            failures=_failures(stores, known.keys()),
             volume_size=volume_size,
         )
 

@@ -1,6 +1,6 @@
 """The numbers that a benchmark's report draws, sampled where there are many, as JSON takes them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +10,9 @@ from numpy.typing import ArrayLike, NDArray
 from dtb_builder.dataset import Benchmark
 from dtb_builder.dataset.grouping import ByGenotype
 from dtb_builder.record import HIGHER_IS_BETTER
-from dtb_builder.space import OPERATIONS, Genotype
-from dtb_builder.stages.ranking.population import Population, populations_of
-from dtb_builder.stages.ranking.report import SHOWN
+from dtb_builder.space import OPERATIONS
 from dtb_builder.stages.scoring.fingerprint import rows_of
 from dtb_builder.stages.work.html_page import evenly, series_colours
-from dtb_builder.statistics import kendall_tau
 
 __all__ = ["ACCURACY", "MOST_CURVES", "MOST_RUNS", "benchmark_figures", "score_figures"]
 
@@ -27,6 +24,7 @@ MOST_CURVES = 200
 _MOST_EPOCHS = 100
 _MOST_GENOTYPES = 300
 _MOST_SCORED = 1000
+_SHOWN = ("das", "wot", "distinguishing_ability", "activation_units", "num_parameters")
 
 
 def benchmark_figures(benchmark: Benchmark) -> dict[str, Any]:
@@ -52,29 +50,51 @@ def benchmark_figures(benchmark: Benchmark) -> dict[str, Any]:
 
 
 def score_figures(benchmark: Benchmark, file: Path) -> dict[str, Any] | None:
-    """Each score's values and its tau at each moment; None without two genotypes with scores.
+    """Each score's values and its tau at each moment, of the largest probe; None without scores.
 
     Raises:
         ConfigError: the scores are of another benchmark.
     """
-    from dtb_builder.stages.scoring.table import read_scores  # here: it needs pyarrow
+    from dtb_builder.stages.scoring.table import read_scores, score_names  # here: needs pyarrow
 
-    table = read_scores(file)
-    if len({row["genotype"] for row in rows_of(benchmark, table.rows, file)}) < 2:
+    rows = rows_of(benchmark, read_scores(file).rows, file)
+    if not rows:
         return None
-    populations = populations_of(benchmark, table, accuracy=ACCURACY)
-    most = max((each.num_images or 0) for each in populations)
-    populations = [each for each in populations if (each.num_images or 0) == most]
-    taus = {name: [_tau(each, name) for each in populations] for name in populations[0].scores}
+    last = benchmark.array(ACCURACY, epoch=-1).filled(np.nan)
+    place = {number: row for row, number in enumerate(benchmark.numbers.tolist())}
+    most = max(row["num_images"] or 0 for row in rows)
+    moments: dict[str, list[Mapping[str, Any]]] = {}
+    for row in sorted(rows, key=lambda row: (row["step"] or 0, row["epoch"] or 0)):
+        # A run that diverged has no accuracy.
+        if (row["num_images"] or most) == most and np.isfinite(last[place[row["run"]]]):
+            label = f"step {row['step']}" if row["epoch"] is None else f"epoch {row['epoch']}"
+            moments.setdefault(label, []).append(row)
+    runs = [np.array([place[row["run"]] for row in at]) for at in moments.values()]
+    scores = {
+        name: [_column(at, name) for at in moments.values()]
+        for name in ("das", *score_names(rows[0]))
+    }
+    taus = {
+        name: [_tau(values, last[at]) for values, at in zip(columns, runs, strict=True)]
+        for name, columns in scores.items()
+    }
     defined = [name for name, values in taus.items() if set(values) != {None}]
-    shown = [name for name in SHOWN if name in defined]
+    shown = [name for name in _SHOWN if name in defined]
     names = list(dict.fromkeys([*shown, *defined]))
+    drawn = [evenly(len(at), _MOST_SCORED) for at in runs]
     return {
-        "moments": [each.label for each in populations],
+        "moments": list(moments),
         "taus": {name: taus[name] for name in names},
         "colours": series_colours(names),
         "shown": shown or names[:5],
-        "points": [_points(each, names) for each in populations],
+        "points": [
+            {
+                "genotype": [_code(cells) for cells in benchmark.genotypes[at[those]]],
+                "accuracy": _numbers(last[at[those]]),
+                "values": {name: _numbers(scores[name][i][those]) for name in names},
+            }
+            for i, (at, those) in enumerate(zip(runs, drawn, strict=True))
+        ],
     }
 
 
@@ -154,28 +174,17 @@ def _histogram(values: NDArray[Any]) -> dict[str, Any]:
     return {"from": float(edges[0]), "width": float(edges[1] - edges[0]), "counts": counts.tolist()}
 
 
-def _points(population: Population, names: Sequence[str]) -> dict[str, Any]:
-    ended = np.flatnonzero(population.accuracies >= 0)  # not those that diverged
-    rows = ended[evenly(len(ended), _MOST_SCORED)] if len(ended) else ended
-    return {
-        "genotype": [_code(Genotype.parse(population.networks[row]).to_array()) for row in rows],
-        "accuracy": _numbers(population.accuracies[rows]),
-        "values": {
-            name: _numbers(population.scores[name][rows])
-            for name in names
-            if name in population.scores
-        },
-    }
+def _column(rows: Sequence[Mapping[str, Any]], name: str) -> NDArray[np.float64]:
+    return np.array([np.nan if row[name] is None else row[name] for row in rows], np.float64)
 
 
-def _tau(population: Population, name: str) -> float | None:
+def _tau(values: NDArray[np.float64], accuracies: NDArray[np.float64]) -> float | None:
     """Kendall's tau; None where it is undefined, as for constant scores."""
-    values = population.scores.get(name)
-    if values is None:
-        return None
+    from dtb_builder.statistics import kendall_tau  # here: it needs scipy
+
     there = np.isfinite(values)
     try:
-        return _numbers([kendall_tau(values[there], population.accuracies[there])])[0]
+        return _numbers([kendall_tau(values[there], accuracies[there])])[0]
     except ValueError:
         return None
 

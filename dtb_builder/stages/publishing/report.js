@@ -30,7 +30,12 @@ function choose(code) {
   const lines = runs.map(i => Object.assign(document.createElement('div'), {textContent: about(i)}));
   const text = Object.assign(document.createElement('code'), {id: 'genotype', textContent: genotypeText(code)});
   const panel = document.getElementById('chosen');
-  panel.replaceChildren(...lines, text);
+  const close = Object.assign(document.createElement('button'), {textContent: 'Close', onclick: () => {
+    chosen = null;
+    panel.hidden = true;
+    redraw();
+  }});
+  panel.replaceChildren(close, ...lines, text);
   panel.hidden = false;
   redraw();
 }

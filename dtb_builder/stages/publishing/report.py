@@ -86,7 +86,7 @@ def _facts(benchmark: Benchmark, provenance: dict[str, Any]) -> Iterator[tuple[s
     yield "Seeds", _listed(sorted(set(benchmark.seeds.tolist())))
     yield "States", f"{benchmark.num_states:,} kept, {_kept(benchmark)}"
     diverged = int((benchmark.last_epochs < benchmark.num_epochs).sum())
-    yield "Not whole", f"{len(benchmark.failures)} failed, {diverged} diverged"
+    yield "Failures", f"{len(benchmark.failures)} failed, {diverged} diverged"
     yield "Trained on", ", ".join(device_names(benchmark))
     versions = {
         ", ".join(f"{name} {each[name]}" for name in ("torch", "python") if name in each)
@@ -178,11 +178,11 @@ def _cells(benchmark: Benchmark) -> str:
 _SCORES = (
     '<h2>Scores</h2><p class="note">Kendall\'s tau of each score to '
     f"{ACCURACY} after the last epoch, by the moment of the scored state. "
-    "A genotype with several seeds counts once, with its means.</p>"
+    "Each run counts; in dtb rank each genotype does.</p>"
     f'<div class="chips" id="series"></div>{plot("taus", "tau of each score at each moment")}'
     '<p><label>Score <select id="score"></select></label> '
     '<label>of <select id="moment"></select></label></p>'
-    f"{plot('scored', 'a score and the accuracy of each genotype')}"
+    f"{plot('scored', 'a score and the accuracy of each run')}"
 )
 
 

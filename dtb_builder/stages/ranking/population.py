@@ -12,6 +12,7 @@ from scipy import stats
 from dtb_builder.dataset import Benchmark
 from dtb_builder.dataset.provenance import whole_provenance
 from dtb_builder.errors import ConfigError
+from dtb_builder.meant import did_you_mean
 from dtb_builder.record import METRICS
 from dtb_builder.scores import (
     Atoms,
@@ -115,7 +116,9 @@ def populations_of(benchmark: Benchmark, table: ScoreTable, *, accuracy: str) ->
             are fewer than 2 networks.
     """
     if accuracy not in METRICS or not accuracy.endswith("accuracy"):
-        raise ConfigError(f"accuracy must be one of the metrics' accuracies, got {accuracy!r}")
+        known = [name for name in METRICS if name.endswith("accuracy")]
+        hint = did_you_mean(accuracy, known)
+        raise ConfigError(f"--by must be one of {', '.join(known)}, got {accuracy!r}{hint}")
     populations: list[Population] = []
     for num_images, rows in by_probe(rows_of(benchmark, table.rows, "the file of scores")).items():
         by_moment: dict[tuple[int | None, int | None], list[Mapping[str, Any]]] = {}

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from dtb_builder.errors import ConfigError
 from dtb_builder.images.settings import ImagesConfig
+from dtb_builder.meant import did_you_mean
 from dtb_builder.scores.names import SCORES
 from dtb_builder.stages.ranking.population import EARLY_FIGURES
 from dtb_builder.stages.ranking.rank import Ranked
@@ -88,7 +89,8 @@ def named_rule(config: SearchConfig) -> SearchRule:
     if match is None or match[0] == "step 0":
         raise ConfigError(f"at must be such as 'epoch 3' or 'step 10', got {config.at!r}")
     if config.rule not in RULES:
-        raise ConfigError(f"rule must be one of {', '.join(RULES)}, got {config.rule!r}")
+        hint = did_you_mean(config.rule, RULES)
+        raise ConfigError(f"rule must be one of {', '.join(RULES)}, got {config.rule!r}{hint}")
     number = int(match[2])
     epoch, step = (number, None) if match[1] == "epoch" else (None, number)
     if config.rule in EARLY_FIGURES and not epoch:

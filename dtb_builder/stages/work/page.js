@@ -2,6 +2,7 @@
 const data = JSON.parse(document.getElementById('data').textContent);
 const narrow = matchMedia('(max-width: 700px)');
 const dark = matchMedia('(prefers-color-scheme: dark)');
+const touched = matchMedia('(pointer: coarse)');
 const figures = new Map();
 
 function colour(name) {
@@ -32,7 +33,8 @@ function draw(element) {
     hoverlabel: {bgcolor: colour('raised'), bordercolor: colour('line'),
                  font: {color: colour('text')}},
     modebar: {color: colour('soft'), activecolor: colour('accent'), bgcolor: 'rgba(0,0,0,0)'},
-    dragmode: narrow.matches ? false : 'zoom',  // a finger that moves over a plot scrolls the page
+    // A finger that moves over a plot scrolls the page.
+    dragmode: narrow.matches || touched.matches ? false : 'zoom',
     ...layout,
   }, {
     responsive: true, displaylogo: false, displayModeBar: narrow.matches ? false : 'hover',

@@ -3,6 +3,9 @@
 import json
 import re
 import shutil
+import subprocess
+import sys
+import textwrap
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +14,9 @@ import numpy as np
 import pandas
 import pytest
 from browsing import look, settle
+from selenium.webdriver.common.action_chains import ActionChains
+from selenium.webdriver.common.by import By
+from selenium.webdriver.support.ui import Select, WebDriverWait
 
 from dtb_builder import Benchmark, Genotype, Run
 from dtb_builder.errors import ConfigError, NotDTBFileError
@@ -143,7 +149,7 @@ def test_failures_are_listed_with_their_traceback(monkeypatch: Any) -> None:
             attempts=2,
             message="Traceback\n<b>Boom</b>",
         )
-        monkeypatch.setattr(benchmark, "_failures", (failure,))
+        monkeypatch.setattr(Benchmark, "failures", (failure,))
         text = report(benchmark).decode()
     assert "<summary>&lt;b&gt;Boom&lt;/b&gt;</summary>" in text
 
@@ -164,6 +170,23 @@ def test_any_other_table_is_no_file_of_scores(tmp_path: Path) -> None:
         report(benchmark, tmp_path / "scores.parquet")
 
 
+def test_a_report_needs_what_its_extra_brings_and_no_more(page: Path) -> None:
+    lines = """
+        import sys, pathlib
+        class Missing:
+            def find_spec(self, name, path=None, target=None):
+                if name in ("dacite", "hdf5plugin", "hydra", "pandas", "ray", "torch", "yaml"):
+                    raise ModuleNotFoundError(name)
+        sys.meta_path.insert(0, Missing())
+        from dtb_builder import Benchmark
+        from dtb_builder.stages.publishing.report import report
+        with Benchmark.example() as benchmark:
+            sys.stdout.buffer.write(report(benchmark, pathlib.Path(sys.argv[1])))
+    """
+    command = [sys.executable, "-c", textwrap.dedent(lines), page.with_name("scores.parquet")]
+    assert subprocess.run(command, capture_output=True, check=True).stdout == page.read_bytes()
+
+
 def test_report_writes_beside_the_benchmark(
     tmp_path: Path, dtb: Dtb, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -176,9 +199,6 @@ def test_report_writes_beside_the_benchmark(
 
 def click(browser: Any, name: str, x: str, y: str) -> str:
     """Click a point of a plot, by JavaScript of its place; returns the genotype then shown."""
-    from selenium.webdriver.common.action_chains import ActionChains
-    from selenium.webdriver.common.by import By
-    from selenium.webdriver.support.ui import WebDriverWait
 
     plot = browser.find_element(By.ID, name)
     browser.execute_script("arguments[0].scrollIntoView({block: 'center'})", plot)
@@ -213,9 +233,6 @@ def test_a_click_on_a_run_in_a_browser_shows_its_genotype(browser: Any, page: Pa
 
 
 def test_the_menu_of_metrics_changes_every_figure(browser: Any, page: Path) -> None:
-    from selenium.webdriver.common.by import By
-    from selenium.webdriver.support.ui import Select
-
     look(browser, 1440, height=4000)
     browser.get(page.as_uri())
     settle(browser)
@@ -230,6 +247,26 @@ def test_the_menu_of_metrics_changes_every_figure(browser: Any, page: Path) -> N
     )
     assert titles == ["test_loss"] * 3
     assert "test_loss has a standard deviation" in browser.find_element(By.ID, "spread").text
+
+
+def test_a_finger_on_a_plot_scrolls_the_page(browser: Any, page: Path) -> None:
+    def touch(kind: str, *heights: int) -> None:
+        points = [{"x": 400, "y": height} for height in heights]
+        browser.execute_cdp_cmd("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+
+    look(browser, 820)
+    browser.execute_cdp_cmd("Emulation.setTouchEmulationEnabled", {"enabled": True})
+    browser.get(page.as_uri())
+    settle(browser)
+    plot = browser.find_element(By.ID, "curves")
+    browser.execute_script("arguments[0].scrollIntoView({block: 'center'})", plot)
+    before = browser.execute_script("return scrollY")
+    touch("touchStart", 450)
+    for height in range(440, 240, -20):
+        touch("touchMove", height)
+    touch("touchEnd")
+    browser.execute_cdp_cmd("Emulation.setTouchEmulationEnabled", {"enabled": False})
+    assert browser.execute_script("return scrollY") > before + 100
 
 
 @pytest.mark.parametrize("dark", [False, True])

@@ -6,6 +6,9 @@ from typing import Any
 import numpy as np
 import pytest
 from browsing import look, settle
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.support.ui import Select
 
 from dtb_builder.stages.ranking.page import write_page
 from dtb_builder.stages.ranking.population import Population
@@ -84,9 +87,6 @@ def column(browser: Any, i: int) -> list[str]:
 
 
 def test_a_menu_chooses_the_moment(opened: Any) -> None:
-    from selenium.webdriver.common.by import By
-    from selenium.webdriver.support.ui import Select
-
     assert set(column(opened, 0)) == {"epoch 0"}
     menu = Select(opened.find_element(By.ID, "moment"))
     menu.select_by_visible_text("epoch 2")
@@ -97,9 +97,6 @@ def test_a_menu_chooses_the_moment(opened: Any) -> None:
 
 
 def test_headings_sort_by_mouse_and_by_keyboard(opened: Any) -> None:
-    from selenium.webdriver.common.by import By
-    from selenium.webdriver.common.keys import Keys
-
     taus = [float(each) for each in column(opened, 2)]
     assert taus == sorted(taus, reverse=True)
     rho = opened.find_element(By.XPATH, "//th/button[text()='rho']")
@@ -117,8 +114,6 @@ def test_headings_sort_by_mouse_and_by_keyboard(opened: Any) -> None:
 
 
 def test_a_button_shows_a_series(opened: Any) -> None:
-    from selenium.webdriver.common.by import By
-
     def drawn() -> list[str]:
         return opened.execute_script(
             "return document.getElementById('costs').data.map(each => each.name)"

@@ -413,7 +413,7 @@ def test_the_command_prints_a_table_and_writes_json_and_a_plot(
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (("--by", "valid_loss"), "accuracy must be one of the metrics' accuracies"),
+        (("--by", "valid_loss"), "--by must be one of train_accuracy, "),
         (("--resamples", "0"), "--resamples and --splits at least 1"),
     ],
 )
