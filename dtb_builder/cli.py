@@ -58,10 +58,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     # argparse cannot take settings both before and after an option; those after it are added here.
     given, rest = parser.parse_known_args(arguments)
-    unknown = [text for text in rest if text.startswith("-") or given.root is None]
+    unknown = [text for text in rest if text.startswith("-") or given.conf_file is None]
     if unknown:
         commands.choices[given.verb].error(_untaken(unknown[0], given, commands))
-    if given.root is not None:
+    if given.conf_file is not None:
         given.settings = [*given.settings, *rest]
     handler = logging.StreamHandler()
     handler.setFormatter(_Shown("%(levelname)s %(message)s"))
@@ -139,11 +139,11 @@ def _untaken(text: str, given: argparse.Namespace, commands: Any) -> str:
     name = text.partition("=")[0]
     if hint := did_you_mean(name, options):
         return wrong + hint
-    if given.root is None or not text.startswith("--"):
+    if given.conf_file is None or not text.startswith("--"):
         return f"{wrong}: see dtb {given.verb} --help"
     from dtb_builder.commands.composing import known_settings
 
-    hint = did_you_mean(name.lstrip("-"), known_settings(given.root))
+    hint = did_you_mean(name.lstrip("-"), known_settings(given.conf_file))
     return f"{wrong}: settings are given as key=value{hint.replace(':', ';', 1)}"
 
 

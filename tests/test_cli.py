@@ -64,7 +64,7 @@ def test_the_help_has_every_command_once_with_an_example_that_parses(
         for example in examples:
             given, rest = cli._parser()[0].parse_known_args(shlex.split(example)[1:])
             assert given.verb == name
-            assert all("=" in word and given.root for word in rest)
+            assert all("=" in word and given.conf_file for word in rest)
 
 
 @pytest.mark.parametrize(

@@ -49,7 +49,7 @@ def add_command(
         epilog=f"example:\n{examples}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    sub.set_defaults(command=command, verb=name, root=None)
+    sub.set_defaults(command=command, verb=name, conf_file=None)
     return sub
 
 
@@ -70,7 +70,7 @@ def add_settings(sub: argparse.ArgumentParser, root: str, text: str) -> None:
             f"{group}={choice}" for group, choices in known.items() for choice in choices
         ]
 
-    sub.set_defaults(root=root)
+    sub.set_defaults(conf_file=root)
     completed(
         sub.add_argument("settings", metavar="SETTING", nargs="*", default=(), help=text), complete
     )

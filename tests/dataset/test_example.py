@@ -57,7 +57,7 @@ def test_another_split_is_refused(bench: Benchmark, monkeypatch: pytest.MonkeyPa
         return stratified_split(labels, num_valid, seed + 1, num_train=num_train)
 
     monkeypatch.setattr("dtb_builder.images.settings.stratified_split", other)
-    with pytest.raises(ImagesError, match="the train images are others"):
+    with pytest.raises(ImagesError, match="the train images are not those of"):
         bench.images()
 
 

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from filelock import FileLock
 from torch.optim import SGD
 from torch.optim.lr_scheduler import CosineAnnealingLR
 
@@ -648,7 +647,7 @@ def test_a_lock_that_may_not_be_tried_is_still_told_of(
     def denied(*_: Any, **__: Any) -> None:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(FileLock, "acquire", denied)
+    monkeypatch.setattr("dtb_builder.stages.work.locking.fcntl.flock", denied)
     holders = status(RunFolder(tmp_path)).holders
     assert holders == ("process 7 on far since then, if it is still alive",)
 
