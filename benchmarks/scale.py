@@ -100,7 +100,7 @@ def launch_of(address: str, runs_per_task: int) -> LaunchConfig:
         "max_in_flight": None,
         "runs_per_task": runs_per_task,
         "shards": None,
-        "max_attempts": 1,
+        "max_attempts": 3,
         "time_limit": None,
         "tensorboard": False,
     }

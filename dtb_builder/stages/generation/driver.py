@@ -252,7 +252,7 @@ class _Driver:
                 yield ShardClosed(event.result)
             elif isinstance(event, Ended):
                 self._reopen(event.result)
-            elif isinstance(event, Failed):
+            elif isinstance(event, Failed) and event.given_up:
                 raise event.error
             return
         if isinstance(event, Started):

@@ -21,8 +21,9 @@ from dtb_builder.dataset.journal import peek_journal, read_journal
 from dtb_builder.errors import LockedError, TimeLimitError
 from dtb_builder.images import loaders
 from dtb_builder.network.state import capture
-from dtb_builder.stages.generation import run_folder
+from dtb_builder.stages.generation import driver, run_folder
 from dtb_builder.stages.generation import worker as workers
+from dtb_builder.stages.generation.outcomes import close_shard
 from dtb_builder.stages.generation.run_folder import PlannedRun, RunFolder
 from dtb_builder.stages.generation.status import status
 from dtb_builder.stages.settings.config import Config
@@ -650,6 +651,23 @@ def test_a_lock_that_may_not_be_tried_is_still_told_of(
     monkeypatch.setattr("dtb_builder.stages.work.locking.fcntl.flock", denied)
     holders = status(RunFolder(tmp_path)).holders
     assert holders == ("process 7 on far since then, if it is still alive",)
+
+
+def test_a_shard_whose_closing_fails_is_closed_at_the_next_attempt(
+    tmp_path: Path, generate: Dtb, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    num_calls = 0
+
+    def failing_once(*arguments: Any) -> Any:
+        nonlocal num_calls
+        num_calls += 1
+        if num_calls == 1:
+            raise RuntimeError("its process died")
+        return close_shard(*arguments)
+
+    monkeypatch.setattr(driver, "close_shard", failing_once)
+    assert generate(tmp_path) == 0
+    assert num_calls == 1 + len(RunFolder(tmp_path).shard_files())
 
 
 def test_a_torn_list_of_failures_is_named(
