@@ -97,7 +97,7 @@ gpu:
 
 # The Slurm launcher on a real Slurm of this machine, as root on Debian: installs slurm-wlm and munge.
 slurm-test: install
-	$(BIN)/python tests/jobs/real_slurm.py
+	PYTHONPATH=tests $(BIN)/python tests/jobs/real_slurm.py
 
 clean:
 	rm -rf $(VENV) runs build dist *.egg-info .hypothesis .pytest_cache .ruff_cache

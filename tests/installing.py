@@ -4,11 +4,11 @@
 """
 
 import resource
-import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
+
+from told import command, say
 
 from dtb_builder.network.compiler import compile_passes, library_name
 
@@ -29,26 +29,6 @@ with Benchmark.example() as bench:
     print(sum(values.size for values in best.state(epoch=-1).values()), "floats")
     print(bench.images().test.images.shape)
 """
-_BEGIN = time.monotonic()
-
-
-def say(text: str) -> None:
-    print(f"{time.monotonic() - _BEGIN:6.1f} s  {text}", flush=True)
-
-
-def command(*words: str | Path, cwd: Path | None = None) -> str:
-    """What a command prints; one that fails raises, and shows what it said."""
-    done = subprocess.run(
-        [str(word) for word in words],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        check=False,
-        cwd=cwd,
-    )
-    if done.returncode:
-        raise RuntimeError(f"{words} exited with {done.returncode}: {done.stdout}")
-    return done.stdout
 
 
 def only(pattern: str, folder: Path = DIST) -> Path:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from told import command, say
 
 from dtb_builder import Benchmark
 from dtb_builder.record import METRICS
@@ -32,25 +33,6 @@ SETTINGS = [
     "recipe.num_epochs=12",
     "images.num_train=200",
 ]
-_BEGIN = time.monotonic()
-
-
-def say(text: str) -> None:
-    print(f"{time.monotonic() - _BEGIN:6.1f} s  {text}", flush=True)
-
-
-def command(*words: str | Path) -> str:
-    """What a command prints; one that fails raises, and shows what it said."""
-    done = subprocess.run(
-        [str(word) for word in words],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        check=False,
-    )
-    if done.returncode:
-        raise RuntimeError(f"{words} exited with {done.returncode}: {done.stdout}")
-    return done.stdout
 
 
 def until(look: Callable[[], Any], what: str, *, seconds: float = 120) -> Any:
