@@ -25,7 +25,7 @@ from dtb_builder.dataset.kept import Kept
 from dtb_builder.dataset.moments import moment_columns
 from dtb_builder.dataset.opening import create, damage_is_named
 from dtb_builder.dataset.shard import text_places
-from dtb_builder.dataset.states import write_states
+from dtb_builder.dataset.states import without_states, write_states
 from dtb_builder.dataset.store import Store
 from dtb_builder.errors import DamagedFileError, DTBError
 
@@ -299,15 +299,20 @@ def _copied(
     """Copy the states of a run; also returns its entries in the columns that locate them."""
     places = source.states.places(row)
     num_bytes = part.kept.num_bytes(places)
+    file = volumes.file_for(num_bytes)
     try:
-        cells = write_states(
-            volumes.file_for(num_bytes),
-            number,
-            np.frombuffer(source.states.table_bytes(places), schema.TENSOR_DTYPE),
-            part.kept.moments,
-            part.kept.lengths(places),
-            lambda name, position: part.kept.frame(source, row, places, name, position),
-            num_floats=places.num_floats,
+        cells = (
+            write_states(
+                file,
+                number,
+                np.frombuffer(source.states.table_bytes(places), schema.TENSOR_DTYPE),
+                part.kept.moments,
+                part.kept.lengths(places),
+                lambda name, position: part.kept.frame(source, row, places, name, position),
+                num_floats=places.num_floats,
+            )
+            if part.kept.moments
+            else without_states(places)
         )
     except DTBError as error:
         error.add_note(f"in the states of run {number}")

@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from dtb_builder.dataset.codec import crc32c
 from dtb_builder.dataset.opening import damage_is_named
 from dtb_builder.dataset.reevaluation import reevaluate_state
 from dtb_builder.dataset.replay import Replayed, replay
 from dtb_builder.dataset.source import Location
+from dtb_builder.dataset.states import table_to_array
 from dtb_builder.dataset.store import Store, metric_columns
 from dtb_builder.dataset.weights import write_weights
 from dtb_builder.errors import (
@@ -352,12 +354,32 @@ class Run:
     def tensors(self) -> TensorTable:
         """Where each named tensor lies in the vector of a state.
 
+        If the file has no states, it is made from the genotype, which needs torch.
+
         >>> run.tensors.names[0], run.tensors.shapes[0]
         ('stem.0.weight', (9, 1, 3, 3))
         """
         if self._tensors is None:
-            self._tensors = self._store.states.tensors(self._row)
+            has_table = self._store.states.places(self._row).has_table
+            self._tensors = self._store.states.tensors(self._row) if has_table else self._made()
         return self._tensors
+
+    @extras_are_named("the tensor table of a run without states")
+    def _made(self) -> TensorTable:
+        """The tensor table that a file without states leaves out: that of the run's network."""
+        from dtb_builder.network.rebuilt import table_without_states
+        from dtb_builder.network.spec import NetworkSpec
+
+        places = self._store.states.places(self._row)
+        with damage_is_named(self._store.path):
+            provenance = self._store.provenance
+            spec = NetworkSpec(**provenance["network"])
+            if not provenance["config"]["states"]["auxiliary_head"]:
+                spec = replace(spec, auxiliary=False)
+            table = table_without_states(self.genotype, spec, places.num_floats)
+            if crc32c(table_to_array(table).tobytes()) != places.tensors_crc32c:
+                raise DamagedFileError(f"run {self.number} has a tensor table of another network")
+        return table
 
     def training_state(self, *, epoch: int | None = None, step: int | None = None) -> TrainingState:
         """The training state after an epoch or a training step, as one vector.
@@ -406,7 +428,8 @@ class Run:
         >>> run.state(epoch=5)["classifier.weight"].shape
         (10, 48)
         """
-        return self.tensors.unpack(self.training_state(epoch=epoch, step=step).values)
+        values = self.training_state(epoch=epoch, step=step).values
+        return self.tensors.unpack(values)
 
     def momentum(self, *, epoch: int) -> dict[str, NDArray[np.float32]]:
         """The optimiser's momentum after an epoch, by tensor; zeros for tensors without momentum.
@@ -419,7 +442,8 @@ class Run:
         (10,)
         """
         position = self._position("epoch", self._store.epoch_row(epoch), "momentum_length")
-        return self.tensors.unpack(self._store.states.momentum(self._row, position))
+        values = self._store.states.momentum(self._row, position)
+        return self.tensors.unpack(values)
 
     def export(
         self, path: str | os.PathLike[str], *, epoch: int | None = None, step: int | None = None

@@ -41,6 +41,7 @@ __all__ = [
     "frame_rows",
     "table_from_bytes",
     "table_to_array",
+    "without_states",
     "write_states",
 ]
 
@@ -86,6 +87,11 @@ class StatePlaces(NamedTuple):
         """The offset, length and checksum of the tensor table."""
         num_bytes = self.num_tensors * schema.TENSOR_DTYPE.itemsize
         return self.tensors_offset, num_bytes, self.tensors_crc32c
+
+    @property
+    def has_table(self) -> bool:
+        """Whether the file has the tensor table; copies without states leave it out."""
+        return self.tensors_offset != 0
 
 
 PLACES = tuple(
@@ -163,6 +169,15 @@ def write_states(
             for column, value in place.items():
                 cells[f"moments/{_PREFIX[name]}{column}"][position] = value
     return cells
+
+
+def without_states(places: StatePlaces) -> dict[str, Any]:
+    """The entries that `write_states` returns, for a copy in a file without moments."""
+    facts = places._replace(tensors_offset=0)._asdict()
+    return {
+        name: value[:0] if isinstance(value, np.ndarray) else value
+        for name, value in zip(PLACES, facts.values(), strict=True)
+    }
 
 
 def _created(
@@ -408,6 +423,10 @@ class States:
         rows = frame_rows(self._index.moments, places.length, places.momentum_length)
         file = self._hdf5(self._index.texts(schema.VOLUMES)[places.volume])
         with reading_hdf5(self._path):
+            if not places.has_table:
+                if schema.run_group(number) in file or any(rows.values()):
+                    raise DamagedFileError(f"run {number} has states, but no tensor table")
+                return
             group = group_at(file, schema.run_group(number))
             expected = {schema.TENSORS, *(name for name, positions in rows.items() if positions)}
             if (found := _members(group)) != expected:

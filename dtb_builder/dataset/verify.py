@@ -75,9 +75,10 @@ def _runs(store: Store) -> Iterator[tuple[str, Callable[[], object]]]:
         run = Run(store, row)
         number = run.number
         yield f"run {number} keys", partial(_check_keys, store, row, run)
-        yield f"run {number} tensors", partial(store.states.tensors, row)
-        yield f"run {number} in HDF5", partial(store.states.check_hdf5, row, number)
         places = store.states.places(row)
+        if places.has_table:
+            yield f"run {number} tensors", partial(store.states.tensors, row)
+        yield f"run {number} in HDF5", partial(store.states.check_hdf5, row, number)
         for position, moment in enumerate(store.index.moments):
             if places.length[position]:
                 checking = partial(_check_state, store, row, position, are_exact)

@@ -12,9 +12,12 @@ from dtb_builder.network.state import restore, tensor_table
 from dtb_builder.record import TensorTable, TrainingState
 from dtb_builder.space import Edge, Genotype
 
-__all__ = ["check_claim", "rebuilt"]
+__all__ = ["check_claim", "rebuilt", "table_without_states"]
 
 _OTHER = "its tensors are not those of the network of its genotype"
+
+_MOST_LAYERS = 256
+"""Of a network that no stored state vouches for; each takes some milliseconds to lay out."""
 
 _POOLS = (Edge("max_pool_3x3", 0), Edge("max_pool_3x3", 1)) * 4
 _WITHOUT_WEIGHTS = Genotype(normal=_POOLS, reduce=_POOLS)
@@ -62,11 +65,33 @@ def check_claim(spec: NetworkSpec, tensors: TensorTable) -> None:
         raise ValueError(_OTHER)
 
 
+def table_without_states(genotype: Genotype, spec: NetworkSpec, num_floats: int) -> TensorTable:
+    """The tensor table of a network, made without memory for its weights.
+
+    Args:
+        genotype: the network's cells.
+        spec: how a file claims that the genotype is made into a network.
+        num_floats: of a state, by the same file.
+
+    Raises:
+        ValueError: the network has another number of floats, or more than 256 layers.
+    """
+    if spec.layers > _MOST_LAYERS:
+        raise ValueError(f"at most {_MOST_LAYERS} layers without a state, got {spec.layers}")
+    if (table := _table(genotype, spec)).num_floats != num_floats:
+        raise ValueError(_OTHER)
+    return table
+
+
 @lru_cache(maxsize=16)
 def _least_floats(spec: NetworkSpec) -> int:
     """The floats of a spec's smallest network, with pools only; no other has many times as many."""
+    return _table(_WITHOUT_WEIGHTS, spec).num_floats
+
+
+def _table(genotype: Genotype, spec: NetworkSpec) -> TensorTable:
     try:
         with torch.device("meta"):  # tensors without memory
-            return tensor_table(Network(_WITHOUT_WEIGHTS, spec).float()).num_floats
+            return tensor_table(Network(genotype, spec).float())
     except RuntimeError as error:  # a tensor with more bytes than 64 bits can count
         raise ValueError(_OTHER) from error

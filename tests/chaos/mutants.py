@@ -454,6 +454,7 @@ HOSTILE: dict[str, Change] = {
     "a table is endless": _set("runs/num_tensors", 2**60),
     "a table is negative": _set("runs/num_tensors", -3),
     "a table is elsewhere": _set("runs/tensors_offset", 2**62),
+    "a table is left out": _set("runs/tensors_offset", 0),
     "a tensor has 255 dimensions": _table("rank", 255),
     "a tensor has no dimensions": _table("rank", 0),
     "a tensor is endless": _table("shape", (2**31 - 1,) * 4),

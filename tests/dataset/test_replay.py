@@ -10,6 +10,7 @@ import torch
 from dtb_builder import Benchmark
 from dtb_builder.cli import main
 from dtb_builder.dataset.run import Run
+from dtb_builder.dataset.subset import subset
 from dtb_builder.errors import DamagedFileError, ImagesError, NotFoundError, NotMeasuredError
 from dtb_builder.images import Images
 from dtb_builder.record import TrainingState
@@ -53,6 +54,15 @@ def test_every_state_is_made_again_to_the_bits_of_the_training(
         assert found.tensors == run.tensors
         if epoch in run.state_epochs:
             assert np.array_equal(found.state.values, run.training_state(epoch=epoch).values)
+
+
+def test_a_file_without_states_is_replayed_too_as_its_network_is_known(
+    shard: Path, tmp_path: Path
+) -> None:
+    subset(shard, into=tmp_path / "cut.h5", states="none")
+    with Benchmark(shard) as whole, Benchmark(tmp_path / "cut.h5") as cut:
+        assert cut.run(0).tensors == whole.run(0).tensors
+        assert cut.run(0).replay(epoch=1).is_same
 
 
 def test_torch_is_afterwards_set_as_before(shard: Path) -> None:

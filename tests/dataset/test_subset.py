@@ -5,12 +5,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 from altering import alter
 
 from dtb_builder import Benchmark
-from dtb_builder.dataset import codec
+from dtb_builder.dataset import codec, schema
 from dtb_builder.dataset.kept import Kept
 from dtb_builder.dataset.store import FailedRun, Store
 from dtb_builder.dataset.subset import States, subset
@@ -68,6 +69,27 @@ def test_fewer_states_have_the_bits_that_they_had(
             assert run.momentum_epochs == tuple(
                 e for e in other.momentum_epochs if e in EPOCHS[states]
             )
+
+
+def test_a_copy_without_states_has_no_tensor_tables(shard: Path, tmp_path: Path) -> None:
+    subset(shard, into=tmp_path / "cut.h5", states="none")
+    with contextlib.closing(Store(tmp_path / "cut.h5")) as cut, h5py.File(cut.path) as file:
+        assert schema.STATES_GROUP not in file
+        with contextlib.closing(Store(shard)) as whole:
+            for name in ("num_floats", "num_tensors", "tensors_crc32c"):
+                column = f"runs/{name}"
+                assert cut.index.column(column).tolist() == whole.index.column(column).tolist()
+    with (
+        Benchmark(tmp_path / "cut.h5") as without,
+        pytest.raises(StateNotKeptError, match="was not kept; kept are none"),
+    ):
+        without.run(3).state(epoch=0)
+
+
+def test_states_without_a_tensor_table_are_damage(shard: Path) -> None:
+    alter(shard, "runs/tensors_offset", (1,), 0, of_row=False)
+    (found,) = [checked.error for checked in verify(shard) if checked.error]
+    assert "has states, but no tensor table" in found
 
 
 def test_a_difference_whose_base_goes_is_stored_whole_and_all_else_as_it_is(shard: Path) -> None:

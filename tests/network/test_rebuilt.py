@@ -8,7 +8,7 @@ import torch
 
 from dtb_builder.network import NetworkSpec
 from dtb_builder.network import network as network_module
-from dtb_builder.network.rebuilt import rebuilt
+from dtb_builder.network.rebuilt import rebuilt, table_without_states
 from dtb_builder.network.state import capture, tensor_table
 from dtb_builder.space import OPERATIONS, Edge, Genotype, sample_uniform
 
@@ -63,3 +63,12 @@ def test_another_network_than_the_states_is_refused_before_it_takes_memory(
     with pytest.raises(ValueError, match="are not those of the network of its genotype"):
         rebuilt(sample_uniform(0, 0), replace(SPEC, **claim), table, state)
     assert all(spec.channels <= 8 and spec.layers == 3 for spec in made)
+
+
+def test_a_table_is_made_of_a_genotype_but_not_of_an_endless_claim() -> None:
+    table = tensor_table(SPEC.build(sample_uniform(0, 0)))
+    assert table_without_states(sample_uniform(0, 0), SPEC, table.num_floats) == table
+    with pytest.raises(ValueError, match="not those of the network of its genotype"):
+        table_without_states(sample_uniform(0, 0), SPEC, table.num_floats + 1)
+    with pytest.raises(ValueError, match="at most 256 layers without a state, got 100000"):
+        table_without_states(sample_uniform(0, 0), replace(SPEC, layers=100_000), 2**25)

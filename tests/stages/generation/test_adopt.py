@@ -82,6 +82,19 @@ def test_an_extended_study_is_the_one_trained_at_once(
                 assert mine.run(2).curve(name).tolist() == curve
 
 
+def test_runs_without_states_are_adopted_by_a_study_that_keeps_none(
+    finished: Path, tmp_path: Path, dtb: Dtb
+) -> None:
+    old, new = tmp_path / "old.h5", tmp_path / "new"
+    assert dtb("subset", finished / "dtb.h5", "--states", "none", "--into", old) == 0
+    none = ("states=none", "states.steps=[]", "states.momentum=none")
+    assert dtb("generate", new, *ALIKE, *none, "--adopt", old) == 0
+    assert dtb("merge", new) == 0
+    assert dtb("verify", new / "dtb.h5") == 0
+    with Benchmark(old) as before, Benchmark(new / "dtb.h5") as after:
+        assert [run.tensors for run in after] == [run.tensors for run in before]
+
+
 def test_an_adoption_that_was_stopped_goes_on_with_what_is_left(
     finished: Path,
     at_once: Path,
