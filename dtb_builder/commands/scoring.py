@@ -157,6 +157,7 @@ def _score_source(
 
 def _rank(given: argparse.Namespace) -> int:
     from dtb_builder.dataset import Benchmark
+    from dtb_builder.stages.ranking.between_seeds import between_seeds
     from dtb_builder.stages.ranking.choice import check_choosable, choose_rules
     from dtb_builder.stages.ranking.halfway import halfway
     from dtb_builder.stages.ranking.page import write_page
@@ -171,7 +172,7 @@ def _rank(given: argparse.Namespace) -> int:
 
     if given.seed < 0 or given.resamples < 1 or given.splits < 1:
         raise ConfigError("--seed must be at least 0, --resamples and --splits at least 1")
-    half = None
+    notes: list[str] = []
     if given.benchmark is not None:
         populations, about = _table_populations(given)
     elif given.settings:
@@ -184,18 +185,21 @@ def _rank(given: argparse.Namespace) -> int:
             if given.choose:
                 check_choosable(populations)
             about = dict(table.about) | {"trained": training_of(benchmark)}
-            half = halfway(
-                benchmark, accuracy=given.by, seed=given.seed, num_resamples=given.resamples
-            )
+            for name, figure in (("halfway", halfway), ("between_seeds", between_seeds)):
+                found = figure(
+                    benchmark, accuracy=given.by, seed=given.seed, num_resamples=given.resamples
+                )
+                if found is not None:
+                    about[name] = asdict(found)
+                    notes.append(str(found))
     ranking = rank(populations, seed=given.seed, num_resamples=given.resamples)
     if not ranking.ranked:
         raise ConfigError("nothing can be ranked: " + "; ".join(ranking.left_out[:3]))
     print(f"to {given.by} at the end; intervals of 95 %, {given.resamples} resamples")
     if num_diverged := max(population.num_diverged for population in populations):
         print(f"{num_diverged} networks are ranked last, because their training diverged")
-    if half is not None:
-        print(half)
-        about |= {"halfway": asdict(half)}
+    for note in notes:
+        print(note)
     print_ranking(ranking, every=given.all)
     stem: Path = given.into or given.file.with_name("rank")
     about |= {"by": given.by, "seed": given.seed, "resamples": given.resamples}
@@ -205,7 +209,7 @@ def _rank(given: argparse.Namespace) -> int:
         stem.with_name(f"{stem.name}.html"),
         ranking,
         about,
-        notes=() if half is None else (str(half),),
+        notes=notes,
         title=f"Scores of {len(populations[0].accuracies)} networks, by {given.by} at the end",
     )
     print(f"written: {stem}.json, {stem}.html")

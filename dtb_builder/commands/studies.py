@@ -1,12 +1,15 @@
 """Commands that make a benchmark of others: unite several, or take a subset of one."""
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from dtb_builder.commands.adding import add_command, benchmark, here, numbers, target
 from dtb_builder.commands.progress import progress
-from dtb_builder.errors import ConfigError
+from dtb_builder.errors import ConfigError, DTBError
+from dtb_builder.extras import extras_are_named
+from dtb_builder.shown import shown
 
 __all__ = ["add_commands"]
 
@@ -64,6 +67,7 @@ def _unite(given: argparse.Namespace) -> int:
             num_runs += len(benchmark)
     with Benchmark(given.into) as benchmark:
         print(f"{len(benchmark)} of {num_runs} runs in {len(files)} files are different")
+    _copy_scores(files, given.into)
     return 0
 
 
@@ -95,7 +99,29 @@ def _subset(given: argparse.Namespace) -> int:
             volume_size=_size(given.volume_size),
         )
         _show(given.into, copied, "subset")
+    _copy_scores([given.file], given.into)
     return 0
+
+
+def _copy_scores(files: Sequence[Path], copy: Path) -> None:
+    """Write the files' scores beside the copy, which is whole without them too."""
+    originals = [file.with_name("scores.parquet") for file in files]
+    originals = [original for original in originals if original.exists()]
+    into = copy.with_name("scores.parquet")
+    if not originals:
+        return
+    if into.exists():
+        print(f"the scores are not copied: {into} exists")
+        return
+    try:
+        with extras_are_named("copying scores"):
+            from dtb_builder.stages.scoring.copied import copy_scores
+
+            num_rows = copy_scores(originals, copy, into)
+    except DTBError as error:
+        print(f"the scores are not copied: {shown(str(error))}")
+    else:
+        print(f"{into}: {num_rows} scored states")
 
 
 def _show(into: Path, copied: Any, title: str) -> None:

@@ -22,6 +22,7 @@ from dtb_builder.dataset.provenance import whole_provenance
 from dtb_builder.errors import ConfigError
 from dtb_builder.shown import shown
 from dtb_builder.stages.publishing.report import write_report
+from dtb_builder.stages.ranking.between_seeds import between_seeds
 from dtb_builder.stages.ranking.halfway import halfway
 from dtb_builder.stages.work.byte_text import byte_text
 
@@ -264,6 +265,8 @@ def _figures(benchmark: Benchmark) -> dict[str, str]:
             figures[f"{name}, last epoch"] = f"{low} to {high}, median {middle}"
         if (half := halfway(benchmark, accuracy=name)) is not None:
             figures[f"{name}, length of the training"] = str(half)
+        if (seeds := between_seeds(benchmark, accuracy=name)) is not None:
+            figures[f"{name}, between seeds"] = str(seeds)
     return figures
 
 

@@ -12,6 +12,7 @@ from dtb_builder import Benchmark
 from dtb_builder.errors import ConfigError
 from dtb_builder.scores import cell_depth, input_edges, standardised_input_edges
 from dtb_builder.scores.names import SCORES
+from dtb_builder.stages.ranking.between_seeds import between_seeds, ceiling
 from dtb_builder.stages.ranking.choice import choose_rules, rules_of
 from dtb_builder.stages.ranking.halfway import halfway
 from dtb_builder.stages.ranking.population import Population, aggregates, combined, populations_of
@@ -349,6 +350,28 @@ def test_a_ranking_names_the_length_of_the_training(finished: Path) -> None:
         assert (found.num_epochs, found.epoch) == (3, 1)
         assert found.tau.value == kendall_tau(half, last)
         assert str(found).startswith("3 epochs; the order of the networks at epoch 1 has a median")
+
+
+def test_a_ranking_names_how_well_two_seeds_agree(finished: Path) -> None:
+    with Benchmark.example() as benchmark:
+        found = between_seeds(benchmark, accuracy="test_accuracy", num_resamples=50)
+        first, second = benchmark.by_genotype().array("test_accuracy", epoch=-1).T
+        assert found is not None
+        assert found.num_networks == 6
+        assert found.tau.value == kendall_tau(first, second)
+        assert str(found).startswith("6 networks have two seeds; the final accuracies of the two")
+    with Benchmark(finished / "dtb.h5") as one_seed:
+        assert between_seeds(one_seed, accuracy="test_accuracy") is None
+
+
+def test_the_ceiling_is_the_tau_of_the_true_means_with_one_training() -> None:
+    rng = np.random.default_rng(0)
+    means = rng.normal(size=4000)
+    first, second = means + rng.normal(scale=0.7, size=(2, 4000))
+    found = ceiling(kendall_tau(first, second))
+    assert found == pytest.approx(kendall_tau(means, first), abs=0.02)
+    assert ceiling(1.0) == pytest.approx(1.0)
+    assert ceiling(0.0) is None
 
 
 def test_a_ranking_of_an_older_version_is_read_without_what_it_lacks(tmp_path: Path) -> None:

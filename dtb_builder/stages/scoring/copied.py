@@ -1,0 +1,56 @@
+"""The scores of copied runs, for the file of scores beside a union or a subset."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from dtb_builder.dataset import Benchmark
+from dtb_builder.errors import PlanMismatchError
+from dtb_builder.stages.scoring.fingerprint import fingerprint
+from dtb_builder.stages.scoring.folder import check_about
+from dtb_builder.stages.scoring.sources import BenchmarkSource
+from dtb_builder.stages.scoring.table import ScoreTable, read_scores, write_scores
+
+__all__ = ["copy_scores"]
+
+
+def copy_scores(originals: Sequence[Path], copy: Path, into: Path) -> int:
+    """Write the scores that files of scores have for the runs of a copy, under their numbers there.
+
+    Args:
+        originals: the files of scores; a state that several have is taken from the first.
+        copy: the benchmark with the copied runs.
+        into: the file of scores to write.
+
+    Returns:
+        the number of rows written.
+
+    Raises:
+        PlanMismatchError: the files have other settings or probes, or own scores of other code.
+        DamagedFileError: one of the files is damaged.
+    """
+    tables = [read_scores(original) for original in originals]
+    own: dict[str, Any] = {}
+    for original, table in zip(originals, tables, strict=True):
+        what = f"{original} has other scores than {originals[0]}"
+        check_about(
+            {**table.about, "source": None},
+            {**tables[0].about, "source": None},
+            what=what,
+            instead="score both with the same settings",
+        )
+        for name, about in table.about.get("own", {}).items():
+            if own.setdefault(name, about) != about:
+                raise PlanMismatchError(f"{what}: {name} is of other code")
+    with Benchmark(copy) as benchmark:
+        numbers = {fingerprint(run): run.number for run in benchmark}
+    found: dict[tuple[Any, ...], Mapping[str, Any]] = {}
+    for row in (row for table in tables for row in table.rows):
+        number = numbers.get(row["fingerprint"])
+        if number is not None:
+            key = number, row["epoch"], row["step"], row["num_images"]
+            found.setdefault(key, {**row, "run": number})
+    about = {**tables[0].about, "source": BenchmarkSource(copy).about(), "own": own}
+    rows = sorted(found.values(), key=lambda row: row["run"])
+    write_scores(into, ScoreTable(about, rows))
+    return len(rows)

@@ -1,0 +1,101 @@
+"""The scores of unions and subsets."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dtb_builder import Benchmark
+from dtb_builder.cli import main
+from dtb_builder.stages.generation.run_folder import RunFolder
+from dtb_builder.stages.scoring.table import ScoreTable, read_scores, write_scores
+
+Dtb = Callable[..., int]
+QUICK = ("num_images=8", "num_reference=null", "scores=[wot,num_parameters]", "cluster=serial")
+
+
+@pytest.fixture(scope="module")
+def scored(
+    finished: Path, other_study: Path, tmp_path_factory: pytest.TempPathFactory
+) -> list[Path]:
+    """Folders of two benchmarks with their scores; not to be written to."""
+    folder = tmp_path_factory.mktemp("scored")
+    folders = [folder / "one", folder / "two"]
+    for into, studied in zip(folders, (finished, other_study), strict=True):
+        into.mkdir()
+        shards = map(str, RunFolder(studied).shard_files())
+        assert main(["unite", *shards, "--into", str(into / "dtb.h5")]) == 0
+        assert main(["score", str(into / "dtb.h5"), *QUICK]) == 0
+    return folders
+
+
+def scores_by_genotype(file: Path) -> dict[Any, float]:
+    return {
+        (row["genotype"], row["epoch"], row["step"]): row["wot"] for row in read_scores(file).rows
+    }
+
+
+def test_a_union_has_the_scores_of_its_runs_under_their_new_numbers(
+    scored: list[Path], tmp_path: Path, dtb: Dtb, capsys: pytest.CaptureFixture[str]
+) -> None:
+    into = tmp_path / "all.h5"
+    assert dtb("unite", *reversed(scored), "--into", into) == 0
+    assert "scores.parquet: 24 scored states" in capsys.readouterr().out
+    found = read_scores(tmp_path / "scores.parquet")
+    with Benchmark(into) as united:
+        runs = {run.number: str(run.genotype) for run in united}
+    assert {row["run"]: row["genotype"] for row in found.rows} == runs
+    assert scores_by_genotype(tmp_path / "scores.parquet") == {
+        key: value
+        for folder in scored
+        for key, value in scores_by_genotype(folder / "scores.parquet").items()
+    }
+    before = (tmp_path / "scores.parquet").read_bytes()
+    assert dtb("score", into, *QUICK) == 0  # nothing is left to do
+    assert (tmp_path / "scores.parquet").read_bytes() == before
+    assert dtb("rank", into) == 0
+
+
+def test_what_has_no_scores_yet_is_scored_later(
+    scored: list[Path], tmp_path: Path, dtb: Dtb
+) -> None:
+    bare = Path(shutil.copy(scored[1] / "dtb.h5", tmp_path / "bare.h5"))
+    into = tmp_path / "both" / "all.h5"
+    into.parent.mkdir()
+    assert dtb("unite", scored[0], bare, "--into", into) == 0
+    assert len(read_scores(into.with_name("scores.parquet")).rows) == 12
+    assert dtb("score", into, *QUICK) == 0
+    assert len(read_scores(into.with_name("scores.parquet")).rows) == 24
+
+
+def test_a_subset_without_states_keeps_its_scores(
+    scored: list[Path], tmp_path: Path, dtb: Dtb
+) -> None:
+    into = tmp_path / "small.h5"
+    assert dtb("subset", scored[0], "--runs", "1", "--states", "none", "--into", into) == 0
+    rows = read_scores(tmp_path / "scores.parquet").rows
+    assert {row["run"] for row in rows} == {1}
+    assert len(rows) == 6
+
+
+def test_scores_of_other_settings_or_in_the_way_are_not_copied_but_the_runs_are(
+    scored: list[Path], tmp_path: Path, dtb: Dtb, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = tmp_path / "other"
+    shutil.copytree(scored[1], other)
+    table = read_scores(other / "scores.parquet")
+    settings = {**table.about["settings"], "probe_seed": 7}
+    write_scores(
+        other / "scores.parquet", ScoreTable({**table.about, "settings": settings}, table.rows)
+    )
+    assert dtb("unite", scored[0], other, "--into", tmp_path / "all.h5") == 0
+    told = capsys.readouterr().out
+    assert "the scores are not copied: " in told
+    assert "probe_seed" in told
+    assert not (tmp_path / "scores.parquet").exists()
+    (tmp_path / "scores.parquet").write_bytes(b"mine")
+    assert dtb("subset", scored[0], "--runs", "0", "--into", tmp_path / "one.h5") == 0
+    assert f"{tmp_path / 'scores.parquet'} exists" in capsys.readouterr().out
+    assert (tmp_path / "scores.parquet").read_bytes() == b"mine"
