@@ -176,7 +176,10 @@ def _card(benchmark: Benchmark, about: Publication, names: set[str]) -> str:
     front = {
         "license": about.licence.lower(),
         "pretty_name": about.name,
-        "tags": ["neural-architecture-search", "darts", "training-states", "hdf5", "croissant"],
+        "tags": [
+            *("neural-architecture-search", "darts", "hdf5", "croissant"),
+            *(["training-states"] if benchmark.num_states else []),
+        ],
         "configs": [{"config_name": "epochs", "data_files": INDEX}],
     }
     recipe = yaml.safe_dump(
@@ -188,17 +191,16 @@ def _card(benchmark: Benchmark, about: Publication, names: set[str]) -> str:
     figures = "\n".join(f"| {name} | {value} |" for name, value in _figures(benchmark).items())
     volumes = " and its volumes" if len(benchmark.files) > 1 else ""
     there = {name: what for name, what in _FILES.items() if name in {MANIFEST, *names}}
-    files = (
-        f"| `{benchmark.file_name}`{volumes} | metrics and training states, HDF5 |\n"
-        + "\n".join(f"| `{name}` | {what} |" for name, what in there.items())
-    )
+    rows = [(f"`{benchmark.file_name}`{volumes}", f"{_content(benchmark)}, HDF5")]
+    rows += [(f"`{name}`", what) for name, what in there.items()]
+    files = "\n".join(f"| {name} | {what} |" for name, what in rows)
     cells = f"{_BEST_CELLS}\n" if "best.svg" in names else ""
     return f"""---
 {yaml.safe_dump(front, sort_keys=False)}---
 
 # {about.name}
 
-Trained DARTS architectures with their training states, made with darts-training-bench, on
+Trained DARTS architectures: {_content(benchmark)}, made with darts-training-bench, on
 {escape(shown(provenance["images"]["name"]))} ({escape(shown(splits))} images).
 
 | | |
@@ -270,6 +272,10 @@ def _figures(benchmark: Benchmark) -> dict[str, str]:
     return figures
 
 
+def _content(benchmark: Benchmark) -> str:
+    return "metrics and training states" if benchmark.num_states else "metrics without states"
+
+
 def _citation_file(about: Publication) -> str:
     settings = {
         "cff-version": "1.2.0",
@@ -291,7 +297,7 @@ def _write_croissant(benchmark: Benchmark, about: Publication, folder: Path) -> 
     except ImportError as error:
         raise ConfigError("publishing needs mlcroissant, in the extra [publish]") from error
     kinds = {
-        ".h5": ("application/x-hdf5", "metrics and training states"),
+        ".h5": ("application/x-hdf5", _content(benchmark)),
         ".parquet": ("application/x-parquet", "a table"),
     }
     files: list[Any] = [
@@ -320,7 +326,7 @@ def _write_croissant(benchmark: Benchmark, about: Publication, folder: Path) -> 
     ]
     described = mlc.Metadata(
         name=about.name,
-        description=f"Trained DARTS architectures with their training states on "
+        description=f"Trained DARTS architectures: {_content(benchmark)} on "
         f"{whole_provenance(benchmark)['images']['name']}.",
         license=[about.licence],
         url=about.url,

@@ -187,7 +187,9 @@ def test_the_example_of_the_card_is_of_a_state_that_there_is(
     assert dtb("merge", tmp_path / "run") == 0
     command = ("publish", tmp_path / "run" / "dtb.h5", "--into", tmp_path / "new", *ABOUT)
     assert dtb(*command, "--dry-run") == 0
-    code = (tmp_path / "new" / "README.md").read_text().split("```python\n")[1].split("```")[0]
+    card = (tmp_path / "new" / "README.md").read_text()
+    code = card.split("```python\n")[1].split("```")[0]
+    assert ("training states, made" in card) == ("- training-states" in card) == bool(example)
     assert example in code if example is not None else "best.state" not in code
     monkeypatch.chdir(tmp_path / "new")
     exec(code, {})
