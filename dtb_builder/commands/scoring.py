@@ -183,7 +183,8 @@ def _rank(given: argparse.Namespace) -> int:
         with Benchmark(given.file) as benchmark:
             populations = populations_of(benchmark, table, accuracy=given.by)
             if given.choose:
-                check_choosable(populations)
+                for population in populations:
+                    check_choosable(len(population.accuracies), population.label)
             about = dict(table.about) | {"trained": training_of(benchmark)}
             for name, figure in (("halfway", halfway), ("between_seeds", between_seeds)):
                 found = figure(
@@ -231,6 +232,7 @@ def _rank(given: argparse.Namespace) -> int:
 
 def _table_populations(given: argparse.Namespace) -> tuple[list["Population"], dict[str, Any]]:
     """The networks of a published table, scored at their initialisation."""
+    from dtb_builder.stages.ranking.choice import check_choosable
     from dtb_builder.stages.ranking.table_population import table_populations
     from dtb_builder.stages.scoring.config import SCORE_LAUNCH_KEYS, ScoreConfig, ScoreLaunch
     from dtb_builder.stages.scoring.table import read_scores
@@ -245,6 +247,8 @@ def _table_populations(given: argparse.Namespace) -> tuple[list["Population"], d
     config = parse(TableConfig, {key: composed.pop(key) for key in names})
     digest, networks, num_outside = read_table(given.benchmark, given.file, config)
     print(f"{given.file}: {len(networks)} networks drawn, {num_outside} outside the space")
+    if given.choose:
+        check_choosable(len(networks), str(given.file))
     into: Path = (given.scores or given.file.with_name("scores.parquet")).absolute()
     source = make_source(given.benchmark, digest, networks, config, launch.images_root)
     _score_source(source, into, parse(ScoreConfig, composed), launch, sha256=None)

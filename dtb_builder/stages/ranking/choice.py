@@ -1,7 +1,7 @@
 """Choose the best combination of scores on half of the networks, and test it on the others."""
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -42,17 +42,20 @@ class ChosenRule:
     gains: Mapping[str, Interval]
 
 
-def check_choosable(populations: Sequence[Population]) -> None:
-    """Check that each has enough networks for `choose_rules`.
+def check_choosable(num_networks: int, where: str) -> None:
+    """Check that there are enough networks for `choose_rules`.
+
+    Args:
+        num_networks: the number of networks.
+        where: the moment or the file that has them, for the message.
 
     Raises:
-        ConfigError: one has too few.
+        ConfigError: there are too few.
     """
-    for population in populations:
-        try:
-            check_enough(len(population.accuracies))
-        except ValueError as error:
-            raise ConfigError(f"no choice at {population.label}: {error}") from error
+    try:
+        check_enough(num_networks)
+    except ValueError as error:
+        raise ConfigError(f"no choice at {where}: {error}") from error
 
 
 def choose_rules(

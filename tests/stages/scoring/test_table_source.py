@@ -126,6 +126,7 @@ def test_a_draw_does_not_depend_on_how_much_of_the_file_was_kept_meanwhile(
         (("num_images=3",), "without --benchmark, rank takes no 'num_images=3'"),
         (("--benchmark", "nasbench101", "num_networks=1"), "num_networks must be at least 2"),
         (("--benchmark", "nasbench101", "recipe.num_epochs=1"), "conf/table.yaml lists"),
+        (("--benchmark", "nasbench101", "--choose"), "of half the networks need at least 18"),
     ],
 )
 def test_a_bad_option_is_refused_and_explained(
@@ -137,6 +138,7 @@ def test_a_bad_option_is_refused_and_explained(
 ) -> None:
     assert dtb("rank", nasbench101, *options) == 2
     assert message in capsys.readouterr().err
+    assert not list(nasbench101.parent.glob("scores*"))  # refused before anything is scored
 
 
 def test_a_file_that_is_not_there_is_refused(
