@@ -208,7 +208,8 @@ def copy_runs(
         file = opened.enter_context(
             create(temporary, kind=schema.FileKind.BENCHMARK, provenance_crc32c=checksum)
         )
-        volumes = _Volumes(file, states, volume_size, checksum, published, opened)
+        size = volume_size if moments else None  # a volume without states would be empty
+        volumes = _Volumes(file, states, size, checksum, published, opened)
         index = IndexWriter(
             file,
             num_runs=len(numbers),
