@@ -14,11 +14,12 @@ from dtb_builder.scores.reference import GENOTYPE_SEED, MIN_GENOTYPES
 from dtb_builder.stages.scoring.config import ScoreConfig, ScoreLaunch
 from dtb_builder.stages.scoring.folder import ScoreFolder, check_about
 from dtb_builder.stages.scoring.own import NamedScore
-from dtb_builder.stages.scoring.sources import Source, Unit
+from dtb_builder.stages.scoring.sources import Moment, Source, Unit
 from dtb_builder.stages.scoring.table import ScoreTable, read_scores, write_scores
 from dtb_builder.stages.scoring.worker import (
     ScoreJob,
     chosen_probe,
+    own_marks,
     record_failure,
     score_reference,
     score_unit,
@@ -231,17 +232,23 @@ class _Scoring:
                 what=f"{self._folder.file} holds other scores",
                 instead="use those settings, or score --into another file",
             )
-            made = [row for row in table.rows if self._belongs(row)]
             known = table.about.get("own", {})
-            marks = {name: each["sha256"] for name, each in known.items()}
-            for row in made:
+            for row in table.rows:
+                unit = self._units.get(row["run"])
                 step = row["step"] if row["epoch"] is None else None
-                line = {**row, "asked_epoch": row["epoch"], "asked_step": step, "own": marks}
-                by_run.setdefault(row["run"], []).append(line)
+                if unit is None:
+                    self._elsewhere.append(row)
+                elif row["fingerprint"] == unit.fingerprint:
+                    if Moment(row["epoch"], step) not in unit.moments:
+                        self._elsewhere.append(row)
+                        continue
+                    made.append(row)
+                    line = {**row, "asked_epoch": row["epoch"], "asked_step": step}
+                    line["own"] = own_marks(row, known)
+                    by_run.setdefault(row["run"], []).append(line)
             num_made = sum(len(scored_rows(self._job, rows)) for rows in by_run.values())
             if num_made == self._num_wanted and not (self._launch.retry and _failed(made)):
                 return made
-            self._elsewhere = [row for row in table.rows if row["run"] not in self._units]
             about["own"] = known | self._own
         self._folder.begin(about)
         for number, unit in self._units.items():
@@ -255,11 +262,6 @@ class _Scoring:
             scored = scored_rows(self._job, kept)
             self._count(number, len(scored), len(_failed(scored.values())))
         return None
-
-    def _belongs(self, row: Mapping[str, Any]) -> bool:
-        """Whether a row belongs to a run of the source, with the same training."""
-        unit = self._units.get(row["run"])
-        return unit is not None and row["fingerprint"] == unit.fingerprint
 
     def _todo(self) -> Iterator[Task]:
         """The tasks: one for each unit with states left and for each part of the reference."""
@@ -306,7 +308,7 @@ class _Scoring:
             for unit in self._units.values()
             for row in self._in_order(unit)
         ]
-        rows += self._elsewhere  # rows of runs that this source does not have
+        rows += self._elsewhere  # rows of states that this source does not have
         *others, entry = (
             None if reference is None else asdict(reference) for reference in references.values()
         )

@@ -36,6 +36,7 @@ __all__ = [
     "ScoreJob",
     "asked",
     "chosen_probe",
+    "own_marks",
     "record_failure",
     "score_reference",
     "score_unit",
@@ -193,6 +194,19 @@ def _wanted(job: ScoreJob, unit: Unit) -> set[tuple[Moment, int]]:
 def _marks(job: ScoreJob) -> dict[str, str]:
     """What a row says of own scores: by which code each was computed."""
     return {score.name: score.sha256 for score in job.own}
+
+
+def own_marks(row: Mapping[str, Any], about: Mapping[str, Any]) -> dict[str, str]:
+    """By which code each own score of a row in a file was computed, failed ones included.
+
+    The row may lack some that the file has: it may come from a union, or from a later scoring.
+    """
+    failed = _errors(row).keys()
+    return {
+        name: each["sha256"]
+        for name, each in about.items()
+        if row[name] is not None or failed & {name, "state"}
+    }
 
 
 def asked(row: Mapping[str, Any], config: ScoreConfig) -> tuple[Moment, int]:

@@ -80,6 +80,21 @@ def test_a_subset_without_states_keeps_its_scores(
     assert len(rows) == 6
 
 
+def test_a_subset_with_fewer_states_keeps_the_scores_of_the_others_when_it_is_scored(
+    scored: list[Path], tmp_path: Path, dtb: Dtb
+) -> None:
+    into, file = tmp_path / "small.h5", tmp_path / "scores.parquet"
+    assert dtb("subset", scored[0], "--runs", "1", "--states", "ends", "--into", into) == 0
+    table = read_scores(file)
+    assert len(table.rows) == 6
+    assert dtb("score", into, *QUICK) == 0  # nothing is left to do
+    assert len(read_scores(file).rows) == 6
+    rows = [row for row in table.rows if row["epoch"] != 0]
+    write_scores(file, ScoreTable(table.about, rows))
+    assert dtb("score", into, *QUICK) == 0
+    assert {row["epoch"] for row in read_scores(file).rows} == {row["epoch"] for row in table.rows}
+
+
 def test_scores_of_other_settings_or_in_the_way_are_not_copied_but_the_runs_are(
     scored: list[Path], tmp_path: Path, dtb: Dtb, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -21,7 +21,7 @@ from dtb_builder.scores.names import RANKED_BESIDE, SCORES
 from dtb_builder.scores.own import own_score, training_copy
 from dtb_builder.stages.ranking.population import populations_of
 from dtb_builder.stages.scoring import own as own_stage
-from dtb_builder.stages.scoring.table import read_scores
+from dtb_builder.stages.scoring.table import ScoreTable, read_scores, write_scores
 
 Dtb = Callable[..., int]
 QUICK = ("num_images=8", "num_reference=null", "scores=[wot,num_parameters]", "cluster=serial")
@@ -115,6 +115,19 @@ def test_a_score_is_ranked_beside_the_others(
     table = read_scores(file.with_name("scores.parquet"))
     for population in populations_of(bench, table, accuracy="test_accuracy"):
         assert population.scores.keys() <= {*SCORES, *RANKED_BESIDE, "size"}
+
+
+def test_rows_that_lack_a_score_of_their_file_get_it(
+    file: Path, module: Callable[[str], str], dtb: Dtb
+) -> None:
+    text = "def size(network, *_):\n    return sum(p.numel() for p in network.parameters())"
+    score = ("score", file, *QUICK, "--score", f"{module(text)}:size")
+    assert dtb(*score) == 0
+    table = read_scores(file.with_name("scores.parquet"))
+    rows = [{**row, "size": row["size"] if row["run"] else None} for row in table.rows]
+    write_scores(file.with_name("scores.parquet"), ScoreTable(table.about, rows))  # as in a union
+    assert dtb(*score) == 0
+    assert [row["size"] for row in rows_of(file)] == [row["size"] for row in table.rows]
 
 
 def test_scores_come_one_after_the_other_and_changed_code_scores_again(
