@@ -6,6 +6,9 @@ from typing import Any
 
 from dtb_builder.dataset import Benchmark
 from dtb_builder.errors import PlanMismatchError
+from dtb_builder.network import NetworkSpec
+from dtb_builder.scores import ReferenceSample
+from dtb_builder.stages.scoring.driver import with_das
 from dtb_builder.stages.scoring.fingerprint import fingerprint
 from dtb_builder.stages.scoring.folder import check_about
 from dtb_builder.stages.scoring.sources import BenchmarkSource
@@ -16,6 +19,9 @@ __all__ = ["copy_scores"]
 
 def copy_scores(originals: Sequence[Path], copy: Path, into: Path) -> int:
     """Write the scores that files of scores have for the runs of a copy, under their numbers there.
+
+    All DAS have the scale of the first file's reference sample. If there are no scores of these
+    runs, no file is written.
 
     Args:
         originals: the files of scores; a state that several have is taken from the first.
@@ -44,13 +50,31 @@ def copy_scores(originals: Sequence[Path], copy: Path, into: Path) -> int:
                 raise PlanMismatchError(f"{what}: {name} is of other code")
     with Benchmark(copy) as benchmark:
         numbers = {fingerprint(run): run.number for run in benchmark}
+    references = [_references(table.about) for table in tables]
     found: dict[tuple[Any, ...], Mapping[str, Any]] = {}
-    for row in (row for table in tables for row in table.rows):
-        number = numbers.get(row["fingerprint"])
-        if number is not None:
-            key = number, row["epoch"], row["step"], row["num_images"]
-            found.setdefault(key, {**row, "run": number})
+    for table, reference in zip(tables, references, strict=True):
+        for row in table.rows:
+            number = numbers.get(row["fingerprint"])
+            if number is None:
+                continue
+            copied = {**row, "run": number}
+            if reference != references[0]:
+                size = row["num_images"]
+                copied = with_das(copied | {"das": None}, references[0].get(size))
+            found.setdefault((number, row["epoch"], row["step"], row["num_images"]), copied)
+    if not found:
+        return 0
     about = {**tables[0].about, "source": BenchmarkSource(copy).about(), "own": own}
     rows = sorted(found.values(), key=lambda row: row["run"])
     write_scores(into, ScoreTable(about, rows))
     return len(rows)
+
+
+def _references(about: Mapping[str, Any]) -> dict[int, ReferenceSample]:
+    """The reference samples of DAS in a file of scores, by their number of probe images."""
+    every = (about.get("reference"), *about.get("smaller_references", ()))
+    return {
+        each["num_images"]: ReferenceSample(**each | {"spec": NetworkSpec(**each["spec"])})
+        for each in every
+        if each is not None
+    }

@@ -39,7 +39,7 @@ from dtb_builder.stages.work.tasks import (
     run_tasks,
 )
 
-__all__ = ["ScoreProgress", "score"]
+__all__ = ["ScoreProgress", "score", "with_das"]
 
 _REFERENCE_CHUNK = 20
 """The number of genotypes of a reference sample that a task draws."""
@@ -304,7 +304,7 @@ class _Scoring:
     def _write(self, about: dict[str, Any]) -> None:
         references = {size: self._reference(size) for size in self._job.config.sizes}
         rows: list[Mapping[str, Any]] = [
-            _with_das(row, references.get(row.get("num_images", 0)))
+            with_das(row, references.get(row.get("num_images", 0)))
             for unit in self._units.values()
             for row in self._in_order(unit)
         ]
@@ -351,7 +351,7 @@ class _Scoring:
         return [rows[key] for key in sorted(rows, key=lambda key: (place[key[0]], key[1]))]
 
 
-def _with_das(row: Mapping[str, Any], reference: ReferenceSample | None) -> dict[str, Any]:
+def with_das(row: Mapping[str, Any], reference: ReferenceSample | None) -> dict[str, Any]:
     """A row of the file, with DAS if it has both atoms."""
     kept = {key: value for key, value in row.items() if key not in _OF_LINES}
     ability, units = kept.get("distinguishing_ability"), kept.get("activation_units")

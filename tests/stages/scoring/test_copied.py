@@ -2,14 +2,20 @@
 
 import shutil
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from dtb_builder import Benchmark
 from dtb_builder.cli import main
+from dtb_builder.network import NetworkSpec
+from dtb_builder.scores import Atoms, ReferenceSample, das
 from dtb_builder.stages.generation.run_folder import RunFolder
+from dtb_builder.stages.generation.unite import unite
+from dtb_builder.stages.scoring.copied import copy_scores
 from dtb_builder.stages.scoring.table import ScoreTable, read_scores, write_scores
 
 Dtb = Callable[..., int]
@@ -114,3 +120,35 @@ def test_scores_of_other_settings_or_in_the_way_are_not_copied_but_the_runs_are(
     assert dtb("subset", scored[0], "--runs", "0", "--into", tmp_path / "one.h5") == 0
     assert f"{tmp_path / 'scores.parquet'} exists" in capsys.readouterr().out
     assert (tmp_path / "scores.parquet").read_bytes() == b"mine"
+
+
+def test_das_of_a_union_has_the_scale_of_the_first_file(scored: list[Path], tmp_path: Path) -> None:
+    spec, units = NetworkSpec(channels=3, layers=2, num_classes=10, image_size=8), range(100, 200)
+    samples = [
+        ReferenceSample(spec, "probe", 8, 0, tuple(np.arange(first, first + 100.0)), tuple(units))
+        for first in (-200.0, -900.0)
+    ]
+    files = [tmp_path / "one.parquet", tmp_path / "two.parquet"]
+    of_row = {"distinguishing_ability": -300.0, "activation_units": 120.0, "num_images": 8}
+    expected = float(das(Atoms(np.array([-300.0]), np.array([120]), 8), samples[0])[0])
+    for file, folder, sample, known in zip(files, scored, samples, (expected, 7.0), strict=True):
+        table = read_scores(folder / "scores.parquet")
+        rows = [{**row, **of_row, "das": known} for row in table.rows]
+        write_scores(file, ScoreTable({**table.about, "reference": asdict(sample)}, rows))
+    list(unite([folder / "dtb.h5" for folder in scored], tmp_path / "all.h5"))
+    assert copy_scores(files, tmp_path / "all.h5", tmp_path / "scores.parquet") == 24
+    assert {row["das"] for row in read_scores(tmp_path / "scores.parquet").rows} == {expected}
+
+
+def test_no_file_is_written_if_no_run_of_the_copy_is_scored(
+    scored: list[Path], tmp_path: Path, dtb: Dtb, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copy(scored[0] / "scores.parquet", tmp_path)
+    other, into = (
+        Path(shutil.copy(scored[1] / "dtb.h5", tmp_path / "b.h5")),
+        tmp_path / "c" / "c.h5",
+    )
+    into.parent.mkdir()
+    assert dtb("subset", other, "--into", into) == 0
+    assert "its runs have no scores to copy" in capsys.readouterr().out
+    assert not into.with_name("scores.parquet").exists()
