@@ -129,7 +129,10 @@ class Benchmark:
         >>> bench.file_name
         'example.h5'
         """
-        return str(self._store.path).rpartition("/")[2]
+        path = self._store.path
+        return (
+            path.name if isinstance(path, Path) else path.raw.partition("?")[0].rpartition("/")[2]
+        )
 
     @property
     def files(self) -> tuple[Path, ...]:
