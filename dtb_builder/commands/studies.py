@@ -1,6 +1,7 @@
 """Commands that make a benchmark of others: unite several, or take a subset of one."""
 
 import argparse
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -144,6 +145,6 @@ def _show(into: Path, copied: Any, title: str) -> None:
 
 
 def _size(given: float | None) -> int | None:
-    if given is not None and not given >= 1:
-        raise ConfigError(f"--volume-size must be at least 1, got {given}")
+    if given is not None and not 1 <= given < math.inf:
+        raise ConfigError(f"--volume-size must be a number of bytes, at least 1, got {given}")
     return None if given is None else int(given)
