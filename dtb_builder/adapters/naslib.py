@@ -38,7 +38,7 @@ class NASLibQuery:
 
     Args:
         benchmark: an open benchmark.
-        seed: of which of a genotype's runs, where there are several.
+        seed: selects one of several runs of a genotype.
         order_seed: likewise.
     """
 
@@ -92,7 +92,7 @@ def naslib_api(benchmark: Benchmark) -> dict[str, Any]:
 
     NASLib then draws genotypes of the benchmark (``load_labeled=True``) and answers with its curves
     after the evaluated epochs, the means over seeds; ``nb301_model`` answers for the last epoch
-    of any other genotype that NASLib comes to, and raises KeyError where the benchmark has no such
+    of any other genotype that NASLib asks for, and raises KeyError where the benchmark has no such
     run. Accuracies are in percent. A genotype is left out if its curves have gaps or one of its
     runs diverged: its means would be over fewer seeds from there on.
 
