@@ -48,7 +48,7 @@ def subset(
 
     Raises:
         KeyError: the benchmark has no such run.
-        ValueError: the benchmark is on a server.
+        ValueError: the benchmark is on a server, or is ``into`` itself.
         MissingVolumeError: a file with states of the benchmark is missing.
         DamagedFileError: the benchmark is damaged; then nothing is written.
 
@@ -73,6 +73,8 @@ def copied_subset(
 ) -> Iterator[CopiedRun]:
     """As `subset`, but yields each run once it is copied."""
     path = benchmark.files[0] if isinstance(benchmark, Benchmark) else Path(benchmark)
+    if Path(into).exists() and path.samefile(into):
+        raise ValueError(f"{into} is the benchmark itself: write its subset to another file")
     with contextlib.closing(Sources()) as sources:
         store = sources.of(path)
         store.check_known()

@@ -126,6 +126,13 @@ def test_a_damaged_frame_leaves_no_file(
     assert not list(tmp_path.glob("*cut*"))
 
 
+def test_a_benchmark_is_not_replaced_by_its_subset(shard: Path) -> None:
+    before = shard.read_bytes()
+    with pytest.raises(ValueError, match="is the benchmark itself"):
+        subset(shard, [3], into=shard.parent / "." / shard.name, states="none")
+    assert shard.read_bytes() == before
+
+
 def test_a_run_that_is_not_there_is_named(shard: Path, tmp_path: Path) -> None:
     with pytest.raises(NoSuchRunError, match="no run 4"):
         subset(shard, [3, 4], into=tmp_path / "cut.h5")
