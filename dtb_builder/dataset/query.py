@@ -538,7 +538,9 @@ class Benchmark:
         else:
             raise TypeError("a run has its own seeds: leave out seed= and order_seed=")
         if not 0 <= whole_number("epochs", epochs) <= run.num_epochs:
-            raise NotFoundError(f"run {run.number} has 0 to {run.num_epochs} epochs, not {epochs}")
+            raise NotFoundError(
+                f"run {run.number} has 0 to {run.num_epochs} epochs, not {epochs}"
+            )
         return evaluate_run(run, epochs)
 
     def images(self, root: str | os.PathLike[str] | None = None) -> TrainedImages:
@@ -579,6 +581,7 @@ class Benchmark:
         Raises:
             StateNotKeptError: no run has a state of one of the epochs or steps.
             KeyError: there is no such run or epoch.
+            ValueError: a run is of another file.
 
         >>> states = Benchmark.example().states(epochs=[0, -1])
         >>> len(states), states[0].epoch, states[-1].values.dtype

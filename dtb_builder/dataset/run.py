@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from dtb_builder.network.network import Network
     from dtb_builder.training.evaluation import LossAndAccuracy
 
-__all__ = ["Run", "made_table", "numbered_run"]
+__all__ = ["Run", "made_table", "numbered_run", "own_number"]
 
 
 class Run:
@@ -569,6 +569,20 @@ def numbered_run(store: Store, number: int) -> Run:
         span = f", {numbers[0]} to {numbers[-1]}" if len(numbers) else ""
         raise NoSuchRunError(f"{store.path} has no run {number}; it has {len(numbers)} runs{span}")
     return Run(store, row)
+
+
+def own_number(store: Store, run: Run | int) -> int:
+    """The number of a run of a file, which is given as such or by its number.
+
+    Raises:
+        ValueError: it is a run of another file, where the number may stand for another run.
+        TypeError: the number is not whole.
+    """
+    if not isinstance(run, Run):
+        return whole_number("a run's number", run)
+    if run.file != store.path:
+        raise ValueError(f"{run!r} is not of {store.path}: give the run's number there")
+    return run.number
 
 
 @extras_are_named("the tensor table of a run without states")
