@@ -538,9 +538,7 @@ class Benchmark:
         else:
             raise TypeError("a run has its own seeds: leave out seed= and order_seed=")
         if not 0 <= whole_number("epochs", epochs) <= run.num_epochs:
-            raise NotFoundError(
-                f"run {run.number} has 0 to {run.num_epochs} epochs, not {epochs}"
-            )
+            raise NotFoundError(f"run {run.number} has 0 to {run.num_epochs} epochs, not {epochs}")
         return evaluate_run(run, epochs)
 
     def images(self, root: str | os.PathLike[str] | None = None) -> TrainedImages:
