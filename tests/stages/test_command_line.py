@@ -406,3 +406,10 @@ def test_a_table_goes_to_standard_output_or_into_a_pipe(
         read = beside.submit((tmp_path / "pipe").read_bytes)
         assert dtb("export", finished / "dtb.h5", "--csv", tmp_path / "pipe") == 0
         assert read.result(10) == printed
+
+
+def test_a_study_to_adopt_is_no_url(
+    tmp_path: Path, dtb: Dtb, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert dtb("plan", tmp_path / "run", "--adopt", "https://example.org/dtb.h5") == 2
+    assert "https://example.org/dtb.h5 is a URL: download it first" in capsys.readouterr().err
