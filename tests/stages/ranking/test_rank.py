@@ -2,6 +2,7 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from dtb_builder.stages.ranking.between_seeds import between_seeds, ceiling
 from dtb_builder.stages.ranking.choice import choose_rules, rules_of
 from dtb_builder.stages.ranking.halfway import halfway
 from dtb_builder.stages.ranking.population import Population, aggregates, combined, populations_of
+from dtb_builder.stages.ranking.population import scores_of as named_scores
 from dtb_builder.stages.ranking.rank import rank, ratio_of
 from dtb_builder.stages.ranking.report import print_ranking, read_ranking, write_ranking
 from dtb_builder.stages.scoring.fingerprint import fingerprint
@@ -91,6 +93,13 @@ def test_a_score_is_compared_with_itself_at_the_first_moment() -> None:
         ("good", "epoch 1", "good", "epoch 0"),
         ("noise", "epoch 1", "noise", "epoch 0"),
     ]
+
+
+def test_other_networks_at_a_later_moment_are_not_compared_and_that_is_said() -> None:
+    ranking = rank([population(), population(29, epoch=1)], seed=0, num_resamples=50)
+    assert len(ranking.ranked) == 4
+    assert all(c.first[1] == c.second[1] for c in ranking.compared)
+    assert ranking.left_out[0].startswith("differences between epoch 1 and epoch 0: their networks")
 
 
 def test_a_network_without_a_score_is_left_out_of_that_score_and_its_comparisons() -> None:
@@ -236,6 +245,15 @@ def test_az_nas_and_te_nas_put_the_ranks_of_their_parts_together() -> None:
     assert found["te_nas"].tolist() == [1 + 3.5, 3 + 3.5, 2 + 1, 4 + 2]
 
 
+def test_az_nas_costs_the_pass_that_its_parts_share_once() -> None:
+    names = ("az_expressivity", "az_progressivity", "az_trainability", "multiply_accumulates")
+    rows = [{"num_images": 8} | dict.fromkeys(names, float(i)) for i in range(3)]
+    for row in rows:
+        row |= {"das": None} | {seconds_name(name): 2.0 for name in names}
+    _, seconds = named_scores(rows, [None] * 3)
+    assert seconds["az_nas"] == 4
+
+
 def test_rules_are_single_scores_and_pairs_with_a_fitted_weight() -> None:
     partly = np.full(30, np.nan)
     rules = rules_of(population(partly=partly, same=np.ones(30), z_sum=np.arange(30.0)))
@@ -256,27 +274,30 @@ def test_a_rule_is_chosen_for_each_split_and_held_against_wot() -> None:
 
 def scores_of(finished: Path) -> ScoreTable:
     """Scores of the tiny benchmark that nobody computed."""
-    empty = dict.fromkeys([*SCORES, *map(seconds_name, SCORES), "das", "singular", "errors"])
     with Benchmark(finished / "dtb.h5") as benchmark:
-        rows = [
-            {
-                **empty,
-                "run": run.number,
-                "seed": run.seed,
-                "genotype": str(run.genotype),
-                "fingerprint": fingerprint(run),
-                "epoch": epoch,
-                "step": 3 * epoch,
-                "num_images": 8,
-                "distinguishing_ability": -1.0 - run.number,
-                "activation_units": 100.0 + run.number,
-                "wot": float(run.number),
-                "wot_seconds": 0.5,
-            }
-            for run in benchmark
-            for epoch in run.state_epochs
-        ]
-    return ScoreTable({}, rows)
+        return ScoreTable({}, rows_of(benchmark))
+
+
+def rows_of(benchmark: Benchmark) -> list[dict[str, Any]]:
+    empty = dict.fromkeys([*SCORES, *map(seconds_name, SCORES), "das", "singular", "errors"])
+    return [
+        {
+            **empty,
+            "run": run.number,
+            "seed": run.seed,
+            "genotype": str(run.genotype),
+            "fingerprint": fingerprint(run),
+            "epoch": epoch,
+            "step": 3 * epoch,
+            "num_images": 8,
+            "distinguishing_ability": -1.0 - run.number,
+            "activation_units": 100.0 + run.number,
+            "wot": float(run.number),
+            "wot_seconds": 0.5,
+        }
+        for run in benchmark
+        for epoch in run.state_epochs
+    ]
 
 
 def test_a_benchmarks_populations_have_scores_and_early_figures(finished: Path) -> None:
@@ -474,3 +495,16 @@ def test_networks_of_which_a_training_diverged_come_last_and_are_counted(
     assert len(first.accuracies) == len(before.accuracies)
     assert int(np.argmin(first.accuracies)) == best
     assert first.accuracies[best] < 0
+
+
+def test_a_network_of_which_one_seed_diverged_comes_last_at_every_moment(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with Benchmark.example() as benchmark:
+        last = np.array(benchmark.last_epochs)
+        last[0] = 1
+        rows = [row for row in rows_of(benchmark) if row["run"] != 0 or row["epoch"] < 2]
+        monkeypatch.setitem(benchmark._store.index._arrays, "runs/num_epochs", last)
+        for found in populations_of(benchmark, ScoreTable({}, rows), accuracy="test_accuracy"):
+            assert found.accuracies[found.networks.index(str(benchmark[0].genotype))] == -1
+            assert found.num_diverged == 1
