@@ -71,13 +71,19 @@ def test_what_has_no_scores_yet_is_scored_later(
 
 
 def test_a_subset_without_states_keeps_its_scores(
-    scored: list[Path], tmp_path: Path, dtb: Dtb
+    scored: list[Path], tmp_path: Path, dtb: Dtb, capsys: pytest.CaptureFixture[str]
 ) -> None:
     into = tmp_path / "small.h5"
     assert dtb("subset", scored[0], "--runs", "1", "--states", "none", "--into", into) == 0
     rows = read_scores(tmp_path / "scores.parquet").rows
     assert {row["run"] for row in rows} == {1}
     assert len(rows) == 6
+    assert dtb("score", into, *QUICK) == 0  # nothing is left to do
+    (tmp_path / "scores.parquet").unlink()
+    capsys.readouterr()
+    assert dtb("score", into, *QUICK) == 2
+    assert "there is no state to score" in capsys.readouterr().err
+    assert not (tmp_path / "scores.parquet").exists()
 
 
 def test_a_subset_with_fewer_states_keeps_the_scores_of_the_others_when_it_is_scored(
