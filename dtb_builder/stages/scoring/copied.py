@@ -18,7 +18,8 @@ def copy_scores(originals: Sequence[Path], copy: Path, into: Path) -> int:
     """Write the scores that files of scores have for the runs of a copy, under their numbers there.
 
     Args:
-        originals: the files of scores; a state that several have is taken from the first.
+        originals: the files of scores; a state that several have is taken from the first in which
+            it has all its scores, if there is one.
         copy: the benchmark with the copied runs.
         into: the file of scores to write.
 
@@ -48,8 +49,10 @@ def copy_scores(originals: Sequence[Path], copy: Path, into: Path) -> int:
     for row in (row for table in tables for row in table.rows):
         number = numbers.get(row["fingerprint"])
         if number is not None:
-            key = number, row["epoch"], row["step"], row["num_images"]
-            found.setdefault(key, {**row, "run": number})
+            step = row["step"] if row["epoch"] is None else None  # a failed row may lack it
+            key = number, row["epoch"], step, row["num_images"]
+            if key not in found or (found[key]["errors"] and not row["errors"]):
+                found[key] = {**row, "run": number}
     about = {**tables[0].about, "source": BenchmarkSource(copy).about(), "own": own}
     rows = sorted(found.values(), key=lambda row: row["run"])
     write_scores(into, ScoreTable(about, rows))

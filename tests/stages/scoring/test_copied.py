@@ -58,6 +58,20 @@ def test_a_union_has_the_scores_of_its_runs_under_their_new_numbers(
     assert dtb("rank", into) == 0
 
 
+def test_a_state_that_failed_in_one_file_has_the_scores_of_the_other(
+    scored: list[Path], tmp_path: Path, dtb: Dtb
+) -> None:
+    failed = Path(shutil.copytree(scored[0], tmp_path / "failed")) / "scores.parquet"
+    table = read_scores(failed)
+    nothing = {"wot": None, "errors": '{"state": "lost"}'}
+    rows = [row if row["epoch"] is None else {**row, **nothing, "step": None} for row in table.rows]
+    write_scores(failed, ScoreTable(table.about, rows))
+    into = tmp_path / "all.h5"
+    assert dtb("unite", failed.parent, scored[0], "--into", into) == 0
+    found = read_scores(into.with_name("scores.parquet")).rows
+    assert [row["wot"] for row in found] == [row["wot"] for row in table.rows]
+
+
 def test_what_has_no_scores_yet_is_scored_later(
     scored: list[Path], tmp_path: Path, dtb: Dtb
 ) -> None:
