@@ -321,7 +321,8 @@ def scores_of(
         rules = combined(columns | known, num_images)
         columns |= rules
         cost = seconds.get("distinguishing_ability", 0.0)
-        seconds |= {name: cost for name in (*rules, "das") if name in columns}
+        made = [name for name in (*rules, "das") if name in columns and name != "params_I"]
+        seconds |= dict.fromkeys(made, cost)
     return columns, seconds
 
 

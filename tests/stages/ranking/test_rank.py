@@ -1,4 +1,5 @@
 import json
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +14,7 @@ from dtb_builder import Benchmark
 from dtb_builder.errors import ConfigError
 from dtb_builder.scores import cell_depth, input_edges, standardised_input_edges
 from dtb_builder.scores.names import SCORES
+from dtb_builder.space import NAMED
 from dtb_builder.stages.ranking.between_seeds import between_seeds, ceiling
 from dtb_builder.stages.ranking.choice import choose_rules, rules_of
 from dtb_builder.stages.ranking.halfway import halfway
@@ -23,6 +25,7 @@ from dtb_builder.stages.ranking.report import print_ranking, read_ranking, write
 from dtb_builder.stages.scoring.fingerprint import fingerprint
 from dtb_builder.stages.scoring.table import ScoreTable, seconds_name
 from dtb_builder.statistics import kendall_tau, ndcg, partial_tau, spearman_rho, top_overlap
+from dtb_builder.statistics.resampling import draw_resamples, kendall_taus
 
 Dtb = Callable[..., int]
 
@@ -112,6 +115,16 @@ def test_a_network_without_a_score_is_left_out_of_that_score_and_its_comparisons
     assert row.tau.value == kendall_tau(partly[5:], people.accuracies[5:])
     pair = next(c for c in ranking.compared if {c.first[0], c.second[0]} == {"good", "partly"})
     assert pair.difference.value == pair.difference.low == pair.difference.high == 0
+
+
+def test_the_number_of_networks_is_not_that_of_the_best_score_alone(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    partly = population().accuracies.copy()
+    partly[:5] = np.nan
+    people = population(seed=1, partly=partly)
+    print_ranking(rank([people], seed=0, num_resamples=20), every=False)
+    assert re.search(r"^networks +30$", capsys.readouterr().out, re.MULTILINE)
 
 
 def test_a_score_that_orders_nothing_is_left_out_with_the_reason() -> None:
@@ -245,13 +258,17 @@ def test_az_nas_and_te_nas_put_the_ranks_of_their_parts_together() -> None:
     assert found["te_nas"].tolist() == [1 + 3.5, 3 + 3.5, 2 + 1, 4 + 2]
 
 
-def test_az_nas_costs_the_pass_that_its_parts_share_once() -> None:
+def test_az_nas_costs_a_shared_pass_once_and_params_i_costs_none() -> None:
     names = ("az_expressivity", "az_progressivity", "az_trainability", "multiply_accumulates")
-    rows = [{"num_images": 8} | dict.fromkeys(names, float(i)) for i in range(3)]
+    names += ("distinguishing_ability", "activation_units", "num_parameters")
+    rows = [{"num_images": 8} | dict.fromkeys(names, float(i + 1)) for i in range(3)]
     for row in rows:
         row |= {"das": None} | {seconds_name(name): 2.0 for name in names}
-    _, seconds = named_scores(rows, [None] * 3)
+    cells = [NAMED[name] for name in ("DARTS_V2", "SNAS_mild", "PDARTS")]
+    columns, seconds = named_scores(rows, cells)
     assert seconds["az_nas"] == 4
+    assert "params_I" in columns
+    assert "params_I" not in seconds
 
 
 def test_rules_are_single_scores_and_pairs_with_a_fitted_weight() -> None:
@@ -371,6 +388,16 @@ def test_a_ranking_names_the_length_of_the_training(finished: Path) -> None:
         assert (found.num_epochs, found.epoch) == (3, 1)
         assert found.tau.value == kendall_tau(half, last)
         assert str(found).startswith("3 epochs; the order of the networks at epoch 1 has a median")
+
+
+def test_seeds_of_a_genotype_are_one_network_in_the_length_of_the_training() -> None:
+    with Benchmark.example() as benchmark:
+        found = halfway(benchmark, accuracy="test_accuracy", num_resamples=50)
+        epochs = benchmark.by_genotype().array("test_accuracy").mean(axis=1).data
+    counts = draw_resamples(6, 50, np.random.default_rng(0))
+    assert found is not None
+    taus = kendall_taus(epochs[:, found.epoch], epochs[:, -1], counts)
+    assert found.tau.value == np.nanmedian(taus)
 
 
 def test_a_ranking_names_how_well_two_seeds_agree(finished: Path) -> None:
