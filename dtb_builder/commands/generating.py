@@ -64,7 +64,7 @@ def add_commands(commands: Any) -> None:
     branch.add_argument(
         "--from", dest="epoch", metavar="EPOCH", type=int, required=True, help="after which epoch"
     )
-    add_settings(branch, "config", "of recipe, order_seeds or states")
+    add_settings(branch, "config", "of recipe, order_seeds, states or shard_size")
     generate = add_command(
         commands,
         "generate",
@@ -86,20 +86,17 @@ def add_commands(commands: Any) -> None:
     ):
         command.add_argument("run_folder", metavar="RUN_FOLDER", type=run_folder)
         add_settings(command, "config", settings)
-    for command in (plan, generate):
-        command.add_argument(
-            "--adopt",
-            metavar="OLD",
-            nargs="+",
-            default=[],
-            help="take over the runs that these run folders or benchmarks have trained already",
-        )
+    for command, help_text in (
+        (plan, "count the runs that these run folders or benchmarks have trained already"),
+        (generate, "take over the runs that these run folders or benchmarks have trained already"),
+    ):
+        command.add_argument("--adopt", metavar="OLD", nargs="+", default=[], help=help_text)
     generate.add_argument(
         "--widen",
         metavar="OLD",
         nargs="+",
         default=[],
-        help="train the runs of these again, held against them, to keep more states",
+        help="train the runs of these again to keep more states; checks each against the old one",
     )
     status = add_command(
         commands,

@@ -48,7 +48,9 @@ def add_commands(commands: Any) -> None:
     which.add_argument("--top", metavar="K", type=int, help="only the best K runs by --by")
     which.add_argument("--csv", action="store_true", help="every run and epoch, as CSV")
     by = query.add_argument(
-        "--by", metavar="METRIC", help="what --top sorts by: high accuracy, low loss or time first"
+        "--by",
+        metavar="METRIC",
+        help="what --top sorts by, largest accuracy or smallest loss first",
     )
     completed(by, _metrics)
     query.add_argument("--epoch", metavar="E", type=int, help="the epoch shown; -1 is the last")

@@ -86,11 +86,19 @@ def add_commands(commands: Any) -> None:
         help="choose a rule on one half of the networks, test it on the other",
     )
     rank.add_argument(
-        "--splits", metavar="N", type=int, default=5, help="random splits into halves, for --choose"
+        "--splits",
+        metavar="N",
+        type=int,
+        default=5,
+        help="random splits into halves, for --choose; default: 5",
     )
     rank.add_argument("--all", action="store_true", help="print every interval")
-    rank.add_argument("--seed", type=int, default=0, help="of the bootstrap and the splits")
-    rank.add_argument("--resamples", metavar="N", type=int, default=1000, help="of the bootstrap")
+    rank.add_argument(
+        "--seed", type=int, default=0, help="of the bootstrap and the splits; default: 0"
+    )
+    rank.add_argument(
+        "--resamples", metavar="N", type=int, default=1000, help="of the bootstrap; default: 1000"
+    )
     search = add_command(
         commands,
         "search",
