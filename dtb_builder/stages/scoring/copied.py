@@ -39,6 +39,8 @@ def copy_scores(originals: Sequence[Path], copy: Path, into: Path) -> int:
             {**tables[0].about, "source": None},
             what=what,
             instead="score both with the same settings",
+            then="in it",
+            now="in the other",
         )
         for name, about in table.about.get("own", {}).items():
             if own.setdefault(name, about) != about:

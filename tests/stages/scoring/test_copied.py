@@ -128,7 +128,7 @@ def test_scores_of_other_settings_or_in_the_way_are_not_copied_but_the_runs_are(
     assert dtb("unite", scored[0], other, "--into", tmp_path / "all.h5") == 0
     told = capsys.readouterr().out
     assert "the scores are not copied: " in told
-    assert "probe_seed" in told
+    assert "settings.probe_seed: 7 in it, 0 in the other" in told
     assert not (tmp_path / "scores.parquet").exists()
     (tmp_path / "scores.parquet").write_bytes(b"mine")
     assert dtb("subset", scored[0], "--runs", "0", "--into", tmp_path / "one.h5") == 0
