@@ -132,8 +132,6 @@ def _score(given: argparse.Namespace) -> int:
     into: Path = (given.into or given.file.with_name("scores.parquet")).absolute()
     with Benchmark(given.file) as benchmark:
         sha256 = whole_provenance(benchmark)["images"]["sha256"]
-        if not benchmark.num_states and not into.exists():
-            raise ConfigError(f"{given.file} has no states to score")
     own = [named_score(text, Path.cwd()) for text in given.own]
     source = BenchmarkSource(given.file.absolute())
     num_failed = _score_source(source, into, config, launch, sha256=sha256, own=own)

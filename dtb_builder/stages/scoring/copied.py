@@ -24,7 +24,8 @@ def copy_scores(originals: Sequence[Path], copy: Path, into: Path) -> int:
     runs, no file is written.
 
     Args:
-        originals: the files of scores; a state that several have is taken from the first.
+        originals: the files of scores; a state that several have is taken from the first in which
+            it has all its scores, if there is one.
         copy: the benchmark with the copied runs.
         into: the file of scores to write.
 
@@ -44,6 +45,8 @@ def copy_scores(originals: Sequence[Path], copy: Path, into: Path) -> int:
             {**tables[0].about, "source": None},
             what=what,
             instead="score both with the same settings",
+            then="in it",
+            now="in the other",
         )
         for name, about in table.about.get("own", {}).items():
             if own.setdefault(name, about) != about:
@@ -55,13 +58,14 @@ def copy_scores(originals: Sequence[Path], copy: Path, into: Path) -> int:
     for table, reference in zip(tables, references, strict=True):
         for row in table.rows:
             number = numbers.get(row["fingerprint"])
-            if number is None:
+            step = row["step"] if row["epoch"] is None else None  # a failed row may lack it
+            key = number, row["epoch"], step, row["num_images"]
+            if number is None or (key in found and (row["errors"] or not found[key]["errors"])):
                 continue
-            copied = {**row, "run": number}
+            found[key] = {**row, "run": number}
             if reference != references[0]:
-                size = row["num_images"]
-                copied = with_das(copied | {"das": None}, references[0].get(size))
-            found.setdefault((number, row["epoch"], row["step"], row["num_images"]), copied)
+                sample = references[0].get(row["num_images"])
+                found[key] = with_das({**found[key], "das": None}, sample)
     if not found:
         return 0
     about = {**tables[0].about, "source": BenchmarkSource(copy).about(), "own": own}

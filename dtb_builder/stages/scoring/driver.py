@@ -8,9 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from dtb_builder.dataset.opening import damage_is_named
+from dtb_builder.errors import ConfigError
 from dtb_builder.network import NetworkSpec
 from dtb_builder.scores import Atoms, ReferenceSample, das, find_reference
-from dtb_builder.scores.reference import GENOTYPE_SEED, MIN_GENOTYPES
+from dtb_builder.scores.reference import GENOTYPE_SEED, MIN_GENOTYPES, from_json
 from dtb_builder.stages.scoring.config import ScoreConfig, ScoreLaunch
 from dtb_builder.stages.scoring.folder import ScoreFolder, check_about
 from dtb_builder.stages.scoring.own import NamedScore
@@ -89,8 +91,8 @@ def score(
     Raises:
         LockedError: another process scores into this file.
         PlanMismatchError: the file is of another source, or was begun with other settings.
-        ConfigError: the cluster is too small for a task, a machine lacks the device, or there are
-            too few different images for the probe.
+        ConfigError: there is no state to score, the cluster is too small for a task, a machine
+            lacks the device, or there are too few different images for the probe.
         ImagesError: a worker does not have the images of the training.
         MissingVolumeError: a states file is not in the folder of the benchmark.
         StorageError: the scores cannot be written; those already written are safe.
@@ -125,6 +127,7 @@ class _Scoring:
         self._finished: dict[int, tuple[int, int]] = {}
         self._num_states = self._num_failed = 0
         self._elsewhere: list[Mapping[str, Any]] = []
+        self._known: dict[int, ReferenceSample] = {}
         self._own = {score.name: score.about() for score in job.own}
 
     def progress(self) -> Iterator[ScoreProgress]:
@@ -147,8 +150,9 @@ class _Scoring:
                     message = self._message(event)
                     if message is not None or isinstance(event, Waited):
                         yield replace(self._progress(), message=message)
-        self._write(about)
-        yield self._progress()
+        references = {size: self._reference(size) for size in self._job.config.sizes}
+        self._write(about, references)
+        yield replace(self._progress(), message=self._why_no_das(references))
 
     def _batches(self, todo: Sequence[Task]) -> Iterator[Sequence[Task]]:
         """The tasks that are left, and tasks that write rows for runs that were given up."""
@@ -250,6 +254,10 @@ class _Scoring:
             if num_made == self._num_wanted and not (self._launch.retry and _failed(made)):
                 return made
             about["own"] = known | self._own
+            with damage_is_named(str(self._folder.file)):
+                self._known = {each.num_images: each for each in _references_of(table.about)}
+        if not self._units:
+            raise ConfigError(f"there is no state to score: {self._folder.file} is not made")
         self._folder.begin(about)
         for number, unit in self._units.items():
             lines = self._folder.lines_file(number)
@@ -285,7 +293,7 @@ class _Scoring:
         if spec is None or not config.wants_das or config.num_reference is None:
             return {}
         wanted: dict[int, NetworkSpec] = {}
-        for size in config.sizes:
+        for size in (each for each in config.sizes if each not in self._known):
             try:
                 find_reference(spec, chosen_probe(self._job).first(size).sha256)
             except KeyError:
@@ -301,8 +309,21 @@ class _Scoring:
             failed += len(_failed(rows)) - known_failed
         return ScoreProgress(states, failed, self._num_wanted)
 
-    def _write(self, about: dict[str, Any]) -> None:
-        references = {size: self._reference(size) for size in self._job.config.sizes}
+    def _why_no_das(self, references: Mapping[int, ReferenceSample | None]) -> str | None:
+        """Why a reference sample that was drawn cannot be used; None if all can."""
+        config, spec = self._job.config, self._job.source.spec
+        lacking = [str(size) for size, found in references.items() if found is None]
+        if not lacking or not config.wants_das or config.num_reference is None or spec is None:
+            return None
+        return (
+            f"no das for num_images={','.join(lacking)}: fewer than {MIN_GENOTYPES} of the "
+            f"{config.num_reference} genotypes of the reference sample tell all images apart; a "
+            "larger num_reference, with --into another file, makes one"
+        )
+
+    def _write(
+        self, about: dict[str, Any], references: Mapping[int, ReferenceSample | None]
+    ) -> None:
         rows: list[Mapping[str, Any]] = [
             with_das(row, references.get(row.get("num_images", 0)))
             for unit in self._units.values()
@@ -317,7 +338,9 @@ class _Scoring:
         self._folder.clear()
 
     def _reference(self, size: int) -> ReferenceSample | None:
-        """The shipped or drawn reference sample for a number of probe images, or None."""
+        """The known, shipped or drawn reference sample for a number of images, or None."""
+        if size in self._known:
+            return self._known[size]
         spec = self._job.source.spec
         if spec is None or not self._job.config.wants_das:
             return None
@@ -359,6 +382,13 @@ def with_das(row: Mapping[str, Any], reference: ReferenceSample | None) -> dict[
         return kept
     atoms = Atoms(np.array([ability]), np.array([int(units)]), kept["num_images"])
     return kept | {"das": float(das(atoms, reference)[0])}
+
+
+def _references_of(about: Mapping[str, Any]) -> Iterator[ReferenceSample]:
+    """The reference samples that a file of scores has."""
+    for entry in (about.get("reference"), *about.get("smaller_references", ())):
+        if entry is not None:
+            yield from_json(entry)
 
 
 def _failed(rows: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:

@@ -285,9 +285,10 @@ def _failed_row(
     if earlier is None:
         failed = error_row(unit, moment.epoch, moment.step, size, reason)
         return failed | {"own": _marks(job)}
-    new = _marks(job)
+    marks = earlier.get("own", {})
+    new = [name for name, mark in _marks(job).items() if marks.get(name) != mark]
     errors = _errors(earlier, without=new) | {"state": reason}
-    marks = earlier.get("own", {}) | new
+    marks = marks | _marks(job)
     return {**earlier, **_no_values(new), "own": marks, "errors": _text(errors)}
 
 

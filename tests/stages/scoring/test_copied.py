@@ -64,6 +64,20 @@ def test_a_union_has_the_scores_of_its_runs_under_their_new_numbers(
     assert dtb("rank", into) == 0
 
 
+def test_a_state_that_failed_in_one_file_has_the_scores_of_the_other(
+    scored: list[Path], tmp_path: Path, dtb: Dtb
+) -> None:
+    failed = Path(shutil.copytree(scored[0], tmp_path / "failed")) / "scores.parquet"
+    table = read_scores(failed)
+    nothing = {"wot": None, "errors": '{"state": "lost"}'}
+    rows = [row if row["epoch"] is None else {**row, **nothing, "step": None} for row in table.rows]
+    write_scores(failed, ScoreTable(table.about, rows))
+    into = tmp_path / "all.h5"
+    assert dtb("unite", failed.parent, scored[0], "--into", into) == 0
+    found = read_scores(into.with_name("scores.parquet")).rows
+    assert [row["wot"] for row in found] == [row["wot"] for row in table.rows]
+
+
 def test_what_has_no_scores_yet_is_scored_later(
     scored: list[Path], tmp_path: Path, dtb: Dtb
 ) -> None:
@@ -84,10 +98,11 @@ def test_a_subset_without_states_keeps_its_scores(
     rows = read_scores(tmp_path / "scores.parquet").rows
     assert {row["run"] for row in rows} == {1}
     assert len(rows) == 6
-    assert dtb("score", into, *QUICK) == 0
+    assert dtb("score", into, *QUICK) == 0  # nothing is left to do
     (tmp_path / "scores.parquet").unlink()
+    capsys.readouterr()
     assert dtb("score", into, *QUICK) == 2
-    assert "has no states to score" in capsys.readouterr().err
+    assert "there is no state to score" in capsys.readouterr().err
     assert not (tmp_path / "scores.parquet").exists()
 
 
@@ -119,7 +134,7 @@ def test_scores_of_other_settings_or_in_the_way_are_not_copied_but_the_runs_are(
     assert dtb("unite", scored[0], other, "--into", tmp_path / "all.h5") == 0
     told = capsys.readouterr().out
     assert "the scores are not copied: " in told
-    assert "probe_seed" in told
+    assert "settings.probe_seed: 7 in it, 0 in the other" in told
     assert not (tmp_path / "scores.parquet").exists()
     (tmp_path / "scores.parquet").write_bytes(b"mine")
     assert dtb("subset", scored[0], "--runs", "0", "--into", tmp_path / "one.h5") == 0

@@ -212,6 +212,18 @@ def late(network, images, labels):
     assert all(row["wot"] is not None and row["late"] == 1 for row in rows_of(file))
 
 
+def test_a_state_that_cannot_be_read_keeps_the_scores_that_it_has(
+    file: Path, module: Callable[[str], str], dtb: Dtb, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = module("def one(*_):\n    return 1\ndef two(*_):\n    return 2")
+    assert dtb("score", file, *QUICK, "--score", f"{name}:one") == 0
+    monkeypatch.setattr("dtb_builder.stages.scoring.sources._Networks.at", None)
+    own = ("--score", f"{name}:one", "--score", f"{name}:two")
+    assert dtb("score", file, *QUICK, *own) == 1
+    assert all(row["wot"] is not None for row in rows_of(file))
+    assert {(row["one"], row["two"]) for row in rows_of(file)} == {(1, None)}
+
+
 @pytest.mark.parametrize(
     ("reference", "message"),
     [
