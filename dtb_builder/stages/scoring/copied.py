@@ -5,10 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from dtb_builder.dataset import Benchmark
+from dtb_builder.dataset.opening import damage_is_named
 from dtb_builder.errors import PlanMismatchError
-from dtb_builder.network import NetworkSpec
-from dtb_builder.scores import ReferenceSample
-from dtb_builder.stages.scoring.driver import with_das
+from dtb_builder.stages.scoring.driver import references_of, with_das
 from dtb_builder.stages.scoring.fingerprint import fingerprint
 from dtb_builder.stages.scoring.folder import check_about
 from dtb_builder.stages.scoring.sources import BenchmarkSource
@@ -53,7 +52,10 @@ def copy_scores(originals: Sequence[Path], copy: Path, into: Path) -> int:
                 raise PlanMismatchError(f"{what}: {name} is of other code")
     with Benchmark(copy) as benchmark:
         numbers = {fingerprint(run): run.number for run in benchmark}
-    references = [_references(table.about) for table in tables]
+    references = []
+    for original, table in zip(originals, tables, strict=True):
+        with damage_is_named(original):
+            references.append(references_of(table.about))
     found: dict[tuple[Any, ...], Mapping[str, Any]] = {}
     for table, reference in zip(tables, references, strict=True):
         for row in table.rows:
@@ -72,13 +74,3 @@ def copy_scores(originals: Sequence[Path], copy: Path, into: Path) -> int:
     rows = sorted(found.values(), key=lambda row: row["run"])
     write_scores(into, ScoreTable(about, rows))
     return len(rows)
-
-
-def _references(about: Mapping[str, Any]) -> dict[int, ReferenceSample]:
-    """The reference samples of DAS in a file of scores, by their number of probe images."""
-    every = (about.get("reference"), *about.get("smaller_references", ()))
-    return {
-        each["num_images"]: ReferenceSample(**each | {"spec": NetworkSpec(**each["spec"])})
-        for each in every
-        if each is not None
-    }

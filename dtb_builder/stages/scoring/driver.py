@@ -41,7 +41,7 @@ from dtb_builder.stages.work.tasks import (
     run_tasks,
 )
 
-__all__ = ["ScoreProgress", "score", "with_das"]
+__all__ = ["ScoreProgress", "references_of", "score", "with_das"]
 
 _REFERENCE_CHUNK = 20
 """The number of genotypes of a reference sample that a task draws."""
@@ -255,7 +255,7 @@ class _Scoring:
                 return made
             about["own"] = known | self._own
             with damage_is_named(str(self._folder.file)):
-                self._known = {each.num_images: each for each in _references_of(table.about)}
+                self._known = references_of(table.about)
         if not self._units:
             raise ConfigError(f"there is no state to score: {self._folder.file} is not made")
         self._folder.begin(about)
@@ -384,11 +384,10 @@ def with_das(row: Mapping[str, Any], reference: ReferenceSample | None) -> dict[
     return kept | {"das": float(das(atoms, reference)[0])}
 
 
-def _references_of(about: Mapping[str, Any]) -> Iterator[ReferenceSample]:
-    """The reference samples that a file of scores has."""
-    for entry in (about.get("reference"), *about.get("smaller_references", ())):
-        if entry is not None:
-            yield from_json(entry)
+def references_of(about: Mapping[str, Any]) -> dict[int, ReferenceSample]:
+    """The reference samples that a file of scores has, by their number of probe images."""
+    entries = (about.get("reference"), *about.get("smaller_references", ()))
+    return {entry["num_images"]: from_json(entry) for entry in entries if entry is not None}
 
 
 def _failed(rows: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
