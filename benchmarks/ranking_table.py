@@ -37,7 +37,7 @@ def taus(ranking: dict[str, Any], scores: list[str]) -> Iterator[str]:
     at = {(row["score"], *place(row["moment"])): row for row in ranking["ranked"]}
     sizes = sorted({size for _, _, size in at})
     moments = list(dict.fromkeys(moment for _, moment, _ in at))
-    heads = [f"n = {size}" for size in sizes] + ["given parameters", "given I"]
+    heads = [f"n = {size}" if size else "tau" for size in sizes] + ["given parameters", "given I"]
     yield f"| score | t | {' | '.join(heads)} |"
     yield "|---|---|" + "---|" * len(heads)
     for score in scores:

@@ -38,7 +38,7 @@ class NASLibQuery:
 
     Args:
         benchmark: an open benchmark.
-        seed: of which of a genotype's runs, where there are several.
+        seed: selects one of several runs of a genotype.
         order_seed: likewise.
     """
 
@@ -92,9 +92,9 @@ def naslib_api(benchmark: Benchmark) -> dict[str, Any]:
 
     NASLib then draws genotypes of the benchmark (``load_labeled=True``) and answers with its curves
     after the evaluated epochs, the means over seeds; ``nb301_model`` answers for the last epoch
-    of any other genotype that NASLib comes to, and raises KeyError where the benchmark has no such
-    run. Accuracies are in percent. Genotypes whose curves have gaps, as those of diverged runs,
-    are left out.
+    of any other genotype that NASLib asks for, and raises KeyError where the benchmark has no such
+    run. Accuracies are in percent. A genotype is left out if its curves have gaps or one of its
+    runs diverged: its means would be over fewer seeds from there on.
 
     >>> api = naslib_api(Benchmark.example())
     >>> len(api["nb301_arches"]), sorted(api["nb301_data"][api["nb301_arches"][0]])
@@ -108,6 +108,7 @@ def naslib_api(benchmark: Benchmark) -> dict[str, Any]:
     epochs = ~np.isnan(accuracies).all(axis=0)
     curves = np.stack([losses, 100 * accuracies], axis=1)[..., epochs]
     seconds = training.sum(axis=1) + evaluation[:, -1]
+    num_ended = groups.mean("train_loss", epoch=-1).count
     data = {
         compact(genotype): {
             "train_losses": curves[row, 0].tolist(),
@@ -116,6 +117,7 @@ def naslib_api(benchmark: Benchmark) -> dict[str, Any]:
         }
         for row, genotype in enumerate(groups.genotypes)
         if not np.isnan([*curves[row].flat, seconds[row]]).any()
+        and num_ended[row] == groups.positions[row].count()
     }
     models = [_Model(data, lambda found: found["val_accuracies"][-1])]
     models.append(_Model(data, lambda found: found["runtime"]))

@@ -25,7 +25,7 @@ class StateItem(NamedTuple):
         state: float32, shape (floats,), or tensors by their names.
         targets: float32, shape (targets,).
         run: the run's number.
-        step: training steps behind the state.
+        step: training steps before the state.
     """
 
     state: Tensor | dict[str, Tensor]
@@ -53,7 +53,7 @@ class PaddedStates(NamedTuple):
 
 
 class StateDataset(Dataset[StateItem]):
-    """Stored states with metrics of their runs; of any worker process, forked or spawned.
+    """Stored states with metrics of their runs; worker processes may be forked or spawned.
 
     Args:
         bench: an open benchmark; each process opens its file for itself.
@@ -61,9 +61,9 @@ class StateDataset(Dataset[StateItem]):
         epochs: likewise.
         steps: likewise.
         targets: metrics.
-        target_epoch: of the metrics, None being that of each state; a state is left out where one
-            was not measured.
-        named: whether states are tensors by name, not vectors.
+        target_epoch: the epoch of the metrics; None takes each state's own. A state is left out if
+            one of its metrics was not measured.
+        named: whether an item's state is a dictionary of named tensors instead of a vector.
 
     Raises:
         KeyError: there is no such run, epoch or metric, or its states were not kept.
@@ -123,7 +123,7 @@ class StateDataset(Dataset[StateItem]):
 
 
 def padded(items: Sequence[StateItem]) -> PaddedStates:
-    """Items of vectors as one batch: ``DataLoader(dataset, collate_fn=padded, ...)``.
+    """Items with vectors as one batch: ``DataLoader(dataset, collate_fn=padded, ...)``.
 
     >>> dataset = StateDataset(Benchmark.example(), epochs=[0, 1])
     >>> batch = padded([dataset[0], dataset[-1]])

@@ -132,7 +132,10 @@ def _seconds(text: str) -> float:
 def _studies(given: argparse.Namespace, listed: list[str]) -> list[Path]:
     """The studies that an option lists; settings that follow them are settings."""
     given.settings += [word for word in listed if "=" in word and not Path(word).exists()]
-    return [here(word) for word in listed if word not in given.settings]
+    try:
+        return [here(word) for word in listed if word not in given.settings]
+    except argparse.ArgumentTypeError as error:
+        raise ConfigError(str(error)) from error
 
 
 def _plan(given: argparse.Namespace) -> int:

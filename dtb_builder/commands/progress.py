@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 __all__ = ["WITH_POSTFIX", "begun", "progress"]
 
 WITH_POSTFIX = "{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}{postfix}]"
-"""A format without tqdm's own forecast, for who sets a better one as the bar's postfix."""
+"""A format without tqdm's own forecast; the caller sets a better one as the bar's postfix."""
 
 _LOG_SECONDS = 60
 

@@ -254,6 +254,8 @@ def _publish(given: argparse.Namespace) -> int:
     from dtb_builder.stages.publishing.publish import Publication, make_folder, upload
     from dtb_builder.stages.work.byte_text import byte_text
 
+    if given.into.resolve() == Path.cwd():
+        raise ConfigError(f"--into {given.into} is the current folder: name a new one")
     about = Publication(
         name=given.name,
         authors=tuple(given.author),

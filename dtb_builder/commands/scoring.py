@@ -74,7 +74,7 @@ def add_commands(commands: Any) -> None:
     rank.add_argument(
         "--into",
         metavar="STEM",
-        type=named,
+        type=_stem,
         help="writes STEM.json and STEM.html; default: rank in FILE's folder",
     )
     rank.add_argument(
@@ -108,6 +108,14 @@ def add_commands(commands: Any) -> None:
     )
     search.add_argument("run_folder", metavar="RUN_FOLDER", type=run_folder)
     add_settings(search, "search", "such as rule=wot, num_candidates=50 or images=cifar10")
+
+
+def _stem(text: str) -> Path:
+    """The path of files to write, without their endings; a folder is refused."""
+    path = named(text)
+    if path.is_dir():
+        raise argparse.ArgumentTypeError(f"{text} is a folder: name a stem in it, {path / 'rank'}")
+    return path
 
 
 def _score(given: argparse.Namespace) -> int:
@@ -182,6 +190,7 @@ def _rank(given: argparse.Namespace) -> int:
         raise ConfigError("--seed must be at least 0, --resamples and --splits at least 1")
     notes: list[str] = []
     if given.benchmark is not None:
+        given.file = given.file.absolute()  # a folder may be ".", which has no name
         populations, about = _table_populations(given)
     elif given.settings:
         raise ConfigError(f"without --benchmark, rank takes no {given.settings[0]!r}")

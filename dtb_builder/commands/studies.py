@@ -1,6 +1,7 @@
 """Commands that make a benchmark of others: unite several, or take a subset of one."""
 
 import argparse
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from dtb_builder.commands.adding import add_command, benchmark, here, numbers, t
 from dtb_builder.commands.progress import progress
 from dtb_builder.errors import ConfigError, DTBError
 from dtb_builder.extras import extras_are_named
-from dtb_builder.shown import shown
+from dtb_builder.shown import shown_lines
 
 __all__ = ["add_commands"]
 
@@ -118,10 +119,12 @@ def _copy_scores(files: Sequence[Path], copy: Path) -> None:
             from dtb_builder.stages.scoring.copied import copy_scores
 
             num_rows = copy_scores(originals, copy, into)
-    except DTBError as error:
-        print(f"the scores are not copied: {shown(str(error))}")
+    except (DTBError, OSError) as error:
+        print(f"the scores are not copied: {shown_lines(str(error))}")
     else:
-        print(f"{into}: {num_rows} scored states")
+        print(
+            f"{into}: {num_rows} scored states" if num_rows else "its runs have no scores to copy"
+        )
 
 
 def _show(into: Path, copied: Any, title: str) -> None:
@@ -142,6 +145,6 @@ def _show(into: Path, copied: Any, title: str) -> None:
 
 
 def _size(given: float | None) -> int | None:
-    if given is not None and not given >= 1:
-        raise ConfigError(f"--volume-size must be at least 1, got {given}")
+    if given is not None and not 1 <= given < math.inf:
+        raise ConfigError(f"--volume-size must be a number of bytes, at least 1, got {given}")
     return None if given is None else int(given)

@@ -102,6 +102,8 @@ def read_rows(columns: Sequence[StoredColumn], first: int, stop: int) -> list[ND
     Raises:
         DamagedFileError: the bytes are not those that were written.
     """
+    if not columns:
+        return []
     source = columns[0].source
     listless = [column for column in columns if column.checksums is None]
     lists = source.read_many([column.list_span for column in listless])

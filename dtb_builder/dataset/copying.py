@@ -74,12 +74,14 @@ class Sources:
         self._stores: dict[Path, Store] = {}
 
     def of(self, path: Path) -> Store:
-        """The file, opened if it is not open yet."""
-        if path not in self._stores:
+        """The file, opened if it is not open; it may be closed once 64 others were asked for."""
+        store = self._stores.pop(path, None)
+        if store is None:
             if len(self._stores) == _MOST_OPEN:
-                self._stores.pop(next(iter(self._stores))).close()
-            self._stores[path] = Store(path)
-        return self._stores[path]
+                self._stores.pop(next(iter(self._stores))).close()  # the longest unused
+            store = Store(path)
+        self._stores[path] = store
+        return store
 
     def close(self) -> None:
         """Close them all."""
@@ -206,7 +208,8 @@ def copy_runs(
         file = opened.enter_context(
             create(temporary, kind=schema.FileKind.BENCHMARK, provenance_crc32c=checksum)
         )
-        volumes = _Volumes(file, states, volume_size, checksum, published, opened)
+        size = volume_size if moments else None  # a volume without states would be empty
+        volumes = _Volumes(file, states, size, checksum, published, opened)
         index = IndexWriter(
             file,
             num_runs=len(numbers),

@@ -39,7 +39,7 @@ def check_shape(value: Any, shape: Shape, where: str, *, whole: bool = False) ->
     """Check the type of a JSON value and, in an object, of its parts.
 
     Args:
-        value: a value that `json` returned.
+        value: a value parsed from JSON.
         shape: the expected types.
         where: the value's place, for the error.
         whole: whether every key of ``shape`` must be present.

@@ -129,7 +129,10 @@ class Benchmark:
         >>> bench.file_name
         'example.h5'
         """
-        return str(self._store.path).rpartition("/")[2]
+        path = self._store.path
+        return (
+            path.name if isinstance(path, Path) else path.raw.partition("?")[0].rpartition("/")[2]
+        )
 
     @property
     def files(self) -> tuple[Path, ...]:
@@ -576,6 +579,7 @@ class Benchmark:
         Raises:
             StateNotKeptError: no run has a state of one of the epochs or steps.
             KeyError: there is no such run or epoch.
+            ValueError: a run is of another file.
 
         >>> states = Benchmark.example().states(epochs=[0, -1])
         >>> len(states), states[0].epoch, states[-1].values.dtype

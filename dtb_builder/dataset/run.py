@@ -15,7 +15,7 @@ from dtb_builder.dataset.opening import damage_is_named
 from dtb_builder.dataset.reevaluation import reevaluate_state
 from dtb_builder.dataset.replay import Replayed, replay
 from dtb_builder.dataset.source import Location
-from dtb_builder.dataset.states import table_to_array
+from dtb_builder.dataset.states import StatePlaces, table_to_array
 from dtb_builder.dataset.store import Store, metric_columns
 from dtb_builder.dataset.weights import write_weights
 from dtb_builder.errors import (
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from dtb_builder.network.network import Network
     from dtb_builder.training.evaluation import LossAndAccuracy
 
-__all__ = ["Run", "numbered_run"]
+__all__ = ["Run", "made_table", "numbered_run", "own_number"]
 
 
 class Run:
@@ -360,26 +360,13 @@ class Run:
         ('stem.0.weight', (9, 1, 3, 3))
         """
         if self._tensors is None:
-            has_table = self._store.states.places(self._row).has_table
-            self._tensors = self._store.states.tensors(self._row) if has_table else self._made()
+            places = self._store.states.places(self._row)
+            self._tensors = (
+                self._store.states.tensors(self._row)
+                if places.has_table
+                else made_table(self._store, self.genotype, places)
+            )
         return self._tensors
-
-    @extras_are_named("the tensor table of a run without states")
-    def _made(self) -> TensorTable:
-        """The tensor table that a file without states leaves out: that of the run's network."""
-        from dtb_builder.network.rebuilt import table_without_states
-        from dtb_builder.network.spec import NetworkSpec
-
-        places = self._store.states.places(self._row)
-        with damage_is_named(self._store.path):
-            provenance = self._store.provenance
-            spec = NetworkSpec(**provenance["network"])
-            if not provenance["config"]["states"]["auxiliary_head"]:
-                spec = replace(spec, auxiliary=False)
-            table = table_without_states(self.genotype, spec, places.num_floats)
-            if crc32c(table_to_array(table).tobytes()) != places.tensors_crc32c:
-                raise DamagedFileError(f"run {self.number} has a tensor table of another network")
-        return table
 
     def training_state(self, *, epoch: int | None = None, step: int | None = None) -> TrainingState:
         """The training state after an epoch or a training step, as one vector.
@@ -582,6 +569,42 @@ def numbered_run(store: Store, number: int) -> Run:
         span = f", {numbers[0]} to {numbers[-1]}" if len(numbers) else ""
         raise NoSuchRunError(f"{store.path} has no run {number}; it has {len(numbers)} runs{span}")
     return Run(store, row)
+
+
+def own_number(store: Store, run: Run | int) -> int:
+    """The number of a run of a file, which is given as such or by its number.
+
+    Raises:
+        ValueError: it is a run of another file, where the number may stand for another run.
+        TypeError: the number is not whole.
+    """
+    if not isinstance(run, Run):
+        return whole_number("a run's number", run)
+    if run.file != store.path:
+        raise ValueError(f"{run!r} is not of {store.path}: give the run's number there")
+    return run.number
+
+
+@extras_are_named("the tensor table of a run without states")
+def made_table(store: Store, genotype: Genotype, places: StatePlaces) -> TensorTable:
+    """The tensor table that a file without states leaves out: that of the genotype's network.
+
+    Raises:
+        DamagedFileError: the table does not have the checksum in the run's row.
+        MissingPackageError: torch is not installed.
+    """
+    from dtb_builder.network.rebuilt import table_without_states
+    from dtb_builder.network.spec import NetworkSpec
+
+    with damage_is_named(store.path):
+        provenance = store.provenance
+        spec = NetworkSpec(**provenance["network"])
+        if not provenance["config"]["states"]["auxiliary_head"]:
+            spec = replace(spec, auxiliary=False)
+        table = table_without_states(genotype, spec, places.num_floats)
+        if crc32c(table_to_array(table).tobytes()) != places.tensors_crc32c:
+            raise DamagedFileError(f"the tensor table of {genotype!r} is that of another network")
+    return table
 
 
 def spans(numbers: tuple[int, ...] | list[int]) -> str:

@@ -18,10 +18,11 @@ from dtb_builder.dataset.journal import (
     write_journal,
 )
 from dtb_builder.dataset.moments import by_record, moments_from
+from dtb_builder.dataset.run import made_table
 from dtb_builder.dataset.states import PLACES, StatePlaces, frame_rows, table_from_bytes
 from dtb_builder.dataset.store import Store
 from dtb_builder.errors import DamagedFileError, DTBError
-from dtb_builder.record import METRICS, Moment
+from dtb_builder.record import METRICS, Moment, TensorTable
 from dtb_builder.space import Genotype
 
 __all__ = ["LostRun", "SavedRun", "salvage"]
@@ -189,7 +190,6 @@ def _whole(
         shape = (len(moments),) if name.startswith("moments/") else ()
         cells[name] = np.full(shape, -1) if values is None else values[row]
     places = StatePlaces.of(cells)
-    table = store.states.salvaged(number, places, schema.TENSORS)
     frames: dict[tuple[str, int], bytes] = {}
     rows = frame_rows(moments, places.length, places.momentum_length)
     for name, positions in rows.items():
@@ -205,11 +205,12 @@ def _whole(
         name: int(columns[f"runs/{name}"][row])
         for name in ("seed", "order_seed", "num_parameters", "multiply_accumulates")
     }
+    genotype = Genotype.from_array(columns["runs/genotype"][row])
     about = JournalRun(
         number=number,
-        genotype=str(Genotype.from_array(columns["runs/genotype"][row])),
+        genotype=str(genotype),
         plan=plan,
-        tensors=table_from_bytes(table),
+        tensors=_tensors(store, number, genotype, places),
         origin=origin,
         **facts,
     )
@@ -221,6 +222,16 @@ def _whole(
         if name != schema.MOMENTUM
     ]
     return about, kept
+
+
+def _tensors(store: Store, number: int, genotype: Genotype, places: StatePlaces) -> TensorTable:
+    """A run's tensor table; if the file keeps no states, it may be made from the genotype."""
+    try:
+        return table_from_bytes(store.states.salvaged(number, places, schema.TENSORS))
+    except DamagedFileError:
+        if len(places.length):
+            raise
+    return made_table(store, genotype, places)
 
 
 def _metrics(columns: dict[str, NDArray[Any]], row: int, epoch: int) -> dict[str, float]:

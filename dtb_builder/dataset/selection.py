@@ -5,12 +5,12 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dtb_builder.dataset.run import Run, numbered_run, spans
+from dtb_builder.dataset.run import Run, numbered_run, own_number, spans
 from dtb_builder.dataset.states import StatePlaces
 from dtb_builder.dataset.store import Store
 from dtb_builder.errors import StateNotKeptError
@@ -124,8 +124,16 @@ class SelectedStates(Sequence[StoredState]):
     def __repr__(self) -> str:
         return f"<{len(self)} states of {self._store.path}>"
 
-    def __getitem__(self, index: int) -> StoredState:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """One state, read now; a negative index counts from the end."""
+    @overload
+    def __getitem__(self, index: int) -> StoredState: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> "SelectedStates": ...
+
+    def __getitem__(self, index: int | slice) -> "StoredState | SelectedStates":
+        """One state, read now, a negative index counting from the end; or some, not yet read."""
+        if isinstance(index, slice):
+            return SelectedStates(self._store, self.rows[index], self._positions[index])
         row, position = int(self.rows[index]), int(self._positions[index])
         values = self._store.states.state(row, position).values
         return StoredState(Run(self._store, row), self._store.index.moments[position], values)
@@ -195,9 +203,7 @@ def selected_states(
     kept = [block["moments/length"][:, positions] > 0 for block in blocks]
     there = np.concatenate([*kept, np.zeros((0, len(positions)), bool)])
     if runs is not None:
-        numbers = [
-            run.number if isinstance(run, Run) else numbered_run(store, run).number for run in runs
-        ]
+        numbers = [numbered_run(store, own_number(store, run)).number for run in runs]
         there[~np.isin(index.numbers, numbers)] = False
     order = np.lexsort((index.column("runs/tensors_offset"), index.column("runs/volume")))
     rows, columns = np.nonzero(there[order])

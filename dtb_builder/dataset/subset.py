@@ -13,9 +13,9 @@ from dtb_builder.dataset.copying import CopiedRun, Part, Sources, copy_runs
 from dtb_builder.dataset.json_object import check_shape
 from dtb_builder.dataset.kept import Kept, thinned
 from dtb_builder.dataset.query import Benchmark
-from dtb_builder.dataset.run import Run, numbered_run
+from dtb_builder.dataset.run import Run, numbered_run, own_number
 from dtb_builder.dataset.store import Store
-from dtb_builder.record import Moment, is_logarithmic, whole_number
+from dtb_builder.record import Moment, is_logarithmic
 
 __all__ = ["States", "copied_subset", "subset"]
 
@@ -48,7 +48,7 @@ def subset(
 
     Raises:
         KeyError: the benchmark has no such run.
-        ValueError: the benchmark is on a server.
+        ValueError: the benchmark is on a server or is ``into`` itself, or a run is of another file.
         MissingVolumeError: a file with states of the benchmark is missing.
         DamagedFileError: the benchmark is damaged; then nothing is written.
 
@@ -73,6 +73,8 @@ def copied_subset(
 ) -> Iterator[CopiedRun]:
     """As `subset`, but yields each run once it is copied."""
     path = benchmark.files[0] if isinstance(benchmark, Benchmark) else Path(benchmark)
+    if Path(into).exists() and path.samefile(into):
+        raise ValueError(f"{into} is the benchmark itself: write its subset to another file")
     with contextlib.closing(Sources()) as sources:
         store = sources.of(path)
         store.check_known()
@@ -80,7 +82,7 @@ def copied_subset(
         numbers = store.index.numbers
         failures = store.failures
         if runs is not None:
-            wanted = {_number(run) for run in runs}
+            wanted = {own_number(store, run) for run in runs}
             failures = tuple(failure for failure in failures if failure.number in wanted)
             for number in wanted - set(numbers.tolist()) - {f.number for f in failures}:
                 numbered_run(store, number)  # raises
@@ -100,10 +102,6 @@ def copied_subset(
             failures=failures,
             volume_size=volume_size,
         )
-
-
-def _number(run: Run | int) -> int:
-    return run.number if isinstance(run, Run) else whole_number("a run's number", run)
 
 
 def _kept(store: Store, states: States) -> tuple[Moment, ...]:

@@ -145,7 +145,7 @@ def _read_archive(path: Path, names: tuple[str, ...]) -> dict[str, tuple[str, by
                 content = archive.extractfile(member) if name in names else None
                 if content is not None:
                     files[name] = (f"{path}:{member.name}", content.read())
-    except tarfile.TarError as error:
+    except (tarfile.TarError, KeyError) as error:  # KeyError: a link to nothing
         raise ImagesError(
             f"{path} must be a whole tar.gz file, got {len(data)} bytes unpacked: {error}"
         ) from error

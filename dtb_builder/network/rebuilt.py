@@ -17,7 +17,7 @@ __all__ = ["check_claim", "rebuilt", "table_without_states"]
 _OTHER = "its tensors are not those of the network of its genotype"
 
 _MOST_LAYERS = 256
-"""Of a network that no stored state vouches for; each takes some milliseconds to lay out."""
+"""Of a network without stored states, which would bound it; each takes some milliseconds."""
 
 _POOLS = (Edge("max_pool_3x3", 0), Edge("max_pool_3x3", 1)) * 4
 _WITHOUT_WEIGHTS = Genotype(normal=_POOLS, reduce=_POOLS)
@@ -51,14 +51,14 @@ def rebuilt(
 
 
 def check_claim(spec: NetworkSpec, tensors: TensorTable) -> None:
-    """See that a network is no larger than its states, before memory is taken for it.
+    """Check that a network is no larger than its states, before memory is allocated for it.
 
     Args:
-        spec: by which a file claims that it is grown.
-        tensors: of its states, of which the file has the bytes.
+        spec: how a file claims that the genotype is made into a network.
+        tensors: the tensor table of the states in the file.
 
     Raises:
-        ValueError: it is larger.
+        ValueError: the network is larger.
     """
     spec = replace(spec, auxiliary=False)  # a head may have been left out of the states
     if spec.layers > len(tensors.names) or _least_floats(spec) > tensors.num_floats:

@@ -23,7 +23,7 @@ SCORES: Mapping[str, str] = MappingProxyType(
         "grasp": "minus the sum of w (H g)",
         "synflow": "sum of w dR/dw of a flow of ones",
         "jacob_cov": "how little the gradients by different images are correlated",
-        "epe_nas": "how correlated the gradients by different images of a class are",
+        "epe_nas": "how little the gradients by different images of a class are correlated",
         "swap": "different patterns that units show",
         "swap_regularised": "SWAP, less for sizes far from the space's mean",
         "sahd": "log det of a kernel of Hamming distances, rescaled by how many units fire",

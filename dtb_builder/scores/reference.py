@@ -6,8 +6,10 @@ another spec or probe, draw one with `scores.drawing.draw_reference`.
 """
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from importlib import resources
+from typing import Any
 
 from dtb_builder.errors import NotFoundError
 from dtb_builder.network import NetworkSpec
@@ -17,6 +19,7 @@ __all__ = [
     "MIN_GENOTYPES",
     "ReferenceSample",
     "find_reference",
+    "from_json",
     "shipped_references",
     "to_json",
 ]
@@ -85,17 +88,19 @@ def find_reference(spec: NetworkSpec, probe_sha256: str) -> ReferenceSample:
 def shipped_references() -> dict[str, ReferenceSample]:
     """The samples that come with the package, by the name of their experiment."""
     text = resources.files("dtb_builder.scores").joinpath("references.json").read_text("utf-8")
-    return {
-        name: ReferenceSample(
-            spec=NetworkSpec(**entry["spec"]),
-            probe_sha256=entry["probe_sha256"],
-            num_images=entry["num_images"],
-            seed=entry["seed"],
-            abilities=tuple(entry["abilities"]),
-            activation_units=tuple(entry["activation_units"]),
-        )
-        for name, entry in json.loads(text).items()
-    }
+    return {name: from_json(entry) for name, entry in json.loads(text).items()}
+
+
+def from_json(entry: Mapping[str, Any]) -> ReferenceSample:
+    """A sample as JSON has it, in the shipped file and in files of scores."""
+    return ReferenceSample(
+        spec=NetworkSpec(**entry["spec"]),
+        probe_sha256=entry["probe_sha256"],
+        num_images=entry["num_images"],
+        seed=entry["seed"],
+        abilities=tuple(entry["abilities"]),
+        activation_units=tuple(entry["activation_units"]),
+    )
 
 
 def to_json(references: dict[str, ReferenceSample]) -> str:

@@ -29,7 +29,7 @@ class RuleChoice:
         validated: by name, the rule's mean Kendall's tau on held-out folds of the chosen half;
             biased upwards for the chosen rule, since it is the largest.
         on_other_half: by name, Kendall's tau on the other half, of the rule fitted to the chosen
-            half.
+            half; 0 where all its scores there are the same.
         gains: by name, how much larger the chosen rule's tau is there, on the same resamples.
         chosen_half: the indices of the networks it was chosen on, int64, ascending.
         other_half: the indices of the other networks, int64, ascending.
@@ -75,7 +75,10 @@ def choose_rule(
     best = max(validated, key=validated.__getitem__)
     counts = draw_resamples(len(other), num_resamples, rng)
     values = {name: rule(chosen)[other] for name, rule in rules.items()}
-    taus = {name: kendall_taus(each, truth[other], counts) for name, each in values.items()}
+    taus = {
+        name: np.nan_to_num(kendall_taus(each, truth[other], counts))
+        for name, each in values.items()
+    }
     points = {name: _tau(each, truth[other]) for name, each in values.items()}
     return RuleChoice(
         name=best,

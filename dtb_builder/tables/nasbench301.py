@@ -46,6 +46,7 @@ def read_run301(text: str, number: int) -> tuple[TrainedGenotype, dict[str, Any]
         AttributeError,
         GenotypeError,
         ValueError,
+        OverflowError,
         RecursionError,
     ) as error:
         raise TableError(f"wanted a run of NAS-Bench-301: {error!r}") from error

@@ -33,7 +33,7 @@ def read_nds(text: str) -> tuple[tuple[TrainedGenotype, ...], tuple[Outsider, ..
     """
     try:
         content = json.loads(text)
-        networks = content if isinstance(content, list) else content["top"] + content["mid"]
+        networks = content if isinstance(content, list) else [*content["top"], *content["mid"]]
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise TableError(
             f"wanted a list of networks, or an object with two lists top and mid: {error!r}"
@@ -45,7 +45,7 @@ def read_nds(text: str) -> tuple[tuple[TrainedGenotype, ...], tuple[Outsider, ..
             trained.append(_trained(number, network))
         except GenotypeError as error:
             outside.append(Outsider(number, str(error)))
-        except (KeyError, TypeError, ValueError, IndexError) as error:
+        except (KeyError, TypeError, ValueError, IndexError, OverflowError) as error:
             raise TableError(f"network {number} has another format: {error!r}") from error
     return tuple(trained), tuple(outside)
 

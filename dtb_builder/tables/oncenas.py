@@ -21,18 +21,22 @@ def read_oncenas(text: str) -> tuple[tuple[TrainedGenotype, ...], tuple[Outsider
     """The networks of the file's text, and those that are outside the space.
 
     Raises:
-        TableError: the text is not in the format; it says which row.
+        TableError: the text is not in the format; the message has the row.
     """
     trained: list[TrainedGenotype] = []
     outside: list[Outsider] = []
-    for number, row in enumerate(csv.DictReader(io.StringIO(text))):
+    try:
+        rows = list(csv.DictReader(io.StringIO(text)))
+    except csv.Error as error:
+        raise TableError(f"wanted CSV with a row for each network: {error}") from error
+    for number, row in enumerate(rows):
         try:
             accuracy = accuracy_of(row["test_acc50"])
             genotype = Genotype.parse(row["architecture"])
         except GenotypeError as error:
             outside.append(Outsider(number, str(error)))
         except (KeyError, TypeError, ValueError) as error:
-            raise TableError(f"row {number} is none of OnceNAS-Bench: {error!r}") from error
+            raise TableError(f"row {number} is not one of OnceNAS-Bench: {error!r}") from error
         else:
             trained.append(TrainedGenotype(number, genotype, _CHANNELS, _LAYERS, False, accuracy))
     return tuple(trained), tuple(outside)

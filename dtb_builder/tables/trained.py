@@ -56,7 +56,7 @@ def accuracy_of(percent: float | str) -> float:
     """A published accuracy in percent, as a number in [0, 1].
 
     Raises:
-        ValueError: it is no number in 0..100.
+        ValueError: it is not a number in 0..100.
     """
     accuracy = float(percent) / 100
     if not (math.isfinite(accuracy) and 0 <= accuracy <= 1):

@@ -89,7 +89,12 @@ def test_its_api_has_the_means_over_seeds_and_no_gaps(
         make_shard(str(n), [n], seed=n, genotype=sample_uniform(0, 3), **options) for n in (1, 2)
     ]
     diverged = make_shard("gap", [4, 5], diverged={5: 1}, **options)
-    list(merge([*twice, diverged], tmp_path / "dtb.h5"))
+    one_seed = {"seed": 1, "genotype": sample_uniform(0, 6), "diverged": {7: 1}, **options}
+    half = [
+        make_shard("half", [7], **one_seed),
+        make_shard("other", [6], **one_seed | {"seed": 2}),
+    ]
+    list(merge([*twice, diverged, *half], tmp_path / "dtb.h5"))
 
     api = naslib_api(Benchmark(tmp_path / "dtb.h5"))
 

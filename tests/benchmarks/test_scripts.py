@@ -4,6 +4,7 @@ Only `scale.py runs` does not: its five Ray nodes on one machine take minutes.
 """
 
 import importlib
+import json
 import os
 import re
 import sys
@@ -101,6 +102,20 @@ def test_published_scores(script: Script) -> None:
 def test_query(script: Script, tmp_path: Path) -> None:
     shown = script("query", tmp_path, "--runs", 4000, "--epochs", 2, "--turns", 1)
     assert "| three conditions | **DTB** `select` |" in shown
+
+
+def test_ranking_table(script: Script, tmp_path: Path) -> None:
+    tau, none = {"value": 0.5, "low": -0.25, "high": 1.0}, {"partial": None, "partial_inputs": None}
+    rows = [{"score": name, "moment": "epoch 0", "tau": tau, **none} for name in ("das", "wot")]
+    pair = {"first": ["wot", "epoch 0"], "second": ["das", "epoch 0"], "difference": tau}
+    ratio = {"moment": "epoch 0", "agreement": 0.75}
+    ranking = {"ranked": rows, "compared": [pair], "ratios": [ratio]}
+    (tmp_path / "rank.json").write_text(json.dumps(ranking))
+    printed = script("ranking_table", tmp_path / "rank.json")
+    assert "| score | t | tau | given parameters | given I |" in printed
+    assert "| `wot` | epoch 0 | +.500 [-.250, +1.000] | - | - |" in printed
+    assert "| epoch 0 | -.500 [-1.000, +.250] | -" in printed  # das minus wot, turned round
+    assert "| epoch 0 | 0.750 |" in printed
 
 
 def test_report(script: Script, tmp_path: Path) -> None:

@@ -119,6 +119,7 @@ def test_columns_that_there_are_not_cannot_be_streamed(shard: Path) -> None:
             benchmark.streamed(["runs/seed", "metrics/nope"], 2)
         with pytest.raises(ValueError, match="num_runs must be at least 1, got 0"):
             benchmark.streamed(["runs/seed"], 0)
+        assert list(benchmark.streamed([], 2)) == [{}]
 
 
 def test_a_list_of_truth_values_is_a_mask(shard: Path) -> None:

@@ -3,6 +3,7 @@ from pathlib import Path
 
 import h5py
 import pytest
+from altering import alter
 from chaos.mutants import seal
 from dataset.conftest import fake_moments
 
@@ -13,6 +14,7 @@ from dtb_builder.dataset.merge import merge
 from dtb_builder.dataset.opening import dataset_at
 from dtb_builder.dataset.salvage import LostRun, SavedRun, salvage
 from dtb_builder.dataset.shard import write_shard
+from dtb_builder.dataset.subset import subset
 
 MakeShard = Callable[..., Path]
 Flip = Callable[..., None]
@@ -140,3 +142,17 @@ def test_a_missing_column_costs_everything_and_says_which(merged: Path, tmp_path
         del file["metrics/test_loss"]
     outcomes = list(salvage(merged, tmp_path, plan="plan"))
     assert outcomes == [LostRun(None, "the column metrics/test_loss is missing")] * 4
+
+
+def test_runs_of_a_file_without_states_are_saved(tmp_path: Path) -> None:
+    path = tmp_path / "small.h5"
+    with Benchmark.example() as example:
+        subset(example, [0, 3], into=path, states="none")
+        tensors = example.run(3).tensors
+    alter(path, "metrics/valid_loss", (0, 1), 0.25, of_row=False)
+    lost, saved = salvage(path, tmp_path, plan="plan")
+    assert (lost.number, saved.number) == (0, 3)
+    assert isinstance(saved, SavedRun)
+    journal = read_journal(saved.journal)
+    assert journal is not None
+    assert journal.run.tensors == tensors

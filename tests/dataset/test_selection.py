@@ -38,8 +38,11 @@ def test_runs_epochs_and_steps_are_chosen(make_shard: MakeShard) -> None:
         found = [(state.run.number, state.step) for state in chosen]
         assert found == [(number, step) for number in (3, 8) for step in (0, 5, 20)]
         assert len(bench.states(runs=[])) == 0
+        assert [state.step for state in chosen[1:3]] == [5, 20]
         with pytest.raises(NoSuchRunError):
             bench.states(runs=[4])
+        with pytest.raises(ValueError, match=r"is not of .*shard.h5: give the run's number there"):
+            bench.states(runs=[Benchmark.example().run(3)])
         with pytest.raises(StateNotKeptError, match="no state of step 3 was kept"):
             bench.states(steps=[3])
 

@@ -72,7 +72,8 @@ def test_fewer_states_have_the_bits_that_they_had(
 
 
 def test_a_copy_without_states_has_no_tensor_tables(shard: Path, tmp_path: Path) -> None:
-    subset(shard, into=tmp_path / "cut.h5", states="none")
+    subset(shard, into=tmp_path / "cut.h5", states="none", volume_size=1)
+    assert not list(tmp_path.glob("states-*.h5"))  # it would be empty
     with contextlib.closing(Store(tmp_path / "cut.h5")) as cut, h5py.File(cut.path) as file:
         assert schema.STATES_GROUP not in file
         with contextlib.closing(Store(shard)) as whole:
@@ -123,6 +124,13 @@ def test_a_damaged_frame_leaves_no_file(
     with pytest.raises(DamagedFileError, match="checksum"):
         subset(shard, [5], into=tmp_path / "cut.h5", states="ends")
     assert not list(tmp_path.glob("*cut*"))
+
+
+def test_a_benchmark_is_not_replaced_by_its_subset(shard: Path) -> None:
+    before = shard.read_bytes()
+    with pytest.raises(ValueError, match="is the benchmark itself"):
+        subset(shard, [3], into=shard.parent / "." / shard.name, states="none")
+    assert shard.read_bytes() == before
 
 
 def test_a_run_that_is_not_there_is_named(shard: Path, tmp_path: Path) -> None:

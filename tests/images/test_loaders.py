@@ -332,3 +332,11 @@ def test_a_download_of_something_else_is_refused(website: str, tmp_path: Path, n
     with pytest.raises(ImagesError, match=f"cannot download {website}/{name}.*set root to"):
         download(f"{website}/{name}", md5="0" * 32, folder=tmp_path / "cache")
     assert not (tmp_path / "cache" / name).exists()
+
+
+def test_an_archive_with_a_link_to_nothing_is_named(cifar10: Path) -> None:
+    (cifar10 / CIFAR10_FILES[0]).unlink()
+    (cifar10 / CIFAR10_FILES[0]).symlink_to("nowhere")
+    archive = pack(cifar10, cifar10 / "cifar-10-binary.tar.gz", "x")
+    with pytest.raises(ImagesError, match=f"{archive} must be a whole tar.gz file"):
+        load_images("cifar10", archive)

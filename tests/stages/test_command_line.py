@@ -406,3 +406,18 @@ def test_a_table_goes_to_standard_output_or_into_a_pipe(
         read = beside.submit((tmp_path / "pipe").read_bytes)
         assert dtb("export", finished / "dtb.h5", "--csv", tmp_path / "pipe") == 0
         assert read.result(10) == printed
+
+
+def test_a_study_to_adopt_is_no_url(
+    tmp_path: Path, dtb: Dtb, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert dtb("plan", tmp_path / "run", "--adopt", "https://example.org/dtb.h5") == 2
+    assert "https://example.org/dtb.h5 is a URL: download it first" in capsys.readouterr().err
+
+
+def test_a_ranking_needs_a_stem_not_a_folder(
+    finished: Path, tmp_path: Path, dtb: Dtb, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        dtb("rank", finished, "--into", tmp_path)
+    assert f"is a folder: name a stem in it, {tmp_path / 'rank'}" in capsys.readouterr().err

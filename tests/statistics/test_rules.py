@@ -71,6 +71,17 @@ def test_a_fold_whose_scores_are_all_the_same_counts_nothing() -> None:
     assert choice.validated["same"] == 1
 
 
+def test_a_rule_that_is_the_same_on_the_other_half_is_worth_nothing_there() -> None:
+    accuracies = rng().random(20)
+    one = choose_rule({"one": fixed(accuracies)}, accuracies, rng(3)).chosen_half[0]
+    flat = np.zeros(20)
+    flat[one] = 1
+    choice = choose_rule({"flat": fixed(flat), "good": fixed(accuracies)}, accuracies, rng(3))
+    assert choice.name == "good"
+    found = choice.on_other_half["flat"]
+    assert (found.value, found.low, found.high) == (0, 0, 0)
+
+
 def test_nothing_to_choose_from_or_too_few_networks_are_refused() -> None:
     with pytest.raises(ValueError, match="there must be at least one rule to choose from"):
         choose_rule({}, [1, 2], rng())

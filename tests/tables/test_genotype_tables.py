@@ -29,10 +29,12 @@ def test_oncenas_has_test_accuracies_and_outsiders() -> None:
 @pytest.mark.parametrize("accuracy", ["nan", "101", "high", ""])
 def test_an_accuracy_of_oncenas_that_is_none_is_refused(accuracy: str) -> None:
     text = oncenas_text([(str(GENOTYPES[0]), 90.0)]).replace("90.0", accuracy)
-    with pytest.raises(TableError, match="row 0 is none of OnceNAS-Bench"):
+    with pytest.raises(TableError, match="row 0 is not one of OnceNAS-Bench"):
         read_oncenas(text)
     with pytest.raises(TableError, match="row 0"):
         read_oncenas("a,b\n1,2")
+    with pytest.raises(TableError, match="wanted CSV"):
+        read_oncenas("a" * 200_000)
 
 
 def test_retrained_genotypes_have_their_last_accuracy_not_their_best(tmp_path: Path) -> None:
@@ -78,6 +80,7 @@ def test_another_json_is_no_run_of_nasbench301() -> None:
     run = json.loads(run301_text(GENOTYPES[0], 93.5))
     edges = run["optimized_hyperparamater_config"]
     del edges[next(name for name in edges if "edge_reduce" in name)]
-    for text in (json.dumps(run), "{}", "7", "[" * 2000, run301_text(GENOTYPES[0], 1e3)):
+    huge = run301_text(GENOTYPES[0], 10**400)
+    for text in (json.dumps(run), "{}", "7", "[" * 2000, run301_text(GENOTYPES[0], 1e3), huge):
         with pytest.raises(TableError, match="wanted a run of NAS-Bench-301"):
             read_run301(text, 0)

@@ -61,13 +61,15 @@ def test_a_cell_outside_the_space_is_listed_with_its_reason(
     assert reason in outside[0].reason
 
 
-@pytest.mark.parametrize("text", ["", "{}", "7", '{"top": []}', "[1]", '[{"net": {}}]'])
+@pytest.mark.parametrize(
+    "text", ["", "{}", "7", '{"top": []}', '{"top": 1, "mid": 2}', "[1]", '[{"net": {}}]']
+)
 def test_another_format_is_refused(text: str) -> None:
     with pytest.raises(errors.TableError):
         read_nds(text)
 
 
 def test_an_error_that_is_no_percentage_is_refused() -> None:
-    for bad in ([], [101.0], [float("nan")]):
+    for bad in ([], [101.0], [float("nan")], [10**400]):
         with pytest.raises(errors.TableError, match="network 0 has another format"):
             read_nds(json.dumps([network() | {"test_ep_top1": bad}]))

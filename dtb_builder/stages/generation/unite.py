@@ -2,7 +2,7 @@
 
 import contextlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -78,16 +78,15 @@ def unite(
             )
         if contradictions:
             raise ContradictionError(_listed(contradictions))
-        stores = [sources.of(file) for file in files]
         with damage_is_named(", ".join(map(str, files))):
-            provenance = _provenance(stores)
+            provenance = _provenance(map(sources.of, files))
         yield from copy_runs(
             parts,
             target,
             sources,
             provenance=provenance,
             num_epochs=first.index.num_epochs,
-            failures=_failures(stores, known.keys()),
+            failures=_failures(map(sources.of, files), known.keys()),
             volume_size=volume_size,
         )
 
@@ -125,7 +124,7 @@ def _listed(contradictions: Sequence[str]) -> str:
     )
 
 
-def _failures(stores: Sequence[Store], finished: Any) -> list[FailedRun]:
+def _failures(stores: Iterable[Store], finished: Any) -> list[FailedRun]:
     """The runs that failed in all files, numbered after all others."""
     failures: dict[bytes, FailedRun] = {}
     for failure in (failure for store in stores for failure in store.failures):
@@ -137,11 +136,13 @@ def _failures(stores: Sequence[Store], finished: Any) -> list[FailedRun]:
     return [replace(failure, number=first + i) for i, failure in enumerate(failures.values())]
 
 
-def _provenance(stores: Sequence[Store]) -> str:
+def _provenance(stores: Iterable[Store]) -> str:
     """The provenance of the first file, with the plans of all files instead of its own."""
     plans: dict[str, dict[str, Any]] = {}
+    united: dict[str, Any] = {}
     for store in stores:
         found = store.provenance
+        united = united or store.provenance
         own = {name: found["config"][name] for name in _PLAN_SETTINGS if name in found["config"]}
         for name in ("plan", "subset_of"):
             if name in found:
@@ -149,7 +150,6 @@ def _provenance(stores: Sequence[Store]) -> str:
         plan = {"provenance_sha256": store.provenance_sha256, **own}
         for listed in found.get("plans", [plan]):
             plans.setdefault(listed["provenance_sha256"], listed)
-    united = stores[0].provenance
     for name in ("plan", "subset_of"):
         united.pop(name, None)
     united["config"]["space"] = {"kind": "united"}

@@ -64,11 +64,12 @@ def score_figures(benchmark: Benchmark, file: Path) -> dict[str, Any] | None:
     place = {number: row for row, number in enumerate(benchmark.numbers.tolist())}
     most = max(row["num_images"] or 0 for row in rows)
     moments: dict[str, list[Mapping[str, Any]]] = {}
-    for row in sorted(rows, key=lambda row: (row["step"] or 0, row["epoch"] or 0)):
+    for row in rows:
         # A run that diverged has no accuracy.
         if (row["num_images"] or most) == most and np.isfinite(last[place[row["run"]]]):
             label = f"step {row['step']}" if row["epoch"] is None else f"epoch {row['epoch']}"
             moments.setdefault(label, []).append(row)
+    moments = dict(sorted(moments.items(), key=lambda each: _last_of(each[1])))
     runs = [np.array([place[row["run"]] for row in at]) for at in moments.values()]
     scores = {
         name: [_column(at, name) for at in moments.values()]
@@ -172,6 +173,11 @@ def _histogram(values: NDArray[Any]) -> dict[str, Any]:
     num_bins = int(np.clip(np.ceil(np.sqrt(len(values))), 5, 60))
     counts, edges = np.histogram(values, num_bins)
     return {"from": float(edges[0]), "width": float(edges[1] - edges[0]), "counts": counts.tolist()}
+
+
+def _last_of(rows: Sequence[Mapping[str, Any]]) -> tuple[int, int]:
+    """Sorts moments: by their steps, which a row that failed may lack."""
+    return max((row["step"] or 0, row["epoch"] or 0) for row in rows)
 
 
 def _column(rows: Sequence[Mapping[str, Any]], name: str) -> NDArray[np.float64]:

@@ -33,7 +33,8 @@ class BetweenSeeds:
         if (most := ceiling(tau.value)) is None:
             return text
         return (
-            f"{text}; a score that knew the mean of many seeds would have some {most:.2f} with one"
+            f"{text}; the mean accuracy of many seeds would have a tau of about {most:.2f} with "
+            "that of one seed"
         )
 
 

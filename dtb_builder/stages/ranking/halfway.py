@@ -46,6 +46,8 @@ def halfway(
 ) -> Halfway | None:
     """Compare half of the training with its end; None if there are too few networks.
 
+    A genotype with several seeds is one network, with the mean of its accuracies.
+
     Args:
         benchmark: the benchmark.
         accuracy: the metric.
@@ -57,7 +59,8 @@ def halfway(
     if not epochs:
         return None
     epoch = min(epochs, key=lambda each: abs(each - benchmark.num_epochs // 2))
-    columns = [benchmark.array(accuracy, epoch=each).filled(np.nan) for each in (epoch, -1)]
+    seeds = benchmark.by_genotype()
+    columns = [seeds.mean(accuracy, epoch=each).mean.filled(np.nan) for each in (epoch, -1)]
     there = np.isfinite(columns).all(axis=0)
     half, last = (column[there] for column in columns)
     try:

@@ -208,6 +208,12 @@ _AGGREGATES: Mapping[str, tuple[tuple[str, ...], Callable[..., NDArray[np.float6
     ),
 }
 
+_COSTS = {
+    "az_nas": ("az_trainability", "multiply_accumulates"),
+    "te_nas": ("ntk_condition", "linear_regions"),
+}
+"""The parts whose seconds are summed; az_trainability has those of all parts between cells."""
+
 
 def _z_sum(parts: Sequence[NDArray[np.float64] | None]) -> NDArray[np.float64] | None:
     """The sum of standardised parts; NaN for networks that lack a part.
@@ -250,7 +256,9 @@ def _population(
     at = [place[row["run"]] for row in rows]
     genotypes = [row["genotype"] for row in rows]
     accuracies = _by_genotype(last[at], genotypes)
-    has_diverged = _by_genotype(diverged[at].astype(float), genotypes) > 0
+    # Of a run that has no state any more, too: a network has the same accuracy at every moment.
+    gone = {str(benchmark.run(number).genotype) for number in benchmark.numbers[diverged].tolist()}
+    has_diverged = np.array([text in gone for text in dict.fromkeys(genotypes)], np.bool_)
     accuracies[has_diverged] = _DIVERGED
     parameters = _by_genotype(benchmark.num_parameters[at].astype(float), genotypes)
     columns, seconds = scores_of(
@@ -305,9 +313,7 @@ def scores_of(
     columns = {name: values for name, values in columns.items() if np.isfinite(values).sum() > 1}
     seconds = _mean_seconds(rows)
     ranked = aggregates(columns)
-    seconds |= {
-        name: sum(seconds.get(part, 0.0) for part in set(_AGGREGATES[name][0])) for name in ranked
-    }
+    seconds |= {name: sum(seconds.get(part, 0.0) for part in _COSTS[name]) for name in ranked}
     columns |= ranked
     if {"distinguishing_ability", "activation_units"} <= columns.keys():
         num_images = next(row["num_images"] for row in rows if row["num_images"])
@@ -315,7 +321,8 @@ def scores_of(
         rules = combined(columns | known, num_images)
         columns |= rules
         cost = seconds.get("distinguishing_ability", 0.0)
-        seconds |= {name: cost for name in (*rules, "das") if name in columns}
+        made = [name for name in (*rules, "das") if name in columns and name != "params_I"]
+        seconds |= dict.fromkeys(made, cost)
     return columns, seconds
 
 

@@ -189,6 +189,13 @@ def rank(populations: Sequence[Population], *, seed: int, num_resamples: int) ->
         ranked += sorted(at, key=lambda row: -row.tau.value)
         compared += _pairs(columns, counts[size])
         earliest = first.setdefault(population.num_images, {})
+        before = {each.population.label: each.population.networks for each in earliest.values()}
+        left_out += [
+            f"differences between {population.label} and {label}: their networks are not the same, "
+            "as after a training has diverged"
+            for label, networks in before.items()
+            if networks != population.networks
+        ]
         compared += _since(columns, earliest, counts[size])
         ratios += _ratios(columns, counts[size])
         for column in columns:
@@ -278,8 +285,11 @@ def _since(
 ) -> Iterator[ScorePair]:
     """Comparisons of each score with the same score at its first moment."""
     for column in columns:
-        if column.name in first and (column.values != first[column.name].values).any():
-            yield from _compared(column, first[column.name], counts)
+        earliest = first.get(column.name)
+        if earliest is not None and not np.array_equal(
+            column.values, earliest.values, equal_nan=True
+        ):
+            yield from _compared(column, earliest, counts)
 
 
 def _compared(one: _Column, other: _Column, counts: NDArray[np.float64]) -> Iterator[ScorePair]:

@@ -51,7 +51,10 @@ def print_ranking(ranking: Ranking, *, every: bool) -> None:
     scores = list(dict.fromkeys(row.score for row in ranking.ranked))
     at = {(row.score, row.moment): row for row in ranking.ranked}
     lines = [["Kendall tau", *moments]]
-    one = [next(row for row in ranking.ranked if row.moment == moment) for moment in moments]
+    largest: dict[str, Ranked] = {}
+    for row in sorted(ranking.ranked, key=lambda row: row.num_networks):
+        largest[row.moment] = row
+    one = [largest[moment] for moment in moments]
     lines.append(["networks", *(str(row.num_networks) for row in one)])
     lines.append(["steps", *("-" if row.step is None else str(row.step) for row in one)])
     seconds = (row.train_seconds for row in one)

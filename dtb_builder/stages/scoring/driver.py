@@ -8,17 +8,20 @@ from typing import Any
 
 import numpy as np
 
+from dtb_builder.dataset.opening import damage_is_named
+from dtb_builder.errors import ConfigError
 from dtb_builder.network import NetworkSpec
 from dtb_builder.scores import Atoms, ReferenceSample, das, find_reference
-from dtb_builder.scores.reference import GENOTYPE_SEED, MIN_GENOTYPES
+from dtb_builder.scores.reference import GENOTYPE_SEED, MIN_GENOTYPES, from_json
 from dtb_builder.stages.scoring.config import ScoreConfig, ScoreLaunch
 from dtb_builder.stages.scoring.folder import ScoreFolder, check_about
 from dtb_builder.stages.scoring.own import NamedScore
-from dtb_builder.stages.scoring.sources import Source, Unit
+from dtb_builder.stages.scoring.sources import Moment, Source, Unit
 from dtb_builder.stages.scoring.table import ScoreTable, read_scores, write_scores
 from dtb_builder.stages.scoring.worker import (
     ScoreJob,
     chosen_probe,
+    own_marks,
     record_failure,
     score_reference,
     score_unit,
@@ -38,7 +41,7 @@ from dtb_builder.stages.work.tasks import (
     run_tasks,
 )
 
-__all__ = ["ScoreProgress", "score"]
+__all__ = ["ScoreProgress", "references_of", "score", "with_das"]
 
 _REFERENCE_CHUNK = 20
 """The number of genotypes of a reference sample that a task draws."""
@@ -88,8 +91,8 @@ def score(
     Raises:
         LockedError: another process scores into this file.
         PlanMismatchError: the file is of another source, or was begun with other settings.
-        ConfigError: the cluster is too small for a task, a machine lacks the device, or there are
-            too few different images for the probe.
+        ConfigError: there is no state to score, the cluster is too small for a task, a machine
+            lacks the device, or there are too few different images for the probe.
         ImagesError: a worker does not have the images of the training.
         MissingVolumeError: a states file is not in the folder of the benchmark.
         StorageError: the scores cannot be written; those already written are safe.
@@ -124,6 +127,7 @@ class _Scoring:
         self._finished: dict[int, tuple[int, int]] = {}
         self._num_states = self._num_failed = 0
         self._elsewhere: list[Mapping[str, Any]] = []
+        self._known: dict[int, ReferenceSample] = {}
         self._own = {score.name: score.about() for score in job.own}
 
     def progress(self) -> Iterator[ScoreProgress]:
@@ -146,8 +150,9 @@ class _Scoring:
                     message = self._message(event)
                     if message is not None or isinstance(event, Waited):
                         yield replace(self._progress(), message=message)
-        self._write(about)
-        yield self._progress()
+        references = {size: self._reference(size) for size in self._job.config.sizes}
+        self._write(about, references)
+        yield replace(self._progress(), message=self._why_no_das(references))
 
     def _batches(self, todo: Sequence[Task]) -> Iterator[Sequence[Task]]:
         """The tasks that are left, and tasks that write rows for runs that were given up."""
@@ -231,18 +236,28 @@ class _Scoring:
                 what=f"{self._folder.file} holds other scores",
                 instead="use those settings, or score --into another file",
             )
-            made = [row for row in table.rows if self._belongs(row)]
             known = table.about.get("own", {})
-            marks = {name: each["sha256"] for name, each in known.items()}
-            for row in made:
+            for row in table.rows:
+                unit = self._units.get(row["run"])
                 step = row["step"] if row["epoch"] is None else None
-                line = {**row, "asked_epoch": row["epoch"], "asked_step": step, "own": marks}
-                by_run.setdefault(row["run"], []).append(line)
+                if unit is None:
+                    self._elsewhere.append(row)
+                elif row["fingerprint"] == unit.fingerprint:
+                    if Moment(row["epoch"], step) not in unit.moments:
+                        self._elsewhere.append(row)
+                        continue
+                    made.append(row)
+                    line = {**row, "asked_epoch": row["epoch"], "asked_step": step}
+                    line["own"] = own_marks(row, known)
+                    by_run.setdefault(row["run"], []).append(line)
             num_made = sum(len(scored_rows(self._job, rows)) for rows in by_run.values())
             if num_made == self._num_wanted and not (self._launch.retry and _failed(made)):
                 return made
-            self._elsewhere = [row for row in table.rows if row["run"] not in self._units]
             about["own"] = known | self._own
+            with damage_is_named(str(self._folder.file)):
+                self._known = references_of(table.about)
+        if not self._units:
+            raise ConfigError(f"there is no state to score: {self._folder.file} is not made")
         self._folder.begin(about)
         for number, unit in self._units.items():
             lines = self._folder.lines_file(number)
@@ -255,11 +270,6 @@ class _Scoring:
             scored = scored_rows(self._job, kept)
             self._count(number, len(scored), len(_failed(scored.values())))
         return None
-
-    def _belongs(self, row: Mapping[str, Any]) -> bool:
-        """Whether a row belongs to a run of the source, with the same training."""
-        unit = self._units.get(row["run"])
-        return unit is not None and row["fingerprint"] == unit.fingerprint
 
     def _todo(self) -> Iterator[Task]:
         """The tasks: one for each unit with states left and for each part of the reference."""
@@ -283,7 +293,7 @@ class _Scoring:
         if spec is None or not config.wants_das or config.num_reference is None:
             return {}
         wanted: dict[int, NetworkSpec] = {}
-        for size in config.sizes:
+        for size in (each for each in config.sizes if each not in self._known):
             try:
                 find_reference(spec, chosen_probe(self._job).first(size).sha256)
             except KeyError:
@@ -299,14 +309,27 @@ class _Scoring:
             failed += len(_failed(rows)) - known_failed
         return ScoreProgress(states, failed, self._num_wanted)
 
-    def _write(self, about: dict[str, Any]) -> None:
-        references = {size: self._reference(size) for size in self._job.config.sizes}
+    def _why_no_das(self, references: Mapping[int, ReferenceSample | None]) -> str | None:
+        """Why a reference sample that was drawn cannot be used; None if all can."""
+        config, spec = self._job.config, self._job.source.spec
+        lacking = [str(size) for size, found in references.items() if found is None]
+        if not lacking or not config.wants_das or config.num_reference is None or spec is None:
+            return None
+        return (
+            f"no das for num_images={','.join(lacking)}: fewer than {MIN_GENOTYPES} of the "
+            f"{config.num_reference} genotypes of the reference sample tell all images apart; a "
+            "larger num_reference, with --into another file, makes one"
+        )
+
+    def _write(
+        self, about: dict[str, Any], references: Mapping[int, ReferenceSample | None]
+    ) -> None:
         rows: list[Mapping[str, Any]] = [
-            _with_das(row, references.get(row.get("num_images", 0)))
+            with_das(row, references.get(row.get("num_images", 0)))
             for unit in self._units.values()
             for row in self._in_order(unit)
         ]
-        rows += self._elsewhere  # rows of runs that this source does not have
+        rows += self._elsewhere  # rows of states that this source does not have
         *others, entry = (
             None if reference is None else asdict(reference) for reference in references.values()
         )
@@ -315,7 +338,9 @@ class _Scoring:
         self._folder.clear()
 
     def _reference(self, size: int) -> ReferenceSample | None:
-        """The shipped or drawn reference sample for a number of probe images, or None."""
+        """The known, shipped or drawn reference sample for a number of images, or None."""
+        if size in self._known:
+            return self._known[size]
         spec = self._job.source.spec
         if spec is None or not self._job.config.wants_das:
             return None
@@ -349,7 +374,7 @@ class _Scoring:
         return [rows[key] for key in sorted(rows, key=lambda key: (place[key[0]], key[1]))]
 
 
-def _with_das(row: Mapping[str, Any], reference: ReferenceSample | None) -> dict[str, Any]:
+def with_das(row: Mapping[str, Any], reference: ReferenceSample | None) -> dict[str, Any]:
     """A row of the file, with DAS if it has both atoms."""
     kept = {key: value for key, value in row.items() if key not in _OF_LINES}
     ability, units = kept.get("distinguishing_ability"), kept.get("activation_units")
@@ -357,6 +382,12 @@ def _with_das(row: Mapping[str, Any], reference: ReferenceSample | None) -> dict
         return kept
     atoms = Atoms(np.array([ability]), np.array([int(units)]), kept["num_images"])
     return kept | {"das": float(das(atoms, reference)[0])}
+
+
+def references_of(about: Mapping[str, Any]) -> dict[int, ReferenceSample]:
+    """The reference samples that a file of scores has, by their number of probe images."""
+    entries = (about.get("reference"), *about.get("smaller_references", ()))
+    return {entry["num_images"]: from_json(entry) for entry in entries if entry is not None}
 
 
 def _failed(rows: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:

@@ -116,13 +116,19 @@ class ScoreFolder:
 
 
 def check_about(
-    stored: Mapping[str, Any], given: Mapping[str, Any], *, what: str, instead: str
+    stored: Mapping[str, Any],
+    given: Mapping[str, Any],
+    *,
+    what: str,
+    instead: str,
+    then: str = "then",
+    now: str = "now",
 ) -> None:
     """Refuse a scoring with another source, other settings or another probe.
 
-    A probe is compared by its hash. Kernels only train, so their setting does not matter.
-
-    Neither do scores that a person brought: rows say which they have.
+    A probe is compared by its hash. Kernels only train, so their setting does not matter. Neither
+    do a person's own scores: rows say which they have. The other arguments are those of
+    `check_settings`.
 
     Raises:
         PlanMismatchError: see `check_settings`.
@@ -139,4 +145,6 @@ def check_about(
         leaves.pop("settings.compute.kernels", None)
         return leaves
 
-    check_settings(compared(stored), compared(given), what=what, instead=instead)
+    check_settings(
+        compared(stored), compared(given), what=what, instead=instead, then=then, now=now
+    )

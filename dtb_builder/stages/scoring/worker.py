@@ -36,6 +36,7 @@ __all__ = [
     "ScoreJob",
     "asked",
     "chosen_probe",
+    "own_marks",
     "record_failure",
     "score_reference",
     "score_unit",
@@ -195,6 +196,19 @@ def _marks(job: ScoreJob) -> dict[str, str]:
     return {score.name: score.sha256 for score in job.own}
 
 
+def own_marks(row: Mapping[str, Any], about: Mapping[str, Any]) -> dict[str, str]:
+    """By which code each own score of a row in a file was computed, failed ones included.
+
+    The row may lack some that the file has: it may come from a union, or from a later scoring.
+    """
+    failed = _errors(row).keys()
+    return {
+        name: each["sha256"]
+        for name, each in about.items()
+        if row[name] is not None or failed & {name, "state"}
+    }
+
+
 def asked(row: Mapping[str, Any], config: ScoreConfig) -> tuple[Moment, int]:
     """The state and the number of probe images of a row."""
     moment = Moment(epoch=row["asked_epoch"], step=row["asked_step"])
@@ -271,9 +285,10 @@ def _failed_row(
     if earlier is None:
         failed = error_row(unit, moment.epoch, moment.step, size, reason)
         return failed | {"own": _marks(job)}
-    new = _marks(job)
+    marks = earlier.get("own", {})
+    new = [name for name, mark in _marks(job).items() if marks.get(name) != mark]
     errors = _errors(earlier, without=new) | {"state": reason}
-    marks = earlier.get("own", {}) | new
+    marks = marks | _marks(job)
     return {**earlier, **_no_values(new), "own": marks, "errors": _text(errors)}
 
 

@@ -100,18 +100,29 @@ def named_rule(config: SearchConfig) -> SearchRule:
     return SearchRule(score=config.rule, epoch=epoch, step=step)
 
 
-def affordable_rule(ranked: tuple[Ranked, ...], config: SearchConfig) -> SearchRule:
+def affordable_rule(
+    ranked: tuple[Ranked, ...], config: SearchConfig, epoch_steps: int
+) -> SearchRule:
     """The rule with the largest tau among those that the budget allows for all candidates.
+
+    Rules after the recipe's last epoch, or at a step after its first, are left out.
+
+    Args:
+        ranked: the rules.
+        config: the budget and the recipe.
+        epoch_steps: the number of training steps of an epoch.
 
     Raises:
         ConfigError: the budget allows no rule.
     """
+    last = {"epoch": config.recipe.num_epochs, "step": epoch_steps}
 
     def affordable(row: Ranked) -> bool:
         seconds = math.inf if row.seconds is None else row.seconds * config.num_candidates
         steps = (row.step or 0) * config.num_candidates
         when, _, size = row.moment.partition(", n = ")
-        if size not in ("", str(config.num_images)):
+        kind, number = when.split()
+        if size not in ("", str(config.num_images)) or int(number) > last[kind]:
             return False
         if row.score not in RULES or (row.score in EARLY_FIGURES and when == "epoch 0"):
             return False
@@ -123,7 +134,7 @@ def affordable_rule(ranked: tuple[Ranked, ...], config: SearchConfig) -> SearchR
     if not rows:
         raise ConfigError(
             f"{config.ranking}: no rule is affordable for {config.num_candidates} candidates; "
-            "set a larger budget or fewer candidates"
+            "set a larger budget, fewer candidates or the ranked recipe"
         )
     best = max(rows, key=lambda row: row.tau.value)
     kind, number = best.moment.partition(", n = ")[0].split()

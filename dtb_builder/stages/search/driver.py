@@ -28,7 +28,7 @@ from dtb_builder.stages.search.config import (
     affordable_rule,
     named_rule,
 )
-from dtb_builder.stages.search.worker import Candidate, steps_of, try_candidate
+from dtb_builder.stages.search.worker import Candidate, epoch_steps, steps_of, try_candidate
 from dtb_builder.stages.settings.cluster import ClusterConfig
 from dtb_builder.stages.settings.plain import check_settings, plain, settings_that_differ
 from dtb_builder.stages.work.disk import storage_is_named
@@ -198,7 +198,7 @@ def _settled(
     if config.ranking is None:
         rule = named_rule(config)
     else:
-        rule = affordable_rule(read_ranking(Path(config.ranking)), config)
+        rule = affordable_rule(read_ranking(Path(config.ranking)), config, epoch_steps(config))
         trained = ranked_training(Path(config.ranking))
         here = {
             part: {name: settings[part].get(name) for name in values}

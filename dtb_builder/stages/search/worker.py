@@ -29,7 +29,7 @@ from dtb_builder.training.loop import train
 from dtb_builder.training.machine import set_up_machine
 from dtb_builder.training.resident import LabelledImages, ResidentImages, make_resident
 
-__all__ = ["Candidate", "steps_of", "try_candidate"]
+__all__ = ["Candidate", "epoch_steps", "steps_of", "try_candidate"]
 
 _ATOMS = ("distinguishing_ability", "activation_units")
 
@@ -74,6 +74,11 @@ def try_candidate(config: SearchConfig, rule: SearchRule, candidate: Candidate) 
     return line | {"seconds": time.perf_counter() - begin}
 
 
+def epoch_steps(config: SearchConfig) -> int:
+    """The number of training steps of an epoch; raises as `steps_of`."""
+    return config.recipe.num_steps(len(_sources(config)[1].train))
+
+
 def steps_of(config: SearchConfig, rule: SearchRule) -> int:
     """The number of training steps of a candidate; uses no device.
 
@@ -82,11 +87,10 @@ def steps_of(config: SearchConfig, rule: SearchRule) -> int:
             the rule's step is not in the first epoch.
         ImagesError: the images are missing.
     """
-    _, split, _, _ = _sources(config)
-    per_epoch = config.recipe.num_steps(len(split.train))
+    per_epoch, num_images = epoch_steps(config), len(_sources(config)[1].train)
     if rule.step is not None and rule.step > per_epoch:
         raise ConfigError(
-            f"the rule's step must be in the first epoch, which has {per_epoch}: {len(split.train)}"
+            f"the rule's step must be in the first epoch, which has {per_epoch}: {num_images}"
             f" images in batches of {config.recipe.batch_size}; got {rule.step}"
         )
     return rule.num_steps(per_epoch)

@@ -37,6 +37,7 @@ def check_settings(
     what: str,
     instead: str,
     then: str = "then",
+    now: str = "now",
 ) -> None:
     """Refuse settings that differ from the stored ones.
 
@@ -46,22 +47,23 @@ def check_settings(
         what: the first line of the error: what has other settings.
         instead: the last line of the error: what the user can do.
         then: a word for the time of the first call.
+        now: a word for the time of this call.
 
     Raises:
         PlanMismatchError: settings differ; the message lists them.
     """
-    if differing := settings_that_differ(stored, given, then=then):
+    if differing := settings_that_differ(stored, given, then=then, now=now):
         lines = [f"{what}:", *(f"  {text}" for text in differing), instead]
         raise PlanMismatchError("\n".join(lines))
 
 
 def settings_that_differ(
-    stored: Mapping[str, Any], given: Mapping[str, Any], *, then: str = "then"
+    stored: Mapping[str, Any], given: Mapping[str, Any], *, then: str = "then", now: str = "now"
 ) -> list[str]:
     """The settings that differ, as texts ``key: stored then, given now``."""
     one, other = flat(stored), flat(given)
     return [
-        f"{key}: {one.get(key)!r} {then}, {other.get(key)!r} now"
+        f"{key}: {one.get(key)!r} {then}, {other.get(key)!r} {now}"
         for key in sorted(one.keys() | other.keys())
         if one.get(key) != other.get(key)
     ]

@@ -55,6 +55,14 @@ def test_a_union_has_every_run_once_under_a_number_of_its_own(
     assert dtb("report", into, "--into", tmp_path / "report.html") == 0
 
 
+def test_a_union_may_be_of_more_files_than_may_be_open_at_once(
+    files: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dtb_builder.dataset.copying._MOST_OPEN", 2)
+    copy = Path(shutil.copy(files[0], tmp_path / "copy.h5"))
+    assert len(list(unite([*files, copy], tmp_path / "all.h5"))) == 4
+
+
 def test_a_run_with_other_bits_is_named_and_refused_or_left_out(
     files: list[Path], tmp_path: Path, dtb: Dtb, capsys: pytest.CaptureFixture[str]
 ) -> None:

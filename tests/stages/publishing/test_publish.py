@@ -129,6 +129,18 @@ def test_nothing_is_published_into_a_folder_that_is_in_use(
     assert "is not empty" in capsys.readouterr().err
 
 
+def test_nothing_is_published_into_the_current_folder(
+    finished: Path,
+    tmp_path: Path,
+    dtb: Dtb,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert dtb("publish", finished, "--into", ".", *ABOUT, "--dry-run") == 2
+    assert "--into . is the current folder" in capsys.readouterr().err
+
+
 def test_an_upload_goes_to_the_hub_with_the_token(
     published: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -22,7 +22,7 @@ from dtb_builder import Benchmark, Genotype, Run
 from dtb_builder.errors import ConfigError, NotDTBFileError
 from dtb_builder.scores.names import SCORES
 from dtb_builder.stages.publishing import figures
-from dtb_builder.stages.publishing.figures import MOST_RUNS, benchmark_figures
+from dtb_builder.stages.publishing.figures import MOST_RUNS, benchmark_figures, score_figures
 from dtb_builder.stages.publishing.report import report
 from dtb_builder.stages.scoring.fingerprint import fingerprint
 from dtb_builder.stages.scoring.table import ScoreTable, read_scores, seconds_name, write_scores
@@ -152,6 +152,18 @@ def test_failures_are_listed_with_their_traceback(monkeypatch: Any) -> None:
         monkeypatch.setattr(Benchmark, "failures", (failure,))
         text = report(benchmark).decode()
     assert "<summary>&lt;b&gt;Boom&lt;/b&gt;</summary>" in text
+
+
+def test_a_row_that_failed_moves_no_moment_to_the_front(page: Path) -> None:
+    rows = read_scores(page.with_name("scores.parquet")).rows
+    failed = [
+        {**row, "step": None} if (row["run"], row["epoch"]) == (3, 3) else row for row in rows
+    ]
+    write_scores(page.with_name("failed.parquet"), ScoreTable({}, failed))
+    with Benchmark.example() as benchmark:
+        found = score_figures(benchmark, page.with_name("failed.parquet"))
+    assert found is not None
+    assert found["moments"] == ["epoch 0", "step 5", "epoch 3"]
 
 
 def test_scores_of_another_benchmark_are_refused(page: Path) -> None:

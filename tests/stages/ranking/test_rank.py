@@ -1,7 +1,9 @@
 import json
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,15 +14,18 @@ from dtb_builder import Benchmark
 from dtb_builder.errors import ConfigError
 from dtb_builder.scores import cell_depth, input_edges, standardised_input_edges
 from dtb_builder.scores.names import SCORES
+from dtb_builder.space import NAMED
 from dtb_builder.stages.ranking.between_seeds import between_seeds, ceiling
 from dtb_builder.stages.ranking.choice import choose_rules, rules_of
 from dtb_builder.stages.ranking.halfway import halfway
 from dtb_builder.stages.ranking.population import Population, aggregates, combined, populations_of
+from dtb_builder.stages.ranking.population import scores_of as named_scores
 from dtb_builder.stages.ranking.rank import rank, ratio_of
 from dtb_builder.stages.ranking.report import print_ranking, read_ranking, write_ranking
 from dtb_builder.stages.scoring.fingerprint import fingerprint
 from dtb_builder.stages.scoring.table import ScoreTable, seconds_name
 from dtb_builder.statistics import kendall_tau, ndcg, partial_tau, spearman_rho, top_overlap
+from dtb_builder.statistics.resampling import draw_resamples, kendall_taus
 
 Dtb = Callable[..., int]
 
@@ -93,6 +98,13 @@ def test_a_score_is_compared_with_itself_at_the_first_moment() -> None:
     ]
 
 
+def test_other_networks_at_a_later_moment_are_not_compared_and_that_is_said() -> None:
+    ranking = rank([population(), population(29, epoch=1)], seed=0, num_resamples=50)
+    assert len(ranking.ranked) == 4
+    assert all(c.first[1] == c.second[1] for c in ranking.compared)
+    assert ranking.left_out[0].startswith("differences between epoch 1 and epoch 0: their networks")
+
+
 def test_a_network_without_a_score_is_left_out_of_that_score_and_its_comparisons() -> None:
     partly = population().scores["good"].copy()
     partly[:5] = np.nan
@@ -103,6 +115,16 @@ def test_a_network_without_a_score_is_left_out_of_that_score_and_its_comparisons
     assert row.tau.value == kendall_tau(partly[5:], people.accuracies[5:])
     pair = next(c for c in ranking.compared if {c.first[0], c.second[0]} == {"good", "partly"})
     assert pair.difference.value == pair.difference.low == pair.difference.high == 0
+
+
+def test_the_number_of_networks_is_not_that_of_the_best_score_alone(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    partly = population().accuracies.copy()
+    partly[:5] = np.nan
+    people = population(seed=1, partly=partly)
+    print_ranking(rank([people], seed=0, num_resamples=20), every=False)
+    assert re.search(r"^networks +30$", capsys.readouterr().out, re.MULTILINE)
 
 
 def test_a_score_that_orders_nothing_is_left_out_with_the_reason() -> None:
@@ -236,6 +258,19 @@ def test_az_nas_and_te_nas_put_the_ranks_of_their_parts_together() -> None:
     assert found["te_nas"].tolist() == [1 + 3.5, 3 + 3.5, 2 + 1, 4 + 2]
 
 
+def test_az_nas_costs_a_shared_pass_once_and_params_i_costs_none() -> None:
+    names = ("az_expressivity", "az_progressivity", "az_trainability", "multiply_accumulates")
+    names += ("distinguishing_ability", "activation_units", "num_parameters")
+    rows = [{"num_images": 8} | dict.fromkeys(names, float(i + 1)) for i in range(3)]
+    for row in rows:
+        row |= {"das": None} | {seconds_name(name): 2.0 for name in names}
+    cells = [NAMED[name] for name in ("DARTS_V2", "SNAS_mild", "PDARTS")]
+    columns, seconds = named_scores(rows, cells)
+    assert seconds["az_nas"] == 4
+    assert "params_I" in columns
+    assert "params_I" not in seconds
+
+
 def test_rules_are_single_scores_and_pairs_with_a_fitted_weight() -> None:
     partly = np.full(30, np.nan)
     rules = rules_of(population(partly=partly, same=np.ones(30), z_sum=np.arange(30.0)))
@@ -256,27 +291,30 @@ def test_a_rule_is_chosen_for_each_split_and_held_against_wot() -> None:
 
 def scores_of(finished: Path) -> ScoreTable:
     """Scores of the tiny benchmark that nobody computed."""
-    empty = dict.fromkeys([*SCORES, *map(seconds_name, SCORES), "das", "singular", "errors"])
     with Benchmark(finished / "dtb.h5") as benchmark:
-        rows = [
-            {
-                **empty,
-                "run": run.number,
-                "seed": run.seed,
-                "genotype": str(run.genotype),
-                "fingerprint": fingerprint(run),
-                "epoch": epoch,
-                "step": 3 * epoch,
-                "num_images": 8,
-                "distinguishing_ability": -1.0 - run.number,
-                "activation_units": 100.0 + run.number,
-                "wot": float(run.number),
-                "wot_seconds": 0.5,
-            }
-            for run in benchmark
-            for epoch in run.state_epochs
-        ]
-    return ScoreTable({}, rows)
+        return ScoreTable({}, rows_of(benchmark))
+
+
+def rows_of(benchmark: Benchmark) -> list[dict[str, Any]]:
+    empty = dict.fromkeys([*SCORES, *map(seconds_name, SCORES), "das", "singular", "errors"])
+    return [
+        {
+            **empty,
+            "run": run.number,
+            "seed": run.seed,
+            "genotype": str(run.genotype),
+            "fingerprint": fingerprint(run),
+            "epoch": epoch,
+            "step": 3 * epoch,
+            "num_images": 8,
+            "distinguishing_ability": -1.0 - run.number,
+            "activation_units": 100.0 + run.number,
+            "wot": float(run.number),
+            "wot_seconds": 0.5,
+        }
+        for run in benchmark
+        for epoch in run.state_epochs
+    ]
 
 
 def test_a_benchmarks_populations_have_scores_and_early_figures(finished: Path) -> None:
@@ -350,6 +388,16 @@ def test_a_ranking_names_the_length_of_the_training(finished: Path) -> None:
         assert (found.num_epochs, found.epoch) == (3, 1)
         assert found.tau.value == kendall_tau(half, last)
         assert str(found).startswith("3 epochs; the order of the networks at epoch 1 has a median")
+
+
+def test_seeds_of_a_genotype_are_one_network_in_the_length_of_the_training() -> None:
+    with Benchmark.example() as benchmark:
+        found = halfway(benchmark, accuracy="test_accuracy", num_resamples=50)
+        epochs = benchmark.by_genotype().array("test_accuracy").mean(axis=1).data
+    counts = draw_resamples(6, 50, np.random.default_rng(0))
+    assert found is not None
+    taus = kendall_taus(epochs[:, found.epoch], epochs[:, -1], counts)
+    assert found.tau.value == np.nanmedian(taus)
 
 
 def test_a_ranking_names_how_well_two_seeds_agree(finished: Path) -> None:
@@ -474,3 +522,16 @@ def test_networks_of_which_a_training_diverged_come_last_and_are_counted(
     assert len(first.accuracies) == len(before.accuracies)
     assert int(np.argmin(first.accuracies)) == best
     assert first.accuracies[best] < 0
+
+
+def test_a_network_of_which_one_seed_diverged_comes_last_at_every_moment(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with Benchmark.example() as benchmark:
+        last = np.array(benchmark.last_epochs)
+        last[0] = 1
+        rows = [row for row in rows_of(benchmark) if row["run"] != 0 or row["epoch"] < 2]
+        monkeypatch.setitem(benchmark._store.index._arrays, "runs/num_epochs", last)
+        for found in populations_of(benchmark, ScoreTable({}, rows), accuracy="test_accuracy"):
+            assert found.accuracies[found.networks.index(str(benchmark[0].genotype))] == -1
+            assert found.num_diverged == 1

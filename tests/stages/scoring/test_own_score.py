@@ -21,7 +21,7 @@ from dtb_builder.scores.names import RANKED_BESIDE, SCORES
 from dtb_builder.scores.own import own_score, training_copy
 from dtb_builder.stages.ranking.population import populations_of
 from dtb_builder.stages.scoring import own as own_stage
-from dtb_builder.stages.scoring.table import read_scores
+from dtb_builder.stages.scoring.table import ScoreTable, read_scores, write_scores
 
 Dtb = Callable[..., int]
 QUICK = ("num_images=8", "num_reference=null", "scores=[wot,num_parameters]", "cluster=serial")
@@ -117,6 +117,19 @@ def test_a_score_is_ranked_beside_the_others(
         assert population.scores.keys() <= {*SCORES, *RANKED_BESIDE, "size"}
 
 
+def test_rows_that_lack_a_score_of_their_file_get_it(
+    file: Path, module: Callable[[str], str], dtb: Dtb
+) -> None:
+    text = "def size(network, *_):\n    return sum(p.numel() for p in network.parameters())"
+    score = ("score", file, *QUICK, "--score", f"{module(text)}:size")
+    assert dtb(*score) == 0
+    table = read_scores(file.with_name("scores.parquet"))
+    rows = [{**row, "size": row["size"] if row["run"] else None} for row in table.rows]
+    write_scores(file.with_name("scores.parquet"), ScoreTable(table.about, rows))  # as in a union
+    assert dtb(*score) == 0
+    assert [row["size"] for row in rows_of(file)] == [row["size"] for row in table.rows]
+
+
 def test_scores_come_one_after_the_other_and_changed_code_scores_again(
     file: Path, module: Callable[[str], str], dtb: Dtb
 ) -> None:
@@ -197,6 +210,18 @@ def late(network, images, labels):
     assert dtb(*command) == 1  # recorded
     assert dtb(*command, "retry=failed") == 0
     assert all(row["wot"] is not None and row["late"] == 1 for row in rows_of(file))
+
+
+def test_a_state_that_cannot_be_read_keeps_the_scores_that_it_has(
+    file: Path, module: Callable[[str], str], dtb: Dtb, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = module("def one(*_):\n    return 1\ndef two(*_):\n    return 2")
+    assert dtb("score", file, *QUICK, "--score", f"{name}:one") == 0
+    monkeypatch.setattr("dtb_builder.stages.scoring.sources._Networks.at", None)
+    own = ("--score", f"{name}:one", "--score", f"{name}:two")
+    assert dtb("score", file, *QUICK, *own) == 1
+    assert all(row["wot"] is not None for row in rows_of(file))
+    assert {(row["one"], row["two"]) for row in rows_of(file)} == {(1, None)}
 
 
 @pytest.mark.parametrize(

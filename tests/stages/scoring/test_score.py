@@ -15,6 +15,7 @@ from engines import DyingEngine
 from filelock import FileLock
 
 from dtb_builder import Benchmark, Run
+from dtb_builder.errors import SingularKernelError
 from dtb_builder.scores import Atoms, Scale, z_sum
 from dtb_builder.scores.scoring import score_network
 from dtb_builder.stages.scoring import worker as score_worker
@@ -309,7 +310,7 @@ def test_runs_that_are_merged_later_are_scored_without_the_others(
 def test_das_has_the_frozen_scale_of_a_sample_drawn_for_these_networks(
     benchmark: Path, dtb: Dtb, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in ("scores.reference", "stages.scoring.config", "stages.scoring.driver"):
+    for module in ("stages.scoring.driver", "stages.scoring.config", "scores.reference"):
         monkeypatch.setattr(f"dtb_builder.{module}.MIN_GENOTYPES", 6)
     monkeypatch.setattr("dtb_builder.stages.scoring.driver._REFERENCE_CHUNK", 4)
     settings = [setting for setting in QUICK if not setting.startswith("num_reference")]
@@ -326,7 +327,26 @@ def test_das_has_the_frozen_scale_of_a_sample_drawn_for_these_networks(
         [row["distinguishing_ability"] for row in table.rows],
         [row["activation_units"] for row in table.rows],
     )
-    assert [row["das"] for row in table.rows] == pytest.approx(z_sum(found, frozen).tolist())
+    das = [row["das"] for row in table.rows]
+    assert das == pytest.approx(z_sum(found, frozen).tolist())
+    write_scores(benchmark.with_name("scores.parquet"), ScoreTable(table.about, table.rows[1:]))
+    # The file's own sample is taken, and none is drawn again.
+    monkeypatch.setattr("dtb_builder.stages.scoring.worker.draw_atoms", None)
+    assert dtb("score", benchmark, *settings, "num_reference=6") == 0
+    assert [row["das"] for row in read_scores(benchmark.with_name("scores.parquet")).rows] == das
+
+
+def test_a_reference_sample_of_too_few_regular_kernels_is_said(
+    benchmark: Path, dtb: Dtb, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def singular(*_: object, **__: object) -> None:
+        raise SingularKernelError("made up")
+
+    monkeypatch.setattr("dtb_builder.stages.scoring.worker.draw_atoms", singular)
+    names = "scores=[distinguishing_ability,activation_units]"
+    settings = ("cluster=serial", "num_images=8", "num_reference=100", names)
+    assert dtb("score", benchmark, *settings) == 0
+    assert "no das for num_images=8: fewer than 100 of the 100" in capsys.readouterr().err
 
 
 def test_a_machine_without_the_device_fails_no_state(

@@ -384,7 +384,8 @@ RANKED = (
 @pytest.mark.parametrize(
     ("settings", "rule"),
     [
-        ((), ("training_speed", 2, None)),
+        (("recipe.num_epochs=2",), ("training_speed", 2, None)),
+        ((), ("das", None, 10)),  # the recipe has one epoch
         (("budget_seconds=50",), ("das", None, 10)),
         (("budget_steps=80",), ("das", None, 10)),
         (("budget_seconds=8",), ("wot", 0, None)),
@@ -399,10 +400,12 @@ def test_the_best_rule_that_the_budget_affords_is_read_from_a_ranking(
 
     composed = compose([*TINY, *settings, "ranking=rank.json"], "search")
     del composed["cluster"]
-    found = affordable_rule(RANKED, parse(SearchConfig, composed))
+    config = parse(SearchConfig, composed)
+    found = affordable_rule(RANKED, config, 20)
     assert found == SearchRule(score=rule[0], epoch=rule[1], step=rule[2])
+    assert affordable_rule(RANKED[2:], config, 9).score == "wot"  # an epoch of 9 steps
     with pytest.raises(ConfigError, match="no rule is affordable for 8 candidates"):
-        affordable_rule(RANKED[:2], parse(SearchConfig, {**composed, "budget_seconds": 1.0}))
+        affordable_rule(RANKED[:2], parse(SearchConfig, {**composed, "budget_seconds": 1.0}), 20)
 
 
 def test_the_folder_of_a_generation_is_refused(
