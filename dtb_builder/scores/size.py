@@ -23,6 +23,8 @@ def num_parameters(network: nn.Module) -> int:
 def l2_norm(network: nn.Module) -> float:
     """Sum over convolutions and linear layers of the Euclidean norm of a layer's weights.
 
+    Those of an auxiliary head count, too.
+
     Source: Abdelfattah et al., Zero-Cost Proxies for Lightweight NAS, ICLR 2021, and its code,
     SamsungLabs/zero-cost-nas.
     """

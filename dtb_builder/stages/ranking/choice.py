@@ -87,7 +87,10 @@ def choose_rules(
 
 
 def rules_of(population: Population) -> dict[str, Rule]:
-    """The rules: every score that all networks have, and every pair with a fitted weight."""
+    """Every score that all networks have, and every pair of them with a fitted weight.
+
+    Combinations that have a weight already, or depend on the ranked networks, are in no pair.
+    """
     usable = {
         name: values
         for name, values in population.scores.items()

@@ -281,7 +281,11 @@ def _failed_row(
     reason: str,
     earlier: Mapping[str, Any] | None,
 ) -> dict[str, Any]:
-    """The row of a state of which nothing more is known; it keeps what an earlier row has."""
+    """The row of a state of which nothing more is known; it keeps what an earlier row has.
+
+    Its reason names no folder, since the file may be published.
+    """
+    reason = reason.replace(f"{job.file.parent}/", "")
     if earlier is None:
         failed = error_row(unit, moment.epoch, moment.step, size, reason)
         return failed | {"own": _marks(job)}

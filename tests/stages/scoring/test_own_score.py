@@ -217,11 +217,18 @@ def test_a_state_that_cannot_be_read_keeps_the_scores_that_it_has(
 ) -> None:
     name = module("def one(*_):\n    return 1\ndef two(*_):\n    return 2")
     assert dtb("score", file, *QUICK, "--score", f"{name}:one") == 0
-    monkeypatch.setattr("dtb_builder.stages.scoring.sources._Networks.at", None)
+
+    def lost(*_: object) -> None:
+        raise RuntimeError(f"{file} is damaged")
+
+    monkeypatch.setattr("dtb_builder.stages.scoring.sources._Networks.at", lost)
     own = ("--score", f"{name}:one", "--score", f"{name}:two")
     assert dtb("score", file, *QUICK, *own) == 1
     assert all(row["wot"] is not None for row in rows_of(file))
     assert {(row["one"], row["two"]) for row in rows_of(file)} == {(1, None)}
+    assert {row["errors"] for row in rows_of(file)} == {
+        '{"state": "RuntimeError: dtb.h5 is damaged"}'
+    }
 
 
 @pytest.mark.parametrize(

@@ -307,11 +307,17 @@ def test_runs_that_are_merged_later_are_scored_without_the_others(
     assert content(folder / "scores.parquet") == content(scored)
 
 
+@pytest.fixture
+def small_samples(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reference samples of six genotypes are allowed."""
+    for module in ("stages.scoring.driver", "stages.scoring.config", "scores.reference"):
+        monkeypatch.setattr(f"dtb_builder.{module}.MIN_GENOTYPES", 6)
+
+
+@pytest.mark.usefixtures("small_samples")
 def test_das_has_the_frozen_scale_of_a_sample_drawn_for_these_networks(
     benchmark: Path, dtb: Dtb, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in ("stages.scoring.driver", "stages.scoring.config", "scores.reference"):
-        monkeypatch.setattr(f"dtb_builder.{module}.MIN_GENOTYPES", 6)
     monkeypatch.setattr("dtb_builder.stages.scoring.driver._REFERENCE_CHUNK", 4)
     settings = [setting for setting in QUICK if not setting.startswith("num_reference")]
     assert dtb("score", benchmark, *settings, "num_reference=6") == 0
@@ -379,11 +385,12 @@ def test_a_bad_setting_is_refused_and_explained(
     assert not list(benchmark.parent.glob("*.working"))
 
 
+@pytest.mark.usefixtures("small_samples")
 def test_several_numbers_of_images_stand_side_by_side_as_if_scored_alone(
     benchmark: Path, dtb: Dtb, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     names = "wot,distinguishing_ability,activation_units,snip,num_parameters"
-    settings = ("cluster=serial", "num_reference=100", f"scores=[{names}]")
+    settings = ("cluster=serial", "num_reference=6", f"scores=[{names}]")
     both, alone = tmp_path / "both.parquet", tmp_path / "alone.parquet"
     assert dtb("score", benchmark, *settings, "num_images=[8,4]", "--into", both) == 0
     assert dtb("score", benchmark, *settings, "num_images=4", "--into", alone) == 0
