@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from dtb_builder.dataset import Benchmark
+from dtb_builder.stages.ranking.population import DIVERGED
 from dtb_builder.statistics import Interval, kendall_tau
 from dtb_builder.statistics.resampling import draw_resamples, interval_of, kendall_taus
 
@@ -57,6 +58,8 @@ def between_seeds(
 ) -> BetweenSeeds | None:
     """Compare two seeds of each network; None if fewer than three networks have two.
 
+    A training that diverged comes last.
+
     Args:
         benchmark: the benchmark.
         accuracy: the metric.
@@ -66,7 +69,10 @@ def between_seeds(
     groups = benchmark.by_genotype()
     # Branches have the seeds of their parents, in later columns.
     columns = [i for i, seeds in enumerate(groups.seeds) if seeds not in groups.seeds[:i]]
-    rows = groups.array(accuracy, epoch=-1)[:, columns]
+    rows = groups.array(accuracy, epoch=-1)
+    diverged = (benchmark.last_epochs < benchmark.num_epochs)[groups.positions.filled(0)]
+    rows[diverged & ~np.ma.getmaskarray(groups.positions)] = DIVERGED
+    rows = rows[:, columns]
     pairs = np.array([row.compressed()[:2] for row in rows if row.count() > 1])
     if len(pairs) < 3:
         return None

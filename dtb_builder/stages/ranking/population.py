@@ -33,6 +33,7 @@ from dtb_builder.training.recipe import Recipe
 
 __all__ = [
     "CONDITIONAL",
+    "DIVERGED",
     "EARLY_FIGURES",
     "LINEAR_WEIGHTS",
     "Population",
@@ -51,7 +52,7 @@ CONDITIONAL += ("az_nas", "te_nas")
 EARLY_FIGURES = ("training_speed", "train_loss", "valid_accuracy", "valid_loss")
 """Values of the training curves, as baselines for scores."""
 
-_DIVERGED = -1.0
+DIVERGED = -1.0
 """Less than any accuracy, so that networks whose training diverged come last."""
 
 _CURVES = {
@@ -250,7 +251,7 @@ def _population(
 ) -> Population:
     diverged = benchmark.last_epochs < benchmark.num_epochs
     measured = benchmark.array(accuracy, epoch=-1).filled(np.nan)
-    last = np.where(diverged, _DIVERGED, measured)
+    last = np.where(diverged, DIVERGED, measured)
     place = {number: i for i, number in enumerate(benchmark.numbers.tolist())}
     rows = [row for row in rows if not np.isnan(last[place[row["run"]]])]
     at = [place[row["run"]] for row in rows]
@@ -259,7 +260,7 @@ def _population(
     # Of a run that has no state any more, too: a network has the same accuracy at every moment.
     gone = {str(benchmark.run(number).genotype) for number in benchmark.numbers[diverged].tolist()}
     has_diverged = np.array([text in gone for text in dict.fromkeys(genotypes)], np.bool_)
-    accuracies[has_diverged] = _DIVERGED
+    accuracies[has_diverged] = DIVERGED
     parameters = _by_genotype(benchmark.num_parameters[at].astype(float), genotypes)
     columns, seconds = scores_of(
         rows,

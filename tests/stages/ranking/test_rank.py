@@ -535,3 +535,17 @@ def test_a_network_of_which_one_seed_diverged_comes_last_at_every_moment(
         for found in populations_of(benchmark, ScoreTable({}, rows), accuracy="test_accuracy"):
             assert found.accuracies[found.networks.index(str(benchmark[0].genotype))] == -1
             assert found.num_diverged == 1
+
+
+def test_between_two_seeds_a_diverged_training_comes_last(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with Benchmark.example() as benchmark:
+        first, second = benchmark.by_genotype().array("test_accuracy", epoch=-1).T
+        last = np.array(benchmark.last_epochs)
+        last[1] = 3  # the second seed of the first genotype
+        monkeypatch.setitem(benchmark._store.index._arrays, "runs/num_epochs", last)
+        found = between_seeds(benchmark, accuracy="test_accuracy", num_resamples=5)
+        assert found is not None
+        assert found.num_networks == 6
+        assert found.tau.value == kendall_tau(first, [-1, *second[1:]])
