@@ -1,4 +1,4 @@
-"""Rank correlations and other measures of how well scores order networks; numpy only.
+"""Rank correlations and other measures of how well scores order networks; numpy, scipy.
 
 `resampling` has the bootstrap as matrix products, `rules` chooses among combinations of scores.
 """

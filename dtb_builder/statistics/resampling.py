@@ -9,9 +9,16 @@ exact. The values are those of `kendall_tau` and `spearman_rho` for the repeated
 import numpy as np
 from numpy.typing import NDArray
 
-from dtb_builder.statistics.ranking import Interval
+from dtb_builder.statistics.ranking import Interval, kendall_tau
 
-__all__ = ["above_and_tied", "draw_resamples", "interval_of", "kendall_taus", "spearman_rhos"]
+__all__ = [
+    "above_and_tied",
+    "draw_resamples",
+    "interval_of",
+    "kendall_taus",
+    "resampled_tau",
+    "spearman_rhos",
+]
 
 _BLOCK = 512
 """Networks whose pairs with all others are in memory at once."""
@@ -59,6 +66,20 @@ def spearman_rhos(
     )
     with np.errstate(invalid="ignore", divide="ignore"):
         return together / np.sqrt(first * second)
+
+
+def resampled_tau(
+    one: NDArray[np.float64], other: NDArray[np.float64], *, seed: int, num_resamples: int
+) -> tuple[Interval, NDArray[np.float64]]:
+    """Kendall's tau with its interval, and the tau of each resample.
+
+    Raises:
+        ValueError: there are too few networks, or all numbers are the same.
+    """
+    tau = kendall_tau(one, other)
+    counts = draw_resamples(len(one), num_resamples, np.random.default_rng(seed))
+    taus = kendall_taus(one, other, counts)
+    return interval_of(tau, taus), taus
 
 
 def interval_of(value: float, resampled: NDArray[np.float64], *, level: float = 0.95) -> Interval:

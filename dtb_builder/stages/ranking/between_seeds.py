@@ -7,8 +7,8 @@ import numpy as np
 
 from dtb_builder.dataset import Benchmark
 from dtb_builder.stages.ranking.population import DIVERGED
-from dtb_builder.statistics import Interval, kendall_tau
-from dtb_builder.statistics.resampling import draw_resamples, interval_of, kendall_taus
+from dtb_builder.statistics import Interval
+from dtb_builder.statistics.resampling import resampled_tau
 
 __all__ = ["BetweenSeeds", "between_seeds", "ceiling"]
 
@@ -76,11 +76,8 @@ def between_seeds(
     pairs = np.array([row.compressed()[:2] for row in rows if row.count() > 1])
     if len(pairs) < 3:
         return None
-    first, second = pairs.T
     try:
-        tau = kendall_tau(first, second)
-        counts = draw_resamples(len(pairs), num_resamples, np.random.default_rng(seed))
-        interval = interval_of(tau, kendall_taus(first, second, counts))
+        interval, _ = resampled_tau(*pairs.T, seed=seed, num_resamples=num_resamples)
     except ValueError:  # all the same
         return None
     return BetweenSeeds(len(pairs), interval)

@@ -7,8 +7,8 @@ import numpy as np
 from dtb_builder.dataset import Benchmark
 from dtb_builder.dataset.provenance import whole_provenance
 from dtb_builder.stages.settings.parsing import parse
-from dtb_builder.statistics import Interval, kendall_tau
-from dtb_builder.statistics.resampling import draw_resamples, interval_of, kendall_taus
+from dtb_builder.statistics import Interval
+from dtb_builder.statistics.resampling import resampled_tau
 from dtb_builder.training.recipe import Recipe
 
 __all__ = ["Halfway", "halfway"]
@@ -64,10 +64,7 @@ def halfway(
     there = np.isfinite(columns).all(axis=0)
     half, last = (column[there] for column in columns)
     try:
-        tau = kendall_tau(half, last)
-        counts = draw_resamples(len(last), num_resamples, np.random.default_rng(seed))
-        taus = kendall_taus(half, last, counts)
-        interval = interval_of(tau, taus)
+        interval, taus = resampled_tau(half, last, seed=seed, num_resamples=num_resamples)
     except ValueError:  # too few networks, or all the same
         return None
     median = float(np.nanmedian(taus))

@@ -27,7 +27,7 @@ from dtb_builder.scores import (
 from dtb_builder.scores.combining import log_rank_sum
 from dtb_builder.space import Genotype
 from dtb_builder.stages.scoring.fingerprint import rows_of
-from dtb_builder.stages.scoring.table import ScoreTable, score_names, seconds_name
+from dtb_builder.stages.scoring.table import ScoreTable, moment_of, score_names, seconds_name
 from dtb_builder.stages.settings.parsing import parse
 from dtb_builder.training.recipe import Recipe
 
@@ -124,8 +124,7 @@ def populations_of(benchmark: Benchmark, table: ScoreTable, *, accuracy: str) ->
     for num_images, rows in by_probe(rows_of(benchmark, table.rows, "the file of scores")).items():
         by_moment: dict[tuple[int | None, int | None], list[Mapping[str, Any]]] = {}
         for row in rows:
-            when = (row["epoch"], row["step"] if row["epoch"] is None else None)
-            by_moment.setdefault(when, []).append(row)
+            by_moment.setdefault(moment_of(row), []).append(row)
         for when in sorted(by_moment, key=lambda when: _order(when, by_moment[when])):
             population = _population(benchmark, by_moment[when], *when, accuracy)
             populations.append(replace(population, num_images=num_images))

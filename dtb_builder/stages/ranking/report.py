@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -51,10 +52,10 @@ def print_ranking(ranking: Ranking, *, every: bool) -> None:
     scores = list(dict.fromkeys(row.score for row in ranking.ranked))
     at = {(row.score, row.moment): row for row in ranking.ranked}
     lines = [["Kendall tau", *moments]]
-    largest: dict[str, Ranked] = {}
-    for row in sorted(ranking.ranked, key=lambda row: row.num_networks):
-        largest[row.moment] = row
-    one = [largest[moment] for moment in moments]
+    one = [
+        max((row for row in ranking.ranked if row.moment == moment), key=attrgetter("num_networks"))
+        for moment in moments
+    ]
     lines.append(["networks", *(str(row.num_networks) for row in one)])
     lines.append(["steps", *("-" if row.step is None else str(row.step) for row in one)])
     seconds = (row.train_seconds for row in one)

@@ -9,9 +9,10 @@ from dtb_builder.dataset.opening import damage_is_named
 from dtb_builder.errors import PlanMismatchError
 from dtb_builder.stages.scoring.driver import references_of, with_das
 from dtb_builder.stages.scoring.fingerprint import fingerprint
-from dtb_builder.stages.scoring.folder import check_about
+from dtb_builder.stages.scoring.folder import compared
 from dtb_builder.stages.scoring.sources import BenchmarkSource
-from dtb_builder.stages.scoring.table import ScoreTable, read_scores, write_scores
+from dtb_builder.stages.scoring.table import ScoreTable, moment_of, read_scores, write_scores
+from dtb_builder.stages.settings.plain import check_settings
 
 __all__ = ["copy_scores"]
 
@@ -37,11 +38,12 @@ def copy_scores(originals: Sequence[Path], copy: Path, into: Path) -> int:
     """
     tables = [read_scores(original) for original in originals]
     own: dict[str, Any] = {}
+    references = []
     for original, table in zip(originals, tables, strict=True):
         what = f"{original} has other scores than {originals[0]}"
-        check_about(
-            {**table.about, "source": None},
-            {**tables[0].about, "source": None},
+        check_settings(
+            compared({**table.about, "source": None}),
+            compared({**tables[0].about, "source": None}),
             what=what,
             instead="score both with the same settings",
             then="in it",
@@ -50,18 +52,15 @@ def copy_scores(originals: Sequence[Path], copy: Path, into: Path) -> int:
         for name, about in table.about.get("own", {}).items():
             if own.setdefault(name, about) != about:
                 raise PlanMismatchError(f"{what}: {name} is of other code")
-    with Benchmark(copy) as benchmark:
-        numbers = {fingerprint(run): run.number for run in benchmark}
-    references = []
-    for original, table in zip(originals, tables, strict=True):
         with damage_is_named(original):
             references.append(references_of(table.about))
+    with Benchmark(copy) as benchmark:
+        numbers = {fingerprint(run): run.number for run in benchmark}
     found: dict[tuple[Any, ...], Mapping[str, Any]] = {}
     for table, reference in zip(tables, references, strict=True):
         for row in table.rows:
             number = numbers.get(row["fingerprint"])
-            step = row["step"] if row["epoch"] is None else None  # a failed row may lack it
-            key = number, row["epoch"], step, row["num_images"]
+            key = number, moment_of(row), row["num_images"]
             if number is None or (key in found and (row["errors"] or not found[key]["errors"])):
                 continue
             found[key] = {**row, "run": number}

@@ -14,10 +14,10 @@ from dtb_builder.network import NetworkSpec
 from dtb_builder.scores import Atoms, ReferenceSample, das, find_reference
 from dtb_builder.scores.reference import GENOTYPE_SEED, MIN_GENOTYPES, from_json
 from dtb_builder.stages.scoring.config import ScoreConfig, ScoreLaunch
-from dtb_builder.stages.scoring.folder import ScoreFolder, check_about
+from dtb_builder.stages.scoring.folder import ScoreFolder, compared
 from dtb_builder.stages.scoring.own import NamedScore
 from dtb_builder.stages.scoring.sources import Moment, Source, Unit
-from dtb_builder.stages.scoring.table import ScoreTable, read_scores, write_scores
+from dtb_builder.stages.scoring.table import ScoreTable, moment_of, read_scores, write_scores
 from dtb_builder.stages.scoring.worker import (
     ScoreJob,
     chosen_probe,
@@ -27,6 +27,7 @@ from dtb_builder.stages.scoring.worker import (
     score_unit,
     scored_rows,
 )
+from dtb_builder.stages.settings.plain import check_settings
 from dtb_builder.stages.work.disk import storage_is_named
 from dtb_builder.stages.work.engines import open_engine
 from dtb_builder.stages.work.lines import read_lines, write_lines
@@ -230,26 +231,25 @@ class _Scoring:
         by_run: dict[int, list[dict[str, Any]]] = {}
         if self._folder.file.exists():
             table = read_scores(self._folder.file)
-            check_about(
-                table.about,
-                about,
+            check_settings(
+                compared(table.about),
+                compared(about),
                 what=f"{self._folder.file} holds other scores",
                 instead="use those settings, or score --into another file",
             )
             known = table.about.get("own", {})
             for row in table.rows:
                 unit = self._units.get(row["run"])
-                step = row["step"] if row["epoch"] is None else None
-                if unit is None:
+                if unit is not None and row["fingerprint"] != unit.fingerprint:
+                    continue  # of another training
+                epoch, step = moment_of(row)
+                if unit is None or Moment(epoch, step) not in unit.moments:
                     self._elsewhere.append(row)
-                elif row["fingerprint"] == unit.fingerprint:
-                    if Moment(row["epoch"], step) not in unit.moments:
-                        self._elsewhere.append(row)
-                        continue
-                    made.append(row)
-                    line = {**row, "asked_epoch": row["epoch"], "asked_step": step}
-                    line["own"] = own_marks(row, known)
-                    by_run.setdefault(row["run"], []).append(line)
+                    continue
+                made.append(row)
+                line = {**row, "asked_epoch": epoch, "asked_step": step}
+                line["own"] = own_marks(row, known)
+                by_run.setdefault(row["run"], []).append(line)
             num_made = sum(len(scored_rows(self._job, rows)) for rows in by_run.values())
             if num_made == self._num_wanted and not (self._launch.retry and _failed(made)):
                 return made

@@ -14,7 +14,7 @@ from dtb_builder.errors import DamagedFileError
 from dtb_builder.stages.settings.plain import check_settings, flat
 from dtb_builder.stages.work.locking import held
 
-__all__ = ["ScoreFolder", "check_about"]
+__all__ = ["ScoreFolder", "compared"]
 
 _LOCK_SECONDS = 2
 _UNIT_LOCK_SECONDS = 60
@@ -71,9 +71,9 @@ class ScoreFolder:
         except DamagedFileError as error:
             error.add_note(f"remove {self.working}")
             raise
-        check_about(
-            stored,
-            about,
+        check_settings(
+            compared(stored),
+            compared(about),
             what=f"{self.working} was begun with other settings",
             instead="use these settings, remove the folder, or score --into another file",
         )
@@ -115,36 +115,18 @@ class ScoreFolder:
             yield
 
 
-def check_about(
-    stored: Mapping[str, Any],
-    given: Mapping[str, Any],
-    *,
-    what: str,
-    instead: str,
-    then: str = "then",
-    now: str = "now",
-) -> None:
-    """Refuse a scoring with another source, other settings or another probe.
+def compared(about: Mapping[str, Any]) -> dict[str, Any]:
+    """What two scorings must have in common, for `check_settings`: source, settings and probe.
 
     A probe is compared by its hash. Kernels only train, so their setting does not matter. Neither
-    do a person's own scores: rows say which they have. The other arguments are those of
-    `check_settings`.
-
-    Raises:
-        PlanMismatchError: see `check_settings`.
+    do a person's own scores: rows say which they have.
     """
-
-    def compared(about: Mapping[str, Any]) -> dict[str, Any]:
-        probe = {key: value for key, value in about["probe"].items() if key != "indices"}
-        kept = {
-            key: value
-            for key, value in about.items()
-            if not key.endswith(("reference", "references", "own"))
-        }
-        leaves = flat(kept | {"probe": probe})
-        leaves.pop("settings.compute.kernels", None)
-        return leaves
-
-    check_settings(
-        compared(stored), compared(given), what=what, instead=instead, then=then, now=now
-    )
+    probe = {key: value for key, value in about["probe"].items() if key != "indices"}
+    kept = {
+        key: value
+        for key, value in about.items()
+        if not key.endswith(("reference", "references", "own"))
+    }
+    leaves = flat(kept | {"probe": probe})
+    leaves.pop("settings.compute.kernels", None)
+    return leaves

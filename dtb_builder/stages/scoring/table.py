@@ -16,7 +16,15 @@ from dtb_builder.errors import DamagedFileError, DTBError, NotDTBFileError, Sche
 from dtb_builder.scores.names import SCORES
 from dtb_builder.stages.scoring.parquet_pages import unpacked_bytes
 
-__all__ = ["FACTS", "ScoreTable", "read_scores", "score_names", "seconds_name", "write_scores"]
+__all__ = [
+    "FACTS",
+    "ScoreTable",
+    "moment_of",
+    "read_scores",
+    "score_names",
+    "seconds_name",
+    "write_scores",
+]
 
 _VERSION = 1
 _BATCH_ROWS = 2**10
@@ -62,6 +70,11 @@ class ScoreTable:
 
     about: Mapping[str, Any]
     rows: Sequence[Mapping[str, Any]]
+
+
+def moment_of(row: Mapping[str, Any]) -> tuple[int | None, int | None]:
+    """The epoch of a row, or its step within one; the other is None, whatever the row has there."""
+    return row["epoch"], row["step"] if row["epoch"] is None else None
 
 
 def seconds_name(score: str) -> str:
